@@ -1,0 +1,74 @@
+# make test and make demo each work alone on a fresh clone: tools/bootstrap sees to what the machine lacks.
+
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python -P
+PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
+
+# What the installed package is made from. Nobody else needs make to know about it: pip builds the package as it always does.
+SOURCES := $(sort $(shell find kvcore python -name '*.py' -o -name '*.py[ix]' -o -name '*.pxd' -o -name '*.[ch]' -o -name py.typed))
+
+.PHONY: test demo lint format build bench clean help FORCE
+# Every step writes into the one environment.
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+
+help:
+	@echo 'make test    lint, check types and stubs, run all tests'
+	@echo 'make demo    pictures and a directory tree through a store and back'
+	@echo 'make lint    the checks alone; make format puts right what can be'
+	@echo 'make build   the package into $(VENV)'
+	@echo 'make bench   1,000,000 keys against LMDB'
+	@echo 'make clean   remove what was built, $(VENV) too'
+	@echo 'PYTHON=... names the interpreter (3.11 or newer; now $(PYTHON)).'
+
+test: lint $(VENV)/.tools-test
+	@echo 'tilekv: running the tests'
+	@$(PY) -m pytest
+
+lint: $(VENV)/.built $(VENV)/.tools-lint
+	@echo 'tilekv: ruff'
+	@$(PY) -m ruff check --quiet
+	@$(PY) -m ruff format --quiet --check
+	@echo 'tilekv: cython-lint'
+	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" cython-lint kvcore
+	@echo 'tilekv: mypy'
+	@$(PY) -m mypy --no-error-summary python/tilekv $(wildcard tests/typing/*.py)
+	@echo 'tilekv: stubtest'
+	@$(PY) -m mypy.stubtest tilekv --concise --mypy-config-file pyproject.toml \
+		--allowlist stubtest-allow.txt --ignore-unused-allowlist
+
+format: $(VENV)/.tools-lint
+	@$(PY) -m ruff check --quiet --fix
+	@$(PY) -m ruff format
+
+demo: $(VENV)/.built $(VENV)/.tools-demo
+	@$(PY) demo/run.py
+
+bench: $(VENV)/.built $(VENV)/.tools-bench
+	@$(VENV)/bin/python -m bench
+
+build: $(VENV)/.built
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks .demo
+	find kvcore python tests bench demo -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Always run, and quick when there is nothing to do: an interpreter named by PYTHON may differ from the last one.
+$(VENV)/.ready: FORCE
+	@tools/bootstrap '$(PYTHON)' $(VENV)
+
+$(VENV)/.tools-%: pyproject.toml $(VENV)/.ready
+	@echo 'tilekv: installing the tools to $*'
+	@$(PIP) install --group $*
+	@touch $@
+
+# Changes when a file is added or removed. setuptools never takes anything out of build/lib*, so after a removal that goes.
+$(VENV)/.sources: FORCE $(VENV)/.ready
+	@printf '%s\n' $(SOURCES) >$@.now
+	@cmp -s $@.now $@ || { [ -f $@ ] && ! grep -qvxFf $@.now $@ || rm -rf build/lib*; mv $@.now $@; }
+
+$(VENV)/.built: $(SOURCES) $(VENV)/.sources setup.py pyproject.toml README.md LICENSE $(VENV)/.tools-build
+	@echo 'tilekv: building the package (minutes the first time)'
+	@$(PIP) install --no-build-isolation .
+	@touch $@

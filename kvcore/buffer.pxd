@@ -1,0 +1,68 @@
+"""The write buffer: an append-only log of records in arenas, a key table over it, and its sorted form.
+
+    record  [key bytes][row]                 in a block that never moves or is reused while anyone can see it
+    row     [fixed fields, packed][u64 end of each var field's bytes][var bytes]         none for a delete
+    entry   {record, key size, type}         16 bytes, in the order of the calls; the last entry of a key counts
+
+The table is brought up to date by lookups only: a program that only writes never pays for it.
+"""
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+from tilekv.kvcore.digest cimport KeyRef
+from tilekv.kvcore.layout cimport Layout
+from tilekv.kvcore.tile cimport CellSource
+
+cdef struct Entry:
+    const uint8_t* record
+    uint32_t key_size
+    uint8_t type                # with TOMBSTONE for a delete
+
+
+cdef class Buffer:
+    """REQUIRES the GIL for every call; readers without it use a SortedBuffer, which shares the records."""
+    cdef readonly Layout layout
+    cdef uint32_t* places       # by field: offset in the fixed part, or number of the var field
+    cdef uint32_t fixed_bytes
+    cdef uint32_t nvar
+    cdef Entry* entries
+    cdef readonly size_t n      # entries, overwritten ones included
+    cdef size_t _room
+    cdef readonly uint64_t size # bytes of records and entries
+    cdef void** _blocks
+    cdef size_t _nblocks
+    cdef uint8_t* _free         # in the last block
+    cdef uint64_t _left
+    cdef uint64_t _block        # size of the next block
+    cdef uint32_t* _table       # entry number + 1 at its hash, 0 for none; linear probing
+    cdef uint64_t _mask
+    cdef size_t _used           # slots taken: distinct keys indexed
+    cdef size_t _indexed        # entries that the table knows
+    # Room for a row of row_size bytes behind the key; NULL row for a delete (row_size 0). Raises MemoryError.
+    cdef uint8_t* add(self, const KeyRef* key, bint delete, uint64_t row_size) except NULL
+    # All at once: the entries of `other`, which is empty afterwards.
+    cdef int absorb(self, Buffer other) except -1
+    # The newest entry of a key, NULL when it has none.
+    cdef int find(self, const KeyRef* key, const Entry** entry) except -1
+    # A field of an entry's row. REQUIRES: not a delete.
+    cdef void field(self, const Entry* entry, int field, const uint8_t** data, uint64_t* size) noexcept nogil
+    cdef uint8_t* _allocate(self, uint64_t n) except NULL
+    cdef int _grow(self, size_t n) except -1
+    cdef int _index(self) except -1
+    cdef uint64_t _slot(self, const KeyRef* key) noexcept nogil
+
+
+cdef class SortedBuffer(CellSource):
+    """The newest entry of every key of a Buffer, in the order of a fragment. A snapshot: later writes do not change it."""
+    cdef Buffer buffer
+    cdef uint64_t* c0           # n words each
+    cdef uint64_t* c1
+    cdef Entry* entries
+    cdef int _sort(self, const Entry* log, size_t n) noexcept nogil
+    cdef void _cell(self, int field, size_t i, const uint8_t** data, uint64_t* size) noexcept nogil
+
+
+cdef inline void entry_key(const Entry* entry, KeyRef* key) noexcept nogil:
+    key.data = entry.record
+    key.size = entry.key_size
+    key.type = entry.type & 0x7F

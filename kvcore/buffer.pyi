@@ -1,0 +1,16 @@
+from typing import final
+
+from .layout import Layout
+from .tile import CellSource
+
+@final
+class Buffer:
+    layout: Layout
+    n: int
+    size: int
+    def __new__(cls, layout: Layout) -> Buffer: ...
+
+@final
+class SortedBuffer(CellSource):
+    def __new__(cls, buffer: Buffer) -> SortedBuffer: ...
+    def __len__(self) -> int: ...

@@ -1,0 +1,17 @@
+from collections.abc import Iterable
+from typing import final
+
+from .layout import Layout
+from .tile import CellSource, Cuts
+
+@final
+class FragmentBuilder:
+    layout: Layout
+    cells: int
+    tombstones: int
+    def __new__(cls, layout: Layout) -> FragmentBuilder: ...
+    def add(self, source: CellSource) -> list[Cuts]: ...
+    def written(self, cuts: Cuts) -> None: ...
+    def metadata(
+        self, uuid: bytes, t1: int, t2: int, sources: Iterable[str] = ()
+    ) -> bytes: ...

@@ -1,0 +1,9 @@
+from typing import final
+
+@final
+class ChunkCache:
+    def __new__(cls, budget: int) -> ChunkCache: ...
+    @property
+    def budget(self) -> int: ...
+    @property
+    def used(self) -> int: ...

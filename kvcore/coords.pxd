@@ -1,0 +1,54 @@
+"""128-bit coordinates: sorting with a permutation, and search in sorted ones."""
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+from tilekv.kvcore.digest cimport KeyRef
+
+# Order of keys whose coordinates are equal: type without the tombstone bit, then bytes, then length. Below, at or above zero.
+cdef int compare_keys(const KeyRef* a, const KeyRef* b) noexcept nogil
+
+# order[0..n) = the permutation that sorts by (c0, c1, key type, key bytes, position). n < 2^32. -1 when memory is out.
+cdef int sort_cells(const uint64_t* c0, const uint64_t* c1, const KeyRef* keys, size_t n, uint32_t* order) noexcept nogil
+
+
+cdef enum:
+    # Steps of interpolation before binary search takes over: uniform digests need three or four, and a store made to
+    # mislead the guesses costs these and log2(n) more.
+    MAX_GUESSES = 6
+
+
+cdef inline size_t lower_bound(const uint64_t* values, size_t stride, size_t lo, size_t hi, uint64_t key) noexcept nogil:
+    """The first i in [lo, hi) with values[i * stride] >= key, else hi; the values ascend."""
+    cdef int guesses = 0
+    cdef size_t at
+    cdef uint64_t low, high, value
+    if lo >= hi:
+        return hi
+    low = values[lo * stride]
+    if key <= low:
+        return lo
+    high = values[(hi - 1) * stride]
+    if key > high:
+        return hi
+    hi -= 1                     # from here: values[lo] < key <= values[hi]
+    while hi - lo > 8 and guesses < MAX_GUESSES:
+        at = lo + <size_t>(<double>(key - low) / <double>(high - low) * <double>(hi - lo))
+        if at <= lo:
+            at = lo + 1
+        elif at >= hi:
+            at = hi - 1
+        value = values[at * stride]
+        if value < key:
+            lo = at
+            low = value
+        else:
+            hi = at
+            high = value
+        guesses += 1
+    while hi - lo > 1:
+        at = lo + (hi - lo) // 2
+        if values[at * stride] < key:
+            lo = at
+        else:
+            hi = at
+    return hi

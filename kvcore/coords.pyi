@@ -1,0 +1,8 @@
+from collections.abc import Sequence
+
+from typing_extensions import Buffer
+
+def sorted_order(
+    coordinates: Sequence[tuple[int, int]], keys: Sequence[tuple[int, bytes]]
+) -> list[int]: ...
+def first_not_below(values: Buffer, key: int) -> int: ...

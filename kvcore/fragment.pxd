@@ -1,0 +1,115 @@
+"""One immutable fragment, read: its metadata, and any chunk, offset, key or value of it."""
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+from tilekv.kvcore.cache cimport Cache, Chunk, ChunkCache
+from tilekv.kvcore.codec cimport Codec, CodecPool, Pool, Status, Windows
+from tilekv.kvcore.digest cimport KeyRef
+from tilekv.kvcore.layout cimport Layout, Slot
+from tilekv.kvcore.view cimport FileRef, FileView
+from tilekv.kvcore.wire cimport Out
+
+cdef enum:
+    DIRECT = 1 << 16            # a chunk of this size that is wanted whole is decoded where it is wanted, past the cache
+
+# What one reading operation carries with it. One thread at a time; access_close() gives back what it took.
+cdef struct Access:
+    Codec* codec                # taken from the pool at the first decode
+    Out stored                  # a stored chunk that had to be read by pread
+    Out joined                  # a key or value that spans chunks
+    Status status               # with slot and offset: what went wrong, for raise_fault()
+    int slot
+    uint64_t offset
+
+cdef void access_close(Access* access, Pool* codecs) noexcept nogil
+
+# Raw bytes of a chunk, in the map or in the cache: valid until unpin().
+cdef struct Pin:
+    const uint8_t* data
+    uint64_t size
+    uint64_t start              # the chunk's first cell or byte in its tile
+    Chunk* chunk                # NULL when in place
+
+# A cell's bytes: in a pinned chunk, or in access.joined until the next call that joins.
+cdef struct Span:
+    const uint8_t* data
+    uint64_t size
+    Pin pin
+
+cdef struct SlotView:           # a data file; pointers lead into the mapped metadata, checked for room and alignment at open
+    FileRef file                # borrowed from the fragment's view
+    const uint64_t* tile_at
+    const uint64_t* raw_size    # bytes slots
+    const uint32_t* first_chunk # NULL: one chunk a tile
+    const uint8_t* chunks       # nchunks x {start, position}, `width` bytes each
+    uint32_t width
+    uint64_t size               # bytes of the file, by the footer
+    uint64_t nchunks
+    bint in_place               # chunks are used where they are mapped; else they are decoded into the cache
+    void** ready                # in place, a pointer a chunk: its raw bytes, once its checksum has held
+    Windows* windows            # in place, offsets: a reader a tile; `data` is set last
+    Chunk** homes               # decoded chunks
+
+
+# What code without the GIL reads a fragment through. Immutable but for what has been verified or decoded so far, which is
+# published by atomic stores or under the cache's lock. Owned by a Fragment and valid while it lives.
+cdef struct FragmentData:
+    int nf
+    int key_type                # field
+    uint64_t capacity           # cells a tile
+    uint64_t ntiles
+    uint64_t last_tile_cells
+    uint64_t cells
+    const Slot* kinds           # by slot, of the layout
+    SlotView* slots
+    const uint64_t* leaves      # 4 words a tile: lo0, hi0, lo1, hi1
+    Cache* cache
+    Pool* codecs
+
+cdef uint64_t tile_cells(const FragmentData* f, uint64_t tile) noexcept nogil
+# Pins chunk `index` (counted over the file) of a tile.
+cdef Status fragment_chunk(FragmentData* f, int slot, uint64_t tile, uint64_t index, Access* access, Pin* pin) noexcept nogil
+cdef void unpin(FragmentData* f, Pin* pin) noexcept nogil
+# Pins the chunk that holds cell (fixed) or byte (bytes slots) `at` of a tile.
+cdef Status fragment_chunk_at(FragmentData* f, int slot, uint64_t tile, uint64_t at, Access* access, Pin* pin) noexcept nogil
+# One dimension of a tile's coordinates: tile_cells(tile) words.
+cdef Status fragment_coords(FragmentData* f, uint64_t tile, int dimension, Access* access, Pin* pin) noexcept nogil
+# Offsets of a tile's cells; `pin` holds what `windows` reads when that is not in place.
+cdef Status fragment_offsets(FragmentData* f, int field, uint64_t tile, Access* access, Windows* windows, Pin* pin) noexcept nogil
+# Where in its tile's bytes cell j of a var field stands: [start, end).
+cdef Status fragment_extent(FragmentData* f, int field, uint64_t tile, uint64_t j, Access* access, uint64_t* start,
+                            uint64_t* end) noexcept nogil
+# n bytes from byte `start` of a tile of a bytes slot, copied.
+cdef Status fragment_copy(FragmentData* f, int slot, uint64_t tile, uint64_t start, uint64_t n, Access* access,
+                          uint8_t* out) noexcept nogil
+# A cell of any field. unpin(&span.pin) when done.
+cdef Status fragment_cell(FragmentData* f, int field, uint64_t tile, uint64_t j, Access* access, Span* span) noexcept nogil
+# The key of a cell with its type, tombstone bit included. unpin(&span.pin) when done.
+cdef Status fragment_key(FragmentData* f, uint64_t tile, uint64_t j, Access* access, Span* span, KeyRef* key) noexcept nogil
+
+
+cdef class Fragment:
+    """Owns the files of a fragment and what has been made of them."""
+    cdef FragmentData data
+    cdef readonly str name
+    cdef readonly uint64_t cells
+    cdef readonly uint64_t tombstones
+    cdef readonly uint64_t t1, t2           # ms
+    cdef readonly bytes uuid
+    cdef readonly tuple sources
+    cdef readonly tuple files               # by slot: file name, or None
+    cdef Layout layout
+    cdef ChunkCache _cache
+    cdef CodecPool _codecs
+    cdef object _metadata                   # FileView or bytes: keeps `_meta` alive
+    cdef const uint8_t* _meta
+    cdef uint64_t _meta_size
+    cdef list _views                        # by slot: FileView or None
+    # The exception for what `access` met: CorruptionError, OSError or MemoryError.
+    cdef raise_fault(self, const Access* access)
+    cdef int _parse(self) except -1
+    cdef int _parse_footer(self, const uint8_t* footer) except -1
+    cdef int _parse_block(self, const uint8_t* block, size_t n) except -1
+    cdef int _parse_directory(self, const uint8_t* at, size_t n) except -1
+    cdef const uint8_t* _payload(self, uint64_t position, uint64_t* n) except NULL
+    cdef const uint64_t* _vector(self, uint64_t position, uint64_t expected) except? NULL

@@ -1,0 +1,57 @@
+"""The compiled base of Store: everything that happens once per key."""
+
+from libc.stdint cimport uint64_t
+
+from tilekv.kvcore.buffer cimport Buffer
+from tilekv.kvcore.digest cimport KeyRef
+from tilekv.kvcore.fragment cimport Access
+from tilekv.kvcore.gather cimport Gathered
+from tilekv.kvcore.layout cimport Layout
+from tilekv.kvcore.merge cimport Merge
+from tilekv.kvcore.search cimport Found, Place, View
+
+
+cdef class Handle:
+    """A snapshot (View) and, when writable, a write buffer over it.
+
+    The buffer is touched with the GIL held only. While a flush encodes it without the GIL, `_busy` is set: readers go on,
+    writers wait for `_lock`. A reader takes its own reference to the View, so flush, reopen and close never pull one away.
+    """
+    # constant after construction
+    cdef readonly Layout _layout
+    cdef readonly tuple _columns        # Column of each attribute, in schema order
+    cdef bint _single                   # one attribute: values are bare
+    cdef readonly bint _writable
+    cdef readonly uint64_t _budget      # bytes of buffer after which a write flushes
+    cdef readonly object _lock          # RLock: held by flush, reopen and close; writers wait on it while _busy
+    # guarded by the GIL
+    cdef readonly View _view              # None once closed
+    cdef readonly Buffer _buffer
+    cdef public bint _busy
+    cdef uint64_t _generation           # of the process: see forked()
+
+    cdef View _snapshot(self)
+    cdef int _check_writable(self) except -1
+    cdef Found _find(self, View view, Buffer buffer, const KeyRef* key, Access* access, Place* place) except *
+    cdef object _row(self, View view, Buffer buffer, const Place* place, Access* access)
+    cdef int _add(self, Buffer buffer, const KeyRef* key, object value) except -1
+    cdef int _after_write(self) except -1
+    cdef Merge _merge(self)
+
+
+cdef class Batch:
+    """Rows of columns, the result of read() and scan()."""
+    cdef readonly tuple columns         # Column
+    cdef readonly dict _arrays
+    cdef readonly object found
+    cdef readonly object _keys
+
+
+cdef class CellIterator:
+    """Iterates over the keys, values or items of a snapshot; lazy, a window of cells at a time."""
+    cdef tuple columns
+    cdef Merge merge
+    cdef int what
+    cdef list ready
+    cdef Py_ssize_t at
+    cdef int _fill(self) except -1

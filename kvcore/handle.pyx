@@ -1,0 +1,806 @@
+cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_Check, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.list cimport PyList_New, PyList_SET_ITEM
+from cpython.ref cimport Py_INCREF
+from libc.stdint cimport int64_t, uint8_t, uint32_t
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcpy, memset
+
+import os
+from collections.abc import Iterable, Mapping
+from threading import RLock
+
+import numpy as np
+
+from tilekv.errors import ClosedError, InvalidValueError, KeyNotFoundError, ReadOnlyError, WrongTypeError
+
+from tilekv.kvcore.buffer cimport Entry, SortedBuffer
+from tilekv.kvcore.codec cimport NO_MEMORY, OK, Status
+from tilekv.kvcore.digest cimport digest_keys
+from tilekv.kvcore.fragment cimport (DIRECT, FragmentData, Span, access_close, fragment_cell, fragment_copy, fragment_extent,
+                                     fragment_key, unpin)
+from tilekv.kvcore.gather cimport gather, gathered_free
+from tilekv.kvcore.layout cimport TOMBSTONE
+from tilekv.kvcore.search cimport DELETED, FAULT, IN_BUFFER, MISSING, PRESENT
+from tilekv.kvcore.values cimport KIND_BYTES, Column, KeyCell, key_cell, load_key
+from tilekv.kvcore.wire cimport load64, store64
+
+cdef enum:
+    FEW_FIELDS = 16             # attributes whose cells are collected on the stack
+    WINDOW = 1024               # cells an iterator makes objects of at a time
+    BLOCK = 4096                # keys a batch looks up at a time
+    BLOCK_BYTES = 8 << 20       # bytes of one column that a batch copies before it makes objects of them
+
+cdef enum What:
+    KEYS = 0
+    VALUES = 1
+    ITEMS = 2
+
+
+# Bumped in the child after every fork. A counter costs a load a call where getpid costs a system call.
+cdef uint64_t generation = 0
+
+
+def _forked():
+    global generation
+    generation += 1
+
+
+os.register_at_fork(after_in_child=_forked)
+
+
+cdef struct Cell:
+    const uint8_t* data
+    uint64_t size
+    uint8_t word[8]
+
+
+cdef inline void access_open(Access* access) noexcept nogil:
+    memset(access, 0, sizeof(Access))
+
+
+cdef int raise_fault(View view, const Access* access, uint32_t fragment) except -1:
+    if access.status == NO_MEMORY:
+        raise MemoryError
+    view.raise_fault(access, fragment)
+
+
+@cython.final
+cdef class VarColumn:
+    """A column of variable-length cells: `offsets` (int64, n + 1) into `data` (uint8). Cell i is data[offsets[i]:offsets[i + 1]]."""
+    cdef readonly object offsets
+    cdef readonly object data
+    cdef Column _column
+
+    def __len__(self):
+        return len(self.offsets) - 1
+
+    def __getitem__(self, Py_ssize_t i):
+        """Cell i as a Python object."""
+        cdef Py_ssize_t n = len(self.offsets) - 1
+        cdef const uint8_t[::1] data = self.data
+        cdef const int64_t[::1] offsets = self.offsets
+        if i < 0:
+            i += n
+        if not 0 <= i < n:
+            raise IndexError(i)
+        return self._column.load(&data[0] + offsets[i] if data.shape[0] else <const uint8_t*>b"", offsets[i + 1] - offsets[i])
+
+    def to_list(self):
+        """All cells as Python objects."""
+        return [self[i] for i in range(len(self))]
+
+
+@cython.final
+cdef class Batch:
+    def __len__(self):
+        return len(self._keys) if self._keys is not None else len(next(iter(self._arrays.values()), ()))
+
+    def __getitem__(self, str name not None):
+        """A column: a NumPy array of n rows (with the cell's shape behind), or a VarColumn for bytes, text and variable length."""
+        try:
+            return self._arrays[name]
+        except KeyError:
+            raise KeyNotFoundError(f"no column {name!r} in this batch; it has {', '.join(map(repr, self._arrays))}") from None
+
+    def __iter__(self):
+        return iter(self._arrays)
+
+    @property
+    def keys(self):
+        """The keys of the rows, as a list."""
+        return self._keys
+
+    def __repr__(self):
+        return f"<tilekv batch of {len(self)} rows: {', '.join(self._arrays)}>"
+
+
+cdef object column_array(Column column, Gathered* gathered, size_t n):
+    """A gathered column as NumPy: a copy, since the arrays outlive the scratch."""
+    cdef VarColumn var
+    data = np.empty(gathered.data.size, np.uint8)
+    cdef uint8_t[::1] into = data
+    cdef int64_t[::1] ends
+    if gathered.data.size:
+        memcpy(&into[0], gathered.data.data, gathered.data.size)
+    if column.shape is not None and column.dtype is not None:
+        return data.view(column.dtype).reshape((n, *column.shape))
+    var = VarColumn.__new__(VarColumn)
+    var._column = column
+    var.data = data
+    var.offsets = np.zeros(n + 1, np.int64)
+    ends = var.offsets
+    if n:
+        memcpy(&ends[1], gathered.ends.data, 8 * n)
+    return var
+
+
+cdef class Handle:
+    def __cinit__(self, *args, **kwargs):
+        self._lock = RLock()
+        self._generation = generation
+
+    def _attach(self, Layout layout not None, tuple columns not None, bint writable, uint64_t budget):
+        """What does not change while the handle lives. Once, before anything else."""
+        self._layout = layout
+        self._columns = columns
+        self._single = len(columns) == 1
+        self._writable = writable
+        self._budget = budget
+        self._buffer = Buffer(layout)
+
+    # --- one key ------------------------------------------------------------------------------------------------------
+
+    cdef View _snapshot(self):
+        """The view to read from. Raises when closed; after a fork, reopens first."""
+        if self._generation != generation:
+            self._generation = generation
+            self._after_fork()
+        if self._view is None:
+            raise ClosedError("this store is closed")
+        return self._view
+
+    def _after_fork(self):
+        raise NotImplementedError
+
+    cdef int _check_writable(self) except -1:
+        self._snapshot()
+        if not self._writable:
+            raise ReadOnlyError("this store is open for reading only: open it with mode 'a' to write")
+        if self._busy:
+            with self._lock:                                    # until the flush under way is done
+                self._snapshot()
+        return 0
+
+    cdef Found _find(self, View view, Buffer buffer, const KeyRef* key, Access* access, Place* place) except *:
+        """The newest cell of a key, buffer first. Raises for a FAULT."""
+        cdef const Entry* entry = NULL
+        cdef uint64_t c0 = 0, c1 = 0
+        cdef Found found
+        if buffer.n:
+            buffer.find(key, &entry)
+            if entry != NULL:
+                place.fragment = IN_BUFFER
+                place.type = entry.type
+                place.tile = <uint64_t>entry.record
+                place.cell = entry.key_size
+                return DELETED if entry.type & TOMBSTONE else PRESENT
+        if view.n == 0:
+            return MISSING
+        digest_keys(self._layout.digest, key, 1, &c0, &c1)
+        found = view.find(key, c0, c1, access, place)
+        if found == FAULT:
+            raise_fault(view, access, place.fragment)
+        return found
+
+    cdef object _row(self, View view, Buffer buffer, const Place* place, Access* access):
+        """The value at a place: bare, or a dict."""
+        cdef Column column
+        cdef Entry entry
+        cdef const uint8_t* data = NULL
+        cdef uint64_t size = 0, start = 0, end = 0
+        cdef FragmentData* f
+        cdef Span span
+        cdef uint8_t* into
+        cdef Status status
+        row = None if self._single else {}
+        for column in self._columns:
+            if place.fragment == IN_BUFFER:
+                entry.record = <const uint8_t*>place.tile
+                entry.key_size = <uint32_t>place.cell
+                buffer.field(&entry, column.field, &data, &size)
+                value = column.load(data, size)
+            else:
+                f = view.at[place.fragment]
+                value = None
+                if column.kind == KIND_BYTES:
+                    # A long value is decoded into its object, without the GIL and past the cache.
+                    if fragment_extent(f, column.field, place.tile, place.cell, access, &start, &end) != OK:
+                        raise_fault(view, access, place.fragment)
+                    if end - start >= DIRECT:
+                        value = PyBytes_FromStringAndSize(NULL, end - start)
+                        into = <uint8_t*>PyBytes_AS_STRING(value)
+                        with nogil:
+                            status = fragment_copy(f, view.layout.bytes_slot(column.field), place.tile, start, end - start, access,
+                                                   into)
+                        if status != OK:
+                            raise_fault(view, access, place.fragment)
+                if value is None:
+                    if fragment_cell(f, column.field, place.tile, place.cell, access, &span) != OK:
+                        raise_fault(view, access, place.fragment)
+                    try:
+                        value = column.load(span.data, span.size)
+                    finally:
+                        unpin(f, &span.pin)
+            if self._single:
+                return value
+            row[column.name] = value
+        return row
+
+    def __getitem__(self, key):
+        """The value of a key: bare for one attribute, else a dict. KeyError when it is not there."""
+        value = self.get(key, self)
+        if value is self:
+            raise KeyNotFoundError(key)
+        return value
+
+    def get(self, key, default=None):
+        """The value of a key, or `default` when it is not there."""
+        cdef View view = self._snapshot()
+        cdef Buffer buffer = self._buffer
+        cdef KeyCell cell
+        cdef Access access
+        cdef Place place
+        held = key_cell(key, &cell)
+        access_open(&access)
+        try:
+            if self._find(view, buffer, &cell.ref, &access, &place) != PRESENT:
+                return default
+            return self._row(view, buffer, &place, &access)
+        finally:
+            access_close(&access, &view.codecs.pool)
+
+    def __contains__(self, key):
+        cdef View view = self._snapshot()
+        cdef Buffer buffer = self._buffer
+        cdef KeyCell cell
+        cdef Access access
+        cdef Place place
+        held = key_cell(key, &cell)
+        access_open(&access)
+        try:
+            return self._find(view, buffer, &cell.ref, &access, &place) == PRESENT
+        finally:
+            access_close(&access, &view.codecs.pool)
+
+    def __setitem__(self, key, value):
+        cdef KeyCell cell
+        self._check_writable()
+        held = key_cell(key, &cell)
+        self._add(None, &cell.ref, value)
+        self._after_write()
+
+    def __delitem__(self, key):
+        cdef KeyCell cell
+        self._check_writable()
+        if key not in self:
+            raise KeyNotFoundError(key)
+        held = key_cell(key, &cell)
+        self._buffer.add(&cell.ref, True, 0)
+        self._after_write()
+
+    cdef int _after_write(self) except -1:
+        if self._buffer.size > self._budget:
+            self.flush()
+        return 0
+
+    cdef int _add(self, Buffer buffer, const KeyRef* key, object value) except -1:
+        """Append a row to `buffer`, or to the handle's when it is None. All of it is checked before any of it is written."""
+        cdef size_t n = len(self._columns), i
+        cdef Cell few[FEW_FIELDS]
+        cdef Cell* cells = few
+        cdef Column column
+        cdef uint64_t size, end = 0
+        cdef uint8_t* row
+        cdef uint8_t* ends
+        if n > FEW_FIELDS:
+            cells = <Cell*>malloc(n * sizeof(Cell))
+            if cells == NULL:
+                raise MemoryError
+        try:
+            if self._single:
+                column = self._columns[0]
+                held = column.cell(value, cells[0].word, &cells[0].data, &cells[0].size)
+            else:
+                held = []
+                i = 0
+                for column, item in zip(self._columns, self._tuple(value)):
+                    held.append(column.cell(item, cells[i].word, &cells[i].data, &cells[i].size))
+                    i += 1
+            if buffer is None:
+                # Converting may have run Python code, and so a flush or a close: look again.
+                self._check_writable()
+                buffer = self._buffer
+            size = buffer.fixed_bytes + 8 * buffer.nvar
+            for i in range(n):
+                column = self._columns[i]
+                if buffer.layout.is_var(column.field):
+                    size += cells[i].size
+            row = buffer.add(key, False, size)
+            ends = row + buffer.fixed_bytes
+            for i in range(n):
+                column = self._columns[i]
+                if not buffer.layout.is_var(column.field):
+                    memcpy(row + buffer.places[column.field], cells[i].data, cells[i].size)
+                    continue
+                memcpy(ends + 8 * buffer.nvar + end, cells[i].data, cells[i].size)
+                end += cells[i].size
+                store64(ends + 8 * buffer.places[column.field], end)
+        finally:
+            if cells != few:
+                free(cells)
+        return 0
+
+    def _tuple(self, value):
+        """The attributes' values in schema order."""
+        if isinstance(value, tuple):
+            if len(value) != len(self._columns):
+                raise InvalidValueError(f"{len(self._columns)} values expected, in the order of the schema "
+                                        f"({', '.join(column.name for column in self._columns)}); {len(value)} given")
+            return value
+        if not isinstance(value, Mapping):
+            raise WrongTypeError(f"a value of this store is a dict or a tuple of {len(self._columns)} attributes, "
+                                 f"not {type(value).__name__}")
+        if len(value) == len(self._columns):
+            try:
+                return tuple([value[column.name] for column in self._columns])
+            except KeyError:
+                pass
+        names = [column.name for column in self._columns]
+        missing = [name for name in names if name not in value]
+        unknown = [repr(name) for name in value if name not in names]
+        raise InvalidValueError("; ".join(filter(None, (
+            missing and f"attributes missing: {', '.join(map(repr, missing))}",
+            unknown and f"attributes unknown: {', '.join(unknown)}"))))
+
+    # --- many keys ----------------------------------------------------------------------------------------------------
+
+    def put_many(self, keys, values=None, /, **columns):
+        """Set many keys at once; the last of equal keys wins. All is checked before anything is buffered.
+
+        put_many(keys, values): values bare, or dicts or tuples when there are several attributes.
+        put_many(keys, name=column, ...): a column for every attribute, lists or NumPy arrays of the same length as keys.
+        put_many(mapping) or put_many(pairs).
+        """
+        cdef Buffer staged
+        cdef KeyCell cell
+        self._check_writable()
+        staged = Buffer(self._layout)
+        if columns:
+            if values is not None:
+                raise WrongTypeError("put_many takes values or columns, not both")
+            self._stage_columns(staged, keys, columns)
+        elif values is not None:
+            self._stage_rows(staged, keys, values)
+        else:
+            pairs = keys.items() if isinstance(keys, Mapping) else keys
+            if isinstance(pairs, (str, bytes)):
+                raise WrongTypeError("put_many without values takes a mapping or pairs")
+            for pair in pairs:
+                if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+                    raise WrongTypeError("put_many without values takes a mapping or (key, value) pairs")
+                key, value = pair
+                held = key_cell(key, &cell)
+                self._add(staged, &cell.ref, value)
+        self._check_writable()
+        self._buffer.absorb(staged)
+        self._after_write()
+
+    def _stage_rows(self, Buffer staged not None, keys, values):
+        cdef KeyCell cell
+        cdef Column column = self._columns[0]
+        cdef bint plain = self._single and column.kind == KIND_BYTES
+        cdef uint64_t n
+        cdef uint8_t* row
+        if isinstance(keys, (str, bytes)) or isinstance(values, (str, bytes)):
+            raise WrongTypeError("put_many takes lists of keys and of values, not a single one")
+        for key, value in zip(keys, values, strict=True):
+            held = key_cell(key, &cell)
+            if plain and PyBytes_Check(value):
+                n = PyBytes_GET_SIZE(value)
+                row = staged.add(&cell.ref, False, 8 + n)
+                store64(row, n)
+                memcpy(row + 8, PyBytes_AS_STRING(value), n)
+            else:
+                self._add(staged, &cell.ref, value)
+
+    def _stage_columns(self, Buffer staged not None, keys, dict columns not None):
+        cdef KeyCell cell
+        names = {column.name for column in self._columns}
+        if columns.keys() != names:
+            raise InvalidValueError("; ".join(filter(None, (
+                names - columns.keys() and f"columns missing: {', '.join(sorted(names - columns.keys()))}",
+                columns.keys() - names and f"columns unknown: {', '.join(sorted(columns.keys() - names))}"))))
+        if isinstance(keys, (str, bytes)):
+            raise WrongTypeError("put_many takes a list of keys, not a single one")
+        given = [columns[column.name] for column in self._columns]
+        for column, values in zip(self._columns, given):
+            if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
+                raise WrongTypeError(f"column {column.name!r} is one {type(values).__name__}, not a list or an array")
+        for key, *row in zip(keys, *given, strict=True):
+            held = key_cell(key, &cell)
+            self._add(staged, &cell.ref, row[0] if self._single else tuple(row))
+
+    def delete_many(self, keys):
+        """Delete many keys at once, without looking them up: missing ones are fine."""
+        cdef Buffer staged
+        cdef KeyCell cell
+        self._check_writable()
+        if isinstance(keys, (str, bytes)):
+            raise WrongTypeError("delete_many takes a list of keys, not a single one")
+        staged = Buffer(self._layout)
+        for key in keys:
+            held = key_cell(key, &cell)
+            staged.add(&cell.ref, True, 0)
+        self._check_writable()
+        self._buffer.absorb(staged)
+        self._after_write()
+
+    def get_many(self, keys, default=None):
+        """The values of many keys, as a list in the order asked; `default` for those that are not there."""
+        cdef Lookup lookup
+        cdef View view = self._snapshot()
+        cdef Buffer buffer = self._buffer
+        cdef Py_ssize_t n, start, stop
+        cdef list result
+        if isinstance(keys, (str, bytes)):
+            raise WrongTypeError("get_many takes a list of keys, not a single one")
+        keys = keys if isinstance(keys, (list, tuple)) else list(keys)
+        n = len(keys)
+        result = [default] * n
+        for start in range(0, n, BLOCK):
+            stop = min(start + BLOCK, n)
+            lookup = Lookup(self, view, buffer, keys[start:stop])
+            lookup.rows(result, start)
+        return result
+
+    def read(self, keys, attrs=None, missing="raise"):
+        """Columns of many keys, in the order asked, as a Batch.
+
+        attrs: names of the attributes wanted (all). missing: "raise" (KeyError for the first key that is not there) or "mask"
+        (zero or empty, and `batch.found` is a bool array).
+        """
+        cdef View view = self._snapshot()
+        cdef Buffer buffer = self._buffer
+        cdef Lookup lookup
+        if missing not in ("raise", "mask"):
+            raise InvalidValueError(f"missing is 'raise' or 'mask', not {missing!r}")
+        if isinstance(keys, (str, bytes)):
+            raise WrongTypeError("read takes a list of keys, not a single one")
+        columns = self._chosen(attrs)
+        keys = list(keys)
+        lookup = Lookup(self, view, buffer, keys)
+        return lookup.batch(columns, keys, missing == "mask")
+
+    def _chosen(self, attrs):
+        if attrs is None:
+            return self._columns
+        if isinstance(attrs, str):
+            raise WrongTypeError("attrs is a list of attribute names, not a str")
+        by_name = {column.name: column for column in self._columns}
+        unknown = [repr(name) for name in attrs if name not in by_name]
+        if unknown:
+            raise InvalidValueError(f"no attribute {', '.join(unknown)}; the store has {', '.join(map(repr, by_name))}")
+        return tuple([by_name[name] for name in attrs])
+
+    # --- all keys -----------------------------------------------------------------------------------------------------
+
+    cdef Merge _merge(self):
+        """A cursor over view and buffer as they are now: nothing between the two reads lets another thread in."""
+        cdef View view = self._snapshot()
+        return Merge(view, SortedBuffer(self._buffer))
+
+    def _sorted(self):
+        """The buffer in the order of a fragment: what a flush writes."""
+        return SortedBuffer(self._buffer)
+
+    def _install(self, View view, bint written):
+        """Go on from another snapshot; `written`: it holds what the buffer held. One step for every other thread."""
+        self._view = view
+        if written:
+            self._buffer = Buffer(self._layout)
+
+    def __len__(self):
+        """How many keys there are, exactly. One fragment and nothing buffered: at once; else a merge of all coordinates."""
+        cdef View view = self._snapshot()
+        if view.n == 0 and self._buffer.n == 0:
+            return 0
+        if view.n == 1 and self._buffer.n == 0:
+            return view.fragments[0].cells - view.fragments[0].tombstones
+        return self._merge().count()
+
+    def __bool__(self):
+        return self._merge().any()
+
+    def __iter__(self):
+        return self._iterate(KEYS)
+
+    def _iterate(self, int what):
+        """An iterator over keys (0), values (1) or items (2), in ascending order of digests, of the state as it is now."""
+        cdef CellIterator iterator = CellIterator.__new__(CellIterator)
+        iterator.columns = self._columns
+        iterator.merge = self._merge()
+        iterator.what = what
+        iterator.ready = []
+        return iterator
+
+    def scan(self, attrs=None, Py_ssize_t rows=65536):
+        """The whole store as Batches of up to `rows` rows with their keys, in ascending order of digests; a snapshot as of the call."""
+        if rows < 1:
+            raise InvalidValueError(f"rows is at least 1, not {rows}")
+        return _scan(self._merge(), self._chosen(attrs), rows)
+
+
+cdef int key_type(View view, const Place* place, Access* access) except -1:
+    cdef Span span
+    cdef int type
+    cdef FragmentData* f
+    if place.fragment == IN_BUFFER:
+        return place.type
+    f = view.at[place.fragment]
+    if fragment_cell(f, f.key_type, place.tile, place.cell, access, &span) != OK:
+        raise_fault(view, access, place.fragment)
+    type = span.data[0]
+    unpin(f, &span.pin)
+    return type
+
+
+cdef list make_objects(View view, Buffer buffer, Column column, const Place* places, const int* present, size_t n):
+    """A column of n cells as Python objects, or the keys when column is None. None where present[i] is not PRESENT."""
+    cdef Gathered gathered
+    cdef Access access
+    cdef Status status = OK
+    cdef size_t done = 0, at = 0, i
+    cdef uint32_t fragment = 0
+    cdef int field = 0 if column is None else column.field
+    cdef uint32_t width = view.layout.slots[field].width
+    cdef bint var = view.layout.is_var(field)
+    cdef uint64_t start, end
+    cdef KeyRef key
+    cdef list result = PyList_New(n)
+    memset(&gathered, 0, sizeof(gathered))
+    access_open(&access)
+    try:
+        while at < n:
+            gathered.data.size = gathered.ends.size = 0
+            with nogil:
+                status = gather(view, buffer, field, places + at, present + at if present != NULL else NULL, n - at, BLOCK_BYTES,
+                                &access, &gathered, &done, &fragment)
+            if status != OK:
+                raise_fault(view, &access, fragment)
+            end = 0
+            for i in range(done):
+                start = end
+                end = load64(gathered.ends.data + 8 * i) if var else start + width
+                if present != NULL and present[at + i] != PRESENT:
+                    item = None
+                elif column is not None:
+                    item = column.load(gathered.data.data + start, end - start)
+                else:
+                    key.data = gathered.data.data + start
+                    key.size = end - start
+                    key.type = key_type(view, &places[at + i], &access)
+                    item = load_key(&key)
+                Py_INCREF(item)
+                PyList_SET_ITEM(result, at + i, item)
+            at += done
+    finally:
+        gathered_free(&gathered)
+        access_close(&access, &view.codecs.pool)
+    return result
+
+
+cdef list make_rows(View view, Buffer buffer, tuple columns, const Place* places, const int* present, size_t n):
+    """Values of n cells: bare for one attribute, else dicts."""
+    if len(columns) == 1:
+        return make_objects(view, buffer, columns[0], places, present, n)
+    names = [column.name for column in columns]
+    lists = [make_objects(view, buffer, column, places, present, n) for column in columns]
+    return [dict(zip(names, row)) for row in zip(*lists)]
+
+
+cdef Batch make_batch(View view, Buffer buffer, tuple columns, const Place* places, const int* present, size_t n):
+    """Columns of n cells."""
+    cdef Batch batch = Batch.__new__(Batch)
+    cdef Gathered gathered
+    cdef Access access
+    cdef Status status = OK
+    cdef size_t done = 0
+    cdef uint32_t fragment = 0
+    cdef int field
+    cdef Column column
+    batch.columns = columns
+    batch._arrays = {}
+    for column in columns:
+        memset(&gathered, 0, sizeof(gathered))
+        access_open(&access)
+        field = column.field
+        try:
+            with nogil:
+                status = gather(view, buffer, field, places, present, n, <uint64_t>-1, &access, &gathered, &done, &fragment)
+            if status != OK:
+                raise_fault(view, &access, fragment)
+            batch._arrays[column.name] = column_array(column, &gathered, n)
+        finally:
+            gathered_free(&gathered)
+            access_close(&access, &view.codecs.pool)
+    return batch
+
+
+cdef class Lookup:
+    """Where many keys are, in one snapshot: keys hashed in one batch, then looked up without the GIL."""
+    cdef Handle handle
+    cdef View view
+    cdef Buffer buffer
+    cdef list held              # what the KeyCells point into
+    cdef size_t n
+    cdef KeyCell* cells
+    cdef KeyRef* keys
+    cdef int* found             # Found
+    cdef Place* places
+
+    def __cinit__(self, Handle handle not None, View view not None, Buffer buffer not None, keys not None):
+        cdef Access access
+        cdef const Entry* entry = NULL
+        cdef size_t i = 0
+        cdef bint failed
+        self.handle = handle
+        self.view = view
+        self.held = list(keys)
+        self.n = len(self.held)
+        self.cells = <KeyCell*>malloc(self.n * sizeof(KeyCell) + 1)
+        self.keys = <KeyRef*>malloc(self.n * sizeof(KeyRef) + 1)
+        self.found = <int*>calloc(self.n + 1, sizeof(int))
+        self.places = <Place*>calloc(self.n + 1, sizeof(Place))
+        if self.cells == NULL or self.keys == NULL or self.found == NULL or self.places == NULL:
+            raise MemoryError
+        for i in range(self.n):
+            key = self.held[i]
+            owner = key_cell(key, &self.cells[i])
+            self.keys[i] = self.cells[i].ref
+            if owner is not key:
+                self.held.append(owner)
+        self.buffer = buffer
+        if buffer.n:
+            for i in range(self.n):
+                buffer.find(&self.keys[i], &entry)
+                if entry != NULL:
+                    self.found[i] = DELETED if entry.type & TOMBSTONE else PRESENT
+                    self.places[i].fragment = IN_BUFFER
+                    self.places[i].type = entry.type
+                    self.places[i].tile = <uint64_t>entry.record
+                    self.places[i].cell = entry.key_size
+        if view.n == 0 or self.n == 0:
+            return
+        access_open(&access)
+        try:
+            with nogil:
+                failed = self._find(&access, &i)
+            if failed:
+                raise_fault(view, &access, self.places[i].fragment)
+        finally:
+            access_close(&access, &view.codecs.pool)
+
+    cdef bint _find(self, Access* access, size_t* at) noexcept nogil:
+        cdef uint64_t c0[BLOCK]
+        cdef uint64_t c1[BLOCK]
+        cdef size_t start = 0, i, n
+        while start < self.n:
+            n = min(<size_t>BLOCK, self.n - start)
+            digest_keys(self.view.layout.digest, self.keys + start, n, c0, c1)
+            for i in range(start, start + n):
+                if self.places[i].fragment == IN_BUFFER:
+                    continue
+                self.found[i] = self.view.find(&self.keys[i], c0[i - start], c1[i - start], access, &self.places[i])
+                if self.found[i] == FAULT:
+                    at[0] = i
+                    return True
+            start += n
+        return False
+
+    def __dealloc__(self):
+        free(self.cells)
+        free(self.keys)
+        free(self.found)
+        free(self.places)
+
+    cdef int rows(self, list result, Py_ssize_t start) except -1:
+        """Put the values of the keys that are there into result[start:]."""
+        cdef list values = make_rows(self.view, self.buffer, self.handle._columns, self.places, self.found, self.n)
+        cdef size_t i
+        for i in range(self.n):
+            if self.found[i] == PRESENT:
+                result[start + i] = values[i]
+        return 0
+
+    cdef Batch batch(self, tuple columns, list keys, bint mask):
+        cdef Batch batch
+        cdef size_t i
+        if not mask:
+            for i in range(self.n):
+                if self.found[i] != PRESENT:
+                    raise KeyNotFoundError(keys[i])
+        batch = make_batch(self.view, self.buffer, columns, self.places, self.found, self.n)
+        batch._keys = keys
+        batch.found = np.array([self.found[i] == PRESENT for i in range(self.n)], dtype=bool)
+        return batch
+
+
+@cython.final
+cdef class CellIterator:
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        if self.at == len(self.ready):
+            self._fill()
+            if not self.ready:
+                raise StopIteration
+        item = self.ready[self.at]
+        self.at += 1
+        return item
+
+    cdef int _fill(self) except -1:
+        cdef Place* places
+        cdef Py_ssize_t n
+        self.at = 0
+        self.ready = []
+        if self.merge is None:
+            return 0
+        places = <Place*>malloc(WINDOW * sizeof(Place))
+        if places == NULL:
+            raise MemoryError
+        try:
+            with nogil:
+                n = self.merge.next(places, WINDOW)
+            if n < 0:
+                self.merge.raise_fault()
+            if n == 0:
+                self.merge = None
+                return 0
+            if self.what != VALUES:
+                self.ready = make_objects(self.merge.view, self.merge.buffer.buffer, None, places, NULL, n)
+            if self.what != KEYS:
+                values = make_rows(self.merge.view, self.merge.buffer.buffer, self.columns, places, NULL, n)
+                self.ready = values if self.what == VALUES else list(zip(self.ready, values))
+        finally:
+            free(places)
+        return 0
+
+
+def _scan(Merge merge, tuple columns, Py_ssize_t rows):
+    while True:
+        batch = scan_batch(merge, columns, rows)
+        if batch is None:
+            return
+        yield batch
+
+
+cdef Batch scan_batch(Merge merge, tuple columns, Py_ssize_t rows):
+    cdef Place* places = <Place*>malloc(rows * sizeof(Place))
+    cdef Py_ssize_t n
+    cdef Batch batch
+    if places == NULL:
+        raise MemoryError
+    try:
+        with nogil:
+            n = merge.next(places, rows)
+        if n < 0:
+            merge.raise_fault()
+        if n == 0:
+            return None
+        batch = make_batch(merge.view, merge.buffer.buffer, columns, places, NULL, n)
+        batch._keys = make_objects(merge.view, merge.buffer.buffer, None, places, NULL, n)
+        return batch
+    finally:
+        free(places)

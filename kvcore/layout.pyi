@@ -1,0 +1,18 @@
+from collections.abc import Iterable
+from typing import final
+
+@final
+class Layout:
+    nf: int
+    capacity: int
+    fields: tuple[tuple[str, int, int, bytes], ...]
+    def __new__(
+        cls,
+        fields: Iterable[tuple[str, int, int, bytes]],
+        capacity: int,
+        digest: int,
+        offsets: bytes,
+        coords: bytes,
+    ) -> Layout: ...
+    @property
+    def files(self) -> list[tuple[int, str, bool]]: ...

@@ -1,0 +1,121 @@
+cimport cython
+from libc.stdlib cimport free, malloc
+
+from tilekv.kvcore.codec cimport OK
+from tilekv.kvcore.coords cimport compare_keys, lower_bound
+from tilekv.kvcore.fragment cimport Pin, Span, fragment_coords, fragment_key, tile_cells, unpin
+from tilekv.kvcore.layout cimport TOMBSTONE
+
+cdef enum:
+    FEW = 4                     # cells of one digest that are compared one after another; more are searched by halves
+
+
+cdef Found compare_cell(FragmentData* fragment, uint64_t tile, uint64_t cell, const KeyRef* key, Access* access, int* difference,
+                        bint* delete) noexcept nogil:
+    """*difference: the stored key against `key`. PRESENT, or FAULT."""
+    cdef Span span
+    cdef KeyRef stored
+    if fragment_key(fragment, tile, cell, access, &span, &stored) != OK:
+        return FAULT
+    difference[0] = compare_keys(&stored, key)
+    delete[0] = (stored.type & TOMBSTONE) != 0
+    unpin(fragment, &span.pin)
+    return PRESENT
+
+
+cdef Found find_key(FragmentData* fragment, uint64_t tile, uint64_t lo, uint64_t hi, const KeyRef* key, Access* access,
+                    Place* place) noexcept nogil:
+    """Among cells [lo, hi) of a tile, whose coordinates are all equal and whose keys ascend."""
+    cdef uint64_t middle
+    cdef int difference = 0
+    cdef bint delete = False
+    cdef bint linear = hi - lo <= FEW
+    while lo < hi:
+        middle = lo if linear else lo + (hi - lo) // 2
+        if compare_cell(fragment, tile, middle, key, access, &difference, &delete) == FAULT:
+            return FAULT
+        if difference == 0:
+            place.tile = tile
+            place.cell = middle
+            return DELETED if delete else PRESENT
+        if linear or difference < 0:
+            lo = middle + 1
+        else:
+            hi = middle
+    return MISSING
+
+
+cdef Found find_in(FragmentData* fragment, const KeyRef* key, uint64_t c0, uint64_t c1, Access* access, Place* place) noexcept nogil:
+    """Tile by the leaves of the R-tree, cell by interpolation among its first coordinates, then the stored key.
+
+    The leaves are 32 bytes a tile and stay in cache; a tile's first coordinates are 8 KB, of which a search touches two
+    or three lines (sqrt(1024) / 2 = 16 cells is the expected miss of the first guess). Equal coordinates may cross tiles.
+    """
+    cdef const uint64_t* leaves = fragment.leaves
+    cdef uint64_t tile = lower_bound(leaves + 1, 4, 0, fragment.ntiles, c0)
+    cdef uint64_t n, lo, hi, first, last
+    cdef const uint64_t* words
+    cdef Pin pin
+    cdef Found found
+    while tile < fragment.ntiles and leaves[4 * tile] <= c0:
+        n = tile_cells(fragment, tile)
+        if fragment_coords(fragment, tile, 0, access, &pin) != OK:
+            return FAULT
+        words = <const uint64_t*>pin.data
+        lo = lower_bound(words, 1, 0, n, c0)
+        hi = lo
+        while hi < n and words[hi] == c0:
+            hi += 1
+        unpin(fragment, &pin)
+        if lo < hi:
+            if fragment_coords(fragment, tile, 1, access, &pin) != OK:
+                return FAULT
+            words = <const uint64_t*>pin.data
+            first = lower_bound(words, 1, lo, hi, c1)
+            last = first
+            while last < hi and words[last] == c1:
+                last += 1
+            unpin(fragment, &pin)
+            found = find_key(fragment, tile, first, last, key, access, place)
+            if found != MISSING:
+                return found
+        if hi < n:
+            return MISSING
+        tile += 1
+    return MISSING
+
+
+@cython.final
+cdef class View:
+    def __cinit__(self, Layout layout not None, ChunkCache cache not None, CodecPool codecs not None, fragments):
+        """fragments: newest first."""
+        cdef Fragment fragment
+        cdef size_t i
+        self.layout = layout
+        self.cache = cache
+        self.codecs = codecs
+        self.fragments = tuple(fragments)
+        self.n = len(self.fragments)
+        self.at = <FragmentData**>malloc(self.n * sizeof(void*) + 1)
+        if self.at == NULL:
+            raise MemoryError
+        for i in range(self.n):
+            fragment = self.fragments[i]
+            self.at[i] = &fragment.data
+
+    def __dealloc__(self):
+        free(self.at)
+
+    cdef Found find(self, const KeyRef* key, uint64_t c0, uint64_t c1, Access* access, Place* place) noexcept nogil:
+        cdef size_t i
+        cdef Found found
+        for i in range(self.n):
+            found = find_in(self.at[i], key, c0, c1, access, place)
+            if found != MISSING:
+                place.fragment = <uint32_t>i
+                return found
+        return MISSING
+
+    cdef raise_fault(self, const Access* access, uint32_t fragment):
+        cdef Fragment failed = self.fragments[fragment]
+        failed.raise_fault(access)

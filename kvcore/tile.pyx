@@ -1,0 +1,233 @@
+from libc.stdint cimport uint32_t
+from libc.stdlib cimport free, malloc, realloc
+from libc.string cimport memset
+
+from cpython.buffer cimport PyBuffer_FillInfo
+
+from tilekv.kvcore.codec cimport NO_MEMORY, OK, TOO_LARGE, UNSUPPORTED, Codec, Status, codec_acquire, codec_release, encode_chunk
+from tilekv.kvcore.layout cimport PIECE, SLOT_BYTES, SLOT_COORDS, SLOT_FIXED, SLOT_OFFSETS, Slot
+from tilekv.kvcore.wire cimport out64, out_free, out_room
+
+
+cdef class CellSource:
+    cdef int coords(self, size_t lo, size_t hi, uint64_t* c0, uint64_t* c1) noexcept nogil:
+        return -1
+
+    cdef int fixed(self, int field, size_t lo, size_t hi, uint8_t* out) noexcept nogil:
+        return -1
+
+    cdef int lengths(self, int field, size_t lo, size_t hi, uint64_t* out) noexcept nogil:
+        return -1
+
+    cdef int bytes(self, int field, size_t cell, uint64_t skip, uint64_t n, uint8_t* out) noexcept nogil:
+        return -1
+
+    cdef fault(self):
+        raise NotImplementedError
+
+
+cdef class Cuts:
+    def __dealloc__(self):
+        free(self.cuts)
+
+    cdef Cut* add(self) except NULL:
+        cdef Cut* grown
+        if self.n == self.capacity:
+            grown = <Cut*>realloc(self.cuts, max(self.capacity * 2, <size_t>64) * sizeof(Cut))
+            if grown == NULL:
+                raise MemoryError
+            self.cuts = grown
+            self.capacity = max(self.capacity * 2, <size_t>64)
+        self.n += 1
+        memset(&self.cuts[self.n - 1], 0, sizeof(Cut))
+        return &self.cuts[self.n - 1]
+
+    def runs(self, uint64_t size):
+        """(first, last + 1) of runs of chunks of about `size` raw bytes."""
+        cdef size_t first = 0, i
+        cdef uint64_t total = 0
+        found = []
+        for i in range(self.n):
+            total += self.cuts[i].raw
+            if total >= size:
+                found.append((first, i + 1))
+                first = i + 1
+                total = 0
+        if first < self.n:
+            found.append((first, self.n))
+        return found
+
+
+cdef Cuts plan_cuts(Layout layout, int slot_number, CellSource source, uint64_t first_tile):
+    """The chunks of one slot. `first_tile`: how many tiles the fragment has already; all of them are full."""
+    cdef Slot* slot = &layout.slots[slot_number]
+    cdef Cuts cuts = Cuts.__new__(Cuts)
+    cdef uint64_t tile = first_tile
+    cdef size_t lo = 0, hi
+    cdef uint64_t* lengths = NULL
+    cuts.slot = slot_number
+    if slot.kind == SLOT_BYTES:
+        lengths = <uint64_t*>malloc(layout.capacity * sizeof(uint64_t))
+        if lengths == NULL:
+            raise MemoryError
+    try:
+        while lo < source.n:
+            hi = min(lo + layout.capacity, source.n)
+            if slot.kind == SLOT_BYTES:
+                if source.lengths(slot.field, lo, hi, lengths) < 0:
+                    source.fault()
+                cut_bytes(cuts, slot.chunk_bytes, lengths, lo, hi, tile)
+            elif slot.kind == SLOT_COORDS:
+                cut_cells(cuts, hi - lo, 8, lo, hi, tile)
+                cut_cells(cuts, hi - lo, 8, lo, hi, tile)
+                cuts.cuts[cuts.n - 2].opens = 2
+                cuts.cuts[cuts.n - 1].opens = 0
+                cuts.cuts[cuts.n - 1].skip = 1
+            else:
+                cut_cells(cuts, max(slot.chunk_bytes // slot.width, <uint64_t>1), slot.width, lo, hi, tile)
+            lo = hi
+            tile += 1
+    finally:
+        free(lengths)
+    return cuts
+
+
+cdef int cut_cells(Cuts cuts, uint64_t cells, uint32_t width, size_t lo, size_t hi, uint64_t tile) except -1:
+    cdef size_t first = cuts.n, at = lo
+    cdef Cut* cut
+    while at < hi:
+        cut = cuts.add()
+        cut.cell = at
+        cut.start = at - lo
+        cut.raw = min(cells, hi - at) * width
+        cut.tile = tile
+        at += cells
+    cuts.cuts[first].opens = cuts.n - first
+    return 0
+
+
+cdef int cut_bytes(Cuts cuts, uint64_t target, const uint64_t* lengths, size_t lo, size_t hi, uint64_t tile) except -1:
+    """Whole cells up to `target` bytes a chunk; a cell of more than PIECE bytes alone, in pieces."""
+    cdef size_t first = cuts.n, cell
+    cdef uint64_t at = 0, n, skip
+    cdef Cut* cut = NULL
+    for cell in range(lo, hi):
+        n = lengths[cell - lo]
+        if n == 0:
+            continue
+        if n > PIECE:
+            skip = 0
+            while skip < n:
+                cut = cuts.add()
+                cut.cell = cell
+                cut.skip = skip
+                cut.start = at + skip
+                cut.raw = min(<uint64_t>PIECE, n - skip)
+                cut.tile = tile
+                skip += cut.raw
+            cut = NULL
+        else:
+            if cut == NULL or cut.raw + n > target:
+                cut = cuts.add()
+                cut.cell = cell
+                cut.start = at
+                cut.tile = tile
+            cut.raw += n
+        at += n
+    if cuts.n == first:
+        cut = cuts.add()
+        cut.cell = lo
+        cut.tile = tile
+        cut.empty = True
+    else:
+        cuts.cuts[first].opens = cuts.n - first
+    return 0
+
+
+cdef class Encoded:
+    def __dealloc__(self):
+        out_free(&self.out)
+
+    def __getbuffer__(self, Py_buffer* view, int flags):
+        PyBuffer_FillInfo(view, self, self.out.data, self.out.size, 1, flags)
+
+    def __len__(self):
+        return self.out.size
+
+
+cdef Status gather(Layout layout, const Slot* slot, CellSource source, const Cut* cut, uint8_t* raw) noexcept nogil:
+    cdef uint64_t cells = cut.raw // slot.width
+    cdef uint64_t* words = <uint64_t*>raw
+    cdef uint64_t at, i, n
+    cdef int failed
+    if slot.kind == SLOT_BYTES:
+        failed = source.bytes(slot.field, cut.cell, cut.skip, cut.raw, raw)
+    elif slot.kind == SLOT_FIXED:
+        failed = source.fixed(slot.field, cut.cell, cut.cell + cells, raw)
+    elif slot.kind == SLOT_OFFSETS:
+        failed = source.lengths(slot.field, cut.cell, cut.cell + cells, words)
+        if cut.start:
+            return UNSUPPORTED                                  # offsets are one chunk a tile
+        at = 0
+        for i in range(cells):
+            n = words[i]
+            words[i] = at
+            at += n
+    else:
+        failed = source.coords(cut.cell, cut.cell + cells, NULL if cut.skip else words, words if cut.skip else NULL)
+    return <Status>(-100) if failed < 0 else OK
+
+
+cdef Status encode_run(Layout layout, CellSource source, Cuts cuts, size_t first, size_t last, Codec* codec, Out* out,
+                       Out* raw) noexcept nogil:
+    cdef const Slot* slot = &layout.slots[cuts.slot]
+    cdef Cut* cut
+    cdef size_t i, before
+    cdef uint8_t* into
+    cdef Status status
+    for i in range(first, last):
+        cut = &cuts.cuts[i]
+        before = out.size
+        if cut.opens or cut.empty:
+            if out64(out, cut.opens) < 0:
+                return NO_MEMORY
+        if not cut.empty:
+            raw.size = 0
+            into = out_room(raw, cut.raw)
+            if into == NULL:
+                return NO_MEMORY
+            status = gather(layout, slot, source, cut, into)
+            if status == OK:
+                status = encode_chunk(&slot.pipeline, codec, into, cut.raw, out)
+            if status != OK:
+                return status
+        cut.stored = out.size - before
+    return OK
+
+
+def encode(Layout layout not None, CellSource source not None, Cuts cuts not None, size_t first, size_t last,
+           CodecPool codecs not None):
+    """The stored bytes of chunks [first, last) of `cuts`, as an Encoded. Runs without the GIL."""
+    cdef Encoded encoded = Encoded.__new__(Encoded)
+    cdef Out raw
+    cdef Codec* codec
+    cdef Status status = NO_MEMORY
+    if last > cuts.n:
+        raise IndexError(last)
+    raw.data = NULL
+    raw.size = raw.capacity = 0
+    with nogil:
+        codec = codec_acquire(&codecs.pool)
+        if codec != NULL:
+            status = encode_run(layout, source, cuts, first, last, codec, &encoded.out, &raw)
+            codec_release(&codecs.pool, codec)
+        out_free(&raw)
+    if status == OK:
+        return encoded
+    if status == NO_MEMORY:
+        raise MemoryError
+    if status == TOO_LARGE:
+        raise ValueError("a chunk of more than 4 GiB")
+    if status == UNSUPPORTED:
+        raise ValueError("a filter that this build cannot write")
+    source.fault()

@@ -1,0 +1,40 @@
+"""Python objects to key and value bytes, and back (DESIGN.md 3)."""
+
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+
+from tilekv.kvcore.digest cimport KeyRef
+
+cdef enum Kind:
+    KIND_BYTES = 0
+    KIND_TEXT = 1               # strict UTF-8
+    KIND_INT = 2
+    KIND_FLOAT32 = 3
+    KIND_FLOAT64 = 4
+    KIND_BOOL = 5
+    KIND_ARRAY = 6              # fixed shapes, variable length, datetimes: through NumPy
+
+# A key by reference: `ref.data` leads into `held`, into the object it was made from, or into `word`.
+cdef struct KeyCell:
+    KeyRef ref
+    uint8_t word[8]
+
+
+cdef class Column:
+    """How the cells of one attribute become Python objects and back. Immutable."""
+    cdef readonly str name
+    cdef readonly int field
+    cdef readonly object dtype          # numpy.dtype of one element; None for bytes and text
+    cdef readonly tuple shape           # of a cell; () for scalars, None for variable length
+    cdef Kind kind
+    cdef uint32_t width                 # bytes of a fixed cell, 0 when variable
+    cdef bint signed
+    # The cell of `value`: *size bytes at *data, which live as long as the object returned and `word`. Raises naming the attribute.
+    cdef object cell(self, object value, uint8_t* word, const uint8_t** data, uint64_t* size)
+    cdef object _integer(self, object value, uint8_t* word)
+    cdef object _real(self, object value, uint8_t* word)
+    cdef object _array(self, object value)
+    cdef object load(self, const uint8_t* data, uint64_t size)
+
+# Fills key from a Python key; returns the object that owns the bytes. REQUIRES: it and `key` live while key.ref is used.
+cdef object key_cell(object key, KeyCell* cell)
+cdef object load_key(const KeyRef* key)

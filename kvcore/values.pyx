@@ -1,0 +1,334 @@
+cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_Check, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.float cimport PyFloat_AsDouble, PyFloat_Check
+from cpython.long cimport PyLong_Check
+from cpython.unicode cimport PyUnicode_Check, PyUnicode_DecodeUTF8
+from libc.string cimport memcpy
+
+import numpy as np
+
+from tilekv.errors import InvalidValueError, OutOfRangeError, WrongTypeError
+
+from tilekv.kvcore.layout cimport element_bytes
+
+
+cdef extern from "Python.h":
+    const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* size) except NULL
+    long long PyLong_AsLongLongAndOverflow(object number, int* overflow) except? -1
+    unsigned long long PyLong_AsUnsignedLongLong(object number) except? 0xFFFFFFFFFFFFFFFF
+
+
+cdef enum:                      # datatype codes of FORMAT.md 5
+    INT64 = 1
+    FLOAT64 = 3
+    CHAR = 4
+    UINT64 = 10
+    BLOB = 40
+
+
+# NumPy's type strings, native order, of the codes that have one; datetimes and timedeltas follow by unit.
+CODES = {"<i4": 0, "<i8": 1, "<f4": 2, "<f8": 3, "|i1": 5, "|u1": 6, "<i2": 7, "<u2": 8, "<u4": 9, "<u8": 10, "|b1": 41}
+for _i, _unit in enumerate(("Y", "M", "W", "D", "h", "m", "s", "ms", "us", "ns", "ps", "fs", "as")):
+    CODES[f"<M8[{_unit}]"] = 18 + _i
+for _i, _unit in enumerate(("h", "m", "s", "ms", "us", "ns", "ps", "fs", "as")):
+    CODES[f"<m8[{_unit}]"] = 31 + _i
+DTYPES = {code: np.dtype(text) for text, code in CODES.items()}
+
+
+class Key:
+    """A key of a type that has no Python form: a TileDB datatype code (0 to 127) and bytes. Compared by value."""
+
+    __slots__ = ("data", "type")
+
+    def __init__(self, type, data):
+        if isinstance(type, bool) or not isinstance(type, int) or not 0 <= type <= 127:
+            raise InvalidValueError(f"a key type is a datatype code of 0 to 127, not {type!r}")
+        object.__setattr__(self, "type", type)
+        object.__setattr__(self, "data", bytes(data))
+
+    def __setattr__(self, name, value):
+        raise AttributeError("a Key does not change")
+
+    def __eq__(self, other):
+        return isinstance(other, Key) and (self.type, self.data) == (other.type, other.data)
+
+    def __hash__(self):
+        return hash((Key, self.type, self.data))
+
+    def __repr__(self):
+        return f"Key({self.type}, {self.data!r})"
+
+    def __reduce__(self):
+        return Key, (self.type, self.data)
+
+
+# --- keys ---------------------------------------------------------------------------------------------------------------
+
+cdef object key_cell(object key, KeyCell* cell):
+    cdef Py_ssize_t n = 0
+    cdef int overflow = 0
+    cdef long long number
+    cdef unsigned long long big
+    cdef double real
+    cdef bytes held
+    if PyUnicode_Check(key):
+        cell.ref.type = CHAR
+        try:
+            cell.ref.data = <const uint8_t*>PyUnicode_AsUTF8AndSize(key, &n)
+            cell.ref.size = n
+            return key
+        except UnicodeEncodeError:
+            held = key.encode("utf-8", "surrogateescape")
+    elif PyBytes_Check(key):
+        cell.ref.type = BLOB
+        held = key
+    elif PyLong_Check(key) and key is not True and key is not False:
+        number = PyLong_AsLongLongAndOverflow(key, &overflow)
+        cell.ref.data = cell.word
+        cell.ref.size = 8
+        if not overflow:
+            cell.ref.type = INT64
+            memcpy(cell.word, &number, 8)
+            return key
+        try:
+            big = PyLong_AsUnsignedLongLong(key)
+        except OverflowError:
+            raise OutOfRangeError("an int key must fit in 64 bits (-2**63 to 2**64 - 1)") from None
+        cell.ref.type = UINT64
+        memcpy(cell.word, &big, 8)
+        return key
+    elif PyFloat_Check(key):
+        cell.ref.type = FLOAT64
+        real = PyFloat_AsDouble(key)
+        memcpy(cell.word, &real, 8)
+        cell.ref.data = cell.word
+        cell.ref.size = 8
+        return key
+    elif isinstance(key, (bytearray, memoryview)):
+        cell.ref.type = BLOB
+        held = bytes(key)
+    elif isinstance(key, Key):
+        cell.ref.type = key.type
+        held = key.data
+    elif isinstance(key, (np.generic, np.ndarray)):
+        if key.ndim > 1:
+            raise WrongTypeError(f"a key must be a scalar or a 1-d array, not an array of shape {key.shape}")
+        little = key.dtype.newbyteorder("<")
+        code = CODES.get(little.str)
+        if code is None:
+            raise WrongTypeError(f"a key cannot be of NumPy type {key.dtype}")
+        cell.ref.type = code
+        held = key.astype(little).tobytes()
+    else:
+        raise WrongTypeError(
+            f"a key must be str, bytes, int, float, a NumPy scalar or 1-d array, or tilekv.Key, not {type(key).__name__}"
+            + (": True and 1 would be easy to confuse, use an int" if isinstance(key, bool) else "")
+            + (": encode it to one str or bytes" if isinstance(key, tuple) else ""))
+    cell.ref.data = <const uint8_t*>PyBytes_AS_STRING(held)
+    cell.ref.size = PyBytes_GET_SIZE(held)
+    return held
+
+
+cdef object load_key(const KeyRef* key):
+    cdef uint8_t code = key.type & 0x7F
+    cdef int64_t number = 0
+    cdef uint64_t big = 0
+    cdef double real = 0
+    if code == CHAR:
+        return PyUnicode_DecodeUTF8(<const char*>key.data, key.size, b"surrogateescape")
+    if code == BLOB:
+        return PyBytes_FromStringAndSize(<const char*>key.data, key.size)
+    if key.size == 8:
+        if code == INT64:
+            memcpy(&number, key.data, 8)
+            return number
+        if code == FLOAT64:
+            memcpy(&real, key.data, 8)
+            return real
+        if code == UINT64:
+            memcpy(&big, key.data, 8)
+            if big > 0x7FFFFFFFFFFFFFFF:
+                return big
+    data = PyBytes_FromStringAndSize(<const char*>key.data, key.size)
+    dtype = DTYPES.get(code)
+    if dtype is None or key.size % element_bytes(code):
+        return Key(code, data)
+    array = np.frombuffer(data, dtype)
+    return array[0] if key.size == element_bytes(code) else array
+
+
+def key_bytes(key):
+    """(datatype code, bytes) of a Python key. TypeError for what cannot be one, OverflowError beyond 64 bits."""
+    cdef KeyCell cell
+    held = key_cell(key, &cell)
+    return cell.ref.type, cell.ref.data[:cell.ref.size]
+
+
+def key_object(int type, bytes data not None):
+    """The Python key of (datatype code, bytes): the inverse of key_bytes."""
+    cdef KeyRef ref
+    ref.type = type
+    ref.data = <const uint8_t*>PyBytes_AS_STRING(data)
+    ref.size = PyBytes_GET_SIZE(data)
+    return load_key(&ref)
+
+
+# --- values -------------------------------------------------------------------------------------------------------------
+
+@cython.final
+cdef class Column:
+    def __cinit__(self, str name not None, int field, int datatype, object dtype, object shape):
+        """dtype: a numpy.dtype, or None for bytes (any datatype but UTF8, 12) and text; shape: of a cell, None when variable."""
+        self.name = name
+        self.field = field
+        self.dtype = dtype
+        self.shape = None if shape is None else tuple(shape)
+        if dtype is None:
+            self.kind = KIND_TEXT if datatype == 12 else KIND_BYTES
+            return
+        if self.shape != ():
+            self.kind = KIND_ARRAY
+        elif dtype.kind in "iu":
+            self.kind = KIND_INT
+        elif dtype.kind == "b":
+            self.kind = KIND_BOOL
+        elif dtype.kind == "f":
+            self.kind = KIND_FLOAT64 if dtype.itemsize == 8 else KIND_FLOAT32
+        else:
+            self.kind = KIND_ARRAY
+        self.signed = dtype.kind == "i"
+        if self.shape is not None:
+            self.width = dtype.itemsize * int(np.prod(self.shape, dtype=np.int64))
+
+    def __repr__(self):
+        return f"Column({self.name!r}, {self.dtype if self.dtype is not None else ('bytes', 'str')[self.kind]}, {self.shape})"
+
+    cdef object cell(self, object value, uint8_t* word, const uint8_t** data, uint64_t* size):
+        cdef Py_ssize_t n = 0
+        if self.kind == KIND_BYTES:
+            if not PyBytes_Check(value):
+                if not isinstance(value, (bytearray, memoryview)):
+                    raise WrongTypeError(f"attribute {self.name!r} takes bytes, not {type(value).__name__}"
+                                         + (": encode it first, or make the attribute of dtype str" if isinstance(value, str) else ""))
+                value = bytes(value)
+            data[0] = <const uint8_t*>PyBytes_AS_STRING(value)
+            size[0] = PyBytes_GET_SIZE(value)
+            return value
+        if self.kind == KIND_TEXT:
+            if not PyUnicode_Check(value):
+                raise WrongTypeError(f"attribute {self.name!r} takes str, not {type(value).__name__}")
+            try:
+                data[0] = <const uint8_t*>PyUnicode_AsUTF8AndSize(value, &n)
+            except UnicodeEncodeError as error:
+                raise InvalidValueError(f"attribute {self.name!r} takes text that UTF-8 can hold: {error}") from None
+            size[0] = n
+            return value
+        data[0] = word
+        size[0] = self.width
+        if self.kind == KIND_INT:
+            return self._integer(value, word)
+        if self.kind == KIND_FLOAT64 or self.kind == KIND_FLOAT32:
+            return self._real(value, word)
+        if self.kind == KIND_BOOL:
+            if not isinstance(value, (bool, np.bool_)):
+                raise WrongTypeError(f"attribute {self.name!r} takes bool, not {type(value).__name__}")
+            word[0] = bool(value)
+            return value
+        held = self._array(value)
+        data[0] = <const uint8_t*>PyBytes_AS_STRING(held)
+        size[0] = PyBytes_GET_SIZE(held)
+        return held
+
+    cdef object _integer(self, object value, uint8_t* word):
+        cdef int overflow = 0
+        cdef long long number
+        cdef unsigned long long big
+        cdef int bits = 8 * self.width
+        if not PyLong_Check(value):
+            if isinstance(value, (float, str, bytes, np.ndarray)) or not hasattr(value, "__index__"):
+                raise WrongTypeError(f"attribute {self.name!r} takes {self.dtype} integers, not {type(value).__name__}")
+            value = value.__index__()
+        number = PyLong_AsLongLongAndOverflow(value, &overflow)
+        if overflow == 0 and self.signed:
+            if bits < 64 and not -(1LL << (bits - 1)) <= number < (1LL << (bits - 1)):
+                overflow = 1
+            memcpy(word, &number, self.width)
+        elif overflow == 0:
+            if number < 0 or (bits < 64 and number >= (1LL << bits)):
+                overflow = 1
+            memcpy(word, &number, self.width)
+        elif overflow > 0 and bits == 64 and not self.signed and value < (1 << 64):
+            big = PyLong_AsUnsignedLongLong(value)
+            memcpy(word, &big, 8)
+            overflow = 0
+        if overflow:
+            raise OutOfRangeError(f"attribute {self.name!r} is {self.dtype}, which cannot hold {value}")
+        return value
+
+    cdef object _real(self, object value, uint8_t* word):
+        cdef double real
+        cdef float single
+        if not PyFloat_Check(value) and (isinstance(value, (str, bytes, bool, np.ndarray, complex)) or not hasattr(value, "__float__")):
+            raise WrongTypeError(f"attribute {self.name!r} takes {self.dtype} numbers, not {type(value).__name__}")
+        try:
+            real = float(value)
+        except OverflowError:
+            raise OutOfRangeError(f"attribute {self.name!r} is {self.dtype}, which cannot hold {value}") from None
+        if self.kind == KIND_FLOAT64:
+            memcpy(word, &real, 8)
+        else:
+            single = <float>real
+            memcpy(word, &single, 4)
+        return value
+
+    cdef object _array(self, object value):
+        if self.dtype.kind in "mM" and isinstance(value, (int, float, np.integer, np.floating)):
+            raise WrongTypeError(f"attribute {self.name!r} takes {self.dtype}, not {type(value).__name__}")
+        given = np.asarray(value)
+        if given.size == 0 and given.dtype == np.float64 and not isinstance(value, np.ndarray):
+            given = given.astype(self.dtype)                    # [] has no type of its own
+        if not np.can_cast(given.dtype, self.dtype, "same_kind") and not fits(given, self.dtype):
+            raise WrongTypeError(f"attribute {self.name!r} takes {self.dtype}, not {given.dtype}")
+        array = given.astype(self.dtype)
+        if given.dtype.kind in "iu" and not np.array_equal(array, given):
+            raise OutOfRangeError(f"attribute {self.name!r} is {self.dtype}, which cannot hold all of the values given")
+        if self.shape is not None and array.shape != self.shape:
+            raise InvalidValueError(f"attribute {self.name!r} has shape {self.shape}, the value has {array.shape}")
+        if self.shape is None and array.ndim != 1:
+            raise InvalidValueError(f"attribute {self.name!r} takes 1-d arrays, the value has shape {array.shape}")
+        return array.tobytes()
+
+    cdef object load(self, const uint8_t* data, uint64_t size):
+        cdef int64_t number = 0
+        cdef uint64_t big = 0
+        cdef double real = 0
+        cdef float single = 0
+        cdef int shift
+        if self.kind == KIND_BYTES:
+            return PyBytes_FromStringAndSize(<const char*>data, size)
+        if self.kind == KIND_TEXT:
+            return PyUnicode_DecodeUTF8(<const char*>data, size, NULL)
+        if self.kind == KIND_INT:
+            if not self.signed:
+                memcpy(&big, data, self.width)
+                return big
+            memcpy(&number, data, self.width)
+            shift = 64 - 8 * <int>self.width
+            return <int64_t>(<uint64_t>number << shift) >> shift
+        if self.kind == KIND_FLOAT64:
+            memcpy(&real, data, 8)
+            return real
+        if self.kind == KIND_FLOAT32:
+            memcpy(&single, data, 4)
+            return np.float32(single)
+        if self.kind == KIND_BOOL:
+            return data[0] != 0
+        array = np.frombuffer(PyBytes_FromStringAndSize(<const char*>data, size), self.dtype)
+        if self.shape is None:
+            return array
+        return array[0] if self.shape == () else array.reshape(self.shape)
+
+
+def fits(given, dtype):
+    """Integers may go to any integer type that holds them, and to floats; their range is checked after the cast."""
+    return given.dtype.kind in "iu" and dtype.kind in "iuf"

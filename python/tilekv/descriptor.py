@@ -1,0 +1,184 @@
+"""`__tilekv.json`: what TileDB's schema has no room for (DESIGN.md 3 and 8).
+
+One JSON object, UTF-8, one key a line::
+
+    format         int, 1: the version of this file and of tilekv's private parts of a fragment
+    id             str, 32 hex digits: a store keeps it for life, and no other has it
+    digest         str, how keys become coordinates: "blake2b" or "md5"
+    version        str, the tilekv that created the store
+    attrs          {name: {"dtype": str, "shape": [int, ...] or null}} in schema order
+    schema_crc32c  int, CRC-32C of the whole schema file
+    crc32c         int, CRC-32C of the canonical form
+
+The canonical form is every member but ``crc32c``, those that this version does not know included,
+as JSON in ASCII with sorted keys and no white space (``json.dumps(members, sort_keys=True,
+separators=(",", ":"))``). So the file may be formatted anew but not changed. Every future format
+keeps this rule: that is how a damaged `format` is told from a newer one.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn
+
+from tilekv.errors import CorruptionError, FormatError
+from tilekv.kvcore.wire import crc32c
+
+DESCRIPTOR_FILE: Final = "__tilekv.json"
+FORMAT: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class AttrEntry:
+    """What the descriptor says of an attribute.
+
+    Attributes
+    ----------
+    name : str
+        The attribute.
+    dtype : str
+        "bytes", "str" or the name of a NumPy dtype.
+    shape : tuple of int or None
+        The shape of a cell; None for scalars and for cells of variable length.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptor:
+    """The contents of `__tilekv.json`; see the top of this file."""
+
+    id: str
+    digest: str
+    version: str
+    attrs: tuple[AttrEntry, ...]
+    schema_crc32c: int
+    format: int = FORMAT
+
+    def to_bytes(self) -> bytes:
+        """Return the file."""
+        members = self._members()
+        members["crc32c"] = crc32c(_canonical(members))
+        lines = []
+        for key, value in members.items():
+            if key == "attrs":
+                inner = ",\n".join(
+                    f"  {_json(name)}: {_json(entry)}" for name, entry in value.items()
+                )
+                lines.append(f' "attrs": {{\n{inner}\n }}')
+            else:
+                lines.append(f" {_json(key)}: {_json(value)}")
+        return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Descriptor:
+        """Parse the file.
+
+        Raises
+        ------
+        CorruptionError
+            When it is not what a tilekv wrote.
+        FormatError
+            When a newer tilekv wrote it.
+        """
+        members = _load(data)
+        crc = members.pop("crc32c", None)
+        try:
+            canonical = _canonical(members)
+        except RecursionError:
+            _fail("it is nested too deeply")
+        if type(crc) is not int or crc != crc32c(canonical):
+            _fail("its checksum does not match")
+        version = members.get("version")
+        format_ = members.get("format")
+        if type(format_) is not int or format_ < 1 or not isinstance(version, str):
+            _fail("`format` or `version` is missing")
+        if format_ > FORMAT:
+            raise FormatError(
+                f"{DESCRIPTOR_FILE} has format {format_}, written by tilekv {version}; "
+                f"this tilekv reads formats up to {FORMAT}: update it"
+            )
+        id_, digest, schema_crc = (members.get(key) for key in ("id", "digest", "schema_crc32c"))
+        if not isinstance(id_, str) or not re.fullmatch("[0-9a-f]{32}", id_):
+            _fail("`id` is not 32 hex digits")
+        if not isinstance(digest, str):
+            _fail("`digest` is not a string")
+        if type(schema_crc) is not int:
+            _fail("`schema_crc32c` is not a number")
+        attrs = members.get("attrs")
+        if not isinstance(attrs, dict):
+            _fail("`attrs` is not an object")
+        entries = tuple(_entry(name, value) for name, value in attrs.items())
+        return cls(id_, digest, version, entries, schema_crc, format_)
+
+    def check_schema(self, data: bytes, file: str) -> None:
+        """Raise CorruptionError unless `data`, the bytes of schema file `file`, are the store's."""
+        if crc32c(data) != self.schema_crc32c:
+            raise CorruptionError(file, 0, f"its checksum is not that in {DESCRIPTOR_FILE}")
+
+    def _members(self) -> dict[str, Any]:
+        attrs = {
+            entry.name: {"dtype": entry.dtype, "shape": entry.shape and list(entry.shape)}
+            for entry in self.attrs
+        }
+        return {
+            "format": self.format,
+            "id": self.id,
+            "digest": self.digest,
+            "version": self.version,
+            "attrs": attrs,
+            "schema_crc32c": self.schema_crc32c,
+        }
+
+
+def _canonical(members: Mapping[str, Any]) -> bytes:
+    return json.dumps(members, sort_keys=True, separators=(",", ":")).encode("ascii")
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _load(data: bytes) -> dict[str, Any]:
+    try:
+        text = data.decode("utf-8")
+        members = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse)
+    except json.JSONDecodeError as error:
+        raise CorruptionError(DESCRIPTOR_FILE, error.pos, f"it is not JSON: {error.msg}") from None
+    except (ValueError, RecursionError) as error:
+        raise CorruptionError(DESCRIPTOR_FILE, 0, f"it is not JSON: {error}") from None
+    if not isinstance(members, dict):
+        _fail("it is not a JSON object")
+    return members
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("a key appears twice")
+    return members
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _entry(name: str, value: object) -> AttrEntry:
+    if not isinstance(value, dict) or not isinstance(value.get("dtype"), str):
+        _fail(f"attribute {name!r} has no `dtype`")
+    shape = value.get("shape")
+    if shape is None:
+        return AttrEntry(name, value["dtype"], None)
+    if not isinstance(shape, list) or not all(type(n) is int and n > 0 for n in shape):
+        _fail(f"the `shape` of attribute {name!r} is not a list of positive numbers")
+    return AttrEntry(name, value["dtype"], tuple(shape))
+
+
+def _fail(reason: str) -> NoReturn:
+    raise CorruptionError(DESCRIPTOR_FILE, 0, reason)

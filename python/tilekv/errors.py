@@ -1,0 +1,86 @@
+"""The exceptions. Each is a TileKVError and also the builtin that a user would catch."""
+
+from __future__ import annotations
+
+import io
+
+
+class TileKVError(Exception):
+    """The root: every error that tilekv raises on purpose is one."""
+
+
+class KeyNotFoundError(TileKVError, KeyError):
+    """The key is not in the store."""
+
+    def __str__(self) -> str:
+        # KeyError shows the repr of its argument, which puts a message in quotes.
+        return Exception.__str__(self)
+
+
+class StoreNotFoundError(TileKVError, FileNotFoundError):
+    """There is no store at the URI."""
+
+
+class StoreExistsError(TileKVError, FileExistsError):
+    """There is a store, or something else, where one was to be created."""
+
+
+class ReadOnlyError(TileKVError, io.UnsupportedOperation):
+    """A write through a handle that was opened for reading."""
+
+
+class ClosedError(TileKVError, ValueError):
+    """A handle was used after it was closed."""
+
+
+class WrongTypeError(TileKVError, TypeError):
+    """A key, value or option of a type that does not fit."""
+
+
+class InvalidValueError(TileKVError, ValueError):
+    """A key, value, name or option of the right type that is not allowed."""
+
+
+class OutOfRangeError(TileKVError, OverflowError):
+    """A number that does not fit its datatype."""
+
+
+class CorruptionError(TileKVError, OSError):
+    """Stored bytes are not what was written.
+
+    Attributes
+    ----------
+    file : str
+        The damaged file: its name in the store, or ``fragment/name``.
+    offset : int or None
+        The byte of the file where the damaged part begins; None when it has no place in the file.
+    reason : str
+        What is wrong.
+    """
+
+    def __init__(self, file: str, offset: int | None, reason: str) -> None:
+        place = file if offset is None else f"{file}, byte {offset}"
+        super().__init__(f"{place}: {reason}")
+        self.file = file
+        self.offset = offset
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type[CorruptionError], tuple[str, int | None, str]]:
+        # What OSError gives would call the class with the finished message alone.
+        return type(self), (self.file, self.offset, self.reason)
+
+
+class FormatError(TileKVError, ValueError):
+    """A store of a format that this tilekv does not read; the message says what wrote it."""
+
+
+class SnapshotGone(TileKVError, FileNotFoundError):
+    """A fragment of this handle's snapshot was vacuumed before it was first used; reopen."""
+
+
+class HistoryVacuumed(TileKVError, LookupError):
+    """The past that ``timestamp=`` asks for was consolidated and its fragments vacuumed."""
+
+
+class StoreReplacedError(TileKVError, OSError):
+    """A flush into a store that is no longer the one the handle opened: its id has changed."""

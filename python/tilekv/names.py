@@ -1,0 +1,123 @@
+"""The names of folders and files in a store (FORMAT.md 2, DESIGN.md 4).
+
+store/
+  __kv_schema.tdb __array_schema.tdb    the schema, twice the same
+  __lock.tdb                            empty
+  __tilekv.json                         the descriptor
+  __<t1>_<t2>_<uuid>/                   a fragment, when __fragment_metadata.tdb is in it
+    __fragment_metadata.tdb
+    <stem>.tdb <stem>_var.tdb           a field, and its bytes if it has variable length
+  .tmp-<uuid>                           a fragment or file that is being written
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Callable, Iterable
+from typing import Final, NamedTuple
+
+from tilekv.descriptor import DESCRIPTOR_FILE
+from tilekv.errors import OutOfRangeError
+from tilekv.schemafile import SCHEMA_FILE
+
+KV_SCHEMA: Final = SCHEMA_FILE
+ARRAY_SCHEMA: Final = "__array_schema.tdb"
+LOCK: Final = "__lock.tdb"
+DESCRIPTOR: Final = DESCRIPTOR_FILE
+FRAGMENT_METADATA: Final = "__fragment_metadata.tdb"
+
+MAX_TIMESTAMP: Final = 2**64 - 1  # milliseconds since 1970; a u64 in the private block
+
+_FRAGMENT: Final = re.compile("__(0|[1-9][0-9]{0,19})_(0|[1-9][0-9]{0,19})_([0-9a-f]{32})")
+# What TileDB 2.0 to 2.6 commits in the root: a fragment named with its version, and a marker.
+_NEWER_MARKER: Final = re.compile("__[0-9]+_[0-9]+_[0-9a-f]{32}_[0-9]+\\.ok")
+_NEWER_FOLDERS: Final = ("__commits", "__fragments", "__schema")
+# TileDB opens any other folder with '_' in its name as a fragment; only a leading dot is safe.
+_TEMPORARY: Final = ".tmp-"
+
+
+class FragmentName(NamedTuple):
+    """The name of a fragment: the range of its timestamps, in ms since 1970, and a uuid.
+
+    A fragment of one flush has t1 == t2, a consolidated one the first and last of its sources.
+    """
+
+    t1: int
+    t2: int
+    uuid: str
+
+    @classmethod
+    def new(cls, t1: int, t2: int | None = None) -> FragmentName:
+        """Return a name that no other fragment has; `t2` is `t1` unless given.
+
+        Raises OutOfRangeError unless 0 <= t1 <= t2 < 2**64.
+        """
+        last = t1 if t2 is None else t2
+        if not 0 <= t1 <= last <= MAX_TIMESTAMP:
+            raise OutOfRangeError(f"timestamps are 0 to 2^64-1, in order, not {t1} and {last}")
+        return cls(t1, last, uuid.uuid4().hex)
+
+    @classmethod
+    def parse(cls, name: str) -> FragmentName | None:
+        """Return the parts of a folder's name; None when it is not a fragment of format 3."""
+        match = _FRAGMENT.fullmatch(name)
+        if match is None:
+            return None
+        t1, t2 = int(match[1]), int(match[2])
+        return cls(t1, t2, match[3]) if t1 <= t2 <= MAX_TIMESTAMP else None
+
+    def __str__(self) -> str:
+        """Return the folder's name."""
+        return f"__{self.t1}_{self.t2}_{self.uuid}"
+
+    @property
+    def order(self) -> tuple[int, int, str]:
+        """The sort key: the fragment with the greatest is the newest.
+
+        The later first timestamp wins, so that a fragment committed inside a consolidated range
+        counts as newer than that one; so does, from the same first timestamp, the shorter range.
+        Of equal timestamps the greater name wins.
+        """
+        return self.t1, -self.t2, self.uuid
+
+
+def temporary_name() -> str:
+    """Return a new name under which nothing is seen, by tilekv or TileDB, until it is renamed."""
+    return _TEMPORARY + uuid.uuid4().hex
+
+
+def is_temporary(name: str) -> bool:
+    """Tell whether something under this name is not committed, and perhaps never will be."""
+    return name.startswith(_TEMPORARY)
+
+
+def data_file(stem: str, var_bytes: bool = False) -> str:
+    """Return the file of a slot: of field `stem` or ``"__coords"``, or of its variable bytes."""
+    return f"{stem}_var.tdb" if var_bytes else f"{stem}.tdb"
+
+
+def newer_tiledb(
+    folders: Iterable[str], files: Iterable[str], is_empty: Callable[[str], bool]
+) -> str | None:
+    """Look in a store's root for data that TileDB 2.x has put there, where tilekv cannot read it.
+
+    Its ``consolidate`` and ``vacuum`` move all cells into fragments of its own format: a reader
+    that did not look would see an empty store.
+
+    Parameters
+    ----------
+    folders, files : iterable of str
+        The names in the root.
+    is_empty : callable
+        Tells whether the folder of that name is empty.
+
+    Returns
+    -------
+    str or None
+        The first name that shows it; None when there is none.
+    """
+    for name in folders:
+        if name in _NEWER_FOLDERS and not is_empty(name):
+            return name
+    return next((name for name in files if _NEWER_MARKER.fullmatch(name)), None)

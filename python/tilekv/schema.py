@@ -1,0 +1,436 @@
+"""What a store holds: attributes, digest, capacity, filters."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final, SupportsIndex, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from tilekv.datatypes import CHAR, DATATYPES, UTF8, datatype_of
+from tilekv.descriptor import DESCRIPTOR_FILE, AttrEntry, Descriptor
+from tilekv.errors import CorruptionError, FormatError, InvalidValueError, WrongTypeError
+from tilekv.filters import (
+    BitWidthReductionFilter,
+    Filter,
+    FilterList,
+    LZ4Filter,
+    ZstdFilter,
+)
+from tilekv.kvcore.wire import crc32c
+from tilekv.schemafile import SCHEMA_FILE, Field, StoredSchema, read_schema, write_schema
+
+# Values: the smallest of the fast ones; its frames carry their own checksum.
+VALUE_FILTERS: Final = FilterList(ZstdFilter(level=1))
+# Keys: every hit decodes a chunk of keys to compare one; 8 KiB take lz4 1.2 us, zstd 5.7.
+KEY_FILTERS: Final = FilterList(LZ4Filter())
+# Offsets: read in place, one load and one add a cell, and still two bytes each (FORMAT.md 16).
+OFFSETS_FILTERS: Final = FilterList(BitWidthReductionFilter(window=8192))
+# Key types: a byte a cell, mapped as they are: one decode less a lookup.
+KEY_TYPE_FILTERS: Final = FilterList()
+# Coordinates: digests are random, so that no filter makes them smaller, and searches map them.
+COORDS_FILTERS: Final = FilterList()
+
+CHUNK_BYTES: Final = 4096  # max_chunk of every pipeline but that of the coordinates
+COORDS_CHUNK_BYTES: Final = 0x7FFFFFF8  # one chunk a dimension and tile
+
+VAR: Final = 0xFFFFFFFF  # cell_val_num of a field of variable length
+MAX_CELL_BYTES: Final = 0x7FFFFFF8  # chunks hold whole cells of fixed width
+MAX_CAPACITY: Final = COORDS_CHUNK_BYTES // 8
+MAX_NAME_BYTES: Final = 240  # a file name has 255 bytes, and `_var.tdb` is added
+
+DIGESTS: Final = ("blake2b", "md5")
+Shape = int | tuple[int, ...] | None
+Filters = FilterList | Filter | Iterable[Filter] | None
+
+
+@dataclass(frozen=True, init=False, repr=False)
+class Attr:
+    """An attribute: one column of every value. Frozen, compared by value, hashable.
+
+    Parameters
+    ----------
+    ctx : object, optional
+        Ignored; TileDB-Py's first argument. Anything before a name that is not a str is taken for
+        one, and so is the keyword.
+    name : str
+        Not empty, '.' or '..', no '/', '\\\\' or NUL, no leading '__', at most 240 UTF-8 bytes.
+    dtype : type, str or numpy.dtype
+        ``bytes``, ``str``, ``int`` (int64), ``float`` (float64), ``bool``, any NumPy integer,
+        float32, float64, bool, datetime64 with a unit, timedelta64 of hours or finer. Byte order
+        does not matter.
+    shape : int or tuple of int, optional
+        Of a value that is an array of fixed shape; for numbers only.
+    var : bool
+        A value is a one-dimensional array of any length. bytes and str always are.
+    filters : FilterList, Filter or iterable of Filter, optional
+        How values are stored; `VALUE_FILTERS` unless given.
+
+    Attributes
+    ----------
+    name : str
+    dtype : numpy.dtype
+        In native byte order; ``dtype("S")`` for bytes, ``dtype("U")`` for str.
+    shape : tuple of int or None
+    var : bool
+    filters : FilterList
+    datatype : int
+        TileDB's code of the dtype.
+
+    Raises
+    ------
+    WrongTypeError
+        For a dtype that the format cannot hold, and for arguments of wrong types.
+    InvalidValueError
+        For a name or shape that is refused.
+    """
+
+    name: str
+    datatype: int
+    shape: tuple[int, ...] | None
+    var: bool
+    filters: FilterList
+
+    @overload
+    def __init__(
+        self,
+        name: str,
+        dtype: npt.DTypeLike,
+        shape: Shape = None,
+        var: bool = False,
+        filters: Filters = None,
+        *,
+        ctx: object = None,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        ctx: object,
+        name: str,
+        dtype: npt.DTypeLike,
+        shape: Shape = None,
+        var: bool = False,
+        filters: Filters = None,
+    ) -> None: ...
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        if args and not isinstance(args[0], str):
+            args = args[1:]
+        kwargs.pop("ctx", None)
+        self._set(*args, **kwargs)
+
+    def _set(
+        self,
+        name: object = None,
+        dtype: npt.DTypeLike = None,
+        shape: Shape = None,
+        var: bool = False,
+        filters: Filters = None,
+    ) -> None:
+        name = _name(name)
+        code = _datatype(name, dtype)
+        text = code in (CHAR, UTF8)
+        if not isinstance(var, bool):
+            raise WrongTypeError(f"attribute {name!r}: var is a bool, not {var!r}")
+        sides = _sides(name, shape)
+        if sides is not None and (var or text):
+            raise InvalidValueError(
+                f"attribute {name!r}: values have a fixed shape or any length, not both"
+            )
+        if sides is not None and math.prod(sides) > MAX_CELL_BYTES // DATATYPES[code].size:
+            raise InvalidValueError(
+                f"attribute {name!r}: a value of shape {sides} is over {MAX_CELL_BYTES} bytes"
+            )
+        object.__setattr__(self, "name", name)
+        object.__setattr__(self, "datatype", code)
+        object.__setattr__(self, "shape", sides)
+        object.__setattr__(self, "var", var or text)
+        object.__setattr__(self, "filters", _filters(filters, VALUE_FILTERS))
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The NumPy dtype of the values, ``S`` for bytes and ``U`` for str."""
+        return np.dtype(self.type_name)
+
+    @property
+    def type_name(self) -> str:
+        """``"bytes"``, ``"str"`` or the name of the dtype; Attr takes it as a dtype."""
+        return _type_name(self.datatype)
+
+    def __repr__(self) -> str:
+        """Return the expression that makes it, without what is default."""
+        parts = [repr(self.name), repr(self.type_name)]
+        if self.shape is not None:
+            parts.append(f"shape={self.shape}")
+        if self.var and self.datatype not in (CHAR, UTF8):
+            parts.append("var=True")
+        if self.filters != VALUE_FILTERS:
+            parts.append(f"filters={self.filters}")
+        return f"Attr({', '.join(parts)})"
+
+
+@dataclass(frozen=True, init=False, repr=False)
+class Schema:
+    """What a store holds. Frozen, compared by value, hashable.
+
+    Parameters
+    ----------
+    attrs : iterable of Attr
+        At least one. No two names may be equal when case is ignored, and none may be another's
+        with ``_var`` appended if that other has variable length: they would share a file.
+    digest : {"blake2b", "md5"}
+        How keys become coordinates: BLAKE2b with a 16-byte digest, or RFC 1321 MD5.
+    capacity : int
+        Cells of a tile, 1 to 268,435,455.
+    offsets_filters, key_filters : FilterList, Filter or iterable of Filter, optional
+        How the offsets of cells of variable length, and keys, are stored.
+
+    Raises
+    ------
+    WrongTypeError, InvalidValueError
+        For arguments that are refused; the message names the attribute.
+    """
+
+    attrs: tuple[Attr, ...]
+    digest: str
+    capacity: int
+    offsets_filters: FilterList
+    key_filters: FilterList
+
+    def __init__(
+        self,
+        attrs: Iterable[Attr],
+        digest: str = "blake2b",
+        capacity: int = 1024,
+        offsets_filters: Filters = None,
+        key_filters: Filters = None,
+    ) -> None:
+        found = (attrs,) if isinstance(attrs, Attr) else tuple(attrs)
+        for one in found:
+            if not isinstance(one, Attr):
+                raise WrongTypeError(f"a schema is made of Attr objects, not {one!r}")
+        _check_files(found)
+        if digest not in DIGESTS:
+            raise InvalidValueError(f"digest is one of {', '.join(DIGESTS)}, not {digest!r}")
+        cells = _int(capacity, "capacity")
+        if not 1 <= cells <= MAX_CAPACITY:
+            raise InvalidValueError(f"capacity is 1 to {MAX_CAPACITY:,} cells, not {cells:,}")
+        object.__setattr__(self, "attrs", found)
+        object.__setattr__(self, "digest", digest)
+        object.__setattr__(self, "capacity", cells)
+        object.__setattr__(self, "offsets_filters", _filters(offsets_filters, OFFSETS_FILTERS))
+        object.__setattr__(self, "key_filters", _filters(key_filters, KEY_FILTERS))
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        """The columns in the order of the schema file: `__key`, attributes, `__key_type`.
+
+        The key type comes last because TileDB 1.6's Python KV shows "attribute 1": the first one
+        of the user's.
+        """
+        columns = [("__key", CHAR, VAR, self.key_filters)]
+        for one in self.attrs:
+            count = VAR if one.var else math.prod(one.shape or (1,))
+            columns.append((one.name, one.datatype, count, one.filters))
+        columns.append(("__key_type", CHAR, 1, KEY_TYPE_FILTERS))
+        return tuple(
+            Field(name, code, count, filters.to_bytes(CHUNK_BYTES), CHUNK_BYTES)
+            for name, code, count, filters in columns
+        )
+
+    @property
+    def offsets_pipeline(self) -> bytes:
+        """The pipeline descriptor of every field's offsets."""
+        return self.offsets_filters.to_bytes(CHUNK_BYTES)
+
+    @property
+    def coords_pipeline(self) -> bytes:
+        """The pipeline descriptor of the coordinates."""
+        return COORDS_FILTERS.to_bytes(COORDS_CHUNK_BYTES)
+
+    def to_file(self) -> bytes:
+        """Return the schema file: `__kv_schema.tdb` and `__array_schema.tdb` hold the same."""
+        return write_schema(self.fields, self.capacity, self.offsets_pipeline, self.coords_pipeline)
+
+    def describe(self, store_id: str, version: str) -> Descriptor:
+        """Return the descriptor of a new store with this schema.
+
+        Parameters
+        ----------
+        store_id : str
+            32 hex digits that no other store has.
+        version : str
+            The tilekv that creates the store.
+        """
+        entries = tuple(AttrEntry(one.name, one.type_name, one.shape) for one in self.attrs)
+        return Descriptor(store_id, self.digest, version, entries, crc32c(self.to_file()))
+
+    @classmethod
+    def from_file(cls, data: bytes, descriptor: Descriptor, file: str = SCHEMA_FILE) -> Schema:
+        """Read a schema back.
+
+        Parameters
+        ----------
+        data : bytes
+            The schema file.
+        descriptor : Descriptor
+            The store's; it holds the digest and the shapes.
+        file : str
+            The name of the schema file, for errors.
+
+        Raises
+        ------
+        CorruptionError
+            When the file is damaged, or does not agree with the descriptor.
+        FormatError
+            When something else than tilekv wrote it, or a tilekv with more filters or digests.
+        """
+        descriptor.check_schema(data, file)
+        stored = read_schema(data, file)
+        if descriptor.digest not in DIGESTS:
+            raise FormatError(
+                f"the store's digest is {descriptor.digest!r}, written by tilekv "
+                f"{descriptor.version}; this tilekv knows {', '.join(DIGESTS)}"
+            )
+        try:
+            schema = cls._of(stored, descriptor)
+        except (InvalidValueError, WrongTypeError) as error:
+            raise CorruptionError(file, 0, str(error)) from None
+        if [field[:3] for field in schema.fields] != [field[:3] for field in stored.fields]:
+            raise CorruptionError(file, 0, f"its fields are not those in {DESCRIPTOR_FILE}")
+        if stored.fields[-1].filters != KEY_TYPE_FILTERS or stored.coords_filters != COORDS_FILTERS:
+            raise CorruptionError(file, 0, "key types or coordinates have filters")
+        return schema
+
+    @classmethod
+    def _of(cls, stored: StoredSchema, descriptor: Descriptor) -> Schema:
+        """The schema that the two files describe, if they agree."""
+        fields = stored.fields[1:-1]
+        if len(stored.fields) != len(descriptor.attrs) + 2:
+            raise InvalidValueError(
+                f"it has {len(stored.fields)} fields, not two more than the "
+                f"{len(descriptor.attrs)} attributes in {DESCRIPTOR_FILE}"
+            )
+        attrs = []
+        for field, entry in zip(fields, descriptor.attrs, strict=True):
+            name = _type_name(field.datatype)
+            if entry.dtype != name:
+                raise InvalidValueError(
+                    f"{entry.name!r} is {entry.dtype!r} in {DESCRIPTOR_FILE} and {name!r} here"
+                )
+            var = field.cell_val_num == VAR
+            attrs.append(Attr(entry.name, name, entry.shape, var, field.filters))
+        return cls(
+            attrs,
+            descriptor.digest,
+            stored.capacity,
+            stored.offsets_filters,
+            stored.fields[0].filters,
+        )
+
+    def __repr__(self) -> str:
+        """Return the expression that makes it, without the filters that are default."""
+        parts = [
+            f"[{', '.join(map(repr, self.attrs))}]",
+            f"digest={self.digest!r}",
+            f"capacity={self.capacity}",
+        ]
+        if self.offsets_filters != OFFSETS_FILTERS:
+            parts.append(f"offsets_filters={self.offsets_filters}")
+        if self.key_filters != KEY_FILTERS:
+            parts.append(f"key_filters={self.key_filters}")
+        return f"Schema({', '.join(parts)})"
+
+
+def _name(name: object) -> str:
+    if not isinstance(name, str):
+        raise WrongTypeError(f"an attribute's name is a str, not {name!r}")
+    if name in ("", ".", "..") or name.startswith("__") or any(c in name for c in "/\\\0"):
+        raise InvalidValueError(
+            f"attribute name {name!r}: it names a file, so it cannot be empty, '.' or '..', "
+            "contain '/', '\\' or NUL, or begin with '__'"
+        )
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError:
+        raise InvalidValueError(f"attribute name {name!r} is not valid Unicode") from None
+    if size > MAX_NAME_BYTES:
+        raise InvalidValueError(
+            f"attribute name {name[:20]!r}... has {size} UTF-8 bytes; at most {MAX_NAME_BYTES}"
+        )
+    return name
+
+
+def _check_files(attrs: tuple[Attr, ...]) -> None:
+    """No two attributes share a file, on file systems that ignore case either."""
+    if not attrs:
+        raise InvalidValueError("a schema needs at least one attribute")
+    names: dict[str, str] = {}
+    for one in attrs:
+        folded = one.name.casefold()
+        if folded in names:
+            raise InvalidValueError(
+                f"attribute names {names[folded]!r} and {one.name!r} are the same but for case"
+            )
+        names[folded] = one.name
+    for one in attrs:
+        other = names.get(f"{one.name}_var".casefold(), "")
+        if one.var and other:
+            raise InvalidValueError(
+                f"attributes {one.name!r} and {other!r} would share the file {one.name}_var.tdb"
+            )
+
+
+def _type_name(code: int) -> str:
+    """The name by which Attr takes a datatype; for those it refuses, TileDB's."""
+    if code in (CHAR, UTF8):
+        return "bytes" if code == CHAR else "str"
+    return DATATYPES[code].dtype or DATATYPES[code].name
+
+
+def _datatype(name: str, dtype: npt.DTypeLike) -> int:
+    if dtype is None:  # NumPy takes it for float64
+        raise WrongTypeError(f"attribute {name!r}: a dtype is needed, such as bytes or 'int32'")
+    if dtype is int:  # NumPy's choice depends on the platform
+        dtype = "int64"
+    try:
+        found = np.dtype(dtype)
+    except (TypeError, ValueError, SyntaxError):
+        raise WrongTypeError(
+            f"attribute {name!r}: {dtype!r} is no dtype; use bytes, str or a NumPy number"
+        ) from None
+    if found.kind in "SU" and found.itemsize == 0:
+        return CHAR if found.kind == "S" else UTF8
+    try:
+        return datatype_of(found).code
+    except WrongTypeError as error:
+        raise WrongTypeError(f"attribute {name!r}: {error}") from None
+
+
+def _sides(name: str, shape: Shape) -> tuple[int, ...] | None:
+    """The shape as a tuple; None for a scalar, whose shape is ()."""
+    if shape is None:
+        return None
+    given = shape if isinstance(shape, tuple) else (shape,)
+    sides = tuple(_int(n, f"attribute {name!r}: a side of the shape") for n in given)
+    if any(n < 1 for n in sides):
+        raise InvalidValueError(f"attribute {name!r}: shape {shape} has no values")
+    return sides or None
+
+
+def _int(value: object, what: str) -> int:
+    if not isinstance(value, SupportsIndex) or isinstance(value, bool):
+        raise WrongTypeError(f"{what} is an int, not {value!r}")
+    return operator.index(value)
+
+
+def _filters(given: Filters, default: FilterList) -> FilterList:
+    if given is None:
+        return default
+    found = given if isinstance(given, FilterList) else FilterList(given)
+    if found.unknown is not None:
+        raise InvalidValueError(f"tilekv cannot run {found.unknown.name}")
+    return found

@@ -1,0 +1,351 @@
+"""Stores in folders of a local, or locally mounted, file system."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Final, NoReturn
+
+from tilekv.errors import CorruptionError, StoreNotFoundError
+from tilekv.kvcore.view import FileView
+from tilekv.names import is_temporary, temporary_name
+from tilekv.storage.exchange import move_new, swap
+from tilekv.storage.protocol import SMALL_FILE, Listing, check_component
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+# Inside a store no link is followed; without O_NONBLOCK a FIFO would hang whoever opens it.
+_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY
+_CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+_IS_NO_FILE: Final = (errno.ELOOP, errno.ENOTDIR, errno.ENXIO)
+
+
+class LocalStorage:
+    """A Storage in a folder. The root itself may be a symbolic link; nothing in it may."""
+
+    def __init__(self, path: str, sync: bool) -> None:
+        # The working directory may change while the store is open.
+        self._path = os.path.abspath(path)
+        self._sync = sync
+
+    @property
+    def uri(self) -> str:
+        """The absolute path."""
+        return self._path
+
+    def exists(self) -> bool:
+        """Tell whether there is a folder."""
+        with _explained("look for the store", self._path):
+            try:
+                mode = os.stat(self._path).st_mode
+            except FileNotFoundError:
+                return False
+        if not stat.S_ISDIR(mode):
+            raise NotADirectoryError(errno.ENOTDIR, "a store is a folder", self._path)
+        return True
+
+    def is_empty(self, folder: str = "") -> bool:
+        """Tell whether nothing at all is there, hidden files included."""
+        opened = self._opened_folder(folder) if folder else self._opened_root()
+        try:
+            with opened as fd, os.scandir(fd) as entries:
+                return next(entries, None) is None
+        except FileNotFoundError:
+            return True
+
+    def list(self) -> Listing:
+        """List the root."""
+        folders, files = [], []
+        with self._opened_root() as root, os.scandir(root) as entries:
+            for entry in entries:
+                if is_temporary(entry.name):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.name)
+                elif entry.is_file(follow_symlinks=False):
+                    files.append(entry.name)
+        return Listing(tuple(sorted(folders)), tuple(sorted(files)))
+
+    def files(self, folder: str) -> dict[str, int]:
+        """Return sizes by name."""
+        sizes = {}
+        with self._opened_folder(folder) as fd, os.scandir(fd) as entries:
+            for entry in entries:
+                status = entry.stat(follow_symlinks=False)
+                if stat.S_ISREG(status.st_mode):
+                    sizes[entry.name] = status.st_size
+        return sizes
+
+    def read(self, name: str) -> bytes:
+        """Return a file of the root."""
+        path = self._in_root(name)
+        with self._opened_root() as root, _opened_file(name, name, root, path) as (fd, size):
+            if size > SMALL_FILE:
+                raise CorruptionError(name, 0, f"it has {size} bytes, over {SMALL_FILE}")
+            parts = []
+            while part := os.read(fd, 1 << 20):
+                parts.append(part)
+        return b"".join(parts)
+
+    def view(self, folder: str, file: str, mmap: bool) -> FileView:
+        """Open a file of a folder."""
+        check_component(file)
+        place = f"{folder}/{file}"
+        path = os.path.join(self._path, folder, file)
+        with (
+            self._opened_folder(folder) as parent,
+            _opened_file(file, place, parent, path) as (fd, size),
+        ):
+            return FileView.map(fd, size) if mmap else FileView.pread(fd, size)
+
+    def put(self, name: str, data: bytes) -> None:
+        """Write a file of the root, under a hidden name first."""
+        path = self._in_root(name)
+        hidden = os.path.join(self._path, temporary_name())
+        with _explained("write into the store", path):
+            try:
+                _write_file(hidden, data, self._sync)
+                os.rename(hidden, path)
+            except BaseException:
+                with suppress(OSError):  # the error that led here is the one to see
+                    os.unlink(hidden)
+                raise
+            self._sync_folder(self._path)
+
+    def create(self, files: Mapping[str, bytes], replace: bool) -> bool:
+        """Make the root beside its place, under a hidden name, and move it there.
+
+        With `replace`, and where the system cannot swap two folders at once, a crash between two
+        renames leaves the old store under the hidden name.
+        """
+        target = os.path.realpath(self._path)
+        parent = os.path.dirname(target)
+        hidden = os.path.join(parent, temporary_name())
+        if not os.path.isdir(parent):
+            raise FileNotFoundError(errno.ENOENT, "there is no folder to make a store in", parent)
+        with _explained("create the store", target):
+            try:
+                os.mkdir(hidden)
+                for name, data in files.items():
+                    _write_file(os.path.join(hidden, check_component(name)), data, self._sync)
+                self._sync_folder(hidden)
+                if not (self._take_place(hidden, target) or (replace and swap(hidden, target))):
+                    return False
+                self._sync_folder(parent)
+                return True
+            finally:
+                # What could not be moved, or what was swapped out.
+                shutil.rmtree(hidden, ignore_errors=True)
+
+    def draft(self) -> LocalDraft:
+        """Begin a folder, under a hidden name in the root."""
+        path = os.path.join(self._path, temporary_name())
+        with _explained("write into the store", self._path):
+            try:
+                os.mkdir(path)
+            except FileNotFoundError:
+                self._missing()
+        return LocalDraft(path, self._path, self._sync)
+
+    def _take_place(self, hidden: str, target: str) -> bool:
+        """Rename; False when something is there. An empty folder is replaced by a rename."""
+        try:
+            os.rename(hidden, target)
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                return False
+            raise
+        return True
+
+    def _in_root(self, name: str) -> str:
+        return os.path.join(self._path, check_component(name))
+
+    def _missing(self) -> NoReturn:
+        raise StoreNotFoundError(f"there is no store at {self._path!r}") from None
+
+    def _sync_folder(self, path: str) -> None:
+        if self._sync:
+            sync_folder(path)
+
+    @contextmanager
+    def _opened_root(self) -> Iterator[int]:
+        with _explained("open the store", self._path):
+            try:
+                fd = os.open(self._path, _FOLDER)
+            except FileNotFoundError:
+                self._missing()
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+    @contextmanager
+    def _opened_folder(self, folder: str) -> Iterator[int]:
+        path = self._in_root(folder)
+        with _explained("open the fragment", path):
+            try:
+                fd = os.open(path, _FOLDER | os.O_NOFOLLOW)
+            except OSError as error:
+                if error.errno in _IS_NO_FILE:
+                    raise CorruptionError(folder, None, "it is not a folder") from None
+                raise
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+
+class LocalDraft:
+    """A Draft of a LocalStorage."""
+
+    def __init__(self, path: str, root: str, sync: bool) -> None:
+        self._path = path
+        self._root = root
+        self._sync = sync
+        self._unsynced: set[str] = set()  # files with bytes that may not be durable
+        self._new_names = False  # files may be missing from the folder after a crash
+
+    def create(self, file: str) -> LocalWriter:
+        """Begin a file."""
+        path = os.path.join(self._path, check_component(file))
+        with _explained("write into the store", path):
+            fd = os.open(path, _CREATE, 0o666)
+        self._new_names = True
+        return LocalWriter(fd, path, self._unsynced if self._sync else None)
+
+    def sync(self) -> None:
+        """Sync every file that was written since the last time, then the folder."""
+        if not self._sync:
+            return
+        with _explained("make the store durable", self._path):
+            for path in sorted(self._unsynced):
+                fd = os.open(path, _READ)
+                try:
+                    os.fsync(fd)
+                finally:
+                    os.close(fd)
+                self._unsynced.discard(path)
+            if self._new_names:
+                sync_folder(self._path)
+                self._new_names = False
+
+    def commit(self, name: str) -> None:
+        """Sync what is not yet, rename, sync the root."""
+        path = os.path.join(self._root, check_component(name))
+        self.sync()
+        with _explained("commit to the store", path):
+            move_new(self._path, path)
+            if self._sync:
+                sync_folder(self._root)
+
+    def abandon(self) -> None:
+        """Remove the folder; after a commit there is none of its hidden name."""
+        shutil.rmtree(self._path, ignore_errors=True)
+
+
+class LocalWriter:
+    """A FileWriter of a LocalDraft, unbuffered."""
+
+    def __init__(self, fd: int, path: str, unsynced: set[str] | None) -> None:
+        self._fd = fd
+        self._path = path
+        self._unsynced = unsynced  # the draft's; None: nothing is synced
+        if unsynced is not None:
+            unsynced.add(path)
+
+    def write(self, data: Buffer) -> None:
+        """Append all of `data`."""
+        if self._fd < 0:
+            raise ValueError("the file is closed")
+        with _explained("write into the store", self._path):
+            _write_all(self._fd, data)
+        if self._unsynced is not None:
+            self._unsynced.add(self._path)
+
+    def sync(self) -> None:
+        """Sync the file."""
+        if self._unsynced is not None:
+            with _explained("make the store durable", self._path):
+                os.fsync(self._fd)
+            self._unsynced.discard(self._path)
+
+    def close(self) -> None:
+        """Close the file."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def __del__(self) -> None:
+        """Do not leak the descriptor of a draft that was abandoned after an error."""
+        self.close()
+
+
+def sync_folder(path: str) -> None:
+    """Make the names in a folder durable."""
+    fd = os.open(path, _FOLDER)
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        # Some network file systems have no such thing, and need none.
+        if error.errno != errno.EINVAL:
+            raise
+    finally:
+        os.close(fd)
+
+
+def _write_all(fd: int, data: Buffer) -> None:
+    left = memoryview(data).cast("B")
+    while left:  # a write may take less: a signal came, the disk is nearly full, 2 GiB at most
+        done = os.write(fd, left)
+        if done == 0:
+            raise OSError(errno.EIO, "the system wrote nothing")
+        left = left[done:]
+
+
+def _write_file(path: str, data: bytes, sync: bool) -> None:
+    fd = os.open(path, _CREATE, 0o666)
+    try:
+        _write_all(fd, data)
+        if sync:
+            os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def _opened_file(name: str, place: str, parent: int, path: str) -> Iterator[tuple[int, int]]:
+    """The descriptor and size of a regular file in the folder `parent`; `place` is for errors."""
+    with _explained("read", path):
+        try:
+            fd = os.open(name, _READ, dir_fd=parent)
+        except OSError as error:
+            if error.errno in _IS_NO_FILE:
+                raise CorruptionError(place, None, "it is not a file") from None
+            raise
+        try:
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):
+                raise CorruptionError(place, None, "it is not a file")
+            yield fd, status.st_size
+        finally:
+            os.close(fd)
+
+
+@contextmanager
+def _explained(what: str, path: str) -> Iterator[None]:
+    """Turn what the system says into an error of the same kind that says what could not be done."""
+    try:
+        yield
+    except CorruptionError:
+        raise
+    except OSError as error:
+        if error.errno is None:
+            raise
+        text = f"cannot {what}: {os.strerror(error.errno)}"
+        raise OSError(error.errno, text, path) from error

@@ -1,0 +1,132 @@
+"""What a store needs of the place it is kept in.
+
+A store is a root that holds small files and folders of files. Folders appear whole, by the commit
+of a draft, and never change afterwards. A local folder and the keys of an object store can both be
+this: nothing here is renamed, locked or half visible.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from tilekv.errors import InvalidValueError
+from tilekv.kvcore.view import FileView
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+
+class Listing(NamedTuple):
+    """What is in a store's root, each sorted; without drafts and what is neither file nor folder.
+
+    The names come from disk and may be anything.
+    """
+
+    folders: tuple[str, ...]
+    files: tuple[str, ...]
+
+
+class FileWriter(Protocol):
+    """A file of a draft. One thread at a time."""
+
+    def write(self, data: Buffer) -> None:
+        """Append all of `data`, any contiguous buffer."""
+
+    def sync(self) -> None:
+        """Make what was written durable, unless the storage does not sync."""
+
+    def close(self) -> None:
+        """End the file; again is harmless."""
+
+
+class Draft(Protocol):
+    """A folder that is being written: no reader sees it before it is committed."""
+
+    def create(self, file: str) -> FileWriter:
+        """Begin a file.
+
+        Raises
+        ------
+        FileExistsError
+            When the draft has a file of that name.
+        FileNotFoundError
+            When the draft has vanished, as an abandoned one does in a vacuum.
+        """
+
+    def sync(self) -> None:
+        """Make all files written so far durable, and their names."""
+
+    def commit(self, name: str) -> None:
+        """Show the folder under `name`, whole and durable, or not at all.
+
+        Close the files before. After an error that is none of those below, the folder may be
+        visible but not durable.
+
+        Raises
+        ------
+        FileExistsError
+            When `name` is taken; the draft stays.
+        FileNotFoundError
+            When the draft has vanished.
+        """
+
+    def abandon(self) -> None:
+        """Remove the draft; harmless after a commit. Never raises."""
+
+
+class Storage(Protocol):
+    """A place for one store, which need not exist. Any number of threads.
+
+    Names of files and folders that are no plain names, such as ``..`` or ``a/b``, are an
+    InvalidValueError everywhere. What is missing is a FileNotFoundError. Symbolic links inside a
+    store, and other things that are no files, are a CorruptionError.
+    """
+
+    @property
+    def uri(self) -> str:
+        """What opens the same place again, from any working directory."""
+
+    def exists(self) -> bool:
+        """Tell whether there is a root. NotADirectoryError when a file is in its place."""
+
+    def is_empty(self, folder: str = "") -> bool:
+        """Tell whether nothing at all is in the root, or in a folder in it; missing is empty."""
+
+    def list(self) -> Listing:
+        """List the root."""
+
+    def files(self, folder: str) -> dict[str, int]:
+        """Return the size in bytes of each file of a folder, by name."""
+
+    def read(self, name: str) -> bytes:
+        """Return a small file of the root; CorruptionError when it has over 64 MiB."""
+
+    def view(self, folder: str, file: str, mmap: bool) -> FileView:
+        """Open a file of a folder, at the size that it has now; `mmap`: as a map if possible."""
+
+    def put(self, name: str, data: bytes) -> None:
+        """Write a small file of the root, durably: readers see the old one or all of `data`."""
+
+    def create(self, files: Mapping[str, bytes], replace: bool) -> bool:
+        """Make a root with these files: whole and durable, or not at all.
+
+        Returns
+        -------
+        bool
+            False when something is in the root already. `replace` puts the new root into its
+            place and removes what was there.
+        """
+
+    def draft(self) -> Draft:
+        """Begin a folder."""
+
+
+SMALL_FILE: int = 64 << 20  # most bytes that `Storage.read` takes into memory
+
+
+def check_component(name: str) -> str:
+    """Return `name`, the name of one file or folder; InvalidValueError if it could be a path."""
+    if name in ("", ".", "..") or any(c in name for c in "/\\\0"):
+        raise InvalidValueError(f"{name!r} is not the name of a file")
+    return name

@@ -1,0 +1,74 @@
+"""Build kvcore/*.pyx as tilekv.kvcore.*; all static metadata is in pyproject.toml."""
+
+import os
+import shutil
+from pathlib import Path
+
+from Cython.Compiler import Options
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+PACKAGE = "tilekv.kvcore"
+SOURCES = Path("kvcore")
+DEBUG = os.environ.get("TILEKV_DEBUG") == "1"  # assertions, bounds checks, line tracing
+
+DIRECTIVES = {
+    "language_level": 3,
+    "boundscheck": DEBUG,
+    "wraparound": False,
+    "cdivision": True,
+    "linetrace": DEBUG,
+    "warn.maybe_uninitialized": True,
+    "warn.unreachable": True,
+}
+MACROS = (
+    [("CYTHON_TRACE_NOGIL", "1"), ("CYTHON_USE_SYS_MONITORING", "0")]
+    if DEBUG
+    else [("CYTHON_WITHOUT_ASSERTIONS", "1")]
+)
+
+COMPILE = ["-O3", "-fno-strict-aliasing", "-Wall", "-Wextra", "-Wno-unused-parameter"]
+LIBRARIES = {"codec": ["zstd", "lz4", "z", "bz2"]}  # by module
+
+Options.warning_errors = True
+
+
+class BuildExt(build_ext):
+    """setuptools' build_ext, taught where the .pxd files of PACKAGE are.
+
+    Cython looks for the .pxd of a.b.c at <include>/a/b/c.pxd only. kvcore/ is not at such a
+    path, so its .pxd files are mirrored to one that is. copy2 keeps their times, which decide
+    whether a dependent module is compiled again.
+    """
+
+    def build_extensions(self):
+        root = Path(self.build_temp, "cimport")
+        package = root.joinpath(*PACKAGE.split("."))
+        shutil.rmtree(root, ignore_errors=True)
+        package.mkdir(parents=True)
+        for directory in (package, package.parent):
+            directory.joinpath("__init__.pxd").touch()
+        for pxd in SOURCES.glob("*.pxd"):
+            shutil.copy2(pxd, package)
+        self.cython_include_dirs = [str(root)]
+        self.cython_directives = DIRECTIVES
+        self.cython_c_in_temp = not DEBUG  # Cython.Coverage wants the .c beside the .pyx
+        super().build_extensions()
+
+
+headers = [str(header) for header in sorted(SOURCES.glob("*.h"))]
+setup(
+    ext_modules=[
+        Extension(
+            f"{PACKAGE}.{pyx.stem}",
+            [str(pyx)],
+            include_dirs=[str(SOURCES)],
+            depends=headers,
+            define_macros=MACROS,
+            extra_compile_args=COMPILE,
+            libraries=LIBRARIES.get(pyx.stem, []),
+        )
+        for pyx in sorted(SOURCES.glob("*.pyx"))
+    ],
+    cmdclass={"build_ext": BuildExt},
+)

@@ -1,0 +1,331 @@
+"""The house rules: import order, who may touch the operating system, stubs, exception contracts, docstrings.
+
+Each rule is a function from sources to a list of complaints; test_architecture.py holds them against the repository.
+"""
+
+import inspect
+import os
+import re
+from collections.abc import Iterable, Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+CORE = ROOT / "kvcore"
+PACKAGE = ROOT / "python" / "tilekv"
+
+Sources = dict[str, str]  # module name, or a path below ROOT -> text
+
+
+def core_sources() -> Sources:
+    """The compiled modules: .pxd and .pyx of one name are one module, told apart by their suffix."""
+    return {
+        f"tilekv.kvcore.{path.stem}{path.suffix}": path.read_text()
+        for path in sorted(CORE.iterdir())
+        if path.suffix in {".pyx", ".pxd"}
+    }
+
+
+def python_sources() -> Sources:
+    return {
+        ".".join(["tilekv", *path.relative_to(PACKAGE).with_suffix("").parts]): path.read_text()
+        for path in sorted(PACKAGE.rglob("*.py"))
+    }
+
+
+def module_of(name: str) -> str:
+    """tilekv.kvcore.tile.pxd -> tilekv.kvcore.tile, tilekv.storage.__init__ -> tilekv.storage."""
+    return re.sub(r"\.(pyx|pxd|__init__)$", "", name)
+
+
+# --- imports -------------------------------------------------------------------------------------
+
+
+def code_only(text: str) -> str:
+    """Python or Cython source with its comments and string literals emptied, lines kept."""
+    pattern = r"(\"\"\"|''')(?:\\.|(?!\1).)*\1|\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'|#[^\n]*"
+    return re.sub(
+        pattern,
+        lambda match: "" if match[0][0] == "#" else '""' + "\n" * match[0].count("\n"),
+        text,
+        flags=re.DOTALL,
+    )
+
+
+def imports_of(text: str) -> Iterator[tuple[str, list[str]]]:
+    """(module, names from it) of every import and cimport, wherever it stands; no names for `import module`."""
+    text = code_only(text)
+    for names in re.findall(r"^[ \t]*c?import[ \t]+([\w., \t]+)", text, re.MULTILINE):
+        for name in names.split(","):
+            yield name.split()[0], []
+    pattern = r"^[ \t]*from[ \t]+([\w.]+)[ \t]+c?import[ \t]+(\([^)]*\)|[^\n]*)"
+    for module, names in re.findall(pattern, text, re.MULTILINE):
+        yield module, [name.split()[0] for name in names.strip("() \t").split(",") if name.strip()]
+
+
+def graph(sources: Sources) -> dict[str, set[str]]:
+    """For every module the modules of tilekv that it imports, itself left out."""
+    modules = {module_of(name) for name in sources}
+    edges: dict[str, set[str]] = {module: set() for module in modules}
+    for name, text in sources.items():
+        for module, names in imports_of(text):
+            if module.split(".")[0] != "tilekv":
+                continue
+            submodules = {f"{module}.{each}" for each in names} & modules
+            own = not names or any(f"{module}.{each}" not in modules for each in names)
+            edges[module_of(name)] |= submodules | ({module} if own else set())
+    for module, imported in edges.items():
+        imported.discard(module)
+    return edges
+
+
+def ranks(architecture: str) -> dict[str, int]:
+    """The order that ARCHITECTURE.md draws: `->` goes up, commas stand between equals.
+
+    kvcore/ lies below python/, but for errors, which lies below all and imports nothing of tilekv.
+    The package itself gathers what __main__ uses.
+    """
+    order: list[list[str]] = []
+    for tree, prefix in (("kvcore", "tilekv.kvcore."), ("python", "tilekv.")):
+        drawing = re.search(rf"^{tree}/ +(\w+(?:(?:,\s*|\s+-> )\w+)*)", architecture, re.MULTILINE)
+        assert drawing, f"ARCHITECTURE.md has no line `{tree}/   a -> b, c -> d`"
+        levels = re.split(r"\s+-> ", drawing[1])
+        order += [[prefix + name for name in re.split(r",\s*", level)] for level in levels]
+    found = {name: rank for rank, level in enumerate(order, 1) for name in level}
+    return found | {
+        "tilekv.errors": 0,
+        "tilekv": 2 * len(order),
+        "tilekv.__main__": 2 * len(order) + 1,
+    }
+
+
+def rank_of(module: str, order: dict[str, int]) -> int | None:
+    """A module of a subpackage (tilekv.storage.local) has the rank of the subpackage."""
+    while module not in order and module.count(".") > 1:
+        module = module.rpartition(".")[0]
+    return order.get(module)
+
+
+def import_complaints(sources: Sources, order: dict[str, int]) -> list[str]:
+    complaints = []
+    edges = graph(sources)
+    for name, text in sources.items():
+        for module, _ in imports_of(text):
+            if module.startswith("."):
+                complaints.append(f"{name} imports {module}: write it out, from tilekv...")
+    for module, imported in sorted(edges.items()):
+        rank = rank_of(module, order)
+        if rank is None:
+            complaints.append(f"{module} has no place in the import order of ARCHITECTURE.md")
+            continue
+        for other in sorted(imported):
+            above = rank_of(other, order)
+            if module == "tilekv.errors":
+                complaints.append(f"{module} imports {other}: it imports nothing of tilekv")
+            elif above is None:
+                complaints.append(f"{module} imports {other}, which does not exist or has no place")
+            elif above > rank:
+                complaints.append(f"{module} imports {other}, which is above it")
+    try:
+        TopologicalSorter(edges).prepare()
+    except CycleError as cycle:
+        complaints.append("imports go in a circle: " + " <- ".join(cycle.args[1]))
+    return complaints
+
+
+# --- the operating system, and pickle ------------------------------------------------------------
+
+# Whole modules that reach files. pathlib is among them: it opens, renames and removes as easily as os does.
+OS_MODULES = {"fcntl", "glob", "mmap", "pathlib", "shutil", "tempfile"}
+# What of os is no file system.
+OS_HARMLESS = {
+    "PathLike",
+    "cpu_count",
+    "environ",
+    "fsdecode",
+    "fsencode",
+    "fspath",
+    "getpid",
+    "register_at_fork",
+    "sched_getaffinity",
+    "urandom",
+}
+OS_HEADERS = {"fcntl.h", "sys/mman.h", "sys/stat.h", "unistd.h"}
+OS_CIMPORTS = {"posix.fcntl", "posix.mman", "posix.stat", "posix.unistd"}
+STORAGE = {
+    "tilekv.storage": "the door to the operating system",
+    "tilekv.kvcore.view": "maps and reads the descriptors that storage opened",
+    "tilekv.__main__": "reads and writes the user's own files for import, export, get and put",
+}
+PICKLES = {"cPickle", "cloudpickle", "dill", "marshal", "pickle", "shelve"}
+
+
+def os_uses(text: str) -> Iterator[str]:
+    """Names by which a module reaches the file system."""
+    code = code_only(text)
+    own_open = re.search(r"^(c?p?def)\b[^\n(]*\bopen\(", code, re.MULTILINE) is not None
+    for module, names in imports_of(text):
+        own_open |= "open" in names
+        if module.split(".")[0] in OS_MODULES or module in OS_CIMPORTS or module.startswith("os."):
+            yield module
+        elif module == "os":
+            yield from (f"os.{name}" for name in names if name not in OS_HARMLESS)
+        elif module == "io":
+            yield from (f"io.{name}" for name in names if name in {"FileIO", "open"})
+    for header in re.findall(r'^cdef extern from ["<]*([\w./]+)', text, re.MULTILINE):
+        if header in OS_HEADERS:
+            yield header
+    yield from re.findall(r"\bio\.(?:open|FileIO)\b", code)
+    yield from (use for use in re.findall(r"\bos\.\w+", code) if use[3:] not in OS_HARMLESS)
+    if not own_open and re.search(r"(?<![\w.])open\(", code):
+        yield "open()"
+
+
+def os_complaints(sources: Sources) -> list[str]:
+    complaints = []
+    for name, text in sources.items():
+        module = module_of(name)
+        if any(module == allowed or module.startswith(allowed + ".") for allowed in STORAGE):
+            continue
+        complaints += [
+            f"{name} uses {use}: only storage touches the operating system; give it bytes or a FileView"
+            for use in sorted(set(os_uses(text)))
+        ]
+    return complaints
+
+
+def pickle_complaints(sources: Sources) -> list[str]:
+    return [
+        f"{name} imports {module}: stored bytes must never become code"
+        for name, text in sources.items()
+        for module, _ in imports_of(text)
+        if module.split(".")[0] in PICKLES
+    ]
+
+
+# --- Cython --------------------------------------------------------------------------------------
+
+PYTHON_TYPES = {
+    "bytearray",
+    "bytes",
+    "dict",
+    "frozenset",
+    "list",
+    "memoryview",
+    "object",
+    "set",
+    "str",
+    "tuple",
+    "type",
+}
+
+
+def stub_complaints(core: Iterable[str]) -> list[str]:
+    files = set(core)
+    return [
+        f"kvcore/{file} has no stub: add kvcore/{file[:-3]}pyi"
+        for file in sorted(files)
+        if file.endswith(".pyx") and f"{file[:-3]}pyi" not in files
+    ]
+
+
+def signatures(text: str) -> Iterator[str]:
+    """The C functions that a .pxd or .pyx declares outside `cdef extern`, one line each."""
+    code = re.sub(
+        r"\([^()]*(?:\([^()]*\)[^()]*)*\)",
+        lambda match: match[0].replace("\n", " "),
+        code_only(text),
+    )
+    extern = False
+    for line in code.splitlines():
+        if line and not line[0].isspace():
+            extern = line.startswith("cdef extern")
+        if not extern and re.match(
+            r"\s*(cdef|cpdef|ctypedef)\b(?!\s+(class|struct|enum|union|packed))[^=]*\(", line
+        ):
+            yield line.strip()
+
+
+def contract_complaints(core: Sources) -> list[str]:
+    """C signatures without an exception contract. What returns a Python object has one: NULL."""
+    classes = {
+        each
+        for text in core.values()
+        for each in re.findall(r"^\s*cdef class (\w+)", code_only(text), re.MULTILINE)
+    }
+    objects = PYTHON_TYPES | classes
+    complaints = []
+    for name, text in core.items():
+        for line in signatures(text):
+            head = re.sub(r"^(cdef|cpdef|ctypedef)\s+((inline|api|public)\s+)*", "", line)
+            result, _, rest = head.partition("(")
+            words = re.split(r"[\s\[]+", result.strip())
+            is_pointer = "*" in result or rest.startswith("*")
+            is_object = not is_pointer and (len(words) == 1 or words[0] in objects)
+            if not is_object and not re.search(r"\)\s*(noexcept|except)\b", line):
+                complaints.append(f"{name} does not say noexcept or except: {line}")
+    return complaints
+
+
+# --- texts ---------------------------------------------------------------------------------------
+
+
+def docstring_complaints(namespace: object, names: Iterable[str]) -> list[str]:
+    """Public classes and functions without a docstring of their own. Constants have none."""
+    complaints = []
+    for name in names:
+        value = getattr(namespace, name)
+        # A class without one would answer with its base's.
+        text = vars(value).get("__doc__") if inspect.isclass(value) else value.__doc__
+        if (inspect.isclass(value) or inspect.isroutine(value)) and not text:
+            complaints.append(f"tilekv.{name} has no docstring")
+    return complaints
+
+
+UNFINISHED = re.compile(r"\b(TOD[O]|FIXM[E]|XX[X])\b")
+WORKPLACE = re.compile(r"(?<![\w.}])/(work|tmp|root|home)/\w")
+TEXTS = {
+    "",
+    ".c",
+    ".h",
+    ".in",
+    ".md",
+    ".pxd",
+    ".py",
+    ".pyi",
+    ".pyx",
+    ".sh",
+    ".toml",
+    ".txt",
+    ".yml",
+}
+NOT_OURS = {"build", "dist", "fixtures", "golden", "__pycache__"}
+
+
+def repository_texts() -> Sources:
+    """Every file that a person wrote, by its path below ROOT."""
+    found = {}
+    for directory, folders, files in os.walk(ROOT):
+        folders[:] = [
+            folder
+            for folder in folders
+            if folder not in NOT_OURS and (folder[0] != "." or folder in {".ci", ".github"})
+        ]
+        for file in files:
+            path = Path(directory, file)
+            if path.suffix in TEXTS and file != ".git":  # which is a file in a linked work tree
+                found[str(path.relative_to(ROOT))] = path.read_text()
+    return found
+
+
+def text_complaints(texts: Sources) -> list[str]:
+    complaints = []
+    for name, text in texts.items():
+        for number, line in enumerate(text.splitlines(), 1):
+            if found := UNFINISHED.search(line):
+                complaints.append(f"{name}:{number} says {found[0]}: do it, or open an issue")
+            if found := WORKPLACE.search(line):
+                complaints.append(
+                    f"{name}:{number} names a path of somebody's machine: {found[0]}..."
+                )
+    return complaints

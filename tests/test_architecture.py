@@ -1,0 +1,232 @@
+"""The house rules hold in this repository, and each of them notices a planted violation."""
+
+import pytest
+
+import tilekv
+from house_rules import (
+    CORE,
+    ROOT,
+    Sources,
+    contract_complaints,
+    core_sources,
+    docstring_complaints,
+    import_complaints,
+    os_complaints,
+    pickle_complaints,
+    python_sources,
+    ranks,
+    repository_texts,
+    stub_complaints,
+    text_complaints,
+)
+
+
+def test_imports_go_down() -> None:
+    order = ranks((ROOT / "ARCHITECTURE.md").read_text())
+    assert import_complaints(core_sources() | python_sources(), order) == []
+
+
+def test_only_storage_touches_the_operating_system() -> None:
+    assert os_complaints(core_sources() | python_sources()) == []
+
+
+def test_nothing_is_pickled() -> None:
+    assert pickle_complaints(core_sources() | python_sources()) == []
+
+
+def test_compiled_modules_have_stubs() -> None:
+    assert stub_complaints(path.name for path in CORE.iterdir()) == []
+
+
+def test_c_signatures_state_their_exceptions() -> None:
+    assert contract_complaints(core_sources()) == []
+
+
+def test_public_names_are_documented() -> None:
+    assert docstring_complaints(tilekv, tilekv.__all__) == []
+
+
+def test_texts_are_finished_and_name_no_workplace() -> None:
+    assert text_complaints(repository_texts()) == []
+
+
+DRAWING = """
+kvcore/   wire -> codec, view -> tile
+python/   errors -> schema -> storage -> store -> __main__
+"""
+PLACED: Sources = {
+    "tilekv.errors": "",
+    "tilekv.kvcore.wire.pyx": "from tilekv.errors import CorruptionError",
+    "tilekv.kvcore.codec.pyx": "from tilekv.kvcore.wire cimport (Out,\n    load64)",
+    "tilekv.kvcore.view.pyx": "cimport tilekv.kvcore.wire as wire",
+    "tilekv.kvcore.tile.pxd": "from tilekv.kvcore cimport codec  # not tilekv.store",
+    "tilekv.schema": "import json",
+    "tilekv.storage.__init__": "from tilekv.storage.local import Local",
+    "tilekv.storage.local": "import os\nfrom tilekv.kvcore.view import FileView",
+    "tilekv.store": "import tilekv.schema\nfrom tilekv.kvcore import tile",
+    "tilekv.__init__": "from tilekv.store import Store",
+    "tilekv.__main__": "import tilekv\nopen('file')",
+}
+
+
+def test_rules_accept_what_is_right() -> None:
+    assert import_complaints(PLACED, ranks(DRAWING)) == []
+    assert os_complaints(PLACED) == []
+    assert pickle_complaints(PLACED) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "text", "complaint"),
+    [
+        ("tilekv.kvcore.wire.pxd", "from tilekv.kvcore.tile cimport Cut", "is above it"),
+        ("tilekv.kvcore.wire.pyx", "from tilekv.kvcore cimport (\n    tile)", "is above it"),
+        (
+            "tilekv.kvcore.codec.pyx",
+            "def f():\n    from tilekv.schema import Schema",
+            "is above it",
+        ),
+        ("tilekv.schema", "import tilekv.store", "is above it"),
+        ("tilekv.schema", "from tilekv import Store", "is above it"),
+        ("tilekv.schema", "if TYPE_CHECKING:\n    from tilekv import store", "is above it"),
+        ("tilekv.schema", "from .errors import KeyMissing", "write it out"),
+        ("tilekv.kvcore.codec.pyx", "from .wire cimport Out", "write it out"),
+        ("tilekv.errors", "import tilekv.kvcore", "imports nothing of tilekv"),
+        ("tilekv.storage.memory", "from tilekv.store import Store", "is above it"),
+        ("tilekv.storage.local", "import tilekv.storage", "circle"),
+        ("tilekv.cleverness", "", "no place"),
+        ("tilekv.kvcore.cleverness.pyx", "", "no place"),
+        ("tilekv.store", "import tilekv.gone", "does not exist"),
+    ],
+)
+def test_imports_that_are_wrong(module: str, text: str, complaint: str) -> None:
+    complaints = import_complaints(PLACED | {module: text}, ranks(DRAWING))
+    assert any(complaint in each for each in complaints)
+
+
+def test_equals_in_a_circle() -> None:
+    planted = {
+        "tilekv.kvcore.codec.pyx": "cimport tilekv.kvcore.view",
+        "tilekv.kvcore.view.pxd": "cimport tilekv.kvcore.codec",
+    }
+    assert "circle" in import_complaints(PLACED | planted, ranks(DRAWING))[0]
+
+
+@pytest.mark.parametrize(
+    ("module", "text"),
+    [
+        ("tilekv.store", "import os\nos.rename(a, b)"),
+        ("tilekv.store", "from os import fspath, unlink"),
+        ("tilekv.store", "import os.path"),
+        ("tilekv.store", "def f():\n    import shutil"),
+        ("tilekv.store", "from pathlib import Path"),
+        ("tilekv.store", "import io\nio.open(path)"),
+        ("tilekv.store", "from io import FileIO"),
+        ("tilekv.store", "with open(path) as file: pass"),
+        ("tilekv.schema", "import mmap, json"),
+        ("tilekv.kvcore.tile.pyx", "from posix.unistd cimport pread"),
+        (
+            "tilekv.kvcore.tile.pyx",
+            'cdef extern from "sys/mman.h" nogil:\n    int munmap(void*, size_t)',
+        ),
+        ("tilekv.kvcore.tile.pyx", "import os\ndef f():\n    os.close(3)"),
+        ("tilekv.kvcore.tile.pyx", "def f(path):\n    return open(path)"),
+    ],
+)
+def test_uses_of_the_operating_system(module: str, text: str) -> None:
+    assert os_complaints({module: text})
+
+
+@pytest.mark.parametrize(
+    ("module", "text"),
+    [
+        ("tilekv.store", "import io, os\nraise io.UnsupportedOperation(os.fspath(uri))"),
+        ("tilekv.store", "def open(uri): ...\ndb = open('a')"),
+        ("tilekv.__main__", "from tilekv import open\ndb = open('a')"),
+        (
+            "tilekv.kvcore.tile.pyx",
+            '"""open(path) is not for us: os.rename"""  # import mmap\nview.open()',
+        ),
+        ("tilekv.kvcore.view.pyx", "from posix.unistd cimport pread"),
+    ],
+)
+def test_no_uses_of_the_operating_system(module: str, text: str) -> None:
+    assert os_complaints({module: text}) == []
+
+
+@pytest.mark.parametrize(
+    "text", ["import pickle", "from pickle import loads", "import json, marshal"]
+)
+def test_pickles(text: str) -> None:
+    assert pickle_complaints({"tilekv.store": text})
+    assert pickle_complaints({"tilekv.kvcore.values.pyx": text})
+
+
+def test_missing_stub() -> None:
+    assert stub_complaints(["wire.pxd", "wire.pyi", "wire.pyx", "tile.pyx"]) == [
+        "kvcore/tile.pyx has no stub: add kvcore/tile.pyi"
+    ]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "cdef int f(int x)",
+        "cdef int f(int x) nogil",
+        "cdef inline uint64_t f(const void* p,\n    size_t n) nogil:",
+        "cdef class A:\n    cdef B* f(self)",
+        "cdef class A:\n    cdef A* f(self)",
+        "cpdef bint f(bytes noexcept)",
+        "ctypedef int (*compare)(const void*, int (*)(int)) nogil",
+    ],
+)
+def test_signature_without_contract(line: str) -> None:
+    assert len(contract_complaints({"tilekv.kvcore.tile.pxd": line})) == 1
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "cdef int f(int x) noexcept nogil",
+        "cdef int f(int x) except -1",
+        "cdef void f() except *",
+        "cdef B* f(self,\n    int x) except NULL",
+        "cdef class A:\n    cdef f(self)\n    cdef A g(self)\n    cdef inline bytes h(self)",
+        'cdef extern from "zstd.h" nogil:\n    size_t ZSTD_compress(void* a, size_t b)\n    cdef int f(int)',
+        "cdef int x = f(1)  # cdef int f(int x)",
+        "ctypedef int (*compare)(const void*) noexcept nogil",
+    ],
+)
+def test_signature_with_contract(line: str) -> None:
+    assert contract_complaints({"tilekv.kvcore.tile.pxd": line}) == []
+
+
+def test_missing_docstring() -> None:
+    class Planted:
+        class Bare(Exception):
+            pass
+
+        def bare(self) -> None: ...
+        def told(self) -> None:
+            """What it does."""
+
+        CONSTANT = 1
+
+    assert docstring_complaints(Planted, ["Bare", "bare", "told", "CONSTANT"]) == [
+        "tilekv.Bare has no docstring",
+        "tilekv.bare has no docstring",
+    ]
+
+
+# In halves, or this file would break the rule.
+@pytest.mark.parametrize(
+    "halves", ["# TO DO", "# see FIX ME", "X XX", "cd /wo rk/main", "'/tm p/a'"]
+)
+def test_unfinished_and_workplace(halves: str) -> None:
+    line = "".join(halves.rsplit(" ", 1))
+    assert text_complaints({"a.py": f"first\n{line}\n"})[0].startswith("a.py:2")
+
+
+def test_texts_include_the_hidden_and_the_extensionless() -> None:
+    assert {"Makefile", ".ci/run", "pyproject.toml", "tests/test_architecture.py"} <= set(
+        repository_texts()
+    )
