@@ -1,7 +1,7 @@
 from typing import final
 
-from .layout import Layout
-from .tile import CellSource
+from tilekv.kvcore.layout import Layout
+from tilekv.kvcore.tile import CellSource
 
 @final
 class Buffer:

@@ -1,8 +1,8 @@
 from collections.abc import Iterable
 from typing import final
 
-from .layout import Layout
-from .tile import CellSource, Cuts
+from tilekv.kvcore.layout import Layout
+from tilekv.kvcore.tile import CellSource, Cuts
 
 @final
 class FragmentBuilder:

@@ -67,6 +67,13 @@ cdef struct FragmentData:
     Pool* codecs
 
 cdef uint64_t tile_cells(const FragmentData* f, uint64_t tile) noexcept nogil
+# Where chunk `index` (counted over the file) of a tile is and what it holds, checked against the file and the tile: CORRUPT when
+# that cannot be. start: its first cell or byte in the tile; raw: its raw bytes.
+cdef Status fragment_place(FragmentData* f, int slot, uint64_t tile, uint64_t index, uint64_t* position, uint64_t* stored,
+                           uint64_t* start, uint64_t* raw) noexcept nogil
+# That chunk verified and decoded into `into`, past the cache. raw: from fragment_place().
+cdef Status fragment_decode(FragmentData* f, int slot, uint64_t tile, uint64_t index, Access* access, uint8_t* into,
+                            uint64_t raw) noexcept nogil
 # Pins chunk `index` (counted over the file) of a tile.
 cdef Status fragment_chunk(FragmentData* f, int slot, uint64_t tile, uint64_t index, Access* access, Pin* pin) noexcept nogil
 cdef void unpin(FragmentData* f, Pin* pin) noexcept nogil

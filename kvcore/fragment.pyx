@@ -51,7 +51,7 @@ cdef Status fail(Access* access, Status status, int slot, uint64_t offset) noexc
     return status
 
 
-cdef Status place_chunk(FragmentData* f, int slot, uint64_t tile, uint64_t index, uint64_t* position, uint64_t* stored, uint64_t* start,
+cdef Status fragment_place(FragmentData* f, int slot, uint64_t tile, uint64_t index, uint64_t* position, uint64_t* stored, uint64_t* start,
                    uint64_t* raw) noexcept nogil:
     """Where a chunk is and what it holds, checked against the file and the tile: nothing here is trusted."""
     cdef const SlotView* s = &f.slots[slot]
@@ -106,7 +106,7 @@ cdef Status stored_chunk(FragmentData* f, int slot, uint64_t tile, uint64_t inde
                     uint64_t* start, uint64_t* raw) noexcept nogil:
     cdef uint64_t position = 0
     cdef ViewStatus got
-    cdef Status status = place_chunk(f, slot, tile, index, &position, stored, start, raw)
+    cdef Status status = fragment_place(f, slot, tile, index, &position, stored, start, raw)
     if status != OK:
         return fail(access, status, slot, f.slots[slot].tile_at[tile])
     got = file_bytes(&f.slots[slot].file, position, stored[0], &access.stored, at)
@@ -118,8 +118,8 @@ cdef Status stored_chunk(FragmentData* f, int slot, uint64_t tile, uint64_t inde
                       position)
 
 
-cdef Status decode(FragmentData* f, int slot, uint64_t tile, uint64_t index, Access* access, uint8_t* into, uint64_t raw) noexcept nogil:
-    """Chunk `index`, whose raw size the caller has from _place(), decoded into `into`."""
+cdef Status fragment_decode(FragmentData* f, int slot, uint64_t tile, uint64_t index, Access* access, uint8_t* into, uint64_t raw) noexcept nogil:
+    """Chunk `index`, whose raw size the caller has from fragment_place(), decoded into `into`."""
     cdef const uint8_t* at = NULL
     cdef uint64_t stored = 0, start = 0, size = 0
     cdef Status status = stored_chunk(f, slot, tile, index, access, &at, &stored, &start, &size)
@@ -157,7 +157,7 @@ cdef Status fragment_chunk(FragmentData* f, int slot, uint64_t tile, uint64_t in
             pin.start = 0
             pin.size = s.raw_size[tile] if s.raw_size != NULL else tile_cells(f, tile) * f.kinds[slot].width
             return OK
-    status = place_chunk(f, slot, tile, index, &position, &stored, &pin.start, &pin.size)
+    status = fragment_place(f, slot, tile, index, &position, &stored, &pin.start, &pin.size)
     if status != OK:
         return fail(access, status, slot, s.tile_at[tile])
     if s.in_place:
@@ -177,7 +177,7 @@ cdef Status fragment_chunk(FragmentData* f, int slot, uint64_t tile, uint64_t in
     if chunk == NULL:
         return fail(access, NO_MEMORY, slot, position)
     chunk.start = pin.start
-    status = decode(f, slot, tile, index, access, chunk.data, pin.size)
+    status = fragment_decode(f, slot, tile, index, access, chunk.data, pin.size)
     if status != OK:
         chunk_free(chunk)
         return status
@@ -193,7 +193,7 @@ cdef void unpin(FragmentData* f, Pin* pin) noexcept nogil:
 
 
 cdef uint64_t chunk_index(FragmentData* f, int slot, uint64_t tile, uint64_t at) noexcept nogil:
-    """The chunk that holds cell or byte `at` of a tile, were the directory sound; _place() finds out."""
+    """The chunk that holds cell or byte `at` of a tile, were the directory sound; fragment_place() finds out."""
     cdef const SlotView* s = &f.slots[slot]
     cdef uint64_t lo, hi, middle, start
     if s.first_chunk == NULL:
@@ -201,7 +201,7 @@ cdef uint64_t chunk_index(FragmentData* f, int slot, uint64_t tile, uint64_t at)
     lo = s.first_chunk[tile]
     hi = s.first_chunk[tile + 1]
     if hi > s.nchunks or lo >= hi:
-        return s.nchunks                                    # one more slot than chunks, always empty: _place() refuses it
+        return s.nchunks                                    # one more slot than chunks, always empty: fragment_place() refuses it
     while hi - lo > 1:
         middle = lo + (hi - lo) // 2
         start = load32(s.chunks + 8 * middle) if s.width == 4 else load64(s.chunks + 16 * middle)
@@ -284,13 +284,13 @@ cdef Status fragment_copy(FragmentData* f, int slot, uint64_t tile, uint64_t sta
         return OK
     index = chunk_index(f, slot, tile, start)
     while True:
-        status = place_chunk(f, slot, tile, index, &position, &stored, &first, &raw)
+        status = fragment_place(f, slot, tile, index, &position, &stored, &first, &raw)
         if status != OK or not first <= start < first + raw:
             return fail(access, CORRUPT, slot, s.tile_at[tile])
         skip = start - first
         part = min(raw - skip, n)
         if part == raw and raw >= DIRECT and not s.in_place and s.homes[index] == NULL:
-            status = decode(f, slot, tile, index, access, out, raw)
+            status = fragment_decode(f, slot, tile, index, access, out, raw)
         else:
             status = fragment_chunk(f, slot, tile, index, access, &pin)
             if status == OK:
@@ -438,6 +438,10 @@ cdef class Fragment:
     def stored_bytes(self):
         """Bytes of all its files."""
         return self._meta_size + sum(view.size for view in self._views if view is not None)
+
+    def size_of(self, int slot):
+        """Bytes of the file of a slot."""
+        return self._views[slot].size
 
     # --- metadata ---------------------------------------------------------------------------------------------------
 

@@ -153,15 +153,29 @@ cdef class Handle:
 
     cdef View _snapshot(self):
         """The view to read from. Raises when closed; after a fork, reopens first."""
-        if self._generation != generation:
-            self._generation = generation
-            self._after_fork()
+        self._check_process()
         if self._view is None:
             raise ClosedError("this store is closed")
         return self._view
 
+    cpdef int _check_process(self) except -1:
+        if self._generation != generation:
+            self._after_fork()
+        return 0
+
+    def _inherited(self):
+        """Whether this is a forked child that has not used the handle yet."""
+        return self._generation != generation
+
     def _after_fork(self):
         raise NotImplementedError
+
+    def _start_over(self, View view):
+        """In a forked child: nothing of the parent's is used again, its lock and its buffer included."""
+        self._generation = generation
+        self._lock = RLock()
+        self._busy = False
+        self._install(view, True)
 
     cdef int _check_writable(self) except -1:
         self._snapshot()
@@ -170,6 +184,8 @@ cdef class Handle:
         if self._busy:
             with self._lock:                                    # until the flush under way is done
                 self._snapshot()
+                if self._busy:
+                    raise ReadOnlyError("a write from within a flush of the same handle")
         return 0
 
     cdef Found _find(self, View view, Buffer buffer, const KeyRef* key, Access* access, Place* place) except *:
@@ -286,6 +302,7 @@ cdef class Handle:
         if key not in self:
             raise KeyNotFoundError(key)
         held = key_cell(key, &cell)
+        self._check_writable()                                  # as in _add()
         self._buffer.add(&cell.ref, True, 0)
         self._after_write()
 

@@ -1,7 +1,7 @@
 from typing import final
 
-from .buffer import SortedBuffer
-from .search import View
+from tilekv.kvcore.buffer import SortedBuffer
+from tilekv.kvcore.search import View
 
 @final
 class Merge:

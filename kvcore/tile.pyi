@@ -1,7 +1,7 @@
 from typing_extensions import Buffer
 
-from .codec import CodecPool
-from .layout import Layout
+from tilekv.kvcore.codec import CodecPool
+from tilekv.kvcore.layout import Layout
 
 class CellSource: ...
 

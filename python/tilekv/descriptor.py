@@ -88,13 +88,6 @@ class Descriptor:
             When a newer tilekv wrote it.
         """
         members = _load(data)
-        crc = members.pop("crc32c", None)
-        try:
-            canonical = _canonical(members)
-        except RecursionError:
-            _fail("it is nested too deeply")
-        if type(crc) is not int or crc != crc32c(canonical):
-            _fail("its checksum does not match")
         version = members.get("version")
         format_ = members.get("format")
         if type(format_) is not int or format_ < 1 or not isinstance(version, str):
@@ -146,15 +139,20 @@ def _json(value: object) -> str:
 
 
 def _load(data: bytes) -> dict[str, Any]:
+    """The members but `crc32c`, which has been compared."""
     try:
         text = data.decode("utf-8")
         members = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse)
+        if not isinstance(members, dict):
+            raise ValueError("not an object")
+        crc = members.pop("crc32c", None)
+        found = crc32c(_canonical(members))
     except json.JSONDecodeError as error:
         raise CorruptionError(DESCRIPTOR_FILE, error.pos, f"it is not JSON: {error.msg}") from None
     except (ValueError, RecursionError) as error:
         raise CorruptionError(DESCRIPTOR_FILE, 0, f"it is not JSON: {error}") from None
-    if not isinstance(members, dict):
-        _fail("it is not a JSON object")
+    if type(crc) is not int or crc != found:
+        _fail("its checksum does not match")
     return members
 
 

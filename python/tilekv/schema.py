@@ -125,7 +125,7 @@ class Attr:
     def _set(
         self,
         name: object = None,
-        dtype: npt.DTypeLike = None,
+        dtype: npt.DTypeLike | None = None,
         shape: Shape = None,
         var: bool = False,
         filters: Filters = None,
@@ -391,7 +391,7 @@ def _type_name(code: int) -> str:
     return DATATYPES[code].dtype or DATATYPES[code].name
 
 
-def _datatype(name: str, dtype: npt.DTypeLike) -> int:
+def _datatype(name: str, dtype: npt.DTypeLike | None) -> int:
     if dtype is None:  # NumPy takes it for float64
         raise WrongTypeError(f"attribute {name!r}: a dtype is needed, such as bytes or 'int32'")
     if dtype is int:  # NumPy's choice depends on the platform

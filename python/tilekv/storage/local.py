@@ -102,7 +102,26 @@ class LocalStorage:
             self._opened_folder(folder) as parent,
             _opened_file(file, place, parent, path) as (fd, size),
         ):
-            return FileView.map(fd, size) if mmap else FileView.pread(fd, size)
+            return _show(fd, size, mmap)
+
+    def views(self, folder: str, mmap: bool) -> dict[str, FileView]:
+        """Open every file of a folder."""
+        found = {}
+        with self._opened_folder(folder) as parent, _explained("read", self._in_root(folder)):
+            for name in os.listdir(parent):
+                try:
+                    fd = os.open(name, _READ, dir_fd=parent)
+                except OSError as error:
+                    if error.errno in _IS_NO_FILE:
+                        continue
+                    raise
+                try:
+                    status = os.fstat(fd)
+                    if stat.S_ISREG(status.st_mode):
+                        found[name] = _show(fd, status.st_size, mmap)
+                finally:
+                    os.close(fd)
+        return found
 
     def put(self, name: str, data: bytes) -> None:
         """Write a file of the root, under a hidden name first."""
@@ -316,6 +335,10 @@ def _write_file(path: str, data: bytes, sync: bool) -> None:
             os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def _show(fd: int, size: int, mmap: bool) -> FileView:
+    return FileView.map(fd, size) if mmap else FileView.pread(fd, size)
 
 
 @contextmanager

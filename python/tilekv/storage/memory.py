@@ -88,6 +88,12 @@ class MemoryStorage:
         with _lock:
             return FileView.memory(self._file(self._folder(folder), file))
 
+    def views(self, folder: str, mmap: bool) -> dict[str, FileView]:
+        """Show every file of a folder; `mmap` makes no difference."""
+        check_component(folder)
+        with _lock:
+            return {name: FileView.memory(data) for name, data in self._folder(folder).items()}
+
     def put(self, name: str, data: bytes) -> None:
         """Write a file of the root."""
         check_component(name)

@@ -1,0 +1,138 @@
+"""Writing one fragment: encode, sync, choose the timestamp, show it (DESIGN.md 4).
+
+Nothing here knows of folders or renames: a draft becomes visible by its `commit`, whatever the storage.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from typing import Final
+
+from tilekv.kvcore.builder import FragmentBuilder
+from tilekv.kvcore.codec import CodecPool
+from tilekv.kvcore.layout import Layout
+from tilekv.kvcore.tile import CellSource, Cuts, Encoded, encode
+from tilekv.names import FRAGMENT_METADATA, FragmentName, data_file
+from tilekv.storage import Draft, FileWriter, Storage
+
+RUN_BYTES: Final = 1 << 20  # raw bytes that are encoded at a time: what a flush needs beside its cells
+SMALL_FLUSH: Final = 256  # chunks; starting a thread costs about as much as encoding forty
+AHEAD_MS: Final = 10  # a timestamp this little ahead of the clock is waited for
+
+Run = tuple[Cuts, int, int]
+
+
+def write_fragment(
+    storage: Storage,
+    layout: Layout,
+    codecs: CodecPool,
+    windows: Iterable[CellSource],
+    threads: int,
+    sources: Sequence[str] = (),
+) -> FragmentName:
+    """Write sorted cells as one fragment, visible and durable when this returns.
+
+    Parameters
+    ----------
+    windows : iterable of CellSource
+        The cells in order; each window but the last fills whole tiles.
+    threads : int
+        Most threads that encode at once.
+    sources : sequence of str
+        The fragments that these cells come from, if it is a consolidation.
+
+    Raises
+    ------
+    OSError
+        When writing fails; nothing is visible then, or (after a failed last sync) all of it is.
+    """
+    builder = FragmentBuilder(layout)
+    draft = storage.draft()
+    try:
+        with ExitStack() as closing:
+            writers = {
+                slot: closing.enter_context(_open(draft, data_file(stem, is_bytes)))
+                for slot, stem, is_bytes in layout.files
+            }
+            for window in windows:
+                _write_window(builder, codecs, window, writers, threads)
+            for writer in writers.values():
+                writer.sync()
+        draft.sync()
+        name = FragmentName.new(_timestamp(storage))
+        metadata = builder.metadata(bytes.fromhex(name.uuid), name.t1, name.t2, sources)
+        with _open(draft, FRAGMENT_METADATA) as writer:
+            writer.write(metadata)
+            writer.sync()
+        draft.commit(str(name))
+    finally:
+        draft.abandon()
+    return name
+
+
+@contextmanager
+def _open(draft: Draft, file: str) -> Iterator[FileWriter]:
+    writer = draft.create(file)
+    try:
+        yield writer
+    finally:
+        writer.close()
+
+
+def _write_window(
+    builder: FragmentBuilder,
+    codecs: CodecPool,
+    window: CellSource,
+    writers: dict[int, FileWriter],
+    threads: int,
+) -> None:
+    """Append a window to every file. Runs are encoded by a few threads and written in file order."""
+    planned = builder.add(window)
+    runs = [(cuts, *run) for cuts in planned for run in cuts.runs(RUN_BYTES)]
+
+    def encoded(run: Run) -> Encoded:
+        return encode(builder.layout, window, *run, codecs)
+
+    for (cuts, _, _), data in zip(runs, _in_order(encoded, runs, threads), strict=True):
+        writers[cuts.slot].write(data)
+    for cuts in planned:
+        builder.written(cuts)
+
+
+def _in_order(
+    encoded: Callable[[Run], Encoded], runs: list[Run], threads: int
+) -> Iterator[Encoded]:
+    """`map` with at most `threads` + 1 results under way; a small flush starts no thread."""
+    if threads == 1 or sum(last - first for _, first, last in runs) < SMALL_FLUSH:
+        yield from map(encoded, runs)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        under_way: deque[Future[Encoded]] = deque()
+        try:
+            for run in runs:
+                under_way.append(pool.submit(encoded, run))
+                if len(under_way) > threads:
+                    yield under_way.popleft().result()
+            while under_way:
+                yield under_way.popleft().result()
+        finally:
+            for future in under_way:
+                future.cancel()
+
+
+def _timestamp(storage: Storage) -> int:
+    """A time in ms that no visible fragment has reached: order beats visibility (DESIGN.md 4).
+
+    Chosen after the data is written, so that a long flush does not commit into the past of a short one.
+    """
+    folders = storage.list().folders
+    names = filter(None, map(FragmentName.parse, folders))
+    now = time.time_ns() // 1_000_000
+    chosen = max(now, max((name.t2 for name in names), default=-1) + 1)
+    if 0 < chosen - now <= AHEAD_MS:
+        time.sleep((chosen - now) / 1000)
+    return chosen

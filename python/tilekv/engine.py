@@ -1,0 +1,175 @@
+"""A store on a storage: creating it, opening it, flushing into it."""
+
+from __future__ import annotations
+
+import uuid
+from importlib.metadata import version
+
+from tilekv.commit import write_fragment
+from tilekv.config import Config
+from tilekv.descriptor import Descriptor
+from tilekv.errors import (
+    CorruptionError,
+    FormatError,
+    InvalidValueError,
+    StoreExistsError,
+    StoreNotFoundError,
+    StoreReplacedError,
+)
+from tilekv.kvcore.digest import DIGESTS
+from tilekv.kvcore.layout import Layout
+from tilekv.kvcore.search import View
+from tilekv.kvcore.tile import CellSource
+from tilekv.names import (
+    ARRAY_SCHEMA,
+    DESCRIPTOR,
+    FRAGMENT_METADATA,
+    KV_SCHEMA,
+    LOCK,
+    FragmentName,
+)
+from tilekv.schema import Attr, Schema
+from tilekv.snapshot import Opener
+from tilekv.storage import Storage
+
+DEFAULT_SCHEMA = Schema([Attr("value", bytes)])
+
+
+class Engine:
+    """An open store, without its buffer: what a handle reads from and flushes into."""
+
+    def __init__(self, storage: Storage, config: Config) -> None:
+        """StoreNotFoundError, FormatError or CorruptionError when there is no tilekv store."""
+        self.storage = storage
+        self.config = config
+        self.descriptor = _descriptor(storage)
+        self.schema = Schema.from_file(storage.read(KV_SCHEMA), self.descriptor, KV_SCHEMA)
+        self.descriptor.check_schema(storage.read(ARRAY_SCHEMA), ARRAY_SCHEMA)
+        self.layout = layout_of(self.schema)
+        self.opener = Opener(storage, self.layout, config.cache_bytes, config.mmap)
+
+    def flush(self, source: CellSource, view: View) -> View:
+        """Write the cells as the newest fragment; the view with it in front.
+
+        Raises
+        ------
+        StoreReplacedError
+            When another store has taken the place of the one that was opened.
+        OSError
+            When writing fails.
+        """
+        found = _descriptor(self.storage)
+        if found.id != self.descriptor.id:
+            raise StoreReplacedError(
+                f"{self.storage.uri} was replaced by another store since it was opened; "
+                "what was not flushed is still in this handle"
+            )
+        name = write_fragment(
+            self.storage,
+            self.layout,
+            self.opener.codecs,
+            [source],
+            self.config.usable_threads,
+        )
+        fragment = self.opener.fragment(str(name))
+        return self.opener.assemble((fragment, *view.fragments))
+
+
+def layout_of(schema: Schema) -> Layout:
+    """What the compiled core needs of a schema."""
+    return Layout(
+        [field[:4] for field in schema.fields],
+        schema.capacity,
+        DIGESTS[schema.digest],
+        schema.offsets_pipeline,
+        schema.coords_pipeline,
+    )
+
+
+def create(storage: Storage, schema: Schema, replace: bool = False) -> bool:
+    """Make an empty store: whole and durable, or not at all.
+
+    Parameters
+    ----------
+    replace : bool
+        Put it into the place of a store that is there.
+
+    Returns
+    -------
+    bool
+        False when a store is there already, perhaps since a moment ago.
+
+    Raises
+    ------
+    StoreExistsError
+        When something else is in its place: that is never touched.
+    """
+    if not storage.is_empty() and not is_store(storage):
+        raise StoreExistsError(
+            f"{storage.uri} is not empty and not a tilekv store; choose another place"
+        )
+    data = schema.to_file()
+    descriptor = schema.describe(uuid.uuid4().hex, version("tilekv"))
+    files = {
+        KV_SCHEMA: data,
+        ARRAY_SCHEMA: data,
+        LOCK: b"",
+        DESCRIPTOR: descriptor.to_bytes(),
+    }
+    return storage.create(files, replace)
+
+
+def open_engine(storage: Storage, mode: str, schema: Schema | None, config: Config) -> Engine:
+    """Open or create by mode: r, a, x or w (DESIGN.md 2.1)."""
+    if mode == "x" or mode == "w":
+        made = create(storage, schema or DEFAULT_SCHEMA, replace=mode == "w")
+        if not made:
+            raise StoreExistsError(
+                f"there is a store at {storage.uri} already: open it with mode 'a', "
+                "or with 'w' to replace it"
+            )
+    elif mode == "a" and not is_store(storage):
+        create(storage, schema or DEFAULT_SCHEMA)
+    engine = Engine(storage, config)
+    if mode in "ra" and schema is not None and schema != engine.schema:
+        raise InvalidValueError(
+            f"{storage.uri} has another schema: {engine.schema!r}, not {schema!r}; "
+            "leave schema= out to use the store's own"
+        )
+    return engine
+
+
+def is_store(storage: Storage) -> bool:
+    """Whether there is a tilekv store."""
+    return storage.exists() and DESCRIPTOR in storage.list().files
+
+
+def _descriptor(storage: Storage) -> Descriptor:
+    try:
+        return Descriptor.from_bytes(storage.read(DESCRIPTOR))
+    except FileNotFoundError:
+        pass
+    if not storage.exists() or storage.is_empty():
+        raise StoreNotFoundError(
+            f"there is no store at {storage.uri}: create one with mode 'a' or 'x'"
+        )
+    files = storage.list().files
+    if any(_has_private_block(storage, folder) for folder in storage.list().folders):
+        raise CorruptionError(DESCRIPTOR, None, f"it is missing from the store {storage.uri}")
+    if KV_SCHEMA in files or ARRAY_SCHEMA in files:
+        raise FormatError(
+            f"{storage.uri} was written by TileDB, not by tilekv: this version reads only its own"
+        )
+    raise StoreNotFoundError(f"{storage.uri} is not a tilekv store: it has no {DESCRIPTOR}")
+
+
+def _has_private_block(storage: Storage, folder: str) -> bool:
+    """Whether tilekv wrote a fragment: its descriptor was there, and without it deletes would be undone."""
+    if FragmentName.parse(folder) is None:
+        return False
+    try:
+        metadata = storage.view(folder, FRAGMENT_METADATA, False)
+    except FileNotFoundError:
+        return False
+    tail = min(metadata.size, 1 << 16)  # the footer of a thousand attributes
+    return b"TKVB" in metadata.read(metadata.size - tail, tail)

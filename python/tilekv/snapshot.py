@@ -1,0 +1,113 @@
+"""Which fragments a handle sees, opened and mapped before it reads the first key (DESIGN.md 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tilekv.errors import CorruptionError, FormatError
+from tilekv.kvcore.cache import ChunkCache
+from tilekv.kvcore.codec import CodecPool
+from tilekv.kvcore.fragment import Fragment
+from tilekv.kvcore.layout import Layout
+from tilekv.kvcore.search import View
+from tilekv.names import FRAGMENT_METADATA, FragmentName, data_file, newer_tiledb
+from tilekv.storage import Listing, Storage
+
+
+class Opener:
+    """Opens fragments of one store with one cache.
+
+    Parameters
+    ----------
+    mmap : bool
+        Map files; False reads them with pread.
+    """
+
+    def __init__(self, storage: Storage, layout: Layout, cache_bytes: int, mmap: bool) -> None:
+        self.storage = storage
+        self.layout = layout
+        self.cache = ChunkCache(cache_bytes)
+        self.codecs = CodecPool()
+        self.mmap = mmap
+
+    def view(self, timestamp: int | None = None, known: View | None = None) -> View:
+        """The fragments that are visible now, newest first.
+
+        A listing is no snapshot: it can miss both a new fragment and those that it replaced. So the
+        store is listed again until nothing has changed while the fragments were being opened.
+
+        Parameters
+        ----------
+        timestamp : int, optional
+            Only fragments whose last write is not after this many ms since 1970.
+        known : View, optional
+            Its fragments are used again, with what has been verified and decoded of them.
+
+        Raises
+        ------
+        CorruptionError
+            When a fragment is damaged.
+        FormatError
+            When a newer TileDB has moved data where tilekv cannot read it.
+        """
+        opened: dict[str, Fragment] = {f.name: f for f in (known.fragments if known else ())}
+        listing = self.storage.list()
+        while True:
+            names = _visible(self.storage, listing, timestamp)
+            complete = self._open_all(names, opened)
+            again = self.storage.list()
+            if complete and again == listing:
+                return self.assemble(opened[str(name)] for name in names if str(name) in opened)
+            listing = again
+
+    def assemble(self, fragments: object) -> View:
+        """A View of these fragments, newest first."""
+        return View(self.layout, self.cache, self.codecs, fragments)
+
+    def fragment(self, name: str) -> Fragment:
+        """Open one fragment. FileNotFoundError when it, or a file of it, is not there."""
+        views = self.storage.views(name, self.mmap)
+        try:
+            metadata = views[FRAGMENT_METADATA]
+            data = [views[data_file(stem, is_bytes)] for _, stem, is_bytes in self.layout.files]
+        except KeyError as error:
+            raise FileNotFoundError(f"{name}/{error.args[0]}") from None
+        return Fragment(self.layout, name, metadata, data, self.cache, self.codecs)
+
+    def _open_all(self, names: list[FragmentName], opened: dict[str, Fragment]) -> bool:
+        """Open those that are not; False when one was gone."""
+        for name in map(str, names):
+            if name in opened:
+                continue
+            try:
+                opened[name] = self.fragment(name)
+            except FileNotFoundError:
+                if _is_there(self.storage, name):
+                    raise
+                return False
+        return True
+
+
+def _visible(storage: Storage, listing: Listing, timestamp: int | None) -> list[FragmentName]:
+    newer = newer_tiledb(listing.folders, listing.files, storage.is_empty)
+    if newer is not None:
+        raise FormatError(
+            f"{storage.uri}: TileDB 2 has rewritten this store in its own newer format ({newer}); "
+            "tilekv would not see that data"
+        )
+    names = [name for name in map(FragmentName.parse, listing.folders) if name is not None]
+    if timestamp is not None:
+        names = [name for name in names if name.t2 <= timestamp]
+    return sorted(names, key=lambda name: name.order, reverse=True)
+
+
+def _is_there(storage: Storage, name: str) -> bool:
+    """Whether a fragment that lacks a file is still there: then the file is lost."""
+    try:
+        files: Mapping[str, int] = storage.files(name)
+    except FileNotFoundError:
+        return False
+    if files:
+        missing = FRAGMENT_METADATA if FRAGMENT_METADATA not in files else "one of its files"
+        raise CorruptionError(name, None, f"{missing} is missing")
+    raise CorruptionError(name, None, "the fragment's folder is empty")

@@ -1,0 +1,351 @@
+"""The dict-like store: `tilekv.open` and `Store` (DESIGN.md 2.1)."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+import warnings
+from collections.abc import (
+    Iterator,
+    Mapping,
+    MutableMapping,
+)
+from collections.abc import ItemsView as _ItemsView
+from collections.abc import ValuesView as _ValuesView
+from dataclasses import dataclass
+from typing import Any, Final, Literal, Self
+
+import numpy as np
+
+from tilekv.config import Config
+from tilekv.engine import Engine, open_engine
+from tilekv.errors import ClosedError, InvalidValueError, ReadOnlyError, TileKVError, WrongTypeError
+from tilekv.kvcore.fragment import Fragment
+from tilekv.kvcore.handle import Handle
+from tilekv.kvcore.values import Column
+from tilekv.schema import Schema
+from tilekv.storage import open_storage
+from tilekv.verify import Problem, verify_store
+
+MODES: Final = ("r", "a", "x", "w")
+_KEYS, _VALUES, _ITEMS = range(3)  # what Handle._iterate gives
+
+
+@dataclass(frozen=True)
+class Info:
+    """What a store is and holds, as its handle sees it.
+
+    Attributes
+    ----------
+    uri, digest : str
+    attrs : tuple of str
+        The attributes, as `name: dtype`.
+    capacity : int
+        Cells of a tile.
+    fragments : int
+    cells : int
+        Cells of all fragments: keys, overwritten and deleted ones included.
+    tombstones : int
+        How many of the cells are deletes.
+    stored_bytes : int
+        Bytes of all files of the fragments.
+    buffered : int
+        Writes that are not flushed yet.
+    """
+
+    uri: str
+    digest: str
+    attrs: tuple[str, ...]
+    capacity: int
+    fragments: int
+    cells: int
+    tombstones: int
+    stored_bytes: int
+    buffered: int
+
+
+class Store(Handle, MutableMapping[Any, Any]):
+    """A persistent dict: keys of many types, values of one or more typed attributes.
+
+    Made by `tilekv.open`. A store with one attribute gives bare values, one with several gives dicts. Writes go
+    to a buffer; `flush` makes it one fragment on disk, whole or not at all; leaving `with` and `close` flush.
+    The handle is a snapshot: it sees its own writes, and those of others after `reopen`. Any number of
+    threads may use it.
+    """
+
+    _view_closed = False
+
+    def __init__(
+        self, uri: str, mode: str, engine: Engine, timestamp: int | None, config: Config
+    ) -> None:
+        self._uri = uri
+        self._mode = mode
+        self._engine = engine
+        self._timestamp = timestamp
+        self._config = config
+        self._attach(
+            engine.layout, columns_of(engine.schema), mode != "r", engine.config.buffer_bytes
+        )
+        self._install(engine.opener.view(timestamp), False)
+
+    # --- what it is ---
+
+    @property
+    def uri(self) -> str:
+        """Where the store is."""
+        return self._uri
+
+    @property
+    def mode(self) -> str:
+        """The mode that it was opened with."""
+        return self._mode
+
+    @property
+    def schema(self) -> Schema:
+        """Its attributes and how they are stored."""
+        return self._engine.schema
+
+    @property
+    def timestamp(self) -> int | None:
+        """The moment that is shown, in ms since 1970; None for the newest state."""
+        return self._timestamp
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._view is None
+
+    @property
+    def fragments(self) -> tuple[Fragment, ...]:
+        """The fragments of this snapshot, newest first."""
+        return self._open_view().fragments
+
+    def info(self) -> Info:
+        """Counts and sizes, without reading any data."""
+        fragments = self.fragments
+        return Info(
+            uri=self._uri,
+            digest=self.schema.digest,
+            attrs=tuple(f"{attr.name}: {attr.type_name}" for attr in self.schema.attrs),
+            capacity=self.schema.capacity,
+            fragments=len(fragments),
+            cells=sum(fragment.cells for fragment in fragments),
+            tombstones=sum(fragment.tombstones for fragment in fragments),
+            stored_bytes=sum(fragment.stored_bytes for fragment in fragments),
+            buffered=self._buffer.n,
+        )
+
+    def __repr__(self) -> str:
+        state = " closed" if self.closed else ""
+        names = ", ".join(attr.name for attr in self.schema.attrs)
+        return f"<tilekv.Store {self._uri!r} mode={self._mode!r} attrs=[{names}]{state}>"
+
+    # --- its life ---
+
+    def flush(self) -> None:
+        """Write what is buffered as one fragment; it is durable when this returns.
+
+        Raises
+        ------
+        OSError
+            When writing fails: the buffer is kept, and flushing again is safe.
+        StoreReplacedError
+            When another store has taken this one's place.
+        """
+        with self._lock:
+            view = self._open_view()
+            if not self._writable:
+                raise ReadOnlyError("this store is open for reading only: there is nothing to flush")
+            if self._busy:
+                raise TileKVError("flush was called from within a flush of the same handle")
+            self._busy = True
+            try:
+                source = self._sorted()
+                if len(source):
+                    self._install(self._engine.flush(source, view), True)
+            finally:
+                self._busy = False
+
+    def reopen(self) -> None:
+        """Move the snapshot to the newest state: what other writers have flushed is seen from now on.
+
+        What is buffered stays buffered. With `timestamp=` the state of that moment is looked up again.
+        """
+        with self._lock:
+            view = self._open_view()
+            self._install(self._engine.opener.view(self._timestamp, known=view), False)
+
+    def close(self) -> None:
+        """Flush and let go of the files; again is harmless. When flushing fails the handle stays open."""
+        with self._lock:
+            if self.closed:
+                return
+            if self._writable:
+                self.flush()
+            self._install(None, True)
+
+    def __enter__(self) -> Self:
+        self._open_view()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        # A handle whose construction failed has no buffer, and a forked child does not own its parent's.
+        if not getattr(self, "_engine", None) or self.closed or self._inherited():
+            return
+        if self._buffer.n:
+            warnings.warn(f"{self!r} was never closed: flushing", ResourceWarning, source=self)
+            with contextlib.suppress(Exception):
+                self.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A handle travels as what opens it again; with unflushed writes it does not travel."""
+        self._open_view()
+        if self._buffer.n:
+            raise InvalidValueError("a store with unflushed writes cannot be pickled: flush it first")
+        mode = "r" if self._mode == "r" else "a"
+        return _reopened, (self._uri, mode, self._timestamp, self._config.as_dict())
+
+    def verify(self) -> list[Problem]:
+        """Check every chunk, every digest against its key, and the order of all cells.
+
+        Returns
+        -------
+        list of Problem
+            All that is wrong with the fragments of this snapshot; empty when the store is sound.
+        """
+        return verify_store(self.fragments)
+
+    # --- the rest of a mapping, over the batch calls ---
+
+    def update(self, other: Any = (), /, **items: Any) -> None:
+        """Set all items of a mapping or of pairs, and the keyword arguments as str keys."""
+        if hasattr(other, "keys") and not isinstance(other, Mapping):
+            other = {key: other[key] for key in other.keys()}  # noqa: SIM118 - all that is promised
+        if other:
+            self.put_many(other)
+        if items:
+            self.put_many(items)
+
+    def clear(self) -> None:
+        """Delete every key."""
+        self.delete_many(self._iterate(_KEYS))
+
+    def values(self) -> ValuesView:
+        """A view of the values, in ascending order of the keys' digests."""
+        return ValuesView(self)
+
+    def items(self) -> ItemsView:
+        """A view of the (key, value) pairs, in ascending order of the keys' digests."""
+        return ItemsView(self)
+
+    def _open_view(self) -> Any:
+        self._check_process()
+        if self._view is None:
+            raise ClosedError("this store is closed")
+        return self._view
+
+    def _after_fork(self) -> None:
+        """In a forked child: leave what belongs to the parent, its buffer too, and open anew.
+
+        The parent's view stays referenced for good: its locks may have been held by a thread that does not exist here.
+        """
+        _INHERITED.append((self._view, self._engine))
+        closed = self.closed
+        self._engine = Engine(self._engine.storage, self._config)
+        self._start_over(None if closed else self._engine.opener.view(self._timestamp))
+
+
+_INHERITED: list[object] = []
+
+
+class ValuesView(_ValuesView[Any]):
+    """The values of a store, read a window at a time."""
+
+    _mapping: Store
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._mapping._iterate(_VALUES)
+
+
+class ItemsView(_ItemsView[Any, Any]):
+    """The items of a store, read a window at a time."""
+
+    _mapping: Store
+
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        return self._mapping._iterate(_ITEMS)
+
+
+def open(  # noqa: A001 - tilekv.open is the name that users of dbm, shelve and zarr expect
+    uri: str | os.PathLike[str],
+    mode: Literal["r", "a", "x", "w"] = "r",
+    *,
+    schema: Schema | None = None,
+    timestamp: int | datetime.datetime | np.datetime64 | None = None,
+    config: Mapping[str, object] | Config | None = None,
+) -> Store:
+    """Open a store.
+
+    Parameters
+    ----------
+    uri : str or os.PathLike
+        A folder, ``file:///...`` or ``memory://name``.
+    mode : {"r", "a", "x", "w"}
+        Read; read and write, created if missing; create, fail if there; create, replacing a store that is there.
+    schema : Schema, optional
+        Of a store that is created: one bytes attribute, `value`, unless given. Of one that is there: must be equal.
+    timestamp : int, datetime.datetime or numpy.datetime64, optional
+        Show the store as it was then, inclusive; an int is ms since 1970, a naive datetime local time. Mode "r" only.
+    config : mapping, optional
+        Options by dotted key, such as ``{"kv.cache_bytes": "64 MiB"}``; see `Config`.
+
+    Raises
+    ------
+    StoreNotFoundError, StoreExistsError, FormatError, CorruptionError
+        When there is no store, one too many, one of another program, or a damaged one.
+    InvalidValueError, WrongTypeError
+        For arguments that are refused.
+    """
+    if mode not in MODES:
+        raise InvalidValueError(f"mode is one of {', '.join(MODES)}, not {mode!r}")
+    if schema is not None and not isinstance(schema, Schema):
+        raise WrongTypeError(f"schema is a tilekv.Schema, not {type(schema).__name__}")
+    if timestamp is not None and mode != "r":
+        raise InvalidValueError("timestamp goes with mode 'r': the past cannot be written")
+    moment = None if timestamp is None else _milliseconds(timestamp)
+    options = Config.of(config)
+    storage = open_storage(uri, options.sync)
+    return Store(storage.uri, mode, open_engine(storage, mode, schema, options), moment, options)
+
+
+def _reopened(uri: str, mode: Any, timestamp: int | None, config: dict[str, object]) -> Store:
+    return open(uri, mode, timestamp=timestamp, config=config)
+
+
+def _milliseconds(moment: int | datetime.datetime | np.datetime64) -> int:
+    if isinstance(moment, datetime.datetime):
+        return int(moment.timestamp() * 1000)
+    if isinstance(moment, np.datetime64):
+        if np.isnat(moment):
+            raise InvalidValueError("timestamp is not a time")
+        return int(moment.astype("datetime64[ms]").astype(np.int64))
+    if isinstance(moment, bool) or not isinstance(moment, (int, np.integer)):
+        raise WrongTypeError(
+            f"timestamp is an int of ms, a datetime or a datetime64, not {type(moment).__name__}"
+        )
+    return int(moment)
+
+
+def columns_of(schema: Schema) -> tuple[Column, ...]:
+    """How the attributes' cells become Python objects."""
+    columns = []
+    for field, attr in enumerate(schema.attrs, start=1):
+        plain = attr.type_name in ("bytes", "str")
+        shape = None if attr.var else attr.shape or ()
+        dtype = None if plain else np.dtype(attr.type_name).newbyteorder("<")
+        columns.append(Column(attr.name, field, attr.datatype, dtype, shape))
+    return tuple(columns)

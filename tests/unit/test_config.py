@@ -1,0 +1,123 @@
+"""Config.of: defaults, strings, and refusals that name the key."""
+
+import dataclasses
+import os
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tilekv.config import Config
+from tilekv.errors import InvalidValueError, WrongTypeError
+
+MIB = 1 << 20
+
+
+def test_defaults() -> None:
+    assert Config.of(None) == Config.of({}) == Config()
+    assert Config().as_dict() == {
+        "kv.buffer_bytes": 256 * MIB,
+        "kv.cache_bytes": 256 * MIB,
+        "kv.threads": 0,
+        "kv.sync": True,
+        "kv.mmap": True,
+        "kv.max_mapped_fragments": 1000,
+    }
+
+
+def test_as_dict_goes_back() -> None:
+    config = Config.of({"kv.sync": False, "kv.threads": 3, "kv.buffer_bytes": 5})
+    assert Config.of(config.as_dict()) == config
+    assert Config.of(config) is config
+    assert config != Config()
+
+
+def test_frozen() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Config().sync = False  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [
+        (7, 7),
+        (np.int32(8), 8),
+        ("9", 9),
+        (" 64 MiB ", 64 * MIB),
+        ("64mib", 64 * MIB),
+        ("3 KB", 3000),
+        ("2 GiB", 2 << 30),
+        ("1TB", 10**12),
+        ("10 B", 10),
+    ],
+)
+def test_sizes(value: object, number: int) -> None:
+    assert Config.of({"kv.cache_bytes": value}).cache_bytes == number
+
+
+@pytest.mark.parametrize(
+    ("value", "truth"), [(True, True), (False, False), ("true", True), (" FALSE", False)]
+)
+def test_bools(value: object, truth: bool) -> None:
+    assert Config.of({"kv.mmap": value}).mmap is truth
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "error"),
+    [
+        ("kv.buffer_bytes", 0, InvalidValueError),
+        ("kv.buffer_bytes", -1, InvalidValueError),
+        ("kv.buffer_bytes", 1 << 51, InvalidValueError),
+        ("kv.buffer_bytes", "64 XiB", InvalidValueError),
+        ("kv.buffer_bytes", "1e6", InvalidValueError),
+        ("kv.buffer_bytes", "-1 MiB", InvalidValueError),
+        ("kv.buffer_bytes", "", InvalidValueError),
+        ("kv.buffer_bytes", "9" * 5000, InvalidValueError),
+        ("kv.buffer_bytes", 1.5, WrongTypeError),
+        ("kv.buffer_bytes", True, WrongTypeError),
+        ("kv.buffer_bytes", None, WrongTypeError),
+        ("kv.threads", "4 MiB", InvalidValueError),
+        ("kv.threads", -1, InvalidValueError),
+        ("kv.threads", 5000, InvalidValueError),
+        ("kv.sync", 1, WrongTypeError),
+        ("kv.sync", "yes", InvalidValueError),
+        ("kv.max_mapped_fragments", 1 << 31, InvalidValueError),
+    ],
+)
+def test_refused_values_name_the_key(key: str, value: object, error: type[Exception]) -> None:
+    with pytest.raises(error, match=key):
+        Config.of({key: value})
+
+
+@pytest.mark.parametrize(
+    ("key", "nearest"),
+    [
+        ("kv.buffer_byte", "kv.buffer_bytes"),
+        ("buffer_bytes", "kv.buffer_bytes"),
+        ("kv.max_mapped_fragment", "kv.max_mapped_fragments"),
+        ("zzz", "kv."),
+    ],
+)
+def test_unknown_keys_name_the_nearest(key: str, nearest: str) -> None:
+    with pytest.raises(InvalidValueError, match=f"{key}.*nearest is '{nearest}"):
+        Config.of({key: 1})
+
+
+@pytest.mark.parametrize("source", [5, "kv.sync", [("kv.sync", True)], {1: 2}])
+def test_wrong_sources(source: Any) -> None:
+    with pytest.raises(WrongTypeError, match="config"):
+        Config.of(source)
+
+
+def test_direct_construction_is_checked_too() -> None:
+    with pytest.raises(InvalidValueError, match=r"kv\.threads"):
+        Config(threads=-1)
+
+
+def test_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Config(threads=5).usable_threads == 5
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {1, 4, 9}, raising=False)
+    assert Config().usable_threads == 3
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert Config().usable_threads == 1

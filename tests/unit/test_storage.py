@@ -1,0 +1,724 @@
+"""One contract, every storage; then what only local folders can get wrong."""
+
+import ctypes
+import errno
+import os
+import stat
+import tempfile
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tilekv.errors import (
+    CorruptionError,
+    InvalidValueError,
+    StoreNotFoundError,
+    WrongTypeError,
+)
+from tilekv.storage import Draft, Listing, Storage, exchange, open_storage
+
+FILES = {"__schema.tdb": b"schema", "__lock.tdb": b""}
+BAD_NAMES = ["", ".", "..", "a/b", "/a", "a\\b", "a\0b"]
+Open = Callable[[], Storage]
+
+
+def fill(draft: Draft, **files: bytes) -> None:
+    for name, data in files.items():
+        writer = draft.create(name)
+        writer.write(data)
+        writer.close()
+
+
+class Contract:
+    """What holds for every Storage. `open_` opens the same place, empty at first, each time."""
+
+    @pytest.fixture
+    def open_(self) -> Open:
+        raise NotImplementedError
+
+    @pytest.fixture
+    def storage(self, open_: Open) -> Storage:
+        storage = open_()
+        assert storage.create(FILES, replace=False)
+        return storage
+
+    def test_nothing_there(self, open_: Open) -> None:
+        storage = open_()
+        assert not storage.exists()
+        assert storage.is_empty()
+        assert storage.is_empty("folder")
+        for use in (
+            storage.list,
+            storage.draft,
+            lambda: storage.read("a"),
+            lambda: storage.put("a", b""),
+            lambda: storage.files("a"),
+            lambda: storage.view("a", "b", True),
+        ):
+            with pytest.raises(FileNotFoundError):
+                use()
+        with pytest.raises(StoreNotFoundError):
+            storage.list()
+
+    def test_create(self, open_: Open) -> None:
+        storage = open_()
+        assert storage.create(FILES, replace=False)
+        for each in (storage, open_()):
+            assert each.exists()
+            assert not each.is_empty()
+            assert each.list() == Listing((), ("__lock.tdb", "__schema.tdb"))
+            assert each.read("__schema.tdb") == b"schema"
+            assert each.read("__lock.tdb") == b""
+
+    def test_create_over_something(self, storage: Storage) -> None:
+        fill(draft := storage.draft(), a=b"1")
+        draft.commit("folder")
+        assert not storage.create({"other": b""}, replace=False)
+        assert storage.read("__schema.tdb") == b"schema"
+        assert storage.create({"other": b"new"}, replace=True)
+        assert storage.list() == Listing((), ("other",))
+        assert storage.read("other") == b"new"
+
+    def test_replace_nothing(self, open_: Open) -> None:
+        storage = open_()
+        assert storage.create({"a": b"1"}, replace=True)
+        assert storage.list().files == ("a",)
+
+    def test_create_race(self, open_: Open) -> None:
+        barrier = threading.Barrier(8)
+        won = []
+
+        def create(i: int) -> None:
+            storage = open_()
+            barrier.wait()
+            if storage.create({"who": b"%d" % i, "again": b"%d" % i}, replace=False):
+                won.append(i)
+
+        threads = [threading.Thread(target=create, args=(i,)) for i in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(won) == 1
+        assert open_().read("who") == open_().read("again") == b"%d" % won[0]
+
+    def test_put_replaces(self, storage: Storage) -> None:
+        storage.put("a.vac", b"one")
+        storage.put("a.vac", b"two")
+        assert storage.read("a.vac") == b"two"
+        assert storage.list().files == ("__lock.tdb", "__schema.tdb", "a.vac")
+
+    def test_draft_is_invisible_until_its_commit(self, open_: Open, storage: Storage) -> None:
+        draft = storage.draft()
+        fill(draft, a=b"1", b=b"")
+        draft.sync()
+        assert open_().list().folders == ()
+        with pytest.raises(FileNotFoundError):
+            open_().files("folder")
+        fill(draft, c=b"333")
+        draft.commit("folder")
+        assert open_().list().folders == ("folder",)
+        assert open_().files("folder") == {"a": 1, "b": 0, "c": 3}
+        assert not open_().is_empty("folder")
+
+    def test_listing_is_sorted(self, storage: Storage) -> None:
+        for name in ("b", "c", "a"):
+            fill(draft := storage.draft(), x=b"")
+            draft.commit(name)
+            storage.put(f"{name}.vac", b"")
+        assert storage.list() == Listing(
+            ("a", "b", "c"), ("__lock.tdb", "__schema.tdb", "a.vac", "b.vac", "c.vac")
+        )
+
+    def test_a_taken_name_keeps_both(self, storage: Storage) -> None:
+        fill(first := storage.draft(), a=b"first")
+        fill(second := storage.draft(), a=b"second")
+        first.commit("one")
+        with pytest.raises(FileExistsError):
+            second.commit("one")
+        with pytest.raises(FileExistsError):
+            second.commit("__lock.tdb")
+        assert storage.view("one", "a", False).read(0, 5) == b"first"
+        second.commit("two")
+        assert storage.view("two", "a", False).read(0, 6) == b"second"
+
+    def test_abandon(self, storage: Storage) -> None:
+        draft = storage.draft()
+        writer = draft.create("a")
+        draft.abandon()
+        draft.abandon()
+        writer.close()
+        writer.close()
+        assert storage.list().folders == ()
+        with pytest.raises(FileNotFoundError):
+            draft.commit("folder")
+        with pytest.raises(FileNotFoundError):
+            draft.create("b")
+
+    def test_abandon_after_commit(self, storage: Storage) -> None:
+        fill(draft := storage.draft(), a=b"1")
+        draft.commit("folder")
+        draft.abandon()
+        assert storage.files("folder") == {"a": 1}
+        with pytest.raises(FileNotFoundError):
+            draft.commit("again")
+
+    def test_a_draft_of_a_store_that_was_replaced(self, storage: Storage) -> None:
+        fill(draft := storage.draft(), a=b"1")
+        assert storage.create({"other": b""}, replace=True)
+        with pytest.raises(FileNotFoundError):
+            draft.commit("folder")
+        draft.abandon()
+        assert storage.list() == Listing((), ("other",))
+
+    def test_writing(self, storage: Storage) -> None:
+        draft = storage.draft()
+        writer = draft.create("a")
+        for data in (
+            b"ab",
+            bytearray(b"c"),
+            memoryview(b"xdey")[1:3],
+            memoryview(b"\1\0\2\0").cast("H"),
+            b"",
+        ):
+            writer.write(data)
+        writer.sync()
+        writer.write(b"f")
+        with pytest.raises(FileExistsError):
+            draft.create("a")
+        writer.close()
+        with pytest.raises(ValueError, match="closed"):
+            writer.write(b"g")
+        draft.commit("folder")
+        for mmap in (False, True):
+            view = storage.view("folder", "a", mmap)
+            assert view.size == 10
+            assert view.read(0, 10) == b"abcde"[:3] + b"de" + b"\1\0\2\0" + b"f"
+
+    def test_views_outlive_the_store(self, storage: Storage) -> None:
+        fill(draft := storage.draft(), a=b"12345", empty=b"")
+        draft.commit("folder")
+        views = [storage.view("folder", "a", mmap) for mmap in (False, True)]
+        empty = [storage.view("folder", "empty", mmap) for mmap in (False, True)]
+        for mmap in (False, True):
+            both = storage.views("folder", mmap)
+            assert sorted(both) == ["a", "empty"]
+            views.append(both["a"])
+            empty.append(both["empty"])
+        assert storage.create({"other": b""}, replace=True)
+        assert [view.read(1, 3) for view in views] == [b"234"] * 4
+        assert [view.size for view in empty] == [0] * 4
+
+    def test_missing(self, storage: Storage) -> None:
+        fill(draft := storage.draft(), a=b"")
+        draft.commit("folder")
+        for use in (
+            lambda: storage.read("gone"),
+            lambda: storage.files("gone"),
+            lambda: storage.views("gone", True),
+            lambda: storage.view("gone", "a", True),
+            lambda: storage.view("folder", "gone", True),
+        ):
+            with pytest.raises(FileNotFoundError, match="gone"):
+                use()
+
+    @pytest.mark.parametrize("name", BAD_NAMES)
+    def test_names_that_could_be_paths(self, storage: Storage, name: str) -> None:
+        fill(draft := storage.draft(), a=b"")
+        draft.commit("folder")
+        draft = storage.draft()
+        for use in (
+            lambda: storage.read(name),
+            lambda: storage.put(name, b""),
+            lambda: storage.files(name),
+            lambda: storage.view(name, "a", True),
+            lambda: storage.views(name, True),
+            lambda: storage.view("folder", name, True),
+            lambda: storage.create({name: b""}, replace=True),
+            lambda: draft.create(name),
+            lambda: draft.commit(name),
+        ):
+            with pytest.raises(InvalidValueError):
+                use()
+        assert storage.read("__schema.tdb") == b"schema"
+
+    def test_uri_opens_the_same_place(self, storage: Storage) -> None:
+        assert open_storage(storage.uri).read("__schema.tdb") == b"schema"
+
+    def test_commits_of_many_threads(self, open_: Open, storage: Storage) -> None:
+        def commit(i: int) -> None:
+            fill(draft := open_().draft(), a=b"%d" % i, b=b"%d" % i)
+            draft.commit(f"f{i}")
+
+        threads = [threading.Thread(target=commit, args=(i,)) for i in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert storage.list().folders == tuple(f"f{i}" for i in range(8))
+        for i in range(8):
+            assert storage.view(f"f{i}", "b", True).read(0, 1) == b"%d" % i
+
+
+class TestMemory(Contract):
+    @pytest.fixture
+    def open_(self) -> Open:
+        name = uuid.uuid4().hex
+        return lambda: open_storage(f"memory://{name}")
+
+    def test_a_fork_gets_a_lock_that_is_free(self, open_: Open) -> None:
+        from tilekv.storage import memory
+
+        with memory._lock:
+            held = memory._lock
+            memory._renew_lock()
+            assert open_().exists() is False
+        assert memory._lock is not held
+
+
+class TestLocal(Contract):
+    @pytest.fixture
+    def open_(self, tmp_path: Path) -> Open:
+        return lambda: open_storage(tmp_path / "store")
+
+
+class TestLocalWithoutRenameat2(TestLocal):
+    @pytest.fixture(autouse=True)
+    def old_system(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(exchange, "_renameat2", None)
+
+
+class TestLocalOnAFileSystemWithoutFlags(TestLocal):
+    @pytest.fixture(autouse=True)
+    def old_file_system(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refuse(*_: object) -> int:
+            ctypes.set_errno(errno.EINVAL)
+            return -1
+
+        monkeypatch.setattr(exchange, "_renameat2", refuse)
+
+
+class TestLocalThroughALink(TestLocal):
+    @pytest.fixture
+    def open_(self, tmp_path: Path) -> Open:
+        (tmp_path / "link").symlink_to("real", target_is_directory=True)
+        return lambda: open_storage(tmp_path / "link")
+
+
+class TestLocalWithoutSync(TestLocal):
+    @pytest.fixture
+    def open_(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Open:
+        def forbidden(fd: int) -> None:
+            raise AssertionError("sync=False syncs nothing")
+
+        monkeypatch.setattr(os, "fsync", forbidden)
+        return lambda: open_storage(tmp_path / "store", sync=False)
+
+
+class TestLocalWithShortWrites(TestLocal):
+    @pytest.fixture(autouse=True)
+    def short_writes(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        write = os.write
+        monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[:1]))
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    assert open_storage(tmp_path / "store").create(FILES, replace=False)
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The paths that were synced, in order, and the renames between."""
+    log: list[str] = []
+    fsync, rename = os.fsync, os.rename
+
+    def name(path: str) -> str:
+        return "tmp" if os.path.basename(path).startswith(".tmp-") else os.path.basename(path)
+
+    def logged_fsync(fd: int) -> None:
+        log.append(name(os.readlink(f"/proc/self/fd/{fd}")))
+        fsync(fd)
+
+    def logged_rename(old: str, new: str) -> None:
+        log.append(f"{name(old)} -> {name(new)}")
+        rename(old, new)
+
+    monkeypatch.setattr(os, "fsync", logged_fsync)
+    monkeypatch.setattr(os, "rename", logged_rename)
+    monkeypatch.setattr(exchange, "_renameat2", None)
+    return log
+
+
+needs_proc = pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="needs /proc")
+
+
+@needs_proc
+def test_order_of_a_commit(root: Path, synced: list[str]) -> None:
+    draft = open_storage(root).draft()
+    fill(draft, a=b"1", b=b"2")
+    assert synced == []
+    draft.sync()
+    assert synced == ["a", "b", "tmp"]
+    fill(draft, c=b"3")
+    draft.commit("folder")
+    assert synced[3:] == ["c", "tmp", "tmp -> folder", "store"]
+
+
+@needs_proc
+def test_a_file_synced_by_its_writer_is_not_synced_again(root: Path, synced: list[str]) -> None:
+    draft = open_storage(root).draft()
+    writer = draft.create("a")
+    writer.write(b"1")
+    writer.sync()
+    writer.close()
+    draft.sync()
+    draft.sync()
+    assert synced == ["a", "tmp"]
+
+
+@needs_proc
+def test_order_of_put_and_create(tmp_path: Path, root: Path, synced: list[str]) -> None:
+    open_storage(root).put("a", b"1")
+    assert synced == ["tmp", "tmp -> a", "store"]
+    synced.clear()
+    open_storage(tmp_path / "new").create({"a": b"", "b": b""}, replace=False)
+    assert synced == ["a", "b", "tmp", "tmp -> new", tmp_path.name]
+
+
+def test_an_empty_folder_is_taken_over(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    storage = open_storage(tmp_path / "store")
+    assert storage.exists()
+    assert storage.is_empty()
+    assert storage.create(FILES, replace=False)
+    assert storage.read("__schema.tdb") == b"schema"
+
+
+def test_hidden_files_are_no_empty_folder(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / ".keep").touch()
+    storage = open_storage(tmp_path / "store")
+    assert not storage.is_empty()
+    assert not storage.create(FILES, replace=False)
+    assert os.listdir(tmp_path) == ["store"]
+
+
+def test_nothing_is_left_beside_the_store(tmp_path: Path, root: Path) -> None:
+    storage = open_storage(root)
+    assert storage.create({"a": b""}, replace=True)
+    assert not storage.create({"a": b""}, replace=False)
+    with pytest.raises(InvalidValueError):
+        storage.create({"..": b""}, replace=True)
+    assert os.listdir(tmp_path) == ["store"]
+    assert os.listdir(root) == ["a"]
+
+
+def test_no_folder_to_make_a_store_in(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no folder to make.*missing"):
+        open_storage(tmp_path / "missing" / "store").create(FILES, replace=False)
+
+
+def test_a_file_in_the_place_of_a_store(tmp_path: Path) -> None:
+    (tmp_path / "store").write_bytes(b"mine")
+    storage = open_storage(tmp_path / "store")
+    for use in (storage.exists, storage.is_empty, lambda: storage.create(FILES, replace=True)):
+        with pytest.raises(NotADirectoryError, match="store"):
+            use()
+    assert (tmp_path / "store").read_bytes() == b"mine"
+
+
+def test_an_empty_folder_of_a_fragments_name_is_taken(root: Path) -> None:
+    # rename() alone would put the draft in its place.
+    (root / "folder").mkdir()
+    fill(draft := open_storage(root).draft(), a=b"1")
+    with pytest.raises(FileExistsError):
+        draft.commit("folder")
+
+
+def test_a_draft_that_was_vacuumed(root: Path) -> None:
+    storage = open_storage(root)
+    fill(draft := storage.draft(), a=b"1")
+    [hidden] = [name for name in os.listdir(root) if name.startswith(".tmp-")]
+    os.rename(root / hidden, root / ".tmp-elsewhere")
+    for use in (lambda: draft.create("b"), draft.sync, lambda: draft.commit("folder")):
+        with pytest.raises(FileNotFoundError):
+            use()
+    draft.abandon()
+    assert storage.list().folders == ()
+
+
+def test_an_interrupted_write_shows_nothing(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(fd: int, data: memoryview) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    storage = open_storage(root)
+    draft = storage.draft()
+    writer = draft.create("a")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        with pytest.raises(OSError, match=r"cannot write into the store: No space.*'.*a'"):
+            writer.write(b"1")
+        with pytest.raises(OSError, match="No space"):
+            storage.put("__schema.tdb", b"other")
+        with pytest.raises(OSError, match="No space"):
+            storage.create({"a": b"1"}, replace=True)
+    draft.abandon()
+    assert storage.read("__schema.tdb") == b"schema"
+    assert sorted(os.listdir(root)) == sorted(FILES)
+
+
+def test_a_system_that_writes_nothing(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = open_storage(root).draft().create("a")
+    monkeypatch.setattr(os, "write", lambda fd, data: 0)
+    with pytest.raises(OSError, match="cannot write"):
+        writer.write(b"1")
+
+
+def test_a_failed_sync_commits_nothing(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(fd: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    storage = open_storage(root)
+    fill(draft := storage.draft(), a=b"1")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", broken)
+        with pytest.raises(OSError, match="cannot make the store durable"):
+            draft.commit("folder")
+    assert storage.list().folders == ()
+    draft.commit("folder")
+    assert storage.list().folders == ("folder",)
+
+
+def test_folders_that_cannot_be_synced(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fsync, code = os.fsync, errno.EINVAL  # what a file system says that has no such thing
+
+    def files_only(fd: int) -> None:
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            raise OSError(code, os.strerror(code))
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", files_only)
+    fill(draft := open_storage(root).draft(), a=b"1")
+    draft.commit("folder")
+    code = errno.EIO
+    fill(draft := open_storage(root).draft(), a=b"1")
+    with pytest.raises(OSError, match="cannot make the store durable"):
+        draft.commit("other")
+    assert open_storage(root).list().folders == ("folder",)
+
+
+def test_links_in_a_store_are_not_followed(root: Path, tmp_path: Path) -> None:
+    storage = open_storage(root)
+    fill(draft := storage.draft(), a=b"1")
+    draft.commit("folder")
+    (tmp_path / "secret").write_bytes(b"secret")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "a").write_bytes(b"secret")
+    (root / "link.tdb").symlink_to(tmp_path / "secret")
+    (root / "linked").symlink_to(tmp_path / "other", target_is_directory=True)
+    (root / "folder" / "b").symlink_to(tmp_path / "secret")
+    assert storage.list() == Listing(("folder",), ("__lock.tdb", "__schema.tdb"))
+    assert storage.files("folder") == {"a": 1}
+    for use in (
+        lambda: storage.read("link.tdb"),
+        lambda: storage.files("linked"),
+        lambda: storage.view("linked", "a", True),
+        lambda: storage.views("linked", True),
+        lambda: storage.view("folder", "b", True),
+        lambda: storage.view("folder", "b", False),
+    ):
+        with pytest.raises(CorruptionError, match=r"not a (file|folder)"):
+            use()
+    storage.put("link.tdb", b"mine")  # replaces the link, not what it points to
+    assert (tmp_path / "secret").read_bytes() == b"secret"
+
+
+def test_other_things_in_a_store(root: Path) -> None:
+    storage = open_storage(root)
+    fill(draft := storage.draft(), a=b"1")
+    draft.commit("folder")
+    os.mkfifo(root / "folder" / "fifo")
+    os.mkfifo(root / "fifo")
+    (root / "folder" / "sub").mkdir()
+    (root / "folder" / "link").symlink_to(root / "__schema.tdb")
+    assert storage.files("folder") == {"a": 1}
+    assert list(storage.views("folder", True)) == ["a"]
+    for use in (
+        lambda: storage.view("folder", "fifo", True),
+        lambda: storage.view("folder", "sub", True),
+        lambda: storage.read("fifo"),
+        lambda: storage.read("folder"),
+        lambda: storage.files("__lock.tdb"),
+    ):
+        with pytest.raises(CorruptionError):
+            use()
+
+
+def test_small_files_are_small(root: Path) -> None:
+    with open(root / "big", "wb") as file:
+        file.truncate((64 << 20) + 1)
+    with pytest.raises(CorruptionError, match=r"big.*67108865"):
+        open_storage(root).read("big")
+
+
+def test_descriptors_are_closed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = open_storage(root)
+    fill(draft := storage.draft(), a=b"1")
+    draft.commit("folder")
+    before = os.open(root, os.O_RDONLY)
+    os.close(before)
+    for _ in range(3):
+        storage.list()
+        storage.files("folder")
+        storage.read("__schema.tdb")
+        storage.put("x", b"")
+        storage.is_empty()
+        storage.view("folder", "a", True)
+        storage.view("folder", "a", False)
+        storage.views("folder", True)
+        storage.views("folder", False)
+        open_storage(root).draft().create("a")
+        with pytest.raises(FileNotFoundError):
+            storage.view("folder", "gone", True)
+    after = os.open(root, os.O_RDONLY)
+    os.close(after)
+    assert after == before
+
+
+@contextmanager
+def nobody() -> Iterator[None]:
+    """Run as a user who owns nothing: permissions do not count for root."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_permission_errors_say_what_and_where() -> None:
+    with tempfile.TemporaryDirectory() as parent:
+        path = os.path.join(parent, "store")
+        storage = open_storage(path)
+        assert storage.create(FILES, replace=False)
+        fill(draft := storage.draft(), a=b"1")
+        draft.commit("folder")
+        fill(draft := storage.draft(), a=b"1")
+        os.chmod(os.path.join(path, "folder", "a"), 0)
+        os.chmod(os.path.join(path, "folder"), 0o555)
+        os.chmod(path, 0o555)
+        os.chmod(parent, 0o555)
+        try:
+            with nobody():
+                assert storage.read("__schema.tdb") == b"schema"  # reading needs no more than that
+                assert storage.list().folders == ("folder",)
+                for use, what in (
+                    (storage.draft, "cannot write into the store"),
+                    (lambda: storage.put("x", b""), "cannot write into the store"),
+                    (lambda: storage.create({}, replace=True), "cannot create the store"),
+                    (lambda: draft.commit("new"), "cannot commit to the store"),
+                    (lambda: storage.view("folder", "a", True), "cannot read"),
+                    (lambda: storage.views("folder", True), "cannot read"),
+                ):
+                    with pytest.raises(
+                        PermissionError, match=f"{what}: Permission denied: '{path}"
+                    ):
+                        use()
+                draft.abandon()
+        finally:
+            os.chmod(parent, 0o755)
+            os.chmod(path, 0o755)
+            os.chmod(os.path.join(path, "folder"), 0o755)
+
+
+def test_a_changed_working_directory_moves_nothing(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(root.parent)
+    storage = open_storage("store")
+    monkeypatch.chdir(root)
+    assert storage.read("__schema.tdb") == b"schema"
+    assert storage.uri == str(root)
+
+
+def test_swap_loses_to_a_faster_creator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = open_storage(tmp_path / "store")
+    assert storage.create(FILES, replace=False)
+    monkeypatch.setattr(exchange, "_renameat2", None)
+    rename = os.rename
+
+    def slow(old: str, new: str) -> None:
+        if new == str(tmp_path / "store") and not os.path.exists(new):
+            os.mkdir(new)
+            Path(new, "faster").touch()
+        rename(old, new)
+
+    monkeypatch.setattr(os, "rename", slow)
+    assert not storage.create({"a": b""}, replace=True)
+    assert storage.list().files == ("faster",)
+    assert os.listdir(tmp_path) == ["store"]
+
+
+def test_swap_that_fails_puts_the_old_store_back(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange, "_renameat2", None)
+    rename = os.rename
+
+    def broken(old: str, new: str) -> None:
+        if (
+            new == str(root)
+            and not os.path.exists(new)
+            and ".tmp-" in old
+            and os.listdir(old) == ["a"]
+        ):
+            raise OSError(errno.EIO, "Input/output error")
+        rename(old, new)
+
+    monkeypatch.setattr(os, "rename", broken)
+    with pytest.raises(OSError, match="cannot create the store"):
+        open_storage(root).create({"a": b""}, replace=True)
+    assert open_storage(root).read("__schema.tdb") == b"schema"
+
+
+@pytest.mark.parametrize(
+    ("uri", "place"),
+    [
+        ("/a/b", "/a/b"),
+        ("/a/./c/../b", "/a/b"),
+        ("file:///a/b", "/a/b"),
+        ("file://localhost/a%20b%23", "/a b#"),
+        ("FILE:///a", "/a"),
+        (Path("/a/b"), "/a/b"),
+        ("memory://x/y", "memory://x/y"),
+        ("Memory://x", "memory://x"),
+    ],
+)
+def test_uris(uri: str | Path, place: str) -> None:
+    assert open_storage(uri).uri == place
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        *("", "a\0b", "s3://bucket/x", "memory://", "file://host/a", "file://a", "file:///a?b"),
+        *("file:///a#b", "http://x", "tiledb://x/y", "file:///a%00"),
+    ],
+)
+def test_refused_uris(uri: str) -> None:
+    with pytest.raises(InvalidValueError):
+        open_storage(uri)
+
+
+@pytest.mark.parametrize("uri", [None, 5, b"/a", ["/a"]])
+def test_uris_of_wrong_types(uri: object) -> None:
+    with pytest.raises(WrongTypeError):
+        open_storage(uri)  # type: ignore[arg-type]
