@@ -35,7 +35,7 @@ lint: $(VENV)/.built $(VENV)/.tools-lint
 	@echo 'tilekv: mypy'
 	@$(PY) -m mypy --no-error-summary python/tilekv $(wildcard tests/typing/*.py)
 	@echo 'tilekv: stubtest'
-	@$(PY) -m mypy.stubtest tilekv --concise --mypy-config-file pyproject.toml \
+	@$(PY) -m mypy.stubtest tilekv tilekv.kvcore --concise --mypy-config-file pyproject.toml \
 		--allowlist stubtest-allow.txt --ignore-unused-allowlist
 
 format: $(VENV)/.tools-lint

@@ -28,7 +28,7 @@ cdef class Buffer:
     cdef Entry* entries
     cdef readonly size_t n      # entries, overwritten ones included
     cdef size_t _room
-    cdef readonly uint64_t size # bytes of records and entries
+    cdef readonly uint64_t size     # bytes of records and entries
     cdef void** _blocks
     cdef size_t _nblocks
     cdef uint8_t* _free         # in the last block

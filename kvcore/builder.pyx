@@ -1,5 +1,4 @@
 cimport cython
-from libc.stdint cimport uint8_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
 
@@ -42,7 +41,10 @@ cdef class FragmentBuilder:
         out_free(&self.mbrs)
 
     def add(self, CellSource source not None):
-        """Plan one window of cells: the Cuts of every slot, in slot order. ValueError after a window that did not fill its last tile."""
+        """Plan one window of cells: the Cuts of every slot, in slot order.
+
+        ValueError after a window that did not fill its last tile.
+        """
         cdef uint64_t first_tile = self._tiles
         cdef size_t lo = 0, hi
         cdef uint64_t capacity = self.layout.capacity

@@ -1,6 +1,6 @@
 """Everything that can be checked of one fragment: each chunk, each digest against its key, and the order of all cells."""
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memset
 
 from tilekv.kvcore.codec cimport NO_MEMORY, OK, Status
@@ -152,7 +152,8 @@ cdef Status check_tile_cells(Fragment fragment, uint64_t tile, Access* access, O
         digest_keys(fragment.layout.digest, &key, 1, &d[0], &d[1])
         if c[0] != d[0] or c[1] != d[1]:
             wrong[0] = MISPLACED
-        elif not (f.leaves[4 * tile] <= c[0] <= f.leaves[4 * tile + 1] and f.leaves[4 * tile + 2] <= c[1] <= f.leaves[4 * tile + 3]):
+        elif not (f.leaves[4 * tile] <= c[0] <= f.leaves[4 * tile + 1]
+                  and f.leaves[4 * tile + 2] <= c[1] <= f.leaves[4 * tile + 3]):
             wrong[0] = BOUNDS
         elif last[2]:
             difference = (c[0] > last[0]) - (c[0] < last[0])

@@ -19,5 +19,5 @@ cdef struct KeyRef:
 # The coordinates of n keys. c0 and c1 receive n words each, halves of 2^64-1 clamped to 2^64-2 (FORMAT.md 1.2).
 cdef void digest_keys(DigestKind kind, const KeyRef* keys, size_t n, uint64_t* c0, uint64_t* c1) noexcept nogil
 
-# Hash-table hash of a key: SipHash-1-3 keyed by a secret drawn once per process, so that nobody can choose keys that collide in it.
+# Hash-table hash of a key: SipHash-1-3 keyed by a secret drawn once per process, so that nobody can choose keys that collide.
 cdef uint64_t table_hash(const KeyRef* key) noexcept nogil

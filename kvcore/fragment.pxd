@@ -40,7 +40,7 @@ cdef struct SlotView:           # a data file; pointers lead into the mapped met
     FileRef file                # borrowed from the fragment's view
     const uint64_t* tile_at
     const uint64_t* raw_size    # bytes slots
-    const uint32_t* first_chunk # NULL: one chunk a tile
+    const uint32_t* first_chunk     # NULL: one chunk a tile
     const uint8_t* chunks       # nchunks x {start, position}, `width` bytes each
     uint32_t width
     uint64_t size               # bytes of the file, by the footer

@@ -1,15 +1,15 @@
 cimport cython
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy
 
 from tilekv.errors import CorruptionError
 
 from tilekv.kvcore.cache cimport cache_drop, cache_find, cache_insert, cache_release, chunk_free, chunk_new
-from tilekv.kvcore.codec cimport (CORRUPT, FILTER_BIT_WIDTH, NO_MEMORY, OK, UNSUPPORTED, check_chunk, codec_acquire, codec_release,
-                                  decode_chunk, open_windows, window_at)
-from tilekv.kvcore.layout cimport PIECE, SLOT_BYTES, SLOT_COORDS, SLOT_FIXED, SLOT_OFFSETS, Slot
-from tilekv.kvcore.metadata cimport (BLOCK_MAGIC, BLOCK_TAIL, FANOUT, FORMAT_VERSION, PRIVATE_META, RTREE_HEADER, TAG_CHUNKS,
-                                     TAG_IDENTITY, TAG_SOURCES, TILE_PAYLOAD, UINT64_TYPE)
+from tilekv.kvcore.codec cimport (CORRUPT, FILTER_BIT_WIDTH, NO_MEMORY, OK, UNSUPPORTED, check_chunk, codec_acquire,
+                                  codec_release, decode_chunk, open_windows, window_at)
+from tilekv.kvcore.layout cimport PIECE, SLOT_BYTES, SLOT_COORDS, SLOT_OFFSETS, Slot
+from tilekv.kvcore.metadata cimport (BLOCK_MAGIC, BLOCK_TAIL, FANOUT, FORMAT_VERSION, PRIVATE_META, TAG_CHUNKS,
+                                     TAG_IDENTITY, TAG_SOURCES, UINT64_TYPE)
 from tilekv.kvcore.view cimport VIEW_IO, VIEW_NO_MEMORY, VIEW_OK, ViewStatus, file_bytes
 from tilekv.kvcore.wire cimport (Cursor, cursor, load32, load64, out_free, out_room, take, take8, take32, take64, tkv_crc32c)
 
@@ -39,7 +39,6 @@ cdef inline void plain_windows(Windows* windows, const uint8_t* words) noexcept 
     windows.nbytes = 8
 
 
-
 cdef uint64_t tile_cells(const FragmentData* f, uint64_t tile) noexcept nogil:
     return f.capacity if tile + 1 < f.ntiles else f.last_tile_cells
 
@@ -51,8 +50,8 @@ cdef Status fail(Access* access, Status status, int slot, uint64_t offset) noexc
     return status
 
 
-cdef Status fragment_place(FragmentData* f, int slot, uint64_t tile, uint64_t index, uint64_t* position, uint64_t* stored, uint64_t* start,
-                   uint64_t* raw) noexcept nogil:
+cdef Status fragment_place(FragmentData* f, int slot, uint64_t tile, uint64_t index, uint64_t* position, uint64_t* stored,
+                           uint64_t* start, uint64_t* raw) noexcept nogil:
     """Where a chunk is and what it holds, checked against the file and the tile: nothing here is trusted."""
     cdef const SlotView* s = &f.slots[slot]
     cdef const Slot* kind = &f.kinds[slot]
@@ -102,8 +101,8 @@ cdef Status fragment_place(FragmentData* f, int slot, uint64_t tile, uint64_t in
     return OK
 
 
-cdef Status stored_chunk(FragmentData* f, int slot, uint64_t tile, uint64_t index, Access* access, const uint8_t** at, uint64_t* stored,
-                    uint64_t* start, uint64_t* raw) noexcept nogil:
+cdef Status stored_chunk(FragmentData* f, int slot, uint64_t tile, uint64_t index, Access* access, const uint8_t** at,
+                         uint64_t* stored, uint64_t* start, uint64_t* raw) noexcept nogil:
     cdef uint64_t position = 0
     cdef ViewStatus got
     cdef Status status = fragment_place(f, slot, tile, index, &position, stored, start, raw)
@@ -115,10 +114,11 @@ cdef Status stored_chunk(FragmentData* f, int slot, uint64_t tile, uint64_t inde
     if got == VIEW_OK:
         return OK
     return fail(access, NO_MEMORY if got == VIEW_NO_MEMORY else <Status>READ_FAILED if got == VIEW_IO else CORRUPT, slot,
-                      position)
+                position)
 
 
-cdef Status fragment_decode(FragmentData* f, int slot, uint64_t tile, uint64_t index, Access* access, uint8_t* into, uint64_t raw) noexcept nogil:
+cdef Status fragment_decode(FragmentData* f, int slot, uint64_t tile, uint64_t index, Access* access, uint8_t* into,
+                            uint64_t raw) noexcept nogil:
     """Chunk `index`, whose raw size the caller has from fragment_place(), decoded into `into`."""
     cdef const uint8_t* at = NULL
     cdef uint64_t stored = 0, start = 0, size = 0
@@ -224,7 +224,8 @@ cdef Status fragment_coords(FragmentData* f, uint64_t tile, int dimension, Acces
     return fragment_chunk(f, f.nf, tile, 2 * tile + dimension, access, pin)
 
 
-cdef Status fragment_offsets(FragmentData* f, int field, uint64_t tile, Access* access, Windows* windows, Pin* pin) noexcept nogil:
+cdef Status fragment_offsets(FragmentData* f, int field, uint64_t tile, Access* access, Windows* windows,
+                             Pin* pin) noexcept nogil:
     cdef SlotView* s = &f.slots[field]
     cdef Windows* kept = &s.windows[tile]                       # in place only
     cdef const uint8_t* at = NULL
@@ -260,7 +261,8 @@ cdef Status fragment_offsets(FragmentData* f, int field, uint64_t tile, Access* 
     return status
 
 
-cdef Status fragment_extent(FragmentData* f, int field, uint64_t tile, uint64_t j, Access* access, uint64_t* start, uint64_t* end) noexcept nogil:
+cdef Status fragment_extent(FragmentData* f, int field, uint64_t tile, uint64_t j, Access* access, uint64_t* start,
+                            uint64_t* end) noexcept nogil:
     cdef Windows windows
     cdef Pin pin
     cdef uint64_t total = f.slots[f.nf + 1 + field].raw_size[tile]
@@ -275,7 +277,8 @@ cdef Status fragment_extent(FragmentData* f, int field, uint64_t tile, uint64_t 
     return OK
 
 
-cdef Status fragment_copy(FragmentData* f, int slot, uint64_t tile, uint64_t start, uint64_t n, Access* access, uint8_t* out) noexcept nogil:
+cdef Status fragment_copy(FragmentData* f, int slot, uint64_t tile, uint64_t start, uint64_t n, Access* access,
+                          uint8_t* out) noexcept nogil:
     cdef const SlotView* s = &f.slots[slot]
     cdef uint64_t index, position = 0, stored = 0, first = 0, raw = 0, skip, part
     cdef Pin pin
@@ -471,7 +474,7 @@ cdef class Fragment:
     cdef int _parse_footer(self, const uint8_t* footer) except -1:
         cdef int na = self.layout.nf, f
         cdef Cursor c = cursor(footer, self._meta_size)         # its size was checked by the caller
-        cdef uint64_t n = 0, levels, level, nodes, position
+        cdef uint64_t n = 0, levels, _level, nodes, position
         cdef const uint8_t* payload
         cdef Cursor tree
         if take32(&c) != FORMAT_VERSION or take8(&c) != 0 or take8(&c) != 0:
@@ -481,7 +484,8 @@ cdef class Fragment:
         self.data.last_tile_cells = take64(&c)
         if (not 1 <= self.data.last_tile_cells <= self.layout.capacity or self.data.ntiles == 0
                 or self.data.ntiles > self._meta_size // 32):
-            self._bad_metadata(footer - self._meta, f"{self.data.ntiles} tiles with {self.data.last_tile_cells} cells in the last")
+            self._bad_metadata(footer - self._meta,
+                               f"{self.data.ntiles} tiles with {self.data.last_tile_cells} cells in the last")
         for f in range(na + 1):
             self.data.slots[f].size = take64(&c)
         for f in range(na):
@@ -493,7 +497,7 @@ cdef class Fragment:
             self._bad_metadata(position, "not an R-tree of two uint64 dimensions")
         levels = take32(&tree)
         nodes = 0
-        for level in range(levels):
+        for _level in range(levels):
             nodes = take64(&tree)
             if tree.failed or nodes > tree.left // 32:
                 self._bad_metadata(position, "an R-tree that ends early")

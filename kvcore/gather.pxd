@@ -14,8 +14,8 @@ cdef struct Gathered:           # n cells of one field; zeroed before first use
 
 cdef void gathered_free(Gathered* column) noexcept nogil
 
-# The cells of `field` at places[0..n), in that order, appended to column. A place whose present[i] is not 1 gives zeros or nothing
-# (present may be NULL: all are). Stops before a var column exceeds `limit` bytes, but never before the first cell; *done says how many.
-# `layout_of` gives the row layout of places in the buffer. On a fault *fragment is where.
+# The cells of `field` at places[0..n), in that order, appended to column. A place whose present[i] is not 1 gives zeros or
+# nothing (present may be NULL: all are). Stops before a var column exceeds `limit` bytes, but never before the first cell;
+# *done says how many. `layout_of` gives the row layout of places in the buffer. On a fault *fragment is where.
 cdef Status gather(View view, Buffer layout_of, int field, const Place* places, const int* present, size_t n, uint64_t limit,
                    Access* access, Gathered* column, size_t* done, uint32_t* fragment) noexcept nogil

@@ -18,7 +18,7 @@ from tilekv.kvcore.buffer cimport Entry, SortedBuffer
 from tilekv.kvcore.codec cimport NO_MEMORY, OK, Status
 from tilekv.kvcore.digest cimport digest_keys
 from tilekv.kvcore.fragment cimport (DIRECT, FragmentData, Span, access_close, fragment_cell, fragment_copy, fragment_extent,
-                                     fragment_key, unpin)
+                                     unpin)
 from tilekv.kvcore.gather cimport gather, gathered_free
 from tilekv.kvcore.layout cimport TOMBSTONE
 from tilekv.kvcore.search cimport DELETED, FAULT, IN_BUFFER, MISSING, PRESENT
@@ -67,7 +67,7 @@ cdef int raise_fault(View view, const Access* access, uint32_t fragment) except 
 
 @cython.final
 cdef class VarColumn:
-    """A column of variable-length cells: `offsets` (int64, n + 1) into `data` (uint8). Cell i is data[offsets[i]:offsets[i + 1]]."""
+    """A column of variable-length cells: cell i is data[offsets[i]:offsets[i + 1]]; offsets int64 (n + 1), data uint8."""
     cdef readonly object offsets
     cdef readonly object data
     cdef Column _column
@@ -97,7 +97,7 @@ cdef class Batch:
         return len(self._keys) if self._keys is not None else len(next(iter(self._arrays.values()), ()))
 
     def __getitem__(self, str name not None):
-        """A column: a NumPy array of n rows (with the cell's shape behind), or a VarColumn for bytes, text and variable length."""
+        """A column: a NumPy array of n rows (the cell's shape behind), or a VarColumn for bytes, text and variable length."""
         try:
             return self._arrays[name]
         except KeyError:
@@ -237,8 +237,8 @@ cdef class Handle:
                         value = PyBytes_FromStringAndSize(NULL, end - start)
                         into = <uint8_t*>PyBytes_AS_STRING(value)
                         with nogil:
-                            status = fragment_copy(f, view.layout.bytes_slot(column.field), place.tile, start, end - start, access,
-                                                   into)
+                            status = fragment_copy(f, view.layout.bytes_slot(column.field), place.tile, start, end - start,
+                                                   access, into)
                         if status != OK:
                             raise_fault(view, access, place.fragment)
                 if value is None:
@@ -267,7 +267,7 @@ cdef class Handle:
         cdef KeyCell cell
         cdef Access access
         cdef Place place
-        held = key_cell(key, &cell)
+        _held = key_cell(key, &cell)
         access_open(&access)
         try:
             if self._find(view, buffer, &cell.ref, &access, &place) != PRESENT:
@@ -282,7 +282,7 @@ cdef class Handle:
         cdef KeyCell cell
         cdef Access access
         cdef Place place
-        held = key_cell(key, &cell)
+        _held = key_cell(key, &cell)
         access_open(&access)
         try:
             return self._find(view, buffer, &cell.ref, &access, &place) == PRESENT
@@ -292,7 +292,7 @@ cdef class Handle:
     def __setitem__(self, key, value):
         cdef KeyCell cell
         self._check_writable()
-        held = key_cell(key, &cell)
+        _held = key_cell(key, &cell)
         self._add(None, &cell.ref, value)
         self._after_write()
 
@@ -301,7 +301,7 @@ cdef class Handle:
         self._check_writable()
         if key not in self:
             raise KeyNotFoundError(key)
-        held = key_cell(key, &cell)
+        _held = key_cell(key, &cell)
         self._check_writable()                                  # as in _add()
         self._buffer.add(&cell.ref, True, 0)
         self._after_write()
@@ -407,7 +407,7 @@ cdef class Handle:
                 if not isinstance(pair, (tuple, list)) or len(pair) != 2:
                     raise WrongTypeError("put_many without values takes a mapping or (key, value) pairs")
                 key, value = pair
-                held = key_cell(key, &cell)
+                _held = key_cell(key, &cell)
                 self._add(staged, &cell.ref, value)
         self._check_writable()
         self._buffer.absorb(staged)
@@ -422,7 +422,7 @@ cdef class Handle:
         if isinstance(keys, (str, bytes)) or isinstance(values, (str, bytes)):
             raise WrongTypeError("put_many takes lists of keys and of values, not a single one")
         for key, value in zip(keys, values, strict=True):
-            held = key_cell(key, &cell)
+            _held = key_cell(key, &cell)
             if plain and PyBytes_Check(value):
                 n = PyBytes_GET_SIZE(value)
                 row = staged.add(&cell.ref, False, 8 + n)
@@ -445,7 +445,7 @@ cdef class Handle:
             if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
                 raise WrongTypeError(f"column {column.name!r} is one {type(values).__name__}, not a list or an array")
         for key, *row in zip(keys, *given, strict=True):
-            held = key_cell(key, &cell)
+            _held = key_cell(key, &cell)
             self._add(staged, &cell.ref, row[0] if self._single else tuple(row))
 
     def delete_many(self, keys):
@@ -457,7 +457,7 @@ cdef class Handle:
             raise WrongTypeError("delete_many takes a list of keys, not a single one")
         staged = Buffer(self._layout)
         for key in keys:
-            held = key_cell(key, &cell)
+            _held = key_cell(key, &cell)
             staged.add(&cell.ref, True, 0)
         self._check_writable()
         self._buffer.absorb(staged)
@@ -552,7 +552,7 @@ cdef class Handle:
         return iterator
 
     def scan(self, attrs=None, Py_ssize_t rows=65536):
-        """The whole store as Batches of up to `rows` rows with their keys, in ascending order of digests; a snapshot as of the call."""
+        """The store as it is now, as Batches of up to `rows` rows with their keys, in ascending order of digests."""
         if rows < 1:
             raise InvalidValueError(f"rows is at least 1, not {rows}")
         return _scan(self._merge(), self._chosen(attrs), rows)
@@ -654,6 +654,7 @@ cdef Batch make_batch(View view, Buffer buffer, tuple columns, const Place* plac
     return batch
 
 
+@cython.final
 cdef class Lookup:
     """Where many keys are, in one snapshot: keys hashed in one batch, then looked up without the GIL."""
     cdef Handle handle

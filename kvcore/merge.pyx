@@ -151,7 +151,7 @@ cdef class Merge:
         return deleted
 
     cdef int _tie(self, uint64_t c0, uint64_t c1) noexcept nogil:
-        """Take every cell with these coordinates; leave in `tied` the newest of each key, in key order, without what is deleted."""
+        """Take every cell with these coordinates; leave in `tied` the newest of each key that is not deleted, in key order."""
         cdef Source* source
         cdef Candidate* tied
         cdef KeyRef key

@@ -38,4 +38,5 @@ cdef class View:
     cdef raise_fault(self, const Access* access, uint32_t fragment)
 
 # A key in one fragment: PRESENT or DELETED with its tile and cell.
-cdef Found find_in(FragmentData* fragment, const KeyRef* key, uint64_t c0, uint64_t c1, Access* access, Place* place) noexcept nogil
+cdef Found find_in(FragmentData* fragment, const KeyRef* key, uint64_t c0, uint64_t c1, Access* access,
+                   Place* place) noexcept nogil

@@ -45,7 +45,8 @@ cdef Found find_key(FragmentData* fragment, uint64_t tile, uint64_t lo, uint64_t
     return MISSING
 
 
-cdef Found find_in(FragmentData* fragment, const KeyRef* key, uint64_t c0, uint64_t c1, Access* access, Place* place) noexcept nogil:
+cdef Found find_in(FragmentData* fragment, const KeyRef* key, uint64_t c0, uint64_t c1, Access* access,
+                   Place* place) noexcept nogil:
     """Tile by the leaves of the R-tree, cell by interpolation among its first coordinates, then the stored key.
 
     The leaves are 32 bytes a tile and stay in cache; a tile's first coordinates are 8 KB, of which a search touches two

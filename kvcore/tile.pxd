@@ -33,7 +33,7 @@ cdef class CellSource:
 
 cdef struct Cut:                        # one chunk to be written
     uint64_t cell                       # its first cell in the source
-    uint64_t skip                       # bytes of that cell that stand in earlier chunks (bytes slots); the dimension (coordinates)
+    uint64_t skip                       # bytes of that cell that stand in earlier chunks (bytes); the dimension (coordinates)
     uint64_t start                      # its first cell (fixed) or byte (bytes) in its tile
     uint64_t raw                        # raw bytes
     uint64_t stored                     # bytes in the file, the tile's chunk count included: set by encode()

@@ -1,14 +1,19 @@
-from typing_extensions import Buffer
+from typing import final
+
+from typing_extensions import Buffer, disjoint_base
 
 from tilekv.kvcore.codec import CodecPool
 from tilekv.kvcore.layout import Layout
 
+@disjoint_base
 class CellSource: ...
 
+@final
 class Cuts:
     slot: int
     def runs(self, size: int) -> list[tuple[int, int]]: ...
 
+@final
 class Encoded(Buffer):
     def __len__(self) -> int: ...
 

@@ -1,3 +1,4 @@
+cimport cython
 from libc.stdint cimport uint32_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memset
@@ -26,6 +27,7 @@ cdef class CellSource:
         raise NotImplementedError
 
 
+@cython.final
 cdef class Cuts:
     def __dealloc__(self):
         free(self.cuts)
@@ -144,6 +146,7 @@ cdef int cut_bytes(Cuts cuts, uint64_t target, const uint64_t* lengths, size_t l
     return 0
 
 
+@cython.final
 cdef class Encoded:
     def __dealloc__(self):
         out_free(&self.out)

@@ -28,7 +28,7 @@ cdef class Column:
     cdef Kind kind
     cdef uint32_t width                 # bytes of a fixed cell, 0 when variable
     cdef bint signed
-    # The cell of `value`: *size bytes at *data, which live as long as the object returned and `word`. Raises naming the attribute.
+    # The cell of `value`: *size bytes at *data, which live as long as the object returned and `word`. Errors name the attribute.
     cdef object cell(self, object value, uint8_t* word, const uint8_t** data, uint64_t* size)
     cdef object _integer(self, object value, uint8_t* word)
     cdef object _real(self, object value, uint8_t* word)

@@ -160,7 +160,7 @@ cdef object load_key(const KeyRef* key):
 def key_bytes(key):
     """(datatype code, bytes) of a Python key. TypeError for what cannot be one, OverflowError beyond 64 bits."""
     cdef KeyCell cell
-    held = key_cell(key, &cell)
+    _held = key_cell(key, &cell)
     return cell.ref.type, cell.ref.data[:cell.ref.size]
 
 
@@ -208,8 +208,8 @@ cdef class Column:
         if self.kind == KIND_BYTES:
             if not PyBytes_Check(value):
                 if not isinstance(value, (bytearray, memoryview)):
-                    raise WrongTypeError(f"attribute {self.name!r} takes bytes, not {type(value).__name__}"
-                                         + (": encode it first, or make the attribute of dtype str" if isinstance(value, str) else ""))
+                    hint = ": encode it first, or make the attribute of dtype str" if isinstance(value, str) else ""
+                    raise WrongTypeError(f"attribute {self.name!r} takes bytes, not {type(value).__name__}{hint}")
                 value = bytes(value)
             data[0] = <const uint8_t*>PyBytes_AS_STRING(value)
             size[0] = PyBytes_GET_SIZE(value)
@@ -268,7 +268,8 @@ cdef class Column:
     cdef object _real(self, object value, uint8_t* word):
         cdef double real
         cdef float single
-        if not PyFloat_Check(value) and (isinstance(value, (str, bytes, bool, np.ndarray, complex)) or not hasattr(value, "__float__")):
+        if not PyFloat_Check(value) and (isinstance(value, (str, bytes, bool, np.ndarray, complex))
+                                         or not hasattr(value, "__float__")):
             raise WrongTypeError(f"attribute {self.name!r} takes {self.dtype} numbers, not {type(value).__name__}")
         try:
             real = float(value)

@@ -37,7 +37,7 @@ from tilekv.filters import (
 from tilekv.kvcore.handle import Batch, VarColumn
 from tilekv.kvcore.values import Key
 from tilekv.schema import Attr, Schema
-from tilekv.store import Info, Store, open  # noqa: A004 - the name that users of dbm expect
+from tilekv.store import Info, Store, open
 from tilekv.verify import Problem
 
 __version__ = _version("tilekv")

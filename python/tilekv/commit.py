@@ -19,7 +19,9 @@ from tilekv.kvcore.tile import CellSource, Cuts, Encoded, encode
 from tilekv.names import FRAGMENT_METADATA, FragmentName, data_file
 from tilekv.storage import Draft, FileWriter, Storage
 
-RUN_BYTES: Final = 1 << 20  # raw bytes that are encoded at a time: what a flush needs beside its cells
+RUN_BYTES: Final = (
+    1 << 20
+)  # raw bytes that are encoded at a time: what a flush needs beside its cells
 SMALL_FLUSH: Final = 256  # chunks; starting a thread costs about as much as encoding forty
 AHEAD_MS: Final = 10  # a timestamp this little ahead of the clock is waited for
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from tilekv.errors import CorruptionError, FormatError
 from tilekv.kvcore.cache import ChunkCache
@@ -60,7 +60,7 @@ class Opener:
                 return self.assemble(opened[str(name)] for name in names if str(name) in opened)
             listing = again
 
-    def assemble(self, fragments: object) -> View:
+    def assemble(self, fragments: Iterable[Fragment]) -> View:
         """A View of these fragments, newest first."""
         return View(self.layout, self.cache, self.codecs, fragments)
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
+import datetime as dt
 import os
 import warnings
+from collections.abc import ItemsView as _ItemsView
 from collections.abc import (
     Iterator,
     Mapping,
     MutableMapping,
 )
-from collections.abc import ItemsView as _ItemsView
 from collections.abc import ValuesView as _ValuesView
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Self
@@ -23,6 +23,7 @@ from tilekv.engine import Engine, open_engine
 from tilekv.errors import ClosedError, InvalidValueError, ReadOnlyError, TileKVError, WrongTypeError
 from tilekv.kvcore.fragment import Fragment
 from tilekv.kvcore.handle import Handle
+from tilekv.kvcore.search import View
 from tilekv.kvcore.values import Column
 from tilekv.schema import Schema
 from tilekv.storage import open_storage
@@ -73,8 +74,6 @@ class Store(Handle, MutableMapping[Any, Any]):
     The handle is a snapshot: it sees its own writes, and those of others after `reopen`. Any number of
     threads may use it.
     """
-
-    _view_closed = False
 
     def __init__(
         self, uri: str, mode: str, engine: Engine, timestamp: int | None, config: Config
@@ -156,7 +155,9 @@ class Store(Handle, MutableMapping[Any, Any]):
         with self._lock:
             view = self._open_view()
             if not self._writable:
-                raise ReadOnlyError("this store is open for reading only: there is nothing to flush")
+                raise ReadOnlyError(
+                    "this store is open for reading only: there is nothing to flush"
+                )
             if self._busy:
                 raise TileKVError("flush was called from within a flush of the same handle")
             self._busy = True
@@ -197,7 +198,7 @@ class Store(Handle, MutableMapping[Any, Any]):
         if not getattr(self, "_engine", None) or self.closed or self._inherited():
             return
         if self._buffer.n:
-            warnings.warn(f"{self!r} was never closed: flushing", ResourceWarning, source=self)
+            warnings.warn(f"{self!r} was never closed: flushing", ResourceWarning, 2, self)
             with contextlib.suppress(Exception):
                 self.close()
 
@@ -205,7 +206,9 @@ class Store(Handle, MutableMapping[Any, Any]):
         """A handle travels as what opens it again; with unflushed writes it does not travel."""
         self._open_view()
         if self._buffer.n:
-            raise InvalidValueError("a store with unflushed writes cannot be pickled: flush it first")
+            raise InvalidValueError(
+                "a store with unflushed writes cannot be pickled: flush it first"
+            )
         mode = "r" if self._mode == "r" else "a"
         return _reopened, (self._uri, mode, self._timestamp, self._config.as_dict())
 
@@ -242,7 +245,7 @@ class Store(Handle, MutableMapping[Any, Any]):
         """A view of the (key, value) pairs, in ascending order of the keys' digests."""
         return ItemsView(self)
 
-    def _open_view(self) -> Any:
+    def _open_view(self) -> View:
         self._check_process()
         if self._view is None:
             raise ClosedError("this store is closed")
@@ -280,12 +283,12 @@ class ItemsView(_ItemsView[Any, Any]):
         return self._mapping._iterate(_ITEMS)
 
 
-def open(  # noqa: A001 - tilekv.open is the name that users of dbm, shelve and zarr expect
+def open(
     uri: str | os.PathLike[str],
     mode: Literal["r", "a", "x", "w"] = "r",
     *,
     schema: Schema | None = None,
-    timestamp: int | datetime.datetime | np.datetime64 | None = None,
+    timestamp: int | dt.datetime | np.datetime64 | None = None,
     config: Mapping[str, object] | Config | None = None,
 ) -> Store:
     """Open a store.
@@ -326,8 +329,8 @@ def _reopened(uri: str, mode: Any, timestamp: int | None, config: dict[str, obje
     return open(uri, mode, timestamp=timestamp, config=config)
 
 
-def _milliseconds(moment: int | datetime.datetime | np.datetime64) -> int:
-    if isinstance(moment, datetime.datetime):
+def _milliseconds(moment: int | dt.datetime | np.datetime64) -> int:
+    if isinstance(moment, dt.datetime):
         return int(moment.timestamp() * 1000)
     if isinstance(moment, np.datetime64):
         if np.isnat(moment):
