@@ -5,7 +5,6 @@ from libc.stdint cimport uint64_t
 from tilekv.kvcore.buffer cimport Buffer
 from tilekv.kvcore.digest cimport KeyRef
 from tilekv.kvcore.fragment cimport Access
-from tilekv.kvcore.gather cimport Gathered
 from tilekv.kvcore.layout cimport Layout
 from tilekv.kvcore.merge cimport Merge
 from tilekv.kvcore.search cimport Found, Place, View
@@ -35,17 +34,8 @@ cdef class Handle:
     cdef int _check_writable(self) except -1
     cdef Found _find(self, View view, Buffer buffer, const KeyRef* key, Access* access, Place* place) except *
     cdef object _row(self, View view, Buffer buffer, const Place* place, Access* access)
-    cdef int _add(self, Buffer buffer, const KeyRef* key, object value) except -1
     cdef int _after_write(self) except -1
     cdef Merge _merge(self)
-
-
-cdef class Batch:
-    """Rows of columns, the result of read() and scan()."""
-    cdef readonly tuple columns         # Column
-    cdef readonly dict _arrays
-    cdef readonly object found
-    cdef readonly object _keys
 
 
 cdef class CellIterator:

@@ -2,36 +2,13 @@ from collections.abc import Iterable, Iterator
 from threading import _RLock
 from typing import Any, final
 
-import numpy as np
-import numpy.typing as npt
 from typing_extensions import disjoint_base
 
 from tilekv.kvcore.buffer import Buffer, SortedBuffer
+from tilekv.kvcore.columns import Batch
 from tilekv.kvcore.layout import Layout
 from tilekv.kvcore.search import View
 from tilekv.kvcore.values import Column
-
-@final
-class VarColumn:
-    @property
-    def offsets(self) -> npt.NDArray[np.int64]: ...
-    @property
-    def data(self) -> npt.NDArray[np.uint8]: ...
-    def __len__(self) -> int: ...
-    def __getitem__(self, i: int) -> Any: ...
-    def to_list(self) -> list[Any]: ...
-
-@final
-class Batch:
-    @property
-    def columns(self) -> tuple[Column, ...]: ...
-    @property
-    def found(self) -> npt.NDArray[np.bool_] | None: ...
-    @property
-    def keys(self) -> list[Any]: ...
-    def __len__(self) -> int: ...
-    def __getitem__(self, name: str) -> Any: ...
-    def __iter__(self) -> Iterator[str]: ...
 
 @final
 class Lookup:

@@ -1,13 +1,10 @@
 cimport cython
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_Check, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.list cimport PyList_New, PyList_SET_ITEM
-from cpython.ref cimport Py_INCREF
-from libc.stdint cimport int64_t, uint8_t, uint32_t
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
 import os
-from collections.abc import Iterable, Mapping
 from threading import RLock
 
 import numpy as np
@@ -15,21 +12,19 @@ import numpy as np
 from tilekv.errors import ClosedError, InvalidValueError, KeyNotFoundError, ReadOnlyError, WrongTypeError
 
 from tilekv.kvcore.buffer cimport Entry, SortedBuffer
-from tilekv.kvcore.codec cimport NO_MEMORY, OK, Status
+from tilekv.kvcore.codec cimport OK, Status
+from tilekv.kvcore.columns cimport Batch, make_batch, make_objects, make_rows, raise_fault
 from tilekv.kvcore.digest cimport digest_keys
 from tilekv.kvcore.fragment cimport (DIRECT, FragmentData, Span, access_close, fragment_cell, fragment_copy, fragment_extent,
                                      unpin)
-from tilekv.kvcore.gather cimport gather, gathered_free
 from tilekv.kvcore.layout cimport TOMBSTONE
+from tilekv.kvcore.rows cimport (Row, append_row, convert_row, row_free, stage_columns, stage_deletes, stage_pairs, stage_rows)
 from tilekv.kvcore.search cimport DELETED, FAULT, IN_BUFFER, MISSING, PRESENT
-from tilekv.kvcore.values cimport KIND_BYTES, Column, KeyCell, key_cell, load_key
-from tilekv.kvcore.wire cimport load64, store64
+from tilekv.kvcore.values cimport KIND_BYTES, Column, KeyCell, key_cell
 
 cdef enum:
-    FEW_FIELDS = 16             # attributes whose cells are collected on the stack
     WINDOW = 1024               # cells an iterator makes objects of at a time
     BLOCK = 4096                # keys a batch looks up at a time
-    BLOCK_BYTES = 8 << 20       # bytes of one column that a batch copies before it makes objects of them
 
 cdef enum What:
     KEYS = 0
@@ -49,90 +44,8 @@ def _forked():
 os.register_at_fork(after_in_child=_forked)
 
 
-cdef struct Cell:
-    const uint8_t* data
-    uint64_t size
-    uint8_t word[8]
-
-
 cdef inline void access_open(Access* access) noexcept nogil:
     memset(access, 0, sizeof(Access))
-
-
-cdef int raise_fault(View view, const Access* access, uint32_t fragment) except -1:
-    if access.status == NO_MEMORY:
-        raise MemoryError
-    view.raise_fault(access, fragment)
-
-
-@cython.final
-cdef class VarColumn:
-    """A column of variable-length cells: cell i is data[offsets[i]:offsets[i + 1]]; offsets int64 (n + 1), data uint8."""
-    cdef readonly object offsets
-    cdef readonly object data
-    cdef Column _column
-
-    def __len__(self):
-        return len(self.offsets) - 1
-
-    def __getitem__(self, Py_ssize_t i):
-        """Cell i as a Python object."""
-        cdef Py_ssize_t n = len(self.offsets) - 1
-        cdef const uint8_t[::1] data = self.data
-        cdef const int64_t[::1] offsets = self.offsets
-        if i < 0:
-            i += n
-        if not 0 <= i < n:
-            raise IndexError(i)
-        return self._column.load(&data[0] + offsets[i] if data.shape[0] else <const uint8_t*>b"", offsets[i + 1] - offsets[i])
-
-    def to_list(self):
-        """All cells as Python objects."""
-        return [self[i] for i in range(len(self))]
-
-
-@cython.final
-cdef class Batch:
-    def __len__(self):
-        return len(self._keys) if self._keys is not None else len(next(iter(self._arrays.values()), ()))
-
-    def __getitem__(self, str name not None):
-        """A column: a NumPy array of n rows (the cell's shape behind), or a VarColumn for bytes, text and variable length."""
-        try:
-            return self._arrays[name]
-        except KeyError:
-            raise KeyNotFoundError(f"no column {name!r} in this batch; it has {', '.join(map(repr, self._arrays))}") from None
-
-    def __iter__(self):
-        return iter(self._arrays)
-
-    @property
-    def keys(self):
-        """The keys of the rows, as a list."""
-        return self._keys
-
-    def __repr__(self):
-        return f"<tilekv batch of {len(self)} rows: {', '.join(self._arrays)}>"
-
-
-cdef object column_array(Column column, Gathered* gathered, size_t n):
-    """A gathered column as NumPy: a copy, since the arrays outlive the scratch."""
-    cdef VarColumn var
-    data = np.empty(gathered.data.size, np.uint8)
-    cdef uint8_t[::1] into = data
-    cdef int64_t[::1] ends
-    if gathered.data.size:
-        memcpy(&into[0], gathered.data.data, gathered.data.size)
-    if column.shape is not None and column.dtype is not None:
-        return data.view(column.dtype).reshape((n, *column.shape))
-    var = VarColumn.__new__(VarColumn)
-    var._column = column
-    var.data = data
-    var.offsets = np.zeros(n + 1, np.int64)
-    ends = var.offsets
-    if n:
-        memcpy(&ends[1], gathered.ends.data, 8 * n)
-    return var
 
 
 cdef class Handle:
@@ -291,9 +204,17 @@ cdef class Handle:
 
     def __setitem__(self, key, value):
         cdef KeyCell cell
+        cdef Row row
         self._check_writable()
-        _held = key_cell(key, &cell)
-        self._add(None, &cell.ref, value)
+        memset(&row, 0, sizeof(row))
+        try:
+            _held = key_cell(key, &cell)
+            _kept = convert_row(self._columns, value, &row)
+            # Converting may have run Python code, and so a flush or a close: look again.
+            self._check_writable()
+            append_row(self._buffer, self._columns, &cell.ref, &row)
+        finally:
+            row_free(&row)
         self._after_write()
 
     def __delitem__(self, key):
@@ -302,7 +223,7 @@ cdef class Handle:
         if key not in self:
             raise KeyNotFoundError(key)
         _held = key_cell(key, &cell)
-        self._check_writable()                                  # as in _add()
+        self._check_writable()                                  # as in __setitem__
         self._buffer.add(&cell.ref, True, 0)
         self._after_write()
 
@@ -310,75 +231,6 @@ cdef class Handle:
         if self._buffer.size > self._budget:
             self.flush()
         return 0
-
-    cdef int _add(self, Buffer buffer, const KeyRef* key, object value) except -1:
-        """Append a row to `buffer`, or to the handle's when it is None. All of it is checked before any of it is written."""
-        cdef size_t n = len(self._columns), i
-        cdef Cell few[FEW_FIELDS]
-        cdef Cell* cells = few
-        cdef Column column
-        cdef uint64_t size, end = 0
-        cdef uint8_t* row
-        cdef uint8_t* ends
-        if n > FEW_FIELDS:
-            cells = <Cell*>malloc(n * sizeof(Cell))
-            if cells == NULL:
-                raise MemoryError
-        try:
-            if self._single:
-                column = self._columns[0]
-                held = column.cell(value, cells[0].word, &cells[0].data, &cells[0].size)
-            else:
-                held = []
-                i = 0
-                for column, item in zip(self._columns, self._tuple(value)):
-                    held.append(column.cell(item, cells[i].word, &cells[i].data, &cells[i].size))
-                    i += 1
-            if buffer is None:
-                # Converting may have run Python code, and so a flush or a close: look again.
-                self._check_writable()
-                buffer = self._buffer
-            size = buffer.fixed_bytes + 8 * buffer.nvar
-            for i in range(n):
-                column = self._columns[i]
-                if buffer.layout.is_var(column.field):
-                    size += cells[i].size
-            row = buffer.add(key, False, size)
-            ends = row + buffer.fixed_bytes
-            for i in range(n):
-                column = self._columns[i]
-                if not buffer.layout.is_var(column.field):
-                    memcpy(row + buffer.places[column.field], cells[i].data, cells[i].size)
-                    continue
-                memcpy(ends + 8 * buffer.nvar + end, cells[i].data, cells[i].size)
-                end += cells[i].size
-                store64(ends + 8 * buffer.places[column.field], end)
-        finally:
-            if cells != few:
-                free(cells)
-        return 0
-
-    def _tuple(self, value):
-        """The attributes' values in schema order."""
-        if isinstance(value, tuple):
-            if len(value) != len(self._columns):
-                raise InvalidValueError(f"{len(self._columns)} values expected, in the order of the schema "
-                                        f"({', '.join(column.name for column in self._columns)}); {len(value)} given")
-            return value
-        if not isinstance(value, Mapping):
-            raise WrongTypeError(f"a value of this store is a dict or a tuple of {len(self._columns)} attributes, "
-                                 f"not {type(value).__name__}")
-        if len(value) == len(self._columns):
-            try:
-                return tuple([value[column.name] for column in self._columns])
-            except KeyError:
-                pass
-        names = [column.name for column in self._columns]
-        missing = [name for name in names if name not in value]
-        unknown = [repr(name) for name in value if name not in names]
-        raise InvalidValueError("; ".join(filter(None, (
-            missing and f"attributes missing: {', '.join(map(repr, missing))}",
-            unknown and f"attributes unknown: {', '.join(unknown)}"))))
 
     # --- many keys ----------------------------------------------------------------------------------------------------
 
@@ -389,76 +241,25 @@ cdef class Handle:
         put_many(keys, name=column, ...): a column for every attribute, lists or NumPy arrays of the same length as keys.
         put_many(mapping) or put_many(pairs).
         """
-        cdef Buffer staged
-        cdef KeyCell cell
+        cdef Buffer staged = Buffer(self._layout)
         self._check_writable()
-        staged = Buffer(self._layout)
         if columns:
             if values is not None:
                 raise WrongTypeError("put_many takes values or columns, not both")
-            self._stage_columns(staged, keys, columns)
+            stage_columns(staged, self._columns, keys, columns)
         elif values is not None:
-            self._stage_rows(staged, keys, values)
+            stage_rows(staged, self._columns, keys, values)
         else:
-            pairs = keys.items() if isinstance(keys, Mapping) else keys
-            if isinstance(pairs, (str, bytes)):
-                raise WrongTypeError("put_many without values takes a mapping or pairs")
-            for pair in pairs:
-                if not isinstance(pair, (tuple, list)) or len(pair) != 2:
-                    raise WrongTypeError("put_many without values takes a mapping or (key, value) pairs")
-                key, value = pair
-                _held = key_cell(key, &cell)
-                self._add(staged, &cell.ref, value)
+            stage_pairs(staged, self._columns, keys)
         self._check_writable()
         self._buffer.absorb(staged)
         self._after_write()
 
-    def _stage_rows(self, Buffer staged not None, keys, values):
-        cdef KeyCell cell
-        cdef Column column = self._columns[0]
-        cdef bint plain = self._single and column.kind == KIND_BYTES
-        cdef uint64_t n
-        cdef uint8_t* row
-        if isinstance(keys, (str, bytes)) or isinstance(values, (str, bytes)):
-            raise WrongTypeError("put_many takes lists of keys and of values, not a single one")
-        for key, value in zip(keys, values, strict=True):
-            _held = key_cell(key, &cell)
-            if plain and PyBytes_Check(value):
-                n = PyBytes_GET_SIZE(value)
-                row = staged.add(&cell.ref, False, 8 + n)
-                store64(row, n)
-                memcpy(row + 8, PyBytes_AS_STRING(value), n)
-            else:
-                self._add(staged, &cell.ref, value)
-
-    def _stage_columns(self, Buffer staged not None, keys, dict columns not None):
-        cdef KeyCell cell
-        names = {column.name for column in self._columns}
-        if columns.keys() != names:
-            raise InvalidValueError("; ".join(filter(None, (
-                names - columns.keys() and f"columns missing: {', '.join(sorted(names - columns.keys()))}",
-                columns.keys() - names and f"columns unknown: {', '.join(sorted(columns.keys() - names))}"))))
-        if isinstance(keys, (str, bytes)):
-            raise WrongTypeError("put_many takes a list of keys, not a single one")
-        given = [columns[column.name] for column in self._columns]
-        for column, values in zip(self._columns, given):
-            if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
-                raise WrongTypeError(f"column {column.name!r} is one {type(values).__name__}, not a list or an array")
-        for key, *row in zip(keys, *given, strict=True):
-            _held = key_cell(key, &cell)
-            self._add(staged, &cell.ref, row[0] if self._single else tuple(row))
-
     def delete_many(self, keys):
         """Delete many keys at once, without looking them up: missing ones are fine."""
-        cdef Buffer staged
-        cdef KeyCell cell
+        cdef Buffer staged = Buffer(self._layout)
         self._check_writable()
-        if isinstance(keys, (str, bytes)):
-            raise WrongTypeError("delete_many takes a list of keys, not a single one")
-        staged = Buffer(self._layout)
-        for key in keys:
-            _held = key_cell(key, &cell)
-            staged.add(&cell.ref, True, 0)
+        stage_deletes(staged, keys)
         self._check_writable()
         self._buffer.absorb(staged)
         self._after_write()
@@ -556,102 +357,6 @@ cdef class Handle:
         if rows < 1:
             raise InvalidValueError(f"rows is at least 1, not {rows}")
         return _scan(self._merge(), self._chosen(attrs), rows)
-
-
-cdef int key_type(View view, const Place* place, Access* access) except -1:
-    cdef Span span
-    cdef int type
-    cdef FragmentData* f
-    if place.fragment == IN_BUFFER:
-        return place.type
-    f = view.at[place.fragment]
-    if fragment_cell(f, f.key_type, place.tile, place.cell, access, &span) != OK:
-        raise_fault(view, access, place.fragment)
-    type = span.data[0]
-    unpin(f, &span.pin)
-    return type
-
-
-cdef list make_objects(View view, Buffer buffer, Column column, const Place* places, const int* present, size_t n):
-    """A column of n cells as Python objects, or the keys when column is None. None where present[i] is not PRESENT."""
-    cdef Gathered gathered
-    cdef Access access
-    cdef Status status = OK
-    cdef size_t done = 0, at = 0, i
-    cdef uint32_t fragment = 0
-    cdef int field = 0 if column is None else column.field
-    cdef uint32_t width = view.layout.slots[field].width
-    cdef bint var = view.layout.is_var(field)
-    cdef uint64_t start, end
-    cdef KeyRef key
-    cdef list result = PyList_New(n)
-    memset(&gathered, 0, sizeof(gathered))
-    access_open(&access)
-    try:
-        while at < n:
-            gathered.data.size = gathered.ends.size = 0
-            with nogil:
-                status = gather(view, buffer, field, places + at, present + at if present != NULL else NULL, n - at, BLOCK_BYTES,
-                                &access, &gathered, &done, &fragment)
-            if status != OK:
-                raise_fault(view, &access, fragment)
-            end = 0
-            for i in range(done):
-                start = end
-                end = load64(gathered.ends.data + 8 * i) if var else start + width
-                if present != NULL and present[at + i] != PRESENT:
-                    item = None
-                elif column is not None:
-                    item = column.load(gathered.data.data + start, end - start)
-                else:
-                    key.data = gathered.data.data + start
-                    key.size = end - start
-                    key.type = key_type(view, &places[at + i], &access)
-                    item = load_key(&key)
-                Py_INCREF(item)
-                PyList_SET_ITEM(result, at + i, item)
-            at += done
-    finally:
-        gathered_free(&gathered)
-        access_close(&access, &view.codecs.pool)
-    return result
-
-
-cdef list make_rows(View view, Buffer buffer, tuple columns, const Place* places, const int* present, size_t n):
-    """Values of n cells: bare for one attribute, else dicts."""
-    if len(columns) == 1:
-        return make_objects(view, buffer, columns[0], places, present, n)
-    names = [column.name for column in columns]
-    lists = [make_objects(view, buffer, column, places, present, n) for column in columns]
-    return [dict(zip(names, row)) for row in zip(*lists)]
-
-
-cdef Batch make_batch(View view, Buffer buffer, tuple columns, const Place* places, const int* present, size_t n):
-    """Columns of n cells."""
-    cdef Batch batch = Batch.__new__(Batch)
-    cdef Gathered gathered
-    cdef Access access
-    cdef Status status = OK
-    cdef size_t done = 0
-    cdef uint32_t fragment = 0
-    cdef int field
-    cdef Column column
-    batch.columns = columns
-    batch._arrays = {}
-    for column in columns:
-        memset(&gathered, 0, sizeof(gathered))
-        access_open(&access)
-        field = column.field
-        try:
-            with nogil:
-                status = gather(view, buffer, field, places, present, n, <uint64_t>-1, &access, &gathered, &done, &fragment)
-            if status != OK:
-                raise_fault(view, &access, fragment)
-            batch._arrays[column.name] = column_array(column, &gathered, n)
-        finally:
-            gathered_free(&gathered)
-            access_close(&access, &view.codecs.pool)
-    return batch
 
 
 @cython.final

@@ -32,7 +32,10 @@ cdef class Column:
     cdef object cell(self, object value, uint8_t* word, const uint8_t** data, uint64_t* size)
     cdef object _integer(self, object value, uint8_t* word)
     cdef object _real(self, object value, uint8_t* word)
+    # The cells of a whole column from a NumPy array: contiguous, or None when they must be converted one by one.
+    cdef object array(self, object values)
     cdef object _array(self, object value)
+    cdef object _cast(self, object given)
     cdef object load(self, const uint8_t* data, uint64_t size)
 
 # Fills key from a Python key; returns the object that owns the bytes. REQUIRES: it and `key` live while key.ref is used.

@@ -7,7 +7,7 @@ from libc.string cimport memcpy
 
 import numpy as np
 
-from tilekv.errors import InvalidValueError, OutOfRangeError, WrongTypeError
+from tilekv.errors import CorruptionError, InvalidValueError, OutOfRangeError, WrongTypeError
 
 from tilekv.kvcore.layout cimport element_bytes
 
@@ -288,16 +288,29 @@ cdef class Column:
         given = np.asarray(value)
         if given.size == 0 and given.dtype == np.float64 and not isinstance(value, np.ndarray):
             given = given.astype(self.dtype)                    # [] has no type of its own
-        if not np.can_cast(given.dtype, self.dtype, "same_kind") and not fits(given, self.dtype):
+        if self.shape is not None and given.shape != self.shape:
+            raise InvalidValueError(f"attribute {self.name!r} has shape {self.shape}, the value has {given.shape}")
+        if self.shape is None and given.ndim != 1:
+            raise InvalidValueError(f"attribute {self.name!r} takes 1-d arrays, the value has shape {given.shape}")
+        return self._cast(given).tobytes()
+
+    cdef object _cast(self, object given):
+        """An array in the attribute's dtype: what NumPy's same-kind rule allows, and integers wherever they fit."""
+        if given.dtype != self.dtype and (given.dtype.kind == "b" or self.dtype.kind == "b" or not (
+                np.can_cast(given.dtype, self.dtype, "same_kind") or (given.dtype.kind in "iu" and self.dtype.kind in "iuf"))):
             raise WrongTypeError(f"attribute {self.name!r} takes {self.dtype}, not {given.dtype}")
-        array = given.astype(self.dtype)
-        if given.dtype.kind in "iu" and not np.array_equal(array, given):
+        array = np.ascontiguousarray(given, self.dtype)
+        if given.dtype.kind in "iu" and self.dtype.kind in "iu" and not np.array_equal(array, given):
             raise OutOfRangeError(f"attribute {self.name!r} is {self.dtype}, which cannot hold all of the values given")
-        if self.shape is not None and array.shape != self.shape:
-            raise InvalidValueError(f"attribute {self.name!r} has shape {self.shape}, the value has {array.shape}")
-        if self.shape is None and array.ndim != 1:
-            raise InvalidValueError(f"attribute {self.name!r} takes 1-d arrays, the value has shape {array.shape}")
-        return array.tobytes()
+        return array
+
+    cdef object array(self, object values):
+        if self.dtype is None or self.shape is None or values.dtype.kind == "O":
+            return None
+        if values.shape[1:] != self.shape:
+            raise InvalidValueError(f"attribute {self.name!r} has cells of shape {self.shape}, "
+                                    f"those of the column have {values.shape[1:]}")
+        return self._cast(values)
 
     cdef object load(self, const uint8_t* data, uint64_t size):
         cdef int64_t number = 0
@@ -308,7 +321,10 @@ cdef class Column:
         if self.kind == KIND_BYTES:
             return PyBytes_FromStringAndSize(<const char*>data, size)
         if self.kind == KIND_TEXT:
-            return PyUnicode_DecodeUTF8(<const char*>data, size, NULL)
+            try:
+                return PyUnicode_DecodeUTF8(<const char*>data, size, NULL)
+            except UnicodeDecodeError as error:
+                raise CorruptionError(f"{self.name}_var.tdb", None, f"a cell is not UTF-8: {error}") from None
         if self.kind == KIND_INT:
             if not self.signed:
                 memcpy(&big, data, self.width)
@@ -328,8 +344,3 @@ cdef class Column:
         if self.shape is None:
             return array
         return array[0] if self.shape == () else array.reshape(self.shape)
-
-
-def fits(given, dtype):
-    """Integers may go to any integer type that holds them, and to floats; their range is checked after the cast."""
-    return given.dtype.kind in "iu" and dtype.kind in "iuf"

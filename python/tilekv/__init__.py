@@ -34,7 +34,7 @@ from tilekv.filters import (
     NoOpFilter,
     ZstdFilter,
 )
-from tilekv.kvcore.handle import Batch, VarColumn
+from tilekv.kvcore.columns import Batch, VarColumn
 from tilekv.kvcore.values import Key
 from tilekv.schema import Attr, Schema
 from tilekv.store import Info, Store, open

@@ -1,0 +1,29 @@
+"""Many cells as Python objects or as columns: copied by gather() without the GIL, then made in one pass."""
+
+from libc.stdint cimport uint32_t
+
+from tilekv.kvcore.buffer cimport Buffer
+from tilekv.kvcore.fragment cimport Access
+from tilekv.kvcore.search cimport Place, View
+from tilekv.kvcore.values cimport Column
+
+
+cdef class Batch:
+    """Rows of columns, the result of read() and scan()."""
+    cdef readonly tuple columns         # Column
+    cdef dict _arrays
+    cdef readonly object found          # read() only: bool array
+    cdef object _keys
+
+# In all of these: n cells at places[0..n); present[i] is PRESENT or the cell is left out (NULL: all are there); `buffer` has the
+# layout of places in a write buffer.
+
+# A column as objects, or the keys when column is None. None where a cell is left out.
+cdef list make_objects(View view, Buffer buffer, Column column, const Place* places, const int* present, size_t n)
+# Values: bare for one attribute, else dicts.
+cdef list make_rows(View view, Buffer buffer, tuple columns, const Place* places, const int* present, size_t n)
+# Columns; zero or empty where a cell is left out.
+cdef Batch make_batch(View view, Buffer buffer, tuple columns, const Place* places, const int* present, size_t n)
+
+# The exception for what `access` met in a fragment of the view.
+cdef int raise_fault(View view, const Access* access, uint32_t fragment) except -1

@@ -1,0 +1,1 @@
+"""What python -m tilekv is made of."""

@@ -1,0 +1,197 @@
+"""The arguments of python -m tilekv, and what its exit codes mean.
+
+0 done, 1 an error or damage (one line on stderr), 2 wrong usage, 130 interrupted, 141 nobody reads the output any more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from io import TextIOWrapper
+from typing import Any, Final
+
+from tilekv.cli.entries import KEY_TYPES, get_value, key_of, list_keys, put_value, remove_keys
+from tilekv.cli.report import show_info, show_problems
+from tilekv.cli.text import error_text
+from tilekv.cli.tree import export_tree, import_tree
+from tilekv.config import Config
+from tilekv.errors import TileKVError
+
+PROGRAM: Final = "python -m tilekv"
+INTERRUPTED: Final = 130  # 128 and the number of SIGINT, as a shell reports it
+NO_READER: Final = 141  # of SIGPIPE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The arguments; those of the process unless given.
+
+    Returns
+    -------
+    int
+        The exit code.
+    """
+    args = build_parser().parse_args(argv)
+    if isinstance(sys.stdout, TextIOWrapper):
+        # Keys are UTF-8, or were file names: they leave byte for byte, whatever the locale.
+        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
+    try:
+        code: int = args.run(args)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # What is still in stdout's buffer must not fail a second time when the interpreter ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return NO_READER
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except MemoryError:
+        print("tilekv: out of memory", file=sys.stderr)
+        return 1
+    except (TileKVError, OSError) as error:
+        print(f"tilekv: {error_text(error)}", file=sys.stderr)
+        return 1
+    return code
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Every command with its arguments and its help."""
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM,
+        description="Files and values into a tilekv store, out of it, and whether it is sound.",
+        epilog=f"example: {PROGRAM} import photos photos.kv; {PROGRAM} COMMAND --help has one for each.",
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    one = _command(commands, "import", "store every file below a folder")
+    one.description = """Store every regular file below DIR: the key is its path from DIR on, the value what is in it.
+        Symbolic links are not followed. A file that cannot be read is reported and does not keep the others out."""
+    one.epilog = f"example: {PROGRAM} import photos photos.kv"
+    one.add_argument("dir", metavar="DIR")
+    one.add_argument("store", metavar="STORE", help="created if it is missing")
+    one.add_argument(
+        "--batch-bytes",
+        metavar="SIZE",
+        type=_size,
+        help='write a fragment after so many bytes, such as "64 MiB" (default: 256 MiB)',
+    )
+    one.add_argument(
+        "--progress",
+        action=argparse.BooleanOptionalAction,
+        help="a progress bar on stderr, or none (default: if stderr is a terminal)",
+    )
+    one.set_defaults(run=_import)
+
+    one = _command(commands, "export", "write every value to a file")
+    one.description = """Write every value to the file below DIR that its key names. Keys that lead out of DIR, and all
+        that are not str, are refused before anything is written."""
+    one.epilog = f"example: {PROGRAM} export photos.kv copy"
+    one.add_argument("store", metavar="STORE")
+    one.add_argument("dir", metavar="DIR", help="created if it is missing; must be empty")
+    _add_attr(one)
+    one.add_argument(
+        "--force", action="store_true", help="DIR may have files; replace those that are in the way"
+    )
+    one.set_defaults(run=lambda args: export_tree(args.store, args.dir, args.attr, args.force))
+
+    one = _command(commands, "ls", "list the keys")
+    one.description = """List the keys, a line each, in the order of the store, which is that of their digests. Keys that
+        are not str are shown as Python writes them."""
+    one.epilog = f"example: {PROGRAM} ls -l --glob '2024/*.jpg' photos.kv | sort -k 3"
+    one.add_argument("store", metavar="STORE")
+    one.add_argument(
+        "-l", dest="long", action="store_true", help="with size of the value and type of the key"
+    )
+    one.add_argument("--glob", metavar="PATTERN", help="only str keys that match; * matches / too")
+    one.set_defaults(run=lambda args: list_keys(args.store, args.glob, args.long))
+
+    one = _command(commands, "get", "print a value, or write it to a file")
+    one.description = """Print a value: bytes as they are, text in UTF-8, a number on a line."""
+    one.epilog = f"example: {PROGRAM} get photos.kv 2024/cat.jpg -o cat.jpg"
+    one.add_argument("store", metavar="STORE")
+    one.add_argument("key", metavar="KEY")
+    one.add_argument("-o", dest="output", metavar="FILE", help="write to FILE, not to stdout")
+    _add_attr(one)
+    _add_type(one)
+    one.set_defaults(
+        run=lambda args: get_value(args.store, key_of(args.key, args.type), args.attr, args.output)
+    )
+
+    one = _command(commands, "put", "set a key")
+    one.description = """Set KEY to what is in FILE, or to the TEXT of --value: bytes as they are, text in UTF-8, a
+        number as it is written."""
+    one.epilog = f"example: {PROGRAM} put photos.kv 2024/cat.jpg cat.jpg"
+    one.add_argument("store", metavar="STORE", help="of one attribute; created if it is missing")
+    one.add_argument("key", metavar="KEY")
+    source = one.add_mutually_exclusive_group()
+    source.add_argument("file", metavar="FILE", nargs="?", default="-", help="- or nothing: stdin")
+    source.add_argument("--value", metavar="TEXT")
+    _add_type(one)
+    one.set_defaults(
+        run=lambda args: put_value(args.store, key_of(args.key, args.type), args.file, args.value)
+    )
+
+    one = _command(commands, "rm", "delete keys")
+    one.description = """Delete keys: all, or none if one is not there."""
+    one.epilog = f"example: {PROGRAM} rm photos.kv 2024/cat.jpg 2024/dog.jpg"
+    one.add_argument("store", metavar="STORE")
+    one.add_argument("keys", metavar="KEY", nargs="+")
+    _add_type(one)
+    one.set_defaults(
+        run=lambda args: remove_keys(args.store, [key_of(key, args.type) for key in args.keys])
+    )
+
+    one = _command(commands, "info", "show schema, counts, sizes and fragments")
+    one.epilog = f"example: {PROGRAM} info --json photos.kv"
+    one.add_argument("store", metavar="STORE")
+    _add_json(one)
+    one.set_defaults(run=lambda args: show_info(args.store, args.json))
+
+    one = _command(commands, "verify", "check every checksum and every digest")
+    one.description = "Check every checksum and every digest. Problems are listed; the exit code is 1 if there is one."
+    one.epilog = f"example: {PROGRAM} verify photos.kv"
+    one.add_argument("store", metavar="STORE")
+    _add_json(one)
+    one.set_defaults(run=lambda args: show_problems(args.store, args.json))
+    return parser
+
+
+def _command(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
+    made: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
+    return made
+
+
+def _add_attr(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--attr", metavar="NAME", help="the attribute, of a store that has several"
+    )
+
+
+def _add_type(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--type",
+        choices=KEY_TYPES,
+        default="str",
+        help="what KEY is (default: str): 7 and '7' are two keys",
+    )
+
+
+def _add_json(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--json", action="store_true", help="as JSON")
+
+
+def _size(text: str) -> int:
+    try:
+        return Config.of({"kv.buffer_bytes": text}).buffer_bytes
+    except TileKVError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _import(args: argparse.Namespace) -> int:
+    shown = sys.stderr.isatty() if args.progress is None else args.progress
+    return import_tree(args.dir, args.store, args.batch_bytes, shown)

@@ -1,0 +1,137 @@
+"""Single entries: ls, get, put and rm, and how keys and values are written on a command line."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from fnmatch import fnmatchcase
+from typing import Any, Final
+
+import numpy as np
+
+from tilekv.cli.text import key_text
+from tilekv.errors import InvalidValueError, KeyNotFoundError, WrongTypeError
+from tilekv.schema import Attr
+from tilekv.store import Store
+from tilekv.store import open as open_store
+
+KEY_TYPES: Final[dict[str, Callable[[str], Any]]] = {
+    "str": str,
+    "bytes": os.fsencode,
+    "int": int,
+    "float": float,
+}
+
+
+def list_keys(uri: str, glob: str | None, long: bool) -> int:
+    """Print the keys in digest order, with the size of the value and the type of the key if `long`."""
+    with open_store(uri) as db:
+        for key in db:
+            if glob is not None and not (isinstance(key, str) and fnmatchcase(key, glob)):
+                continue
+            if long:
+                size = sum(cell_size(read_cell(db, key, attr), attr) for attr in db.schema.attrs)
+                print(f"{size:>13,}  {type(key).__name__:<5}  {key_text(key)}")
+            else:
+                print(key_text(key))
+    return 0
+
+
+def get_value(uri: str, key: Any, attr: str | None, output: str | None) -> int:
+    """Write one attribute of a key to a file, or to stdout."""
+    with open_store(uri) as db:
+        value = value_bytes(read_cell(db, key, named_attr(db, attr)))
+    with nullcontext(sys.stdout.buffer) if output is None else open(output, "wb") as file:
+        file.write(value)
+    return 0
+
+
+def put_value(uri: str, key: Any, file: str, value: str | None) -> int:
+    """Set a key to `value`, or to what is in a file; `-` is stdin. Creates a store that is missing."""
+    if value is not None:
+        data = os.fsencode(value)
+    elif file == "-":
+        data = sys.stdin.buffer.read()
+    else:
+        with open(file, "rb") as source:
+            data = source.read()
+    with open_store(uri, "a") as db:
+        if len(db.schema.attrs) > 1:
+            names = ", ".join(attr.name for attr in db.schema.attrs)
+            raise InvalidValueError(f"put is for stores of one attribute; {uri} has {names}")
+        db[key] = parse_value(data, db.schema.attrs[0])
+    return 0
+
+
+def remove_keys(uri: str, keys: Sequence[Any]) -> int:
+    """Delete keys, all or none: a key that is missing leaves the others where they are."""
+    open_store(uri).close()  # mode "a" would create a store that is missing
+    with open_store(uri, "a") as db:
+        for key in keys:
+            if key not in db:
+                raise KeyNotFoundError(f"{uri} has no key {key!r}")
+        db.delete_many(keys)
+    return 0
+
+
+def key_of(text: str, kind: str) -> Any:
+    """The key that an argument stands for; `kind` is one of KEY_TYPES."""
+    try:
+        return KEY_TYPES[kind](text)
+    except ValueError:
+        raise InvalidValueError(f"{text!r} is no {kind} key") from None
+
+
+def named_attr(db: Store, name: str | None) -> Attr:
+    """The attribute of that name, or the only one."""
+    attrs = {attr.name: attr for attr in db.schema.attrs}
+    names = ", ".join(attrs)
+    if name is None and len(attrs) > 1:
+        raise InvalidValueError(f"{db.uri} has several attributes, choose one with --attr: {names}")
+    if name is not None and name not in attrs:
+        raise InvalidValueError(f"{db.uri} has no attribute {name!r}; it has {names}")
+    return db.schema.attrs[0] if name is None else attrs[name]
+
+
+def read_cell(db: Store, key: Any, attr: Attr) -> Any:
+    """One attribute of a key; the others are not read."""
+    if len(db.schema.attrs) == 1:
+        value = db.get(key, db)
+        if value is db:
+            raise KeyNotFoundError(f"{db.uri} has no key {key!r}")
+        return value
+    try:
+        return db.read([key], attrs=[attr.name])[attr.name][0]
+    except KeyNotFoundError:
+        raise KeyNotFoundError(f"{db.uri} has no key {key!r}") from None
+
+
+def cell_size(value: Any, attr: Attr) -> int:
+    """The bytes of a value, before compression."""
+    if isinstance(value, str):
+        return len(value.encode())
+    return len(value) if isinstance(value, bytes) else attr.dtype.itemsize * np.size(value)
+
+
+def value_bytes(value: Any) -> bytes:
+    """bytes as they are, str in UTF-8, anything else as text on a line of its own."""
+    if isinstance(value, bytes):
+        return value
+    if isinstance(value, str):
+        return value.encode()
+    return f"{value.tolist() if isinstance(value, np.ndarray) else value}\n".encode()
+
+
+def parse_value(data: bytes, attr: Attr) -> Any:
+    """What `value_bytes` wrote, for an attribute of bytes, str or a scalar number."""
+    if attr.type_name == "bytes":
+        return data
+    if attr.dtype.kind not in "Uiuf":
+        raise WrongTypeError(f"put writes bytes, text and numbers; {attr} is none of these")
+    try:
+        text = data.decode()
+        return text if attr.type_name == "str" else attr.dtype.type(text.strip())
+    except (ValueError, OverflowError) as error:
+        raise InvalidValueError(f"attribute {attr.name!r} is {attr.type_name}: {error}") from None

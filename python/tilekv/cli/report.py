@@ -1,0 +1,102 @@
+"""info and verify: what a store is, and whether it is sound."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Final
+
+import numpy as np
+
+from tilekv.cli.text import counted, size_text
+from tilekv.errors import CorruptionError
+from tilekv.schema import Attr
+from tilekv.store import open as open_store
+from tilekv.verify import Problem
+
+NEWEST: Final = 10  # fragments that info prints; --json has all
+
+
+def show_info(uri: str, as_json: bool) -> int:
+    """Print schema, counts, sizes and fragments, newest first."""
+    with open_store(uri) as db:
+        schema, fragments = db.schema, db.fragments
+        facts = asdict(db.info()) | {"keys": len(db)}
+    if as_json:
+        facts["attrs"] = [
+            {
+                "name": attr.name,
+                "dtype": attr.type_name,
+                "shape": attr.shape,
+                "var": attr.var,
+                "filters": [repr(each) for each in attr.filters],
+            }
+            for attr in schema.attrs
+        ]
+        facts["fragments"] = [
+            {
+                "name": each.name,
+                "cells": each.cells,
+                "tombstones": each.tombstones,
+                "t1": each.t1,
+                "t2": each.t2,
+                "stored_bytes": each.stored_bytes,
+            }
+            for each in fragments
+        ]
+        print(json.dumps(facts, indent=2))
+        return 0
+    lines = [("store", facts["uri"])]
+    lines += [("attribute", attr_text(attr)) for attr in schema.attrs]
+    lines += [
+        ("digest", schema.digest),
+        ("capacity", f"{schema.capacity:,} cells a tile"),
+        ("keys", f"{facts['keys']:,}"),
+        ("cells", f"{facts['cells']:,}, {facts['tombstones']:,} of them tombstones"),
+        ("stored", f"{facts['stored_bytes']:,} bytes in {counted(facts['fragments'], 'fragment')}"),
+    ]
+    for name, fact in lines:
+        print(f"{name:<10} {fact}")
+    for each in fragments[:NEWEST]:
+        moment = np.datetime64(each.t2, "ms")
+        print(
+            f"  {moment}Z  {each.cells:>13,} cells  {size_text(each.stored_bytes):>9}  {each.name}"
+        )
+    if len(fragments) > NEWEST:
+        print(f"  and {len(fragments) - NEWEST:,} older ones; --json lists all")
+    return 0
+
+
+def attr_text(attr: Attr) -> str:
+    """An attribute with its filters: `rgb: uint8 (3,), ZstdFilter(level=1)`."""
+    form = " of any length" if attr.var and attr.dtype.kind not in "SU" else f" {attr.shape or ''}"
+    return ", ".join([f"{attr.name}: {attr.type_name}{form}".rstrip(), *map(repr, attr.filters)])
+
+
+def show_problems(uri: str, as_json: bool) -> int:
+    """Check the whole store and print what is wrong with it.
+
+    Returns
+    -------
+    int
+        The exit code: 1 for a damaged store.
+    """
+    try:
+        with open_store(uri) as db:
+            problems = db.verify()
+            fragments, cells = len(db.fragments), db.info().cells
+    except CorruptionError as error:  # so damaged that it does not open
+        problems = [Problem("", error.file, error.offset, error.reason)]
+        fragments = cells = 0
+    if as_json:
+        found = {"uri": uri, "sound": not problems, "problems": [asdict(each) for each in problems]}
+        print(json.dumps(found, indent=2))
+    elif problems:
+        for problem in problems:
+            print(problem)
+        print(f"damaged: {counted(len(problems), 'problem')}")
+    else:
+        print(
+            f"sound: {counted(cells, 'cell')} in {counted(fragments, 'fragment')}, every checksum and every digest"
+        )
+    return 1 if problems else 0

@@ -1,0 +1,201 @@
+"""A directory tree into a store, and back."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Final
+
+from tilekv.cli.entries import named_attr, read_cell, value_bytes
+from tilekv.cli.progress import Progress
+from tilekv.cli.text import counted, error_text, size_text
+from tilekv.config import Config
+from tilekv.errors import InvalidValueError, WrongTypeError
+from tilekv.store import open as open_store
+
+BATCH_BYTES: Final = 4 << 20  # of files that are handed to the store in one call
+
+
+@dataclass
+class Walk:
+    """The regular files below a folder, in batches, and a count of what is passed over."""
+
+    folder: str
+    avoid: os.stat_result  # a folder that is not entered: the store, which may lie in the tree
+    links: int = 0
+    special: int = 0  # FIFOs, sockets, devices
+    errors: list[OSError] = field(default_factory=list)
+
+    def entries(self) -> Iterator[os.DirEntry[str]]:
+        """Every regular file, a folder's own files before those of its folders."""
+        folders = [os.path.join(self.folder, "")]
+        while folders:
+            try:
+                with os.scandir(folders.pop()) as found:
+                    entries = sorted(found, key=lambda entry: entry.name)
+            except OSError as error:
+                self.errors.append(error)
+                continue
+            for entry in entries:
+                if entry.is_symlink():
+                    self.links += 1
+                elif entry.is_dir():
+                    if not os.path.samestat(entry.stat(follow_symlinks=False), self.avoid):
+                        folders.append(entry.path)
+                elif entry.is_file():
+                    yield entry
+                else:
+                    self.special += 1
+
+    def totals(self) -> tuple[int, int]:
+        """How many files there are, and their bytes."""
+        files = size = 0
+        for entry in self.entries():
+            try:
+                size += entry.stat(follow_symlinks=False).st_size
+            except OSError:
+                continue  # gone since it was listed
+            files += 1
+        return files, size
+
+    def batches(self) -> Iterator[tuple[list[str], list[bytes]]]:
+        """Relative paths and contents: as many files as fill BATCH_BYTES, or one larger file."""
+        start = len(os.path.join(self.folder, ""))
+        keys: list[str] = []
+        values: list[bytes] = []
+        size = 0
+        for entry in self.entries():
+            try:
+                with open(entry.path, "rb", buffering=0) as file:
+                    value = file.read()
+            except OSError as error:
+                self.errors.append(error)
+                continue
+            if keys and size + len(value) > BATCH_BYTES:
+                yield keys, values
+                keys, values, size = [], [], 0
+            keys.append(entry.path[start:])
+            values.append(value)
+            size += len(value)
+        if keys:
+            yield keys, values
+
+
+def import_tree(folder: str, uri: str, batch_bytes: int | None, shown: bool) -> int:
+    """Store every regular file below `folder` under its relative path.
+
+    Parameters
+    ----------
+    folder : str
+        The tree. It may be a symbolic link itself; those in it are not followed.
+    uri : str
+        A store of one bytes attribute, created when it is missing.
+    batch_bytes : int, optional
+        Bytes after which a fragment is written; None leaves that to the store.
+    shown : bool
+        Whether to draw a progress bar on stderr.
+
+    Returns
+    -------
+    int
+        The exit code: 1 when a file could not be read, which does not keep the others out.
+    """
+    if not os.path.isdir(folder):
+        raise NotADirectoryError(f"{folder} is not a directory")
+    config = None if batch_bytes is None else Config(buffer_bytes=batch_bytes)
+    with open_store(uri, "a", config=config) as db:
+        attrs = db.schema.attrs
+        if len(attrs) > 1 or attrs[0].type_name != "bytes":
+            raise WrongTypeError(f"files go into a store of one bytes attribute; {uri} has {attrs}")
+        store = os.stat(db.uri)
+        bar = Progress(*Walk(folder, store).totals(), sys.stderr) if shown else None
+        walk = Walk(folder, store)
+        before = db.info().stored_bytes
+        started = time.monotonic()
+        files = size = 0
+        with bar or nullcontext():
+            for keys, values in walk.batches():
+                db.put_many(keys, values)
+                batch = sum(map(len, values))
+                files += len(keys)
+                size += batch
+                if bar:
+                    bar.advance(len(keys), batch)
+            db.flush()
+        seconds = max(time.monotonic() - started, 1e-9)
+        stored = db.info().stored_bytes - before
+    print(
+        f"{counted(files, 'file')}, {size_text(size)} in {seconds:.1f} s: {files / seconds:,.0f} entries/s, "
+        f"{size_text(size / seconds)}/s; {size_text(stored)} stored, "
+        f"ratio {size / stored if stored else 1:.2f}"
+    )
+    for count, what in ((walk.links, "symbolic link"), (walk.special, "special file")):
+        if count:
+            print(f"{counted(count, what)} left out")
+    for error in walk.errors:
+        print(f"tilekv: {error_text(error)}", file=sys.stderr)
+    return 1 if walk.errors else 0
+
+
+def export_tree(uri: str, folder: str, attr: str | None, force: bool) -> int:
+    """Write every value of a store to the file below `folder` that its key names.
+
+    All keys are checked before the first file is written. Nothing is ever written outside `folder`:
+    not by a key, and not through a symbolic link that is there.
+
+    Parameters
+    ----------
+    uri : str
+        A store of which every key is a str.
+    folder : str
+        Created when it is missing; refused when there is something in it, unless `force`.
+    attr : str, optional
+        The attribute to write, bytes or str; needed when there are several.
+    force : bool
+        Write into a folder that has files, and over those that have an entry's name.
+
+    Returns
+    -------
+    int
+        The exit code, 0.
+    """
+    started = time.monotonic()
+    with open_store(uri) as db:
+        chosen = named_attr(db, attr)
+        for key in db:
+            check_path(key)
+        os.makedirs(folder, exist_ok=True)
+        if os.listdir(folder) and not force:
+            raise FileExistsError(f"{folder} is not empty: --force writes into it all the same")
+        root = os.path.realpath(folder)
+        files = size = 0
+        for key in db:
+            value = value_bytes(read_cell(db, key, chosen))
+            path = os.path.join(root, key)
+            if os.path.realpath(path) != path:
+                raise InvalidValueError(
+                    f"{path} is reached through a symbolic link, and may lie elsewhere"
+                )
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            # Without force nothing is there, but two keys may name one file where case does not count.
+            with open(path, "wb" if force else "xb") as file:
+                file.write(value)
+            files += 1
+            size += len(value)
+    print(f"{counted(files, 'file')}, {size_text(size)} in {time.monotonic() - started:.1f} s")
+    return 0
+
+
+def check_path(key: object) -> None:
+    """Refuse a key that is no path below the folder it is exported to, or that another spelling of it equals."""
+    if not isinstance(key, str):
+        raise WrongTypeError(f"key {key!r} is no path: only str keys can be exported")
+    if "\0" in key or re.search(r"(^|/)\.{0,2}(/|\Z)", key):
+        raise InvalidValueError(
+            f"key {key!r} is no path below a folder: it is empty or absolute, or has a NUL, '.', '..' or '//'"
+        )
