@@ -1,9 +1,6 @@
 """Many cells as Python objects or as columns: copied by gather() without the GIL, then made in one pass."""
 
-from libc.stdint cimport uint32_t
-
 from tilekv.kvcore.buffer cimport Buffer
-from tilekv.kvcore.fragment cimport Access
 from tilekv.kvcore.search cimport Place, View
 from tilekv.kvcore.values cimport Column
 
@@ -24,6 +21,3 @@ cdef list make_objects(View view, Buffer buffer, Column column, const Place* pla
 cdef list make_rows(View view, Buffer buffer, tuple columns, const Place* places, const int* present, size_t n)
 # Columns; zero or empty where a cell is left out.
 cdef Batch make_batch(View view, Buffer buffer, tuple columns, const Place* places, const int* present, size_t n)
-
-# The exception for what `access` met in a fragment of the view.
-cdef int raise_fault(View view, const Access* access, uint32_t fragment) except -1

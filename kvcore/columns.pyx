@@ -1,16 +1,16 @@
 cimport cython
 from cpython.list cimport PyList_New, PyList_SET_ITEM
 from cpython.ref cimport Py_INCREF
-from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 import numpy as np
 
 from tilekv.errors import KeyNotFoundError
 
-from tilekv.kvcore.codec cimport NO_MEMORY, OK, Status
+from tilekv.kvcore.codec cimport OK, Status
 from tilekv.kvcore.digest cimport KeyRef
-from tilekv.kvcore.fragment cimport FragmentData, Span, access_close, fragment_cell, unpin
+from tilekv.kvcore.fragment cimport Access, FragmentData, Span, access_close, fragment_cell, unpin
 from tilekv.kvcore.gather cimport Gathered, gather, gathered_free
 from tilekv.kvcore.search cimport IN_BUFFER, PRESENT
 from tilekv.kvcore.values cimport load_key
@@ -18,12 +18,6 @@ from tilekv.kvcore.wire cimport load64
 
 cdef enum:
     BLOCK_BYTES = 8 << 20       # bytes of one column that are copied before objects are made of them
-
-
-cdef int raise_fault(View view, const Access* access, uint32_t fragment) except -1:
-    if access.status == NO_MEMORY:
-        raise MemoryError
-    view.raise_fault(access, fragment)
 
 
 @cython.final
@@ -104,7 +98,7 @@ cdef int key_type(View view, const Place* place, Access* access) except -1:
         return place.type
     f = view.at[place.fragment]
     if fragment_cell(f, f.key_type, place.tile, place.cell, access, &span) != OK:
-        raise_fault(view, access, place.fragment)
+        view.raise_fault(access, place.fragment)
     type = span.data[0]
     unpin(f, &span.pin)
     return type
@@ -132,7 +126,7 @@ cdef list make_objects(View view, Buffer buffer, Column column, const Place* pla
                 status = gather(view, buffer, field, places + at, present + at if present != NULL else NULL, n - at, BLOCK_BYTES,
                                 &access, &gathered, &done, &fragment)
             if status != OK:
-                raise_fault(view, &access, fragment)
+                view.raise_fault(&access, fragment)
             end = 0
             for i in range(done):
                 start = end
@@ -184,7 +178,7 @@ cdef Batch make_batch(View view, Buffer buffer, tuple columns, const Place* plac
             with nogil:
                 status = gather(view, buffer, field, places, present, n, <uint64_t>-1, &access, &gathered, &done, &fragment)
             if status != OK:
-                raise_fault(view, &access, fragment)
+                view.raise_fault(&access, fragment)
             batch._arrays[column.name] = column_array(column, &gathered, n)
         finally:
             gathered_free(&gathered)

@@ -12,6 +12,10 @@ cdef struct Gathered:           # n cells of one field; zeroed before first use
     Out data                    # fixed: n * width bytes; var: the bytes, one cell after the other
     Out ends                    # var: n x int64, where each cell ends in data
 
+# How many of the n cells at `places` have at most `limit` bytes in a var field: at least one. Only offsets are read.
+cdef Status measure(View view, Buffer layout_of, int field, const Place* places, size_t n, uint64_t limit, Access* access,
+                    size_t* cells, uint32_t* fragment) noexcept nogil
+
 cdef void gathered_free(Gathered* column) noexcept nogil
 
 # The cells of `field` at places[0..n), in that order, appended to column. A place whose present[i] is not 1 gives zeros or

@@ -14,6 +14,42 @@ cdef void gathered_free(Gathered* column) noexcept nogil:
     out_free(&column.ends)
 
 
+cdef Status cell_extent(View view, Buffer layout_of, int field, const Place* place, Access* access, const uint8_t** data,
+                        uint64_t* start, uint64_t* end) noexcept nogil:
+    """A var cell: in the buffer *data and [0, end); in a fragment NULL and [start, end) of its tile's bytes."""
+    cdef Entry entry
+    data[0] = NULL
+    start[0] = 0
+    if place.fragment != IN_BUFFER:
+        return fragment_extent(view.at[place.fragment], field, place.tile, place.cell, access, start, end)
+    entry.record = <const uint8_t*>place.tile
+    entry.key_size = <uint32_t>place.cell
+    data[0] = entry.record
+    end[0] = entry.key_size
+    if field:
+        layout_of.field(&entry, field, data, end)
+    return OK
+
+
+cdef Status measure(View view, Buffer layout_of, int field, const Place* places, size_t n, uint64_t limit, Access* access,
+                    size_t* cells, uint32_t* fragment) noexcept nogil:
+    cdef const uint8_t* data = NULL
+    cdef uint64_t start = 0, end = 0, total = 0
+    cdef size_t i
+    cdef Status status
+    for i in range(n):
+        fragment[0] = places[i].fragment
+        status = cell_extent(view, layout_of, field, &places[i], access, &data, &start, &end)
+        if status != OK:
+            return status
+        total += end - start
+        if total > limit and i:
+            n = i
+            break
+    cells[0] = n
+    return OK
+
+
 cdef Status gather(View view, Buffer layout_of, int field, const Place* places, const int* present, size_t n, uint64_t limit,
                    Access* access, Gathered* column, size_t* done, uint32_t* fragment) noexcept nogil:
     """Neighbours in a chunk share one pin: a scan takes the cache's lock once a chunk, not once a cell."""
@@ -37,22 +73,21 @@ cdef Status gather(View view, Buffer layout_of, int field, const Place* places, 
         f = NULL
         if present != NULL and present[i] != 1:
             pass
+        elif var:
+            fragment[0] = place.fragment
+            status = cell_extent(view, layout_of, field, place, access, &data, &start, &end)
+            if status != OK:
+                break
+            size = end - start
+            f = NULL if data != NULL else view.at[place.fragment]
         elif place.fragment == IN_BUFFER:
             entry.record = <const uint8_t*>place.tile
             entry.key_size = <uint32_t>place.cell
-            data = entry.record
-            size = entry.key_size
-            if field:
-                layout_of.field(&entry, field, &data, &size)
+            layout_of.field(&entry, field, &data, &size)
         else:
             fragment[0] = place.fragment
             f = view.at[place.fragment]
             start = place.cell
-            if var:
-                status = fragment_extent(f, field, place.tile, place.cell, access, &start, &end)
-                if status != OK:
-                    break
-                size = end - start
         if var and i and column.data.size + size > limit:
             n = i
             break

@@ -38,10 +38,21 @@ cdef class Handle:
     cdef Merge _merge(self)
 
 
+cdef class Window:
+    """Takes cells from a merge, some rows or some bytes of them at a time: a thousand values may be a thousand megabytes."""
+    cdef Merge merge
+    cdef Place* places
+    cdef Py_ssize_t room
+    cdef Py_ssize_t n           # places that the merge has given
+    cdef Py_ssize_t at          # how many of them are used
+    # The next cells, as many of the columns' bytes as are made at a time: how many there are at *places, 0 at the end.
+    cdef Py_ssize_t next(self, tuple columns, Place** places) except -1
+
+
 cdef class CellIterator:
     """Iterates over the keys, values or items of a snapshot; lazy, a window of cells at a time."""
     cdef tuple columns
-    cdef Merge merge
+    cdef Window window
     cdef int what
     cdef list ready
     cdef Py_ssize_t at

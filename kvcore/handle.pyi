@@ -7,12 +7,17 @@ from typing_extensions import disjoint_base
 from tilekv.kvcore.buffer import Buffer, SortedBuffer
 from tilekv.kvcore.columns import Batch
 from tilekv.kvcore.layout import Layout
+from tilekv.kvcore.merge import Merge
 from tilekv.kvcore.search import View
 from tilekv.kvcore.values import Column
 
 @final
 class Lookup:
     def __new__(cls, handle: Handle, view: View, buffer: Buffer, keys: Iterable[Any]) -> Lookup: ...
+
+@final
+class Window:
+    def __new__(cls, merge: Merge, room: int) -> Window: ...
 
 @final
 class CellIterator(Iterator[Any]):

@@ -13,17 +13,19 @@ from tilekv.errors import ClosedError, InvalidValueError, KeyNotFoundError, Read
 
 from tilekv.kvcore.buffer cimport Entry, SortedBuffer
 from tilekv.kvcore.codec cimport OK, Status
-from tilekv.kvcore.columns cimport Batch, make_batch, make_objects, make_rows, raise_fault
+from tilekv.kvcore.columns cimport Batch, make_batch, make_objects, make_rows
 from tilekv.kvcore.digest cimport digest_keys
 from tilekv.kvcore.fragment cimport (DIRECT, FragmentData, Span, access_close, fragment_cell, fragment_copy, fragment_extent,
                                      unpin)
+from tilekv.kvcore.gather cimport measure
 from tilekv.kvcore.layout cimport TOMBSTONE
 from tilekv.kvcore.rows cimport (Row, append_row, convert_row, row_free, stage_columns, stage_deletes, stage_pairs, stage_rows)
-from tilekv.kvcore.search cimport DELETED, FAULT, IN_BUFFER, MISSING, PRESENT
+from tilekv.kvcore.search cimport DELETED, FAULT, IN_BUFFER, MISSING, PRESENT, UNOPENED
 from tilekv.kvcore.values cimport KIND_BYTES, Column, KeyCell, key_cell
 
 cdef enum:
     WINDOW = 1024               # cells an iterator makes objects of at a time
+    WINDOW_BYTES = 64 << 20     # bytes of one column that are made at a time, or one cell
     BLOCK = 4096                # keys a batch looks up at a time
 
 cdef enum What:
@@ -105,7 +107,6 @@ cdef class Handle:
         """The newest cell of a key, buffer first. Raises for a FAULT."""
         cdef const Entry* entry = NULL
         cdef uint64_t c0 = 0, c1 = 0
-        cdef Found found
         if buffer.n:
             buffer.find(key, &entry)
             if entry != NULL:
@@ -117,10 +118,7 @@ cdef class Handle:
         if view.n == 0:
             return MISSING
         digest_keys(self._layout.digest, key, 1, &c0, &c1)
-        found = view.find(key, c0, c1, access, place)
-        if found == FAULT:
-            raise_fault(view, access, place.fragment)
-        return found
+        return view.look_up(key, c0, c1, access, place)
 
     cdef object _row(self, View view, Buffer buffer, const Place* place, Access* access):
         """The value at a place: bare, or a dict."""
@@ -145,7 +143,7 @@ cdef class Handle:
                 if column.kind == KIND_BYTES:
                     # A long value is decoded into its object, without the GIL and past the cache.
                     if fragment_extent(f, column.field, place.tile, place.cell, access, &start, &end) != OK:
-                        raise_fault(view, access, place.fragment)
+                        view.raise_fault(access, place.fragment)
                     if end - start >= DIRECT:
                         value = PyBytes_FromStringAndSize(NULL, end - start)
                         into = <uint8_t*>PyBytes_AS_STRING(value)
@@ -153,10 +151,10 @@ cdef class Handle:
                             status = fragment_copy(f, view.layout.bytes_slot(column.field), place.tile, start, end - start,
                                                    access, into)
                         if status != OK:
-                            raise_fault(view, access, place.fragment)
+                            view.raise_fault(access, place.fragment)
                 if value is None:
                     if fragment_cell(f, column.field, place.tile, place.cell, access, &span) != OK:
-                        raise_fault(view, access, place.fragment)
+                        view.raise_fault(access, place.fragment)
                     try:
                         value = column.load(span.data, span.size)
                     finally:
@@ -334,7 +332,8 @@ cdef class Handle:
         if view.n == 0 and self._buffer.n == 0:
             return 0
         if view.n == 1 and self._buffer.n == 0:
-            return view.fragments[0].cells - view.fragments[0].tombstones
+            fragment = view.fragments[0]
+            return fragment.cells - fragment.tombstones
         return self._merge().count()
 
     def __bool__(self):
@@ -347,16 +346,19 @@ cdef class Handle:
         """An iterator over keys (0), values (1) or items (2), in ascending order of digests, of the state as it is now."""
         cdef CellIterator iterator = CellIterator.__new__(CellIterator)
         iterator.columns = self._columns
-        iterator.merge = self._merge()
+        iterator.window = Window(self._merge(), WINDOW)
         iterator.what = what
         iterator.ready = []
         return iterator
 
     def scan(self, attrs=None, Py_ssize_t rows=65536):
-        """The store as it is now, as Batches of up to `rows` rows with their keys, in ascending order of digests."""
+        """The store as it is now, as Batches with their keys, in ascending order of digests.
+
+        rows: most rows of a batch; fewer where a column would exceed 64 MiB.
+        """
         if rows < 1:
             raise InvalidValueError(f"rows is at least 1, not {rows}")
-        return _scan(self._merge(), self._chosen(attrs), rows)
+        return _scan(Window(self._merge(), rows), self._chosen(attrs))
 
 
 @cython.final
@@ -376,7 +378,7 @@ cdef class Lookup:
         cdef Access access
         cdef const Entry* entry = NULL
         cdef size_t i = 0
-        cdef bint failed
+        cdef Found found
         self.handle = handle
         self.view = view
         self.held = list(keys)
@@ -406,30 +408,36 @@ cdef class Lookup:
         if view.n == 0 or self.n == 0:
             return
         access_open(&access)
+        i = 0
         try:
-            with nogil:
-                failed = self._find(&access, &i)
-            if failed:
-                raise_fault(view, &access, self.places[i].fragment)
+            while i < self.n:
+                with nogil:
+                    found = self._find(&access, &i)
+                if found == UNOPENED:
+                    view.open_fragment(self.places[i].fragment)
+                elif found == FAULT:
+                    view.raise_fault(&access, self.places[i].fragment)
         finally:
             access_close(&access, &view.codecs.pool)
 
-    cdef bint _find(self, Access* access, size_t* at) noexcept nogil:
+    cdef Found _find(self, Access* access, size_t* at) noexcept nogil:
+        """Look up the keys from *at on; stops there with FAULT or UNOPENED."""
         cdef uint64_t c0[BLOCK]
         cdef uint64_t c1[BLOCK]
-        cdef size_t start = 0, i, n
-        while start < self.n:
+        cdef size_t start, i, n
+        while at[0] < self.n:
+            start = at[0]
             n = min(<size_t>BLOCK, self.n - start)
             digest_keys(self.view.layout.digest, self.keys + start, n, c0, c1)
             for i in range(start, start + n):
+                at[0] = i
                 if self.places[i].fragment == IN_BUFFER:
                     continue
                 self.found[i] = self.view.find(&self.keys[i], c0[i - start], c1[i - start], access, &self.places[i])
-                if self.found[i] == FAULT:
-                    at[0] = i
-                    return True
-            start += n
-        return False
+                if self.found[i] < 0:
+                    return <Found>self.found[i]
+            at[0] = start + n
+        return MISSING
 
     def __dealloc__(self):
         free(self.cells)
@@ -460,6 +468,54 @@ cdef class Lookup:
 
 
 @cython.final
+cdef class Window:
+    def __cinit__(self, Merge merge not None, Py_ssize_t room):
+        self.merge = merge
+        self.room = room
+        self.places = <Place*>malloc(room * sizeof(Place))
+        if self.places == NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        free(self.places)
+
+    cdef Py_ssize_t next(self, tuple columns, Place** places) except -1:
+        cdef View view = self.merge.view
+        cdef Buffer buffer = self.merge.buffer.buffer
+        cdef Access access
+        cdef uint32_t fragment = 0
+        cdef size_t cells
+        cdef Status status = OK
+        cdef Column column
+        cdef int field
+        if self.at == self.n:
+            self.at = 0
+            with nogil:
+                self.n = self.merge.next(self.places, self.room)
+            if self.n <= 0:
+                if self.n < 0:
+                    self.n = 0
+                    self.merge.raise_fault()
+                return 0
+        places[0] = self.places + self.at
+        cells = self.n - self.at
+        access_open(&access)
+        try:
+            for column in columns:
+                field = column.field
+                if not view.layout.is_var(field):
+                    continue
+                with nogil:
+                    status = measure(view, buffer, field, places[0], cells, WINDOW_BYTES, &access, &cells, &fragment)
+                if status != OK:
+                    view.raise_fault(&access, fragment)
+        finally:
+            access_close(&access, &view.codecs.pool)
+        self.at += cells
+        return cells
+
+
+@cython.final
 cdef class CellIterator:
     def __iter__(self):
         return self
@@ -474,56 +530,37 @@ cdef class CellIterator:
         return item
 
     cdef int _fill(self) except -1:
-        cdef Place* places
+        cdef Place* places = NULL
+        cdef Merge merge = self.window.merge
         cdef Py_ssize_t n
         self.at = 0
         self.ready = []
-        if self.merge is None:
+        n = self.window.next(() if self.what == KEYS else self.columns, &places)
+        if n == 0:
             return 0
-        places = <Place*>malloc(WINDOW * sizeof(Place))
-        if places == NULL:
-            raise MemoryError
-        try:
-            with nogil:
-                n = self.merge.next(places, WINDOW)
-            if n < 0:
-                self.merge.raise_fault()
-            if n == 0:
-                self.merge = None
-                return 0
-            if self.what != VALUES:
-                self.ready = make_objects(self.merge.view, self.merge.buffer.buffer, None, places, NULL, n)
-            if self.what != KEYS:
-                values = make_rows(self.merge.view, self.merge.buffer.buffer, self.columns, places, NULL, n)
-                self.ready = values if self.what == VALUES else list(zip(self.ready, values))
-        finally:
-            free(places)
+        if self.what != VALUES:
+            self.ready = make_objects(merge.view, merge.buffer.buffer, None, places, NULL, n)
+        if self.what != KEYS:
+            values = make_rows(merge.view, merge.buffer.buffer, self.columns, places, NULL, n)
+            self.ready = values if self.what == VALUES else list(zip(self.ready, values))
         return 0
 
 
-def _scan(Merge merge, tuple columns, Py_ssize_t rows):
+def _scan(Window window, tuple columns):
     while True:
-        batch = scan_batch(merge, columns, rows)
+        batch = scan_batch(window, columns)
         if batch is None:
             return
         yield batch
 
 
-cdef Batch scan_batch(Merge merge, tuple columns, Py_ssize_t rows):
-    cdef Place* places = <Place*>malloc(rows * sizeof(Place))
-    cdef Py_ssize_t n
+cdef Batch scan_batch(Window window, tuple columns):
+    cdef Place* places = NULL
+    cdef Merge merge = window.merge
     cdef Batch batch
-    if places == NULL:
-        raise MemoryError
-    try:
-        with nogil:
-            n = merge.next(places, rows)
-        if n < 0:
-            merge.raise_fault()
-        if n == 0:
-            return None
-        batch = make_batch(merge.view, merge.buffer.buffer, columns, places, NULL, n)
-        batch._keys = make_objects(merge.view, merge.buffer.buffer, None, places, NULL, n)
-        return batch
-    finally:
-        free(places)
+    cdef Py_ssize_t n = window.next(columns, &places)
+    if n == 0:
+        return None
+    batch = make_batch(merge.view, merge.buffer.buffer, columns, places, NULL, n)
+    batch._keys = make_objects(merge.view, merge.buffer.buffer, None, places, NULL, n)
+    return batch

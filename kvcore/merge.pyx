@@ -32,6 +32,7 @@ cdef class Merge:
     def __cinit__(self, View view not None, SortedBuffer buffer not None, bint tombstones=False):
         cdef uint32_t i
         cdef Source* source
+        fragments = view.fragments                              # opens them all
         self.view = view
         self.buffer = buffer
         self.tombstones = tombstones
@@ -51,7 +52,7 @@ cdef class Merge:
                 source.may_delete = buffer.tombstones != 0
             else:
                 source.fragment = view.at[i - 1]
-                source.may_delete = view.fragments[i - 1].tombstones != 0
+                source.may_delete = fragments[i - 1].tombstones != 0
                 if self._open_tile(i) < 0:
                     self.raise_fault()
             self.heap[self.nheap] = i

@@ -9,7 +9,7 @@ import numpy as np
 from tilekv.errors import InvalidValueError, WrongTypeError
 
 from tilekv.kvcore.values cimport KIND_BYTES, Column, KeyCell, key_cell
-from tilekv.kvcore.values import CODES
+from tilekv.kvcore.values import CODES as _CODES
 from tilekv.kvcore.wire cimport store64
 
 
@@ -165,7 +165,7 @@ cdef int stage_columns(Buffer staged, tuple columns, object keys, dict given) ex
     key_feed.size = 0
     if key_array is not None:
         feed_of(key_array, &key_feed)
-        cell.ref.type = CODES[key_array.dtype.str]
+        cell.ref.type = _CODES[key_array.dtype.str]
         cell.ref.size = key_feed.size
     feeds = <Feed*>malloc(width * sizeof(Feed))
     if feeds == NULL:
@@ -214,7 +214,7 @@ cdef object key_column(object keys):
     if not isinstance(keys, np.ndarray) or keys.ndim != 1:
         return None
     little = keys.dtype.newbyteorder("<")
-    return np.ascontiguousarray(keys, little) if little.str in CODES else None
+    return np.ascontiguousarray(keys, little) if little.str in _CODES else None
 
 
 cdef int feed_of(object array, Feed* feed) except -1:

@@ -13,6 +13,7 @@ cdef enum Found:
     PRESENT = 1
     DELETED = 2                 # the newest cell of the key is a tombstone
     FAULT = -1                  # access says what, place.fragment where
+    UNOPENED = -2               # place.fragment must be opened first: View.open_fragment() with the GIL, then again
 
 cdef enum:
     IN_BUFFER = 0xFFFFFFFF
@@ -26,15 +27,22 @@ cdef struct Place:
 
 
 cdef class View:
-    """A snapshot: the visible fragments, newest first. Immutable; whoever uses a pointer into a fragment holds the View."""
-    cdef readonly tuple fragments
+    """A snapshot: the visible fragments, newest first. Whoever uses a pointer into a fragment holds the View.
+
+    Fragments are open from the start, or opened when first needed; otherwise a View does not change.
+    """
+    cdef list _fragments        # Fragment, or the name of one that is not open
+    cdef object _open
     cdef Layout layout
     cdef ChunkCache cache
     cdef CodecPool codecs
     cdef size_t n
-    cdef FragmentData** at      # of the fragments in the tuple
+    cdef FragmentData** at      # NULL: not open
     # The newest cell of a key in all fragments.
     cdef Found find(self, const KeyRef* key, uint64_t c0, uint64_t c1, Access* access, Place* place) noexcept nogil
+    cdef int open_fragment(self, uint32_t fragment) except -1
+    # PRESENT, DELETED or MISSING; opens what it must and raises for a FAULT.
+    cdef Found look_up(self, const KeyRef* key, uint64_t c0, uint64_t c1, Access* access, Place* place) except *
     cdef raise_fault(self, const Access* access, uint32_t fragment)
 
 # A key in one fragment: PRESENT or DELETED with its tile and cell.

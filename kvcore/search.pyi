@@ -1,4 +1,4 @@
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import final
 
 from tilekv.kvcore.cache import ChunkCache
@@ -9,11 +9,16 @@ from tilekv.kvcore.layout import Layout
 @final
 class View:
     @property
+    def names(self) -> list[str]: ...
+    @property
     def fragments(self) -> tuple[Fragment, ...]: ...
+    @property
+    def opened(self) -> dict[str, Fragment]: ...
     def __new__(
         cls,
         layout: Layout,
         cache: ChunkCache,
         codecs: CodecPool,
-        fragments: Iterable[Fragment],
+        fragments: Iterable[Fragment | str],
+        open: Callable[[str], Fragment] | None = None,
     ) -> View: ...

@@ -1,7 +1,7 @@
 cimport cython
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport calloc, free
 
-from tilekv.kvcore.codec cimport OK
+from tilekv.kvcore.codec cimport NO_MEMORY, OK
 from tilekv.kvcore.coords cimport compare_keys, lower_bound
 from tilekv.kvcore.fragment cimport Pin, Span, fragment_coords, fragment_key, tile_cells, unpin
 from tilekv.kvcore.layout cimport TOMBSTONE
@@ -88,35 +88,79 @@ cdef Found find_in(FragmentData* fragment, const KeyRef* key, uint64_t c0, uint6
 
 @cython.final
 cdef class View:
-    def __cinit__(self, Layout layout not None, ChunkCache cache not None, CodecPool codecs not None, fragments):
-        """fragments: newest first."""
+    def __cinit__(self, Layout layout not None, ChunkCache cache not None, CodecPool codecs not None, fragments, open=None):
+        """fragments: newest first, each a Fragment, or a name of which `open` makes one when it is first needed."""
         cdef Fragment fragment
         cdef size_t i
         self.layout = layout
         self.cache = cache
         self.codecs = codecs
-        self.fragments = tuple(fragments)
-        self.n = len(self.fragments)
-        self.at = <FragmentData**>malloc(self.n * sizeof(void*) + 1)
+        self._open = open
+        self._fragments = list(fragments)
+        self.n = len(self._fragments)
+        self.at = <FragmentData**>calloc(self.n + 1, sizeof(void*))
         if self.at == NULL:
             raise MemoryError
         for i in range(self.n):
-            fragment = self.fragments[i]
-            self.at[i] = &fragment.data
+            item = self._fragments[i]
+            if not isinstance(item, str):
+                fragment = item
+                self.at[i] = &fragment.data
 
     def __dealloc__(self):
         free(self.at)
+
+    @property
+    def names(self):
+        """The names of the fragments, newest first."""
+        return [item if isinstance(item, str) else item.name for item in self._fragments]
+
+    @property
+    def fragments(self):
+        """The fragments, newest first, all of them open."""
+        cdef size_t i
+        for i in range(self.n):
+            self.open_fragment(<uint32_t>i)
+        return tuple(self._fragments)
+
+    @property
+    def opened(self):
+        """The fragments that are open, by name."""
+        return {item.name: item for item in self._fragments if not isinstance(item, str)}
+
+    cdef int open_fragment(self, uint32_t i) except -1:
+        cdef Fragment fragment
+        if self.at[i] == NULL:
+            fragment = self._open(self._fragments[i])
+            if self.at[i] == NULL:                              # another thread may have been faster: its pointers are in use
+                self._fragments[i] = fragment
+                self.at[i] = &fragment.data
+        return 0
 
     cdef Found find(self, const KeyRef* key, uint64_t c0, uint64_t c1, Access* access, Place* place) noexcept nogil:
         cdef size_t i
         cdef Found found
         for i in range(self.n):
+            place.fragment = <uint32_t>i
+            if self.at[i] == NULL:
+                return UNOPENED
             found = find_in(self.at[i], key, c0, c1, access, place)
             if found != MISSING:
-                place.fragment = <uint32_t>i
                 return found
         return MISSING
 
+    cdef Found look_up(self, const KeyRef* key, uint64_t c0, uint64_t c1, Access* access, Place* place) except *:
+        cdef Found found = self.find(key, c0, c1, access, place)
+        while found == UNOPENED:
+            self.open_fragment(place.fragment)
+            found = self.find(key, c0, c1, access, place)
+        if found == FAULT:
+            self.raise_fault(access, place.fragment)
+        return found
+
     cdef raise_fault(self, const Access* access, uint32_t fragment):
-        cdef Fragment failed = self.fragments[fragment]
+        cdef Fragment failed
+        if access.status == NO_MEMORY:
+            raise MemoryError
+        failed = self._fragments[fragment]
         failed.raise_fault(access)

@@ -46,7 +46,13 @@ class Engine:
         self.schema = Schema.from_file(storage.read(KV_SCHEMA), self.descriptor, KV_SCHEMA)
         self.descriptor.check_schema(storage.read(ARRAY_SCHEMA), ARRAY_SCHEMA)
         self.layout = layout_of(self.schema)
-        self.opener = Opener(storage, self.layout, config.cache_bytes, config.mmap)
+        self.opener = Opener(
+            storage,
+            self.layout,
+            config.cache_bytes,
+            config.mmap,
+            config.max_mapped_fragments,
+        )
 
     def flush(self, source: CellSource, view: View) -> View:
         """Write the cells as the newest fragment; the view with it in front.
@@ -72,7 +78,8 @@ class Engine:
             self.config.usable_threads,
         )
         fragment = self.opener.fragment(str(name))
-        return self.opener.assemble((fragment, *view.fragments))
+        opened = view.opened
+        return self.opener.assemble((fragment, *(opened.get(name, name) for name in view.names)))
 
 
 def layout_of(schema: Schema) -> Layout:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from tilekv.errors import CorruptionError, FormatError
+from tilekv.errors import CorruptionError, FormatError, SnapshotGone
 from tilekv.kvcore.cache import ChunkCache
 from tilekv.kvcore.codec import CodecPool
 from tilekv.kvcore.fragment import Fragment
@@ -21,14 +21,19 @@ class Opener:
     ----------
     mmap : bool
         Map files; False reads them with pread.
+    eager : int
+        With more fragments than this, each is opened when it is first needed. It may be gone by then.
     """
 
-    def __init__(self, storage: Storage, layout: Layout, cache_bytes: int, mmap: bool) -> None:
+    def __init__(
+        self, storage: Storage, layout: Layout, cache_bytes: int, mmap: bool, eager: int
+    ) -> None:
         self.storage = storage
         self.layout = layout
         self.cache = ChunkCache(cache_bytes)
         self.codecs = CodecPool()
         self.mmap = mmap
+        self.eager = eager
 
     def view(self, timestamp: int | None = None, known: View | None = None) -> View:
         """The fragments that are visible now, newest first.
@@ -50,19 +55,28 @@ class Opener:
         FormatError
             When a newer TileDB has moved data where tilekv cannot read it.
         """
-        opened: dict[str, Fragment] = {f.name: f for f in (known.fragments if known else ())}
+        opened: dict[str, Fragment] = known.opened if known else {}
         listing = self.storage.list()
         while True:
-            names = _visible(self.storage, listing, timestamp)
-            complete = self._open_all(names, opened)
+            names = [str(name) for name in _visible(self.storage, listing, timestamp)]
+            complete = len(names) > self.eager or self._open_all(names, opened)
             again = self.storage.list()
             if complete and again == listing:
-                return self.assemble(opened[str(name)] for name in names if str(name) in opened)
+                return self.assemble(opened.get(name, name) for name in names)
             listing = again
 
-    def assemble(self, fragments: Iterable[Fragment]) -> View:
-        """A View of these fragments, newest first."""
-        return View(self.layout, self.cache, self.codecs, fragments)
+    def assemble(self, fragments: Iterable[Fragment | str]) -> View:
+        """A View of these fragments, newest first; those given by name are opened when first needed."""
+        return View(self.layout, self.cache, self.codecs, fragments, self._late)
+
+    def _late(self, name: str) -> Fragment:
+        try:
+            return self.fragment(name)
+        except FileNotFoundError:
+            raise SnapshotGone(
+                f"fragment {name} was vacuumed before this handle first needed it: reopen(), or raise "
+                "kv.max_mapped_fragments"
+            ) from None
 
     def fragment(self, name: str) -> Fragment:
         """Open one fragment. FileNotFoundError when it, or a file of it, is not there."""
@@ -74,9 +88,9 @@ class Opener:
             raise FileNotFoundError(f"{name}/{error.args[0]}") from None
         return Fragment(self.layout, name, metadata, data, self.cache, self.codecs)
 
-    def _open_all(self, names: list[FragmentName], opened: dict[str, Fragment]) -> bool:
+    def _open_all(self, names: list[str], opened: dict[str, Fragment]) -> bool:
         """Open those that are not; False when one was gone."""
-        for name in map(str, names):
+        for name in names:
             if name in opened:
                 continue
             try:

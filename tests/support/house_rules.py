@@ -155,6 +155,7 @@ OS_CIMPORTS = {"posix.fcntl", "posix.mman", "posix.stat", "posix.unistd"}
 STORAGE = {
     "tilekv.storage": "the door to the operating system",
     "tilekv.kvcore.view": "maps and reads the descriptors that storage opened",
+    "tilekv.cli": "reads and writes the user's own files for import, export, get and put",
     "tilekv.__main__": "reads and writes the user's own files for import, export, get and put",
 }
 PICKLES = {"cPickle", "cloudpickle", "dill", "marshal", "pickle", "shelve"}

@@ -9,7 +9,7 @@ from PIL import Image
 
 import tilekv
 
-FILE = Path(__file__).parents[2] / "demo" / "run.py"
+FILE = Path(__file__).parents[1] / "demo" / "run.py"
 
 
 @pytest.fixture(scope="module")
