@@ -7,6 +7,7 @@ cdef enum DigestKind:
     BLAKE2B = 0                 # BLAKE2b with a 16-byte digest, RFC 7693
     MD5 = 1                     # RFC 1321
     MD5_LP64 = 2                # what TileDB 1.x computed on 64-bit Unix; for reading its stores only
+    COLLIDING = 3               # one value for all keys: for tests of what a broken digest would do
 
 
 # One key by reference. The bytes belong to the caller and must outlive the call.

@@ -491,7 +491,7 @@ cdef class Window:
         if self.at == self.n:
             self.at = 0
             with nogil:
-                self.n = self.merge.next(self.places, self.room)
+                self.n = self.merge.next(self.places, NULL, NULL, self.room)
             if self.n <= 0:
                 if self.n < 0:
                     self.n = 0

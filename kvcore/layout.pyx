@@ -41,7 +41,7 @@ cdef class Layout:
         cdef uint32_t values
         self.fields = tuple(fields)
         self.nf = len(self.fields)
-        if self.nf < 2 or capacity == 0 or capacity > 0x7FFFFFF8 // 8 or not 0 <= digest <= 2:
+        if self.nf < 2 or capacity == 0 or capacity > 0x7FFFFFF8 // 8 or not 0 <= digest <= 3:
             raise ValueError("a layout needs __key, __key_type, a capacity of 1 to 268,435,455 cells and a known digest")
         self.capacity = capacity
         self.digest = <DigestKind>digest

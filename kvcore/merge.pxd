@@ -42,9 +42,11 @@ cdef class Merge:
     cdef uint32_t fault_at      # the source that failed
     cdef Candidate* tied        # winners among equal coordinates that wait for room in a window
     cdef size_t ntied, tied_at, tied_room
+    cdef uint64_t tied_c0, tied_c1
     cdef Out keys
-    # The next winners, at most `room`: how many there are, 0 at the end, -1 after a fault. places may be NULL (only counts).
-    cdef Py_ssize_t next(self, Place* places, size_t room) noexcept nogil
+    # The next winners and their coordinates, at most `room`: how many there are, 0 at the end, -1 after a fault. Each of the
+    # three arrays may be NULL.
+    cdef Py_ssize_t next(self, Place* places, uint64_t* c0, uint64_t* c1, size_t room) noexcept nogil
     cdef raise_fault(self)
     cdef int _open_tile(self, uint32_t source) noexcept nogil
     cdef bint _before(self, uint32_t a, uint32_t b) noexcept nogil

@@ -161,6 +161,8 @@ cdef class Merge:
         cdef int deleted
         cdef size_t i, kept = 0
         self.ntied = self.tied_at = self.keys.size = 0
+        self.tied_c0 = c0
+        self.tied_c1 = c1
         while self.nheap:
             number = self.heap[0]
             source = &self.sources[number]
@@ -210,7 +212,7 @@ cdef class Merge:
         self.ntied = kept
         return 0
 
-    cdef Py_ssize_t next(self, Place* places, size_t room) noexcept nogil:
+    cdef Py_ssize_t next(self, Place* places, uint64_t* out0, uint64_t* out1, size_t room) noexcept nogil:
         cdef size_t n = 0
         cdef uint32_t number
         cdef const Source* source
@@ -224,6 +226,10 @@ cdef class Merge:
             if self.tied_at < self.ntied:
                 if places != NULL:
                     places[n] = self.tied[self.tied_at].place
+                if out0 != NULL:
+                    out0[n] = self.tied_c0
+                if out1 != NULL:
+                    out1[n] = self.tied_c1
                 self.tied_at += 1
                 n += 1
                 continue
@@ -253,6 +259,10 @@ cdef class Merge:
             if not deleted:
                 if places != NULL:
                     places[n] = place
+                if out0 != NULL:
+                    out0[n] = c0
+                if out1 != NULL:
+                    out1[n] = c1
                 n += 1
         return n
 
@@ -261,7 +271,7 @@ cdef class Merge:
         cdef Py_ssize_t n, total = 0
         while True:
             with nogil:
-                n = self.next(NULL, 1 << 20)
+                n = self.next(NULL, NULL, NULL, 1 << 20)
             if n < 0:
                 self.raise_fault()
             if n == 0:
@@ -270,7 +280,7 @@ cdef class Merge:
 
     def any(self):
         """Whether a cell is left."""
-        cdef Py_ssize_t n = self.next(NULL, 1)
+        cdef Py_ssize_t n = self.next(NULL, NULL, NULL, 1)
         if n < 0:
             self.raise_fault()
         return n > 0

@@ -45,45 +45,80 @@ cdef Found find_key(FragmentData* fragment, uint64_t tile, uint64_t lo, uint64_t
     return MISSING
 
 
+cdef Found first_cell_after(FragmentData* fragment, uint64_t tile, const KeyRef* key, uint64_t c0, uint64_t c1, Access* access,
+                           bint* after) noexcept nogil:
+    """*after: whether the first cell of a tile comes after (c0, c1, key). PRESENT, or FAULT."""
+    cdef Pin pin
+    cdef uint64_t first
+    cdef int difference = 0
+    cdef bint delete = False
+    if fragment.leaves[4 * tile] != c0:
+        after[0] = fragment.leaves[4 * tile] > c0
+        return PRESENT
+    if fragment_coords(fragment, tile, 1, access, &pin) != OK:
+        return FAULT
+    first = (<const uint64_t*>pin.data)[0]
+    unpin(fragment, &pin)
+    if first != c1:
+        after[0] = first > c1
+        return PRESENT
+    if compare_cell(fragment, tile, 0, key, access, &difference, &delete) == FAULT:
+        return FAULT
+    after[0] = difference > 0
+    return PRESENT
+
+
 cdef Found find_in(FragmentData* fragment, const KeyRef* key, uint64_t c0, uint64_t c1, Access* access,
                    Place* place) noexcept nogil:
     """Tile by the leaves of the R-tree, cell by interpolation among its first coordinates, then the stored key.
 
     The leaves are 32 bytes a tile and stay in cache; a tile's first coordinates are 8 KB, of which a search touches two
-    or three lines (sqrt(1024) / 2 = 16 cells is the expected miss of the first guess). Equal coordinates may cross tiles.
+    or three lines (sqrt(1024) / 2 = 16 cells is the expected miss of the first guess). Cells with equal coordinates may
+    cross tiles; every step among them is a search by halves, so that keys made to collide cost a logarithm each.
     """
     cdef const uint64_t* leaves = fragment.leaves
-    cdef uint64_t tile = lower_bound(leaves + 1, 4, 0, fragment.ntiles, c0)
-    cdef uint64_t n, lo, hi, first, last
+    cdef uint64_t tile = lower_bound(leaves + 1, 4, 0, fragment.ntiles, c0)     # the first that ends at c0 or later
+    cdef uint64_t last = tile, middle, n, lo, hi
     cdef const uint64_t* words
     cdef Pin pin
-    cdef Found found
-    while tile < fragment.ntiles and leaves[4 * tile] <= c0:
-        n = tile_cells(fragment, tile)
-        if fragment_coords(fragment, tile, 0, access, &pin) != OK:
+    cdef bint after = False
+    if tile == fragment.ntiles or leaves[4 * tile] > c0:
+        return MISSING
+    if leaves[4 * tile + 1] == c0 and tile + 1 < fragment.ntiles and leaves[4 * tile + 4] == c0:
+        last = lower_bound(leaves, 4, tile, fragment.ntiles, c0 + 1) - 1        # c0 is at most 2^64-2
+    while tile < last:                          # the last tile whose first cell does not come after the key
+        middle = tile + (last - tile + 1) // 2
+        if first_cell_after(fragment, middle, key, c0, c1, access, &after) == FAULT:
             return FAULT
-        words = <const uint64_t*>pin.data
-        lo = lower_bound(words, 1, 0, n, c0)
-        hi = lo
-        while hi < n and words[hi] == c0:
-            hi += 1
-        unpin(fragment, &pin)
-        if lo < hi:
-            if fragment_coords(fragment, tile, 1, access, &pin) != OK:
-                return FAULT
-            words = <const uint64_t*>pin.data
-            first = lower_bound(words, 1, lo, hi, c1)
-            last = first
-            while last < hi and words[last] == c1:
-                last += 1
-            unpin(fragment, &pin)
-            found = find_key(fragment, tile, first, last, key, access, place)
-            if found != MISSING:
-                return found
-        if hi < n:
-            return MISSING
-        tile += 1
-    return MISSING
+        if after:
+            last = middle - 1
+        else:
+            tile = middle
+    n = tile_cells(fragment, tile)
+    if fragment_coords(fragment, tile, 0, access, &pin) != OK:
+        return FAULT
+    words = <const uint64_t*>pin.data
+    lo = lower_bound(words, 1, 0, n, c0)
+    hi = equal_end(words, lo, n, c0)
+    unpin(fragment, &pin)
+    if lo == hi:
+        return MISSING
+    if fragment_coords(fragment, tile, 1, access, &pin) != OK:
+        return FAULT
+    words = <const uint64_t*>pin.data
+    lo = lower_bound(words, 1, lo, hi, c1)
+    hi = equal_end(words, lo, hi, c1)
+    unpin(fragment, &pin)
+    return find_key(fragment, tile, lo, hi, key, access, place)
+
+
+cdef inline uint64_t equal_end(const uint64_t* words, uint64_t lo, uint64_t hi, uint64_t value) noexcept nogil:
+    """The end of the run of `value` that begins at lo, if it does: nearly always one cell."""
+    if lo == hi or words[lo] != value:
+        return lo
+    if lo + 1 == hi or words[lo + 1] != value:
+        return lo + 1
+    return lower_bound(words, 1, lo, hi, value + 1)
 
 
 @cython.final

@@ -9,6 +9,9 @@ from tilekv.kvcore.codec cimport NO_MEMORY, OK, TOO_LARGE, UNSUPPORTED, Codec, S
 from tilekv.kvcore.layout cimport PIECE, SLOT_BYTES, SLOT_COORDS, SLOT_FIXED, SLOT_OFFSETS, Slot
 from tilekv.kvcore.wire cimport out64, out_free, out_room
 
+cdef enum:
+    SOURCE_FAILED = -100        # beside codec's Status: source.fault() raises
+
 
 cdef class CellSource:
     cdef int coords(self, size_t lo, size_t hi, uint64_t* c0, uint64_t* c1) noexcept nogil:
@@ -158,27 +161,38 @@ cdef class Encoded:
         return self.out.size
 
 
-cdef Status gather(Layout layout, const Slot* slot, CellSource source, const Cut* cut, uint8_t* raw) noexcept nogil:
-    cdef uint64_t cells = cut.raw // slot.width
+cdef Status gather_run(const Slot* slot, CellSource source, const Cut* cuts, size_t n, uint8_t* raw) noexcept nogil:
+    """The raw bytes of n chunks, one after the other: their cells are neighbours, so one call gets them all."""
     cdef uint64_t* words = <uint64_t*>raw
-    cdef uint64_t at, i, n
-    cdef int failed
+    cdef uint64_t total = 0, at = 0, length, j
+    cdef const Cut* cut
+    cdef size_t i
+    cdef int failed = 0
+    for i in range(n):
+        total += cuts[i].raw
+    if total == 0:
+        return OK
     if slot.kind == SLOT_BYTES:
-        failed = source.bytes(slot.field, cut.cell, cut.skip, cut.raw, raw)
+        failed = source.bytes(slot.field, cuts[0].cell, cuts[0].skip, total, raw)
     elif slot.kind == SLOT_FIXED:
-        failed = source.fixed(slot.field, cut.cell, cut.cell + cells, raw)
+        failed = source.fixed(slot.field, cuts[0].cell, cuts[0].cell + total // slot.width, raw)
     elif slot.kind == SLOT_OFFSETS:
-        failed = source.lengths(slot.field, cut.cell, cut.cell + cells, words)
-        if cut.start:
-            return UNSUPPORTED                                  # offsets are one chunk a tile
-        at = 0
-        for i in range(cells):
-            n = words[i]
-            words[i] = at
-            at += n
+        failed = source.lengths(slot.field, cuts[0].cell, cuts[0].cell + total // 8, words)
+        for i in range(n):                                      # a tile each: its offsets begin at 0
+            at = 0
+            for j in range(cuts[i].raw // 8):
+                length = words[j]
+                words[j] = at
+                at += length
+            words += cuts[i].raw // 8
     else:
-        failed = source.coords(cut.cell, cut.cell + cells, NULL if cut.skip else words, words if cut.skip else NULL)
-    return <Status>(-100) if failed < 0 else OK
+        for i in range(n):
+            cut = &cuts[i]
+            failed = source.coords(cut.cell, cut.cell + cut.raw // 8, NULL if cut.skip else words, words if cut.skip else NULL)
+            if failed < 0:
+                break
+            words += cut.raw // 8
+    return <Status>SOURCE_FAILED if failed < 0 else OK
 
 
 cdef Status encode_run(Layout layout, CellSource source, Cuts cuts, size_t first, size_t last, Codec* codec, Out* out,
@@ -186,8 +200,20 @@ cdef Status encode_run(Layout layout, CellSource source, Cuts cuts, size_t first
     cdef const Slot* slot = &layout.slots[cuts.slot]
     cdef Cut* cut
     cdef size_t i, before
-    cdef uint8_t* into
+    cdef uint64_t total = 0
+    cdef uint8_t* at
     cdef Status status
+    for i in range(first, last):
+        total += cuts.cuts[i].raw
+    at = out_room(raw, total)
+    if at == NULL:
+        return NO_MEMORY
+    i = first
+    while i < last and cuts.cuts[i].empty:
+        i += 1
+    status = gather_run(slot, source, &cuts.cuts[i], last - i, at)
+    if status != OK:
+        return status
     for i in range(first, last):
         cut = &cuts.cuts[i]
         before = out.size
@@ -195,15 +221,10 @@ cdef Status encode_run(Layout layout, CellSource source, Cuts cuts, size_t first
             if out64(out, cut.opens) < 0:
                 return NO_MEMORY
         if not cut.empty:
-            raw.size = 0
-            into = out_room(raw, cut.raw)
-            if into == NULL:
-                return NO_MEMORY
-            status = gather(layout, slot, source, cut, into)
-            if status == OK:
-                status = encode_chunk(&slot.pipeline, codec, into, cut.raw, out)
+            status = encode_chunk(&slot.pipeline, codec, at, cut.raw, out)
             if status != OK:
                 return status
+            at += cut.raw
         cut.stored = out.size - before
     return OK
 

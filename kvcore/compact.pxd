@@ -1,0 +1,23 @@
+"""What a consolidation streams from old fragments into a new one: windows of a merge, as cells to be written."""
+
+from libc.stdint cimport uint32_t, uint64_t
+
+from tilekv.kvcore.buffer cimport Buffer, SortedBuffer
+from tilekv.kvcore.codec cimport Status
+from tilekv.kvcore.fragment cimport Access
+from tilekv.kvcore.gather cimport Lanes
+from tilekv.kvcore.merge cimport Merge
+from tilekv.kvcore.search cimport Place, View
+from tilekv.kvcore.tile cimport CellSource
+
+
+cdef class MergedCells(CellSource):
+    """The next cells of a merge, in order. Several threads may read: a call has its own Access and Lanes."""
+    cdef View view
+    cdef Buffer buffer          # empty: extents want one
+    cdef Place* places
+    cdef uint64_t* c0
+    cdef uint64_t* c1
+    cdef Access failure         # what went wrong, for fault()
+    cdef uint32_t failed_in
+    cdef Status _failed(self, Access* access, const Lanes* lanes) noexcept nogil

@@ -1,0 +1,131 @@
+cimport cython
+from libc.stdint cimport uint8_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy, memset
+
+from tilekv.kvcore.codec cimport OK
+from tilekv.kvcore.fragment cimport access_close
+from tilekv.kvcore.gather cimport lane_copy, lane_extent, lanes_close, lanes_open
+from tilekv.kvcore.layout cimport TOMBSTONE
+
+
+@cython.final
+cdef class MergedCells(CellSource):
+    def __cinit__(self, Merge merge not None, Py_ssize_t room):
+        """Takes up to `room` cells from the merge; `len` says how many, 0 at its end."""
+        cdef Py_ssize_t n
+        cdef uint8_t* types
+        cdef Py_ssize_t i
+        self.view = merge.view
+        self.buffer = merge.buffer.buffer
+        self.places = <Place*>malloc(room * sizeof(Place))
+        self.c0 = <uint64_t*>malloc(room * sizeof(uint64_t))
+        self.c1 = <uint64_t*>malloc(room * sizeof(uint64_t))
+        if self.places == NULL or self.c0 == NULL or self.c1 == NULL:
+            raise MemoryError
+        with nogil:
+            n = merge.next(self.places, self.c0, self.c1, room)
+        if n < 0:
+            merge.raise_fault()
+        self.n = n
+        if not merge.tombstones or n == 0:
+            return
+        types = <uint8_t*>malloc(n)
+        if types == NULL:
+            raise MemoryError
+        try:
+            if self.fixed(self.view.layout.key_type, 0, n, types) < 0:
+                self.fault()
+            for i in range(n):
+                self.tombstones += (types[i] & TOMBSTONE) != 0
+        finally:
+            free(types)
+
+    def __dealloc__(self):
+        free(self.places)
+        free(self.c0)
+        free(self.c1)
+
+    def __len__(self):
+        return self.n
+
+    cdef fault(self):
+        self.view.raise_fault(&self.failure, self.failed_in)
+
+    cdef Status _failed(self, Access* access, const Lanes* lanes) noexcept nogil:
+        """Keep the fault, without the memory that goes with an access. Of two threads that fail at once, either will do."""
+        self.failure.status = access.status
+        self.failure.slot = access.slot
+        self.failure.offset = access.offset
+        self.failed_in = lanes.failed_in
+        return access.status
+
+    cdef int coords(self, size_t lo, size_t hi, uint64_t* c0, uint64_t* c1) noexcept nogil:
+        if c0 != NULL:
+            memcpy(c0, self.c0 + lo, (hi - lo) * 8)
+        if c1 != NULL:
+            memcpy(c1, self.c1 + lo, (hi - lo) * 8)
+        return 0
+
+    cdef int fixed(self, int field, size_t lo, size_t hi, uint8_t* out) noexcept nogil:
+        cdef uint32_t width = self.view.layout.slots[field].width
+        cdef Access access
+        cdef Lanes lanes
+        cdef size_t i
+        cdef Status status
+        memset(&access, 0, sizeof(access))
+        status = access.status = lanes_open(&lanes, self.view)
+        for i in range(lo, hi):
+            if status != OK:
+                break
+            status = lane_copy(&lanes, self.view, field, &self.places[i], self.places[i].cell, width, &access, out)
+            out += width
+        if status != OK:
+            self._failed(&access, &lanes)
+        lanes_close(&lanes, self.view)
+        access_close(&access, &self.view.codecs.pool)
+        return 0 if status == OK else -1
+
+    cdef int lengths(self, int field, size_t lo, size_t hi, uint64_t* out) noexcept nogil:
+        cdef const uint8_t* data = NULL
+        cdef uint64_t start = 0, end = 0
+        cdef Access access
+        cdef Lanes lanes
+        cdef size_t i
+        cdef Status status
+        memset(&access, 0, sizeof(access))
+        status = access.status = lanes_open(&lanes, self.view)
+        for i in range(lo, hi):
+            if status != OK:
+                break
+            status = lane_extent(&lanes, self.view, self.buffer, field, &self.places[i], &access, &data, &start, &end)
+            out[i - lo] = end - start
+        if status != OK:
+            self._failed(&access, &lanes)
+        lanes_close(&lanes, self.view)
+        access_close(&access, &self.view.codecs.pool)
+        return 0 if status == OK else -1
+
+    cdef int bytes(self, int field, size_t cell, uint64_t skip, uint64_t n, uint8_t* out) noexcept nogil:
+        cdef const uint8_t* data = NULL
+        cdef uint64_t start = 0, end = 0, part
+        cdef Access access
+        cdef Lanes lanes
+        cdef Status status
+        memset(&access, 0, sizeof(access))
+        status = access.status = lanes_open(&lanes, self.view)
+        while n and status == OK:
+            status = lane_extent(&lanes, self.view, self.buffer, field, &self.places[cell], &access, &data, &start, &end)
+            if status == OK:
+                start += skip
+                part = min(end - start, n)
+                status = lane_copy(&lanes, self.view, field, &self.places[cell], start, part, &access, out)
+                out += part
+                n -= part
+                skip = 0
+                cell += 1
+        if status != OK:
+            self._failed(&access, &lanes)
+        lanes_close(&lanes, self.view)
+        access_close(&access, &self.view.codecs.pool)
+        return 0 if status == OK else -1
