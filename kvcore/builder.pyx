@@ -3,7 +3,7 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
 
 from tilekv.kvcore.layout cimport SLOT_BYTES
-from tilekv.kvcore.metadata cimport (BLOCK_MAGIC, FANOUT, FORMAT_VERSION, PRIVATE_META, RTREE_AT,
+from tilekv.kvcore.metadata cimport (BLOCK_MAGIC, CHAR_TYPE, FANOUT, FORMAT_VERSION, PRIVATE_META, RTREE_AT,
                                      TAG_CHUNKS, TAG_IDENTITY, TAG_SOURCES, UINT64_TYPE)
 from tilekv.kvcore.tile cimport CellSource, Cut, Cuts, plan_cuts
 from tilekv.kvcore.wire cimport load64, out8, out32, out64, out_bytes, out_free, store32, tkv_crc32c
@@ -188,7 +188,7 @@ cdef class FragmentBuilder:
         check(out32(out, FORMAT_VERSION))
         check(out64(out, 8 + 12 + PRIVATE_META + n))
         check(out64(out, n))
-        check(out8(out, 4))                                     # CHAR
+        check(out8(out, CHAR_TYPE))
         check(out64(out, 1))                                    # cell size
         check(out8(out, 0))                                     # not encrypted
         check(out32(out, 8))

@@ -111,6 +111,7 @@ cdef class Fragment:
     cdef object _metadata                   # FileView or bytes: keeps `_meta` alive
     cdef const uint8_t* _meta
     cdef uint64_t _meta_size
+    cdef uint64_t _parsed                   # bytes of the metadata seen so far, while it is parsed
     cdef list _views                        # by slot: FileView or None
     # The exception for what `access` met: CorruptionError, OSError or MemoryError.
     cdef raise_fault(self, const Access* access)
@@ -119,4 +120,5 @@ cdef class Fragment:
     cdef int _parse_block(self, const uint8_t* block, size_t n) except -1
     cdef int _parse_directory(self, const uint8_t* at, size_t n) except -1
     cdef const uint8_t* _payload(self, uint64_t position, uint64_t* n) except NULL
+    cdef int _skip_padding(self, uint64_t position) except -1
     cdef const uint64_t* _vector(self, uint64_t position, uint64_t expected) except? NULL

@@ -8,10 +8,11 @@ from tilekv.kvcore.cache cimport cache_drop, cache_find, cache_insert, cache_rel
 from tilekv.kvcore.codec cimport (CORRUPT, FILTER_BIT_WIDTH, NO_MEMORY, OK, UNSUPPORTED, check_chunk, codec_acquire,
                                   codec_release, decode_chunk, open_windows, window_at)
 from tilekv.kvcore.layout cimport PIECE, SLOT_BYTES, SLOT_COORDS, SLOT_OFFSETS, Slot
-from tilekv.kvcore.metadata cimport (BLOCK_MAGIC, BLOCK_TAIL, FANOUT, FORMAT_VERSION, PRIVATE_META, TAG_CHUNKS,
-                                     TAG_IDENTITY, TAG_SOURCES, UINT64_TYPE)
+from tilekv.kvcore.metadata cimport (BLOCK_MAGIC, BLOCK_TAIL, CHAR_TYPE, FANOUT, FORMAT_VERSION, PRIVATE_META, TAG_CHUNKS,
+                                     TAG_IDENTITY, TAG_SOURCES, TILE_PAYLOAD, UINT64_TYPE)
 from tilekv.kvcore.view cimport VIEW_IO, VIEW_NO_MEMORY, VIEW_OK, ViewStatus, file_bytes
-from tilekv.kvcore.wire cimport (Cursor, cursor, load32, load64, out_free, out_room, take, take8, take32, take64, tkv_crc32c)
+from tilekv.kvcore.wire cimport (Cursor, cursor, load32, load64, out_free, out_room, take, take8, take16, take32, take64,
+                                 tkv_crc32c)
 
 
 cdef extern from "atomic.h" nogil:
@@ -465,6 +466,7 @@ cdef class Fragment:
         if tkv_crc32c(tkv_crc32c(0, tail - length, length + 4), self._meta + footer_at, footer_size) != load32(tail + 4):
             self._bad_metadata(footer_at - BLOCK_TAIL - length, "private block and footer fail their checksum")
         self._parse_footer(self._meta + footer_at)
+        self._skip_padding(footer_at - BLOCK_TAIL - length)
         self._parse_block(tail - length, length)
         return 0
 
@@ -515,26 +517,42 @@ cdef class Fragment:
     cdef const uint8_t* _payload(self, uint64_t position, uint64_t* n) except NULL:
         """The payload of a raw generic tile, its checksum verified."""
         cdef Cursor c
-        cdef uint64_t size
-        cdef uint32_t crc
+        cdef uint64_t size, body
+        cdef uint32_t crc, version
         cdef const uint8_t* payload = NULL
         if position > self._meta_size:
             self._bad_metadata(position, "a metadata tile beyond the file")
         c = cursor(self._meta + position, self._meta_size - position)
-        take(&c, 12)
+        self._skip_padding(position)
+        version = take32(&c)
+        body = take64(&c)
         size = take64(&c)
-        take(&c, 30)                                            # datatype .. number of chunks: fixed by the layout, not read
-        if take32(&c) != size or take32(&c) != size or take32(&c) != PRIVATE_META:
+        if (version != FORMAT_VERSION or body != 8 + 12 + PRIVATE_META + size
+                or take8(&c) != CHAR_TYPE or take64(&c) != 1 or take8(&c) != 0                # datatype, cell size, encryption
+                or take32(&c) != 8 or take32(&c) != 0 or take32(&c) != 0 or take64(&c) != 1   # an empty pipeline, one chunk
+                or take32(&c) != size or take32(&c) != size or take32(&c) != PRIVATE_META):
             self._bad_metadata(position, "not a raw metadata tile of one chunk")
         crc = take32(&c)
-        take(&c, 6)
+        if take32(&c) != 0 or take16(&c) != 0:
+            self._bad_metadata(position, "private bytes that are not zero")
         payload = take(&c, size)
         if payload == NULL or size == 0:
             self._bad_metadata(position, f"a metadata tile of {size} bytes")
         if tkv_crc32c(0, payload, size) != crc:
             self._bad_metadata(position, "a metadata tile fails its checksum")
+        self._parsed += TILE_PAYLOAD + size
         n[0] = size
         return payload
+
+    cdef int _skip_padding(self, uint64_t position) except -1:
+        """From what was parsed last to the next part: no gap but for alignment, and only zeros in it."""
+        if position < self._parsed or position - self._parsed > 7:
+            self._bad_metadata(position, "parts of the metadata that do not follow one another")
+        while self._parsed < position:
+            if self._meta[self._parsed]:
+                self._bad_metadata(self._parsed, "padding that is not zero")
+            self._parsed += 1
+        return 0
 
     cdef const uint64_t* _vector(self, uint64_t position, uint64_t expected) except? NULL:
         cdef uint64_t n = 0

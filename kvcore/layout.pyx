@@ -5,7 +5,7 @@ from tilekv.kvcore.codec cimport parse_pipeline
 from tilekv.kvcore.wire cimport Cursor, cursor
 
 cdef enum:
-    # A tile's fixed cells that no filter touches are mapped as they are; the size of a chunk bounds what the first touch checks.
+    # Cells that no filter touches are mapped as they are; the size of their chunks bounds what the first touch must check.
     PLAIN_CHUNK = 1 << 16
     # Offsets are read in place or, under another pipeline, decoded as a whole: one chunk a tile.
     WHOLE_TILE = 0x7FFFFFF8

@@ -46,7 +46,7 @@ cdef Found find_key(FragmentData* fragment, uint64_t tile, uint64_t lo, uint64_t
 
 
 cdef Found first_cell_after(FragmentData* fragment, uint64_t tile, const KeyRef* key, uint64_t c0, uint64_t c1, Access* access,
-                           bint* after) noexcept nogil:
+                            bint* after) noexcept nogil:
     """*after: whether the first cell of a tile comes after (c0, c1, key). PRESENT, or FAULT."""
     cdef Pin pin
     cdef uint64_t first

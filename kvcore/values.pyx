@@ -1,8 +1,9 @@
 cimport cython
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_Check, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_Check, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.float cimport PyFloat_AsDouble, PyFloat_Check
 from cpython.long cimport PyLong_Check
 from cpython.unicode cimport PyUnicode_Check, PyUnicode_DecodeUTF8
+from libc.math cimport isinf
 from libc.string cimport memcpy
 
 import numpy as np
@@ -32,6 +33,8 @@ for _i, _unit in enumerate(("Y", "M", "W", "D", "h", "m", "s", "ms", "us", "ns",
     CODES[f"<M8[{_unit}]"] = 18 + _i
 for _i, _unit in enumerate(("h", "m", "s", "ms", "us", "ns", "ps", "fs", "as")):
     CODES[f"<m8[{_unit}]"] = 31 + _i
+# What has a __float__ and is no real number, or a whole array of them.
+_NOT_REAL = (str, bytes, bool, complex, np.bool_, np.complexfloating, np.datetime64, np.timedelta64, np.ndarray)
 DTYPES = {code: np.dtype(text) for text, code in CODES.items()}
 
 
@@ -79,7 +82,7 @@ cdef object key_cell(object key, KeyCell* cell):
             return key
         except UnicodeEncodeError:
             held = key.encode("utf-8", "surrogateescape")
-    elif PyBytes_Check(key):
+    elif PyBytes_CheckExact(key):
         cell.ref.type = BLOB
         held = key
     elif PyLong_Check(key) and key is not True and key is not False:
@@ -104,7 +107,7 @@ cdef object key_cell(object key, KeyCell* cell):
         cell.ref.data = cell.word
         cell.ref.size = 8
         return key
-    elif isinstance(key, (bytearray, memoryview)):
+    elif isinstance(key, (bytes, bytearray, memoryview)):       # a subclass too, such as numpy.bytes_
         cell.ref.type = BLOB
         held = bytes(key)
     elif isinstance(key, Key):
@@ -244,8 +247,8 @@ cdef class Column:
         cdef long long number
         cdef unsigned long long big
         cdef int bits = 8 * self.width
-        if not PyLong_Check(value):
-            if isinstance(value, (float, str, bytes, np.ndarray)) or not hasattr(value, "__index__"):
+        if not PyLong_Check(value) or value is True or value is False:
+            if isinstance(value, (bool, np.bool_, np.ndarray)) or not hasattr(value, "__index__"):
                 raise WrongTypeError(f"attribute {self.name!r} takes {self.dtype} integers, not {type(value).__name__}")
             value = value.__index__()
         number = PyLong_AsLongLongAndOverflow(value, &overflow)
@@ -268,8 +271,7 @@ cdef class Column:
     cdef object _real(self, object value, uint8_t* word):
         cdef double real
         cdef float single
-        if not PyFloat_Check(value) and (isinstance(value, (str, bytes, bool, np.ndarray, complex))
-                                         or not hasattr(value, "__float__")):
+        if not PyFloat_Check(value) and (isinstance(value, _NOT_REAL) or not hasattr(value, "__float__")):
             raise WrongTypeError(f"attribute {self.name!r} takes {self.dtype} numbers, not {type(value).__name__}")
         try:
             real = float(value)
@@ -279,13 +281,18 @@ cdef class Column:
             memcpy(word, &real, 8)
         else:
             single = <float>real
+            if isinf(single) and not isinf(real):
+                raise OutOfRangeError(f"attribute {self.name!r} is {self.dtype}, which cannot hold {value}")
             memcpy(word, &single, 4)
         return value
 
     cdef object _array(self, object value):
-        if self.dtype.kind in "mM" and isinstance(value, (int, float, np.integer, np.floating)):
-            raise WrongTypeError(f"attribute {self.name!r} takes {self.dtype}, not {type(value).__name__}")
         given = np.asarray(value)
+        if given.dtype.kind == "O" and self.dtype.kind in "mM":
+            try:
+                given = np.asarray(value, f"{self.dtype.kind}8[us]")    # what Python's own dates and durations hold
+            except (TypeError, ValueError):
+                pass                                            # _cast says what is wrong
         if given.size == 0 and given.dtype == np.float64 and not isinstance(value, np.ndarray):
             given = given.astype(self.dtype)                    # [] has no type of its own
         if self.shape is not None and given.shape != self.shape:
@@ -295,12 +302,24 @@ cdef class Column:
         return self._cast(given).tobytes()
 
     cdef object _cast(self, object given):
-        """An array in the attribute's dtype: what NumPy's same-kind rule allows, and integers wherever they fit."""
-        if given.dtype != self.dtype and (given.dtype.kind == "b" or self.dtype.kind == "b" or not (
-                np.can_cast(given.dtype, self.dtype, "same_kind") or (given.dtype.kind in "iu" and self.dtype.kind in "iuf"))):
+        """An array in the attribute's dtype: integers to any number that holds them, floats to floats, times to times of the
+        same kind that hold them exactly."""
+        kind = given.dtype.kind
+        if kind != self.dtype.kind and not (kind in "iu" and self.dtype.kind in "iuf"):
             raise WrongTypeError(f"attribute {self.name!r} takes {self.dtype}, not {given.dtype}")
-        array = np.ascontiguousarray(given, self.dtype)
-        if given.dtype.kind in "iu" and self.dtype.kind in "iu" and not np.array_equal(array, given):
+        array = None
+        with np.errstate(over="ignore"):
+            array = np.ascontiguousarray(given, self.dtype).reshape(given.shape)
+        if given.dtype == self.dtype:
+            return array
+        if kind in "mM":
+            held = np.array_equal(array.astype(given.dtype.newbyteorder("=")).view(np.int64),
+                                  given.astype(given.dtype.newbyteorder("=")).view(np.int64))
+        elif self.dtype.kind == "f":
+            held = not np.any(np.isinf(array) & np.isfinite(given))
+        else:
+            held = np.array_equal(array, given)
+        if not held:
             raise OutOfRangeError(f"attribute {self.name!r} is {self.dtype}, which cannot hold all of the values given")
         return array
 

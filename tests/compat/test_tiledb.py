@@ -1,0 +1,89 @@
+"""Today's TileDB opens a store as it stands, and shows every cell, key and value (FORMAT.md 14b)."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sample_stores import SAMPLES, coords
+
+READER = Path(__file__).parents[1] / "support" / "tiledb_reader.py"
+TOMBSTONE = 0x80
+
+
+def tiledb_shows(path: Path, points: list[tuple[int, int]], scratch: Path) -> Any:
+    """The output of tiledb_reader.py, cells as bytes."""
+    out, asked = scratch / "out.json", scratch / "points.json"
+    asked.write_text(json.dumps(points))
+    command = [sys.executable, READER, path, out, asked]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]
+    found = json.loads(out.read_text())
+    for column in found["columns"].values():
+        column["cells"] = [bytes.fromhex(cell) for cell in column["cells"]]
+    found["points"] = [sorted(bytes.fromhex(key) for key in keys) for keys in found["points"]]
+    return found
+
+
+def as_shown(text: bytes) -> bytes:
+    """TileDB-Py takes a single NUL of bytes or str for its word for an empty cell; libtiledb itself keeps it."""
+    return b"" if text == b"\0" else text
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_every_cell(name: str, written: Callable[[str], Any], tmp_path: Path) -> None:
+    sample, path = written(name)
+    attrs = sample.schema.attrs
+    # Coordinates tell apart what as_shown makes equal; keys, what has one digest.
+    rows = {
+        (kind, as_shown(key), *coords((kind, key), sample.schema.digest)): row
+        for (kind, key), row in sample.rows().items()
+    }
+    points = sorted({identity[2:] for identity in rows})[:: max(1, len(rows) // 5)]
+    missing = [(c0 + 1, c1) for c0, c1 in points[:1]] + [(2**64 - 2, 2**64 - 2)]
+    found = tiledb_shows(path, points + missing, tmp_path)
+    columns = {title: column["cells"] for title, column in found["columns"].items()}
+
+    names = ["__key", *(attr.name for attr in attrs), "__key_type"]
+    assert list(columns) == [*names, "__key_dim_1", "__key_dim_2"]
+    kinds = [cell[0] for cell in columns["__key_type"]]
+    c0, c1 = (
+        [int.from_bytes(cell, "little") for cell in columns[f"__key_dim_{i}"]] for i in (1, 2)
+    )
+    keys = [kind & ~TOMBSTONE for kind in kinds], columns["__key"], c0, c1
+    identities = list(zip(*keys, strict=True))
+    assert Counter(identities) == Counter(list(rows))
+    for kind, identity in zip(kinds, identities, strict=True):
+        assert (kind & TOMBSTONE != 0) == (rows[identity] is None), identity
+    for attr in attrs:
+        text = attr.type_name in ("bytes", "str")
+        for identity, cell in zip(identities, columns[attr.name], strict=True):
+            row = rows[identity]
+            if row is None:
+                assert cell == bytes(0 if attr.var else len(cell)), (attr.name, identity)
+            else:
+                value = row[attr.name]
+                assert cell == (as_shown(value) if text else value), (attr.name, identity)
+    if rows:
+        shown = {title: column["shown"] for title, column in found["columns"].items()}
+        assert shown["__key"] == "bytes"
+        assert {attr.name: shown[attr.name] for attr in attrs} == sample.shown()
+    there = [sorted(each[1] for each in rows if each[2:] == point) for point in points]
+    assert found["points"] == there + [[] for _ in missing]
+
+
+def test_unfinished_writes_are_not_shown(tmp_path: Path) -> None:
+    """What a killed flush leaves behind is no fragment to TileDB either."""
+    sample = SAMPLES["one cell"]()
+    path = tmp_path / "store"
+    sample.write(path)
+    fragment = next(path.glob("__*_*_*/"))
+    shutil.copytree(fragment, path / f".tmp-{fragment.name[-32:]}")
+    found = tiledb_shows(path, [], tmp_path)
+    assert found["columns"]["__key"]["cells"] == [b""]

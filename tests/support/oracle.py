@@ -1,0 +1,128 @@
+"""A reader of tilekv's stores that shares no code with tilekv: plain Python, checking all that a store promises.
+
+`read_store` parses every file of a store from its first byte to its last and raises Violation where one is not as the format
+says. It gives the cells of every fragment, and a labelled dump of every file: `0x0048 u64 n = 3`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from oracle_chunks import Violation, Walk, crc32c, expect, generic_header, read_pipeline
+from oracle_fragment import UINT64, VAR, Cell, Field, Fragment, FragmentReader, Schema
+
+__all__ = ["Cell", "Field", "Fragment", "Schema", "Store", "Violation", "read_store"]
+
+CHAR = 4
+
+
+@dataclass
+class Store:
+    """A whole store.
+
+    Attributes
+    ----------
+    schema : Schema
+    descriptor : dict
+        The members of `__tilekv.json`.
+    fragments : list of Fragment
+        Oldest first.
+    dumps : dict of str to str
+        By path below the store.
+    """
+
+    schema: Schema
+    descriptor: dict[str, Any]
+    fragments: list[Fragment] = field(default_factory=list)
+    dumps: dict[str, str] = field(default_factory=dict)
+
+    def rows(self) -> dict[tuple[int, bytes], dict[str, bytes]]:
+        """What is alive: values by (key type, key)."""
+        found: dict[tuple[int, bytes], dict[str, bytes]] = {}
+        for cell in self.all_cells():
+            if cell.deleted:
+                found.pop((cell.key_type, cell.key), None)
+            else:
+                found[cell.key_type, cell.key] = cell.values
+        return found
+
+    def all_cells(self) -> Iterator[Cell]:
+        for fragment in self.fragments:
+            yield from fragment.cells
+
+
+def read_store(root: Path) -> Store:
+    """Parse a store. Raises Violation at the first byte that is not as the format says."""
+    schema = root.joinpath("__array_schema.tdb").read_bytes()
+    expect(schema == root.joinpath("__kv_schema.tdb").read_bytes(), "the two schema files differ")
+    expect(root.joinpath("__lock.tdb").read_bytes() == b"", "__lock.tdb is not empty")
+    walk = Walk(schema, "__array_schema.tdb")
+    descriptor = read_descriptor(root.joinpath("__tilekv.json").read_bytes(), schema)
+    store = Store(read_schema(walk, descriptor), descriptor)
+    store.dumps["__array_schema.tdb"] = walk.dump()
+    names = {path.name for path in root.iterdir()}
+    names -= {"__array_schema.tdb", "__kv_schema.tdb", "__lock.tdb", "__tilekv.json"}
+    folders = []
+    for name in names:
+        match = re.fullmatch("__([0-9]+)_([0-9]+)_[0-9a-f]{32}", name)
+        expect(match, f"{name} has no place in a store")
+        assert match
+        folders.append((int(match[1]), -int(match[2]), name))
+    for t1, minus_t2, name in sorted(folders):
+        fragment = FragmentReader(store.schema, root / name, t1, -minus_t2).read()
+        store.fragments.append(fragment)
+        store.dumps |= {f"{name}/{file}": text for file, text in fragment.dumps.items()}
+    return store
+
+
+# --- the root --------------------------------------------------------------------------------------
+
+
+def read_descriptor(data: bytes, schema: bytes) -> dict[str, Any]:
+    members = json.loads(data)
+    crc = members.pop("crc32c")
+    canonical = json.dumps(members, sort_keys=True, separators=(",", ":")).encode()
+    expect(crc == crc32c(canonical), "the checksum of __tilekv.json")
+    expect(members["schema_crc32c"] == crc32c(schema), "the checksum of the schema file")
+    expect(members["format"] == 1 and members["digest"] in ("blake2b", "md5"), "__tilekv.json")
+    expect(re.fullmatch("[0-9a-f]{32}", members["id"]), "the id of the store")
+    return members
+
+
+def read_schema(walk: Walk, descriptor: dict[str, Any]) -> Schema:
+    size = generic_header(walk)
+    walk.u32("meta size", 0)
+    end = walk.at + size
+    walk.u32("format version", 3)
+    walk.u8("array type: sparse", 1)
+    walk.u8("tile order: row-major", 0)
+    walk.u8("cell order: row-major", 0)
+    capacity = walk.u64("capacity")
+    coords, offsets = read_pipeline(walk, "coords"), read_pipeline(walk, "offsets")
+    expect(coords.filters == (), "the coordinates have filters")
+    walk.u8("domain type: UINT64", UINT64)
+    walk.u32("dimensions", 2)
+    for name in (b"__key_dim_1", b"__key_dim_2"):
+        expect(walk.take(walk.u32("name size"), "name") == name, "a dimension's name")
+        walk.u64("low", 0)
+        walk.u64("high", 2**64 - 2)
+        walk.u8("no extent", 0)
+        walk.u64("extent", 2**64 - 1)
+    fields = []
+    for i in range(walk.u32("fields")):
+        name = walk.take(walk.u32("name size"), "name").decode()
+        datatype, values = walk.u8("datatype"), walk.u32("values per cell")
+        expect(values > 0, f"{name} has no values")
+        fields.append(Field(name, datatype, values, read_pipeline(walk, f"field {i}")))
+    expect(walk.at == end, "the schema's size")
+    walk.end()
+    expect(fields[0][:3] == ("__key", CHAR, VAR), "__key comes first")
+    expect(fields[-1][:3] == ("__key_type", CHAR, 1), "__key_type comes last")
+    names = [one.name for one in fields[1:-1]]
+    expect(list(descriptor["attrs"]) == names, "attributes of __tilekv.json")
+    return Schema(capacity, tuple(fields), coords, offsets, str(descriptor["digest"]))
