@@ -49,6 +49,10 @@ cdef class MergedCells(CellSource):
     def __len__(self):
         return self.n
 
+    def begins_after(self, MergedCells other not None):
+        """Whether its first cell has other coordinates than the last of `other`: equal ones never part between fragments."""
+        return self.c0[0] != other.c0[other.n - 1] or self.c1[0] != other.c1[other.n - 1]
+
     cdef fault(self):
         self.view.raise_fault(&self.failure, self.failed_in)
 

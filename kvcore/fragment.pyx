@@ -438,6 +438,12 @@ cdef class Fragment:
     def __repr__(self):
         return f"<tilekv fragment {self.name}: {self.cells} cells, {self.tombstones} of them deletes>"
 
+    def relax(self):
+        """See FileView.relax, for all files."""
+        for view in self._views:
+            if view is not None:
+                view.relax()
+
     @property
     def stored_bytes(self):
         """Bytes of all its files."""

@@ -266,6 +266,24 @@ cdef class Merge:
                 n += 1
         return n
 
+    @property
+    def consumed(self):
+        """How many cells of the fragments lie behind."""
+        cdef size_t i
+        cdef uint64_t total = 0
+        cdef const Source* source
+        for i in range(1, self.nsources):
+            source = &self.sources[i]
+            if source.tile == source.fragment.ntiles:
+                total += source.fragment.cells
+            else:
+                total += source.tile * source.fragment.capacity + source.cell
+        return total
+
+    def stop(self):
+        """Leave out all that is left."""
+        self.nheap = self.ntied = self.tied_at = 0
+
     def count(self):
         """How many cells are left, consuming them: for len()."""
         cdef Py_ssize_t n, total = 0

@@ -11,6 +11,8 @@ cdef extern from "<sys/types.h>" nogil:
 cdef extern from "<sys/mman.h>" nogil:
     void* mmap(void* at, size_t n, int protection, int flags, int fd, off_t offset)
     int munmap(void* at, size_t n)
+    int madvise(void* at, size_t n, int advice)
+    int MADV_DONTNEED
     int PROT_READ
     int MAP_SHARED
     void* MAP_FAILED
@@ -89,6 +91,11 @@ cdef class FileView:
         view.ref.size = len(data)
         view.ref.base = <const uint8_t*><const char*>data
         return view
+
+    def relax(self):
+        """Forget which pages of the map were touched: they count as memory of this process. The next touch brings them back."""
+        if self._mapped:
+            madvise(<void*>self.ref.base, self.ref.size, MADV_DONTNEED)
 
     def __dealloc__(self):
         if self._mapped:

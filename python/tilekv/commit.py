@@ -34,7 +34,10 @@ def write_fragment(
     codecs: CodecPool,
     windows: Iterable[CellSource],
     threads: int,
+    *,
+    span: tuple[int, int] | None = None,
     sources: Sequence[str] = (),
+    written: Callable[[int], object] | None = None,
 ) -> FragmentName:
     """Write sorted cells as one fragment, visible and durable when this returns.
 
@@ -44,8 +47,12 @@ def write_fragment(
         The cells in order; each window but the last fills whole tiles.
     threads : int
         Most threads that encode at once.
+    span : (int, int), optional
+        First and last timestamp (ms) of a consolidation's sources; a flush chooses its own.
     sources : sequence of str
         The fragments that these cells come from, if it is a consolidation.
+    written : callable, optional
+        Told the number of bytes after each write.
 
     Raises
     ------
@@ -61,11 +68,11 @@ def write_fragment(
                 for slot, stem, is_bytes in layout.files
             }
             for window in windows:
-                _write_window(builder, codecs, window, writers, threads)
+                _write_window(builder, codecs, window, writers, threads, written)
             for writer in writers.values():
                 writer.sync()
         draft.sync()
-        name = FragmentName.new(_timestamp(storage))
+        name = FragmentName.new(*(span or (_timestamp(storage),)))
         metadata = builder.metadata(bytes.fromhex(name.uuid), name.t1, name.t2, sources)
         with _open(draft, FRAGMENT_METADATA) as writer:
             writer.write(metadata)
@@ -91,6 +98,7 @@ def _write_window(
     window: CellSource,
     writers: dict[int, FileWriter],
     threads: int,
+    written: Callable[[int], object] | None,
 ) -> None:
     """Append a window to every file. Runs are encoded by a few threads and written in file order."""
     planned = builder.add(window)
@@ -101,6 +109,8 @@ def _write_window(
 
     for (cuts, _, _), data in zip(runs, _in_order(encoded, runs, threads), strict=True):
         writers[cuts.slot].write(data)
+        if written:
+            written(len(data))
     for cuts in planned:
         builder.written(cuts)
 

@@ -44,6 +44,8 @@ class Config:
         ``kv.buffer_bytes``: a write buffer of more bytes than this flushes itself. 256 MiB.
     cache_bytes : int
         ``kv.cache_bytes``: most bytes of decoded chunks that are kept. 256 MiB; 0 keeps none.
+    max_fragment_bytes : int
+        ``kv.max_fragment_bytes``: a consolidation splits what would be larger. 16 GiB.
     threads : int
         ``kv.threads``: most threads of one operation; 0, the default, is one for each core that
         the process may use.
@@ -64,6 +66,7 @@ class Config:
 
     buffer_bytes: int = _whole(256 << 20, 1, 1 << 50, size=True)
     cache_bytes: int = _whole(256 << 20, 0, 1 << 50, size=True)
+    max_fragment_bytes: int = _whole(16 << 30, 1, 1 << 60, size=True)
     threads: int = _whole(0, 0, 4096)
     sync: bool = True
     mmap: bool = True

@@ -64,12 +64,7 @@ class Engine:
         OSError
             When writing fails.
         """
-        found = _descriptor(self.storage)
-        if found.id != self.descriptor.id:
-            raise StoreReplacedError(
-                f"{self.storage.uri} was replaced by another store since it was opened; "
-                "what was not flushed is still in this handle"
-            )
+        self.check_identity()
         name = write_fragment(
             self.storage,
             self.layout,
@@ -80,6 +75,15 @@ class Engine:
         fragment = self.opener.fragment(str(name))
         opened = view.opened
         return self.opener.assemble((fragment, *(opened.get(name, name) for name in view.names)))
+
+    def check_identity(self) -> None:
+        """StoreReplacedError when another store has taken the place of the one that was opened."""
+        found = _descriptor(self.storage)
+        if found.id != self.descriptor.id:
+            raise StoreReplacedError(
+                f"{self.storage.uri} was replaced by another store since it was opened; "
+                "what was not flushed is still in this handle"
+            )
 
 
 def layout_of(schema: Schema) -> Layout:

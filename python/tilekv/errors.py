@@ -78,6 +78,10 @@ class SnapshotGone(TileKVError, FileNotFoundError):
     """A fragment of this handle's snapshot was vacuumed before it was first used; reopen."""
 
 
+class StoreBusyError(TileKVError, BlockingIOError):
+    """Another consolidation or vacuum of the store is under way; nothing was done."""
+
+
 class HistoryVacuumed(TileKVError, LookupError):
     """The past that ``timestamp=`` asks for was consolidated and its fragments vacuumed."""
 

@@ -97,6 +97,17 @@ def data_file(stem: str, var_bytes: bool = False) -> str:
     return f"{stem}_var.tdb" if var_bytes else f"{stem}.tdb"
 
 
+def vac_file(fragment: str) -> str:
+    """Return the file that lists what a consolidated fragment supersedes."""
+    return f"{fragment}.vac"
+
+
+def vac_owner(file: str) -> str | None:
+    """Return the fragment that such a file belongs to; None for another file."""
+    stem, dot, ending = file.rpartition(".")
+    return stem if dot and ending == "vac" and FragmentName.parse(stem) else None
+
+
 def newer_tiledb(
     folders: Iterable[str], files: Iterable[str], is_empty: Callable[[str], bool]
 ) -> str | None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
-from tilekv.errors import CorruptionError, FormatError, SnapshotGone
+from tilekv.errors import CorruptionError, FormatError, HistoryVacuumed, SnapshotGone
+from tilekv.history import read_history
 from tilekv.kvcore.cache import ChunkCache
 from tilekv.kvcore.codec import CodecPool
 from tilekv.kvcore.fragment import Fragment
@@ -58,12 +59,41 @@ class Opener:
         opened: dict[str, Fragment] = known.opened if known else {}
         listing = self.storage.list()
         while True:
-            names = [str(name) for name in _visible(self.storage, listing, timestamp)]
-            complete = len(names) > self.eager or self._open_all(names, opened)
+            names = self._names(listing, timestamp, opened)
             again = self.storage.list()
-            if complete and again == listing:
+            if names is not None and again == listing:
                 return self.assemble(opened.get(name, name) for name in names)
             listing = again
+
+    def _names(
+        self, listing: Listing, timestamp: int | None, opened: dict[str, Fragment]
+    ) -> list[str] | None:
+        """The visible fragments by a listing, newest first, opened; None when something of it is gone."""
+        check_writer(self.storage, listing)
+        try:
+            history = read_history(self.storage, listing, timestamp)
+            names = [str(name) for name in history.visible]
+            if len(names) <= self.eager:
+                self._open_all(names, opened)
+            if timestamp is not None:
+                self._check_past(listing, timestamp, opened)
+        except FileNotFoundError:
+            return None
+        return names
+
+    def _check_past(self, listing: Listing, timestamp: int, opened: dict[str, Fragment]) -> None:
+        """A moment inside a consolidated range needs the sources of that time; vacuum removes them."""
+        for name in filter(None, map(FragmentName.parse, listing.folders)):
+            if not name.t1 <= timestamp < name.t2:
+                continue
+            self._open_all([str(name)], opened)
+            for source in opened[str(name)].sources:
+                parsed = FragmentName.parse(source)
+                if parsed and parsed.t1 <= timestamp and source not in listing.folders:
+                    raise HistoryVacuumed(
+                        f"the state at {timestamp} ms was consolidated into {name} and vacuumed: "
+                        f"the oldest that can be shown is {name.t2}, the newest before it {name.t1 - 1}"
+                    )
 
     def assemble(self, fragments: Iterable[Fragment | str]) -> View:
         """A View of these fragments, newest first; those given by name are opened when first needed."""
@@ -88,8 +118,8 @@ class Opener:
             raise FileNotFoundError(f"{name}/{error.args[0]}") from None
         return Fragment(self.layout, name, metadata, data, self.cache, self.codecs)
 
-    def _open_all(self, names: list[str], opened: dict[str, Fragment]) -> bool:
-        """Open those that are not; False when one was gone."""
+    def _open_all(self, names: list[str], opened: dict[str, Fragment]) -> None:
+        """Open those that are not. FileNotFoundError when one is gone."""
         for name in names:
             if name in opened:
                 continue
@@ -97,31 +127,29 @@ class Opener:
                 opened[name] = self.fragment(name)
             except FileNotFoundError:
                 if _is_there(self.storage, name):
-                    raise
-                return False
-        return True
+                    raise CorruptionError(name, None, "one of its files is missing") from None
+                raise
+
+    def relax(self, view: View) -> None:
+        """Let the system forget which pages of the fragments' maps were touched: they count as this process's memory."""
+        for fragment in view.opened.values():
+            fragment.relax()
 
 
-def _visible(storage: Storage, listing: Listing, timestamp: int | None) -> list[FragmentName]:
+def check_writer(storage: Storage, listing: Listing) -> None:
+    """FormatError when a newer TileDB has moved data where tilekv cannot read it."""
     newer = newer_tiledb(listing.folders, listing.files, storage.is_empty)
     if newer is not None:
         raise FormatError(
             f"{storage.uri}: TileDB 2 has rewritten this store in its own newer format ({newer}); "
             "tilekv would not see that data"
         )
-    names = [name for name in map(FragmentName.parse, listing.folders) if name is not None]
-    if timestamp is not None:
-        names = [name for name in names if name.t2 <= timestamp]
-    return sorted(names, key=lambda name: name.order, reverse=True)
 
 
 def _is_there(storage: Storage, name: str) -> bool:
-    """Whether a fragment that lacks a file is still there: then the file is lost."""
+    """Whether the folder of a fragment that lacks a file is still there."""
     try:
-        files: Mapping[str, int] = storage.files(name)
+        storage.files(name)
     except FileNotFoundError:
         return False
-    if files:
-        missing = FRAGMENT_METADATA if FRAGMENT_METADATA not in files else "one of its files"
-        raise CorruptionError(name, None, f"{missing} is missing")
-    raise CorruptionError(name, None, "the fragment's folder is empty")
+    return True

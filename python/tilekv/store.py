@@ -18,6 +18,7 @@ from typing import Any, Final, Literal, Self
 
 import numpy as np
 
+from tilekv import consolidate as consolidation
 from tilekv.config import Config
 from tilekv.engine import Engine, open_engine
 from tilekv.errors import ClosedError, InvalidValueError, ReadOnlyError, TileKVError, WrongTypeError
@@ -25,6 +26,7 @@ from tilekv.kvcore.fragment import Fragment
 from tilekv.kvcore.handle import Handle
 from tilekv.kvcore.search import View
 from tilekv.kvcore.values import Column
+from tilekv.progress import Progress
 from tilekv.schema import Schema
 from tilekv.storage import open_storage
 from tilekv.verify import Problem, verify_store
@@ -211,6 +213,46 @@ class Store(Handle, MutableMapping[Any, Any]):
             )
         mode = "r" if self._mode == "r" else "a"
         return _reopened, (self._uri, mode, self._timestamp, self._config.as_dict())
+
+    def consolidate(self, *, vacuum: bool = False, progress: Progress = None) -> None:
+        """Flush, merge all fragments of the store into one, and move the snapshot to it.
+
+        Parameters
+        ----------
+        vacuum : bool
+            Remove what was merged at once, and with it the past; see `vacuum`.
+        progress : bool or callable, optional
+            True for a line on stderr, or a callable that is told (cells done, cells in all).
+
+        Raises
+        ------
+        StoreBusyError
+            When another process or thread consolidates or vacuums this store; nothing was merged then.
+        CorruptionError
+            When a fragment is damaged; nothing has changed then.
+        """
+        self.flush()
+        consolidation.consolidate(self._engine, progress)
+        if vacuum:
+            consolidation.vacuum(self._engine.storage, progress)
+        self.reopen()
+
+    def vacuum(self, *, progress: Progress = None) -> None:
+        """Remove the fragments that consolidations have superseded, and what crashed writers have left behind.
+
+        `timestamp=` can no longer show the moments that they held. Handles that see them keep them.
+
+        Raises
+        ------
+        StoreBusyError
+            When another process or thread consolidates or vacuums this store; nothing was removed then.
+        """
+        self._open_view()
+        if not self._writable:
+            raise ReadOnlyError(
+                "this store is open for reading only: open it with mode 'a' to vacuum it"
+            )
+        consolidation.vacuum(self._engine.storage, progress)
 
     def verify(self) -> list[Problem]:
         """Check every chunk, every digest against its key, and the order of all cells.

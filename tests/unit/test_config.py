@@ -22,6 +22,7 @@ def test_defaults() -> None:
         "kv.sync": True,
         "kv.mmap": True,
         "kv.max_mapped_fragments": 1000,
+        "kv.max_fragment_bytes": 16 << 30,
     }
 
 

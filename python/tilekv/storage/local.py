@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import math
 import os
 import shutil
 import stat
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from tilekv.errors import CorruptionError, StoreNotFoundError
 from tilekv.kvcore.view import FileView
-from tilekv.names import is_temporary, temporary_name
+from tilekv.names import LOCK, is_temporary, temporary_name
 from tilekv.storage.exchange import move_new, swap
 from tilekv.storage.protocol import SMALL_FILE, Listing, check_component
 
@@ -172,6 +175,67 @@ class LocalStorage:
                 self._missing()
         return LocalDraft(path, self._path, self._sync)
 
+    @contextmanager
+    def lock(self) -> Iterator[bool]:
+        """An exclusive flock on the store's lock file, which the system drops when the process dies."""
+        path = self._in_root(LOCK)
+        with _explained("lock the store", path):
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        try:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
+            try:
+                yield True
+            finally:
+                # Not left to close(): a child forked meanwhile has the descriptor too.
+                fcntl.flock(fd, fcntl.LOCK_UN)
+        finally:
+            os.close(fd)
+
+    def hide(self, folders: Iterable[str]) -> Sequence[str]:
+        """Rename to hidden names, sync the root."""
+        hidden = []
+        with _explained("clean up the store", self._path):
+            for folder in folders:
+                name = temporary_name()
+                try:
+                    os.rename(self._in_root(folder), self._in_root(name))
+                except FileNotFoundError:
+                    continue
+                hidden.append(name)
+            self._sync_folder(self._path)
+        return hidden
+
+    def remove(self, name: str) -> None:
+        """Unlink, sync the root."""
+        path = self._in_root(name)
+        with _explained("clean up the store", path):
+            try:
+                os.unlink(path)
+            except FileNotFoundError:
+                return
+            self._sync_folder(self._path)
+
+    def erase(self, hidden: Iterable[str]) -> None:
+        """Unlink. What cannot be is left for a later vacuum."""
+        for name in hidden:
+            path = self._in_root(name)
+            if os.path.isdir(path) and not os.path.islink(path):
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                with suppress(OSError):
+                    os.unlink(path)
+
+    def abandoned(self, seconds: float) -> Sequence[str]:
+        """Hidden entries of the root whose newest file, or they themselves, have not changed since."""
+        limit = time.time() - seconds
+        with self._opened_root() as root, os.scandir(root) as entries:
+            hidden = [entry.name for entry in entries if is_temporary(entry.name)]
+        return [name for name in sorted(hidden) if _last_change(self._in_root(name)) < limit]
+
     def _take_place(self, hidden: str, target: str) -> bool:
         """Rename; False when something is there. An empty folder is replaced by a rename."""
         try:
@@ -303,6 +367,19 @@ class LocalWriter:
     def __del__(self) -> None:
         """Do not leak the descriptor of a draft that was abandoned after an error."""
         self.close()
+
+
+def _last_change(path: str) -> float:
+    """The newest time of a file or folder and what is in it; the end of time when it is gone."""
+    try:
+        newest = os.lstat(path).st_mtime
+        if os.path.isdir(path) and not os.path.islink(path):
+            with os.scandir(path) as entries:
+                times = (entry.stat(follow_symlinks=False).st_mtime for entry in entries)
+                newest = max(newest, *times, newest)
+    except FileNotFoundError:
+        return math.inf
+    return newest
 
 
 def sync_folder(path: str) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from tilekv.errors import StoreNotFoundError
@@ -21,6 +22,7 @@ class _Root:
     def __init__(self, files: Mapping[str, bytes]) -> None:
         self.files = dict(files)
         self.folders: dict[str, dict[str, bytes]] = {}
+        self.locked = False  # by a consolidation or a vacuum
 
 
 _lock = threading.Lock()
@@ -115,6 +117,38 @@ class MemoryStorage:
         """Begin a folder."""
         with _lock:
             return MemoryDraft(self, self._root())
+
+    @contextmanager
+    def lock(self) -> Iterator[bool]:
+        """A lock of the store, shared by all of the process."""
+        with _lock:
+            root = self._root()
+            held = not root.locked
+            root.locked = True
+        try:
+            yield held
+        finally:
+            if held:
+                root.locked = False
+
+    def hide(self, folders: Iterable[str]) -> Sequence[str]:
+        """Forget the folders: nothing is left to erase."""
+        with _lock:
+            for folder in folders:
+                self._root().folders.pop(check_component(folder), None)
+        return []
+
+    def remove(self, name: str) -> None:
+        """Forget a file."""
+        with _lock:
+            self._root().files.pop(check_component(name), None)
+
+    def erase(self, hidden: Iterable[str]) -> None:
+        """Do nothing: nothing was hidden."""
+
+    def abandoned(self, seconds: float) -> Sequence[str]:
+        """Nothing: drafts are no part of the store."""
+        return []
 
     def _root(self) -> _Root:
         root = _roots.get(self._name)

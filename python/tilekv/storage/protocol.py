@@ -7,7 +7,8 @@ this: nothing here is renamed, locked or half visible.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from tilekv.errors import InvalidValueError
@@ -126,6 +127,27 @@ class Storage(Protocol):
 
     def draft(self) -> Draft:
         """Begin a folder."""
+
+    def lock(self) -> AbstractContextManager[bool]:
+        """Hold the one lock of a store's maintenance: the value says whether it was free. Never waits."""
+
+    def hide(self, folders: Iterable[str]) -> Sequence[str]:
+        """Take folders out of sight, for good and durably; those that are gone are passed over.
+
+        Returns
+        -------
+        list of str
+            What `erase` takes.
+        """
+
+    def remove(self, name: str) -> None:
+        """Remove a small file of the root, durably; it may be gone already."""
+
+    def erase(self, hidden: Iterable[str]) -> None:
+        """Give back the room of what is hidden."""
+
+    def abandoned(self, seconds: float) -> Sequence[str]:
+        """Return what is hidden and has not been written to for so long: left behind by a crash."""
 
 
 SMALL_FILE: int = 64 << 20  # most bytes that `Storage.read` takes into memory

@@ -1,0 +1,195 @@
+"""Merging fragments into fewer, and giving back the room of what they held (DESIGN.md 6).
+
+Both hold the store's one lock from before they list it until their last file is durable: overlapping consolidations
+could let an older value win. Writers and readers never take it. Interrupted anywhere, both leave a store that reads as before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from tilekv.commit import write_fragment
+from tilekv.engine import Engine
+from tilekv.errors import StoreBusyError
+from tilekv.history import History, read_history, vac_bytes
+from tilekv.kvcore.buffer import Buffer, SortedBuffer
+from tilekv.kvcore.compact import MergedCells
+from tilekv.kvcore.merge import Merge
+from tilekv.kvcore.search import View
+from tilekv.names import FragmentName, vac_file
+from tilekv.progress import Progress, reporter
+from tilekv.snapshot import Opener
+from tilekv.storage import Storage
+
+CACHE_BYTES: Final = 32 << 20  # decoded chunks of the sources
+WINDOW_BYTES: Final = 32 << 20  # of the sources' files behind the cells that are merged at a time
+WINDOW_CELLS: Final = 1 << 18  # 48 bytes each while they wait
+ABANDONED_S: Final = (
+    24 * 3600
+)  # a temporary folder that nobody has written to for so long is nobody's
+
+Report = Callable[[int, int], object]
+
+
+def consolidate(engine: Engine, progress: Progress = None) -> bool:
+    """Merge all visible fragments into one, or into several that split the digests where one would exceed
+    kv.max_fragment_bytes.
+
+    Returns
+    -------
+    bool
+        False when there was nothing to merge.
+
+    Raises
+    ------
+    StoreBusyError
+        When another consolidation or vacuum is under way.
+    CorruptionError
+        When a source is damaged; nothing has changed then.
+    """
+    storage = engine.storage
+    with storage.lock() as held:
+        _check(held, storage)
+        engine.check_identity()
+        opener = Opener(storage, engine.layout, CACHE_BYTES, engine.config.mmap, 1 << 31)
+        view = opener.view()
+        if not _worth(view):
+            return False
+        report = reporter(progress, "consolidating")
+        written = list(_write(engine, opener, view, report))
+        storage.put(vac_file(written[-1]), vac_bytes(view.names))
+    return True
+
+
+def _check(held: bool, storage: Storage) -> None:
+    if not held:
+        raise StoreBusyError(
+            f"another consolidation or vacuum of {storage.uri} is under way: nothing was done"
+        )
+
+
+def _worth(view: View) -> bool:
+    """Whether there is anything to merge or to drop; what a merge that left nothing wrote stays as it is."""
+    fragments = view.fragments
+    if len(fragments) != 1:
+        return len(fragments) > 1
+    return fragments[0].tombstones > 0 and fragments[0].cells > 1
+
+
+def _write(engine: Engine, opener: Opener, view: View, report: Report) -> Iterator[str]:
+    """Write the merged cells; the names of the new fragments."""
+    names = [name for name in map(FragmentName.parse, view.names) if name is not None]
+    total = sum(fragment.cells for fragment in view.fragments)
+    stored = sum(fragment.stored_bytes for fragment in view.fragments)
+    capacity = engine.layout.capacity
+    window_bytes = min(WINDOW_BYTES, engine.config.max_fragment_bytes)
+    room = min(WINDOW_CELLS, window_bytes * total // max(stored, 1))
+    room = max(room // capacity, 1) * capacity
+    # Nothing older than all fragments is left for a tombstone to hide, so the merge leaves them out.
+    nothing = SortedBuffer(Buffer(engine.layout))
+    merge = Merge(view, nothing, tombstones=False)
+    window = MergedCells(merge, room)
+    if not len(window):
+        # There are no empty fragments: one of the tombstones stays.
+        merge = Merge(view, nothing, tombstones=True)
+        window = MergedCells(merge, 1)
+        merge.stop()
+    while len(window):
+        following: list[MergedCells] = []
+        limit = _Limit(engine.config.max_fragment_bytes)
+
+        def windows(
+            window: MergedCells = window,
+            following: list[MergedCells] = following,
+            limit: _Limit = limit,
+        ) -> Iterator[MergedCells]:
+            while True:
+                yield window
+                opener.relax(view)
+                report(min(merge.consumed, total - 1), total)
+                after = MergedCells(merge, room)
+                if not len(after) or (limit.reached and after.begins_after(window)):
+                    following.append(after)
+                    return
+                window = after
+
+        name = write_fragment(
+            engine.storage,
+            engine.layout,
+            opener.codecs,
+            windows(),
+            engine.config.usable_threads,
+            span=(min(name.t1 for name in names), max(name.t2 for name in names)),
+            sources=view.names,
+            written=limit.count,
+        )
+        yield str(name)
+        window = following[0]
+    report(total, total)
+
+
+class _Limit:
+    """Counts the bytes of a fragment that is being written."""
+
+    def __init__(self, most: int) -> None:
+        self._left = most
+
+    def count(self, size: int) -> None:
+        """Note that so many bytes were written."""
+        self._left -= size
+
+    @property
+    def reached(self) -> bool:
+        """Whether the fragment is full."""
+        return self._left <= 0
+
+
+def vacuum(storage: Storage, progress: Progress = None) -> int:
+    """Remove superseded fragments, and what crashed writers have left behind. The past that they held is gone.
+
+    Returns
+    -------
+    int
+        How many fragments were removed.
+
+    Raises
+    ------
+    StoreBusyError
+        When another consolidation or vacuum is under way.
+    """
+    report = reporter(progress, "vacuuming")
+    with storage.lock() as held:
+        _check(held, storage)
+        listing = storage.list()
+        history = read_history(storage, listing)
+        total = len(history.superseded)
+        done = 0
+        for file in history.orphans:
+            storage.remove(file)
+        for owner in _inner_first(history):
+            gone = [name for name in sorted(history.lists[owner]) if name in listing.folders]
+            hidden = storage.hide(gone)
+            storage.remove(vac_file(owner))
+            storage.erase(hidden)
+            done += len(gone)
+            report(min(done, total), total)
+        storage.erase(storage.abandoned(ABANDONED_S))
+        report(total, total)
+    return total
+
+
+def _inner_first(history: History) -> list[str]:
+    """The owners of lists, so that a list goes before the fragment that owns it: without its list, what it had superseded
+    would be seen again."""
+    ordered: list[str] = []
+    waiting = dict(history.lists)
+    while waiting:
+        # An owner may go once nothing in its list owns a list that is still there. There are no circles.
+        ready = sorted(
+            owner for owner, names in waiting.items() if not any(name in waiting for name in names)
+        )
+        ordered += ready
+        for owner in ready:
+            del waiting[owner]
+    return ordered

@@ -1,0 +1,109 @@
+"""Which fragments count: what consolidations have superseded, and what a moment in the past saw (DESIGN.md 5 and 6).
+
+A consolidated fragment supersedes exactly what its `<name>.vac` lists, never what its range of time contains: a slow writer
+may still commit an older timestamp, and its data must not vanish.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from tilekv.errors import CorruptionError
+from tilekv.names import FragmentName, vac_file, vac_owner
+from tilekv.storage import Listing, Storage
+
+
+class History(NamedTuple):
+    """The fragments of a store.
+
+    Attributes
+    ----------
+    visible : tuple of FragmentName
+        Newest first.
+    superseded : frozenset of str
+        Fragments that are there and not visible, because consolidated ones hold their cells.
+    lists : mapping of str to frozenset of str
+        What each consolidated fragment supersedes, by name: its own list, and consolidated fragments whose lists are part of it.
+    orphans : tuple of str
+        `.vac` files whose fragment is not there: they count for nothing.
+    """
+
+    visible: tuple[FragmentName, ...]
+    superseded: frozenset[str]
+    lists: Mapping[str, frozenset[str]]
+    orphans: tuple[str, ...]
+
+
+def read_history(storage: Storage, listing: Listing, timestamp: int | None = None) -> History:
+    """Look up what counts, now or at a moment (ms since 1970, inclusive).
+
+    Raises
+    ------
+    CorruptionError
+        When a `.vac` file is not what a consolidation wrote, or such files supersede one another in a circle.
+    FileNotFoundError
+        When a `.vac` file was removed since the listing: list again.
+    """
+    names = {str(name): name for name in map(FragmentName.parse, listing.folders) if name}
+    if timestamp is not None:
+        names = {text: name for text, name in names.items() if name.t2 <= timestamp}
+    owners = {file: owner for file in listing.files if (owner := vac_owner(file))}
+    orphans = tuple(file for file, owner in owners.items() if owner not in listing.folders)
+    lists = {
+        owner: _parse(storage.read(file), file) for file, owner in owners.items() if owner in names
+    }
+    lists = {owner: names | _swallowed(owner, lists) for owner, names in lists.items()}
+    superseded = set().union(*lists.values())
+    _check_circles(lists)
+    visible = [name for text, name in names.items() if text not in superseded]
+    visible.sort(key=lambda name: name.order, reverse=True)
+    return History(tuple(visible), frozenset(superseded & names.keys()), lists, orphans)
+
+
+def vac_bytes(fragments: Iterable[str]) -> bytes:
+    """The contents of a `.vac` file. TileDB wants a '/' in every line."""
+    return "".join(f"/{name}\n" for name in fragments).encode()
+
+
+def _parse(data: bytes, file: str) -> frozenset[str]:
+    found = set()
+    for line in data.decode("utf-8", "replace").splitlines():
+        name = line.rpartition("/")[2]
+        if FragmentName.parse(name) is None:
+            raise CorruptionError(file, None, f"{line[:80]!r} is not the name of a fragment")
+        found.add(name)
+    return frozenset(found)
+
+
+def _swallowed(owner: str, lists: Mapping[str, frozenset[str]]) -> frozenset[str]:
+    """Fragments whose list is part of the owner's: two consolidations ran at once, and the larger one holds all of it.
+
+    Without this the older value of a key could win, since the smaller one may begin later. Of equal lists the greater name stays.
+    """
+    mine = lists[owner]
+    return frozenset(
+        other
+        for other, theirs in lists.items()
+        if theirs < mine or (theirs == mine and other < owner)
+    )
+
+
+def _check_circles(lists: Mapping[str, frozenset[str]]) -> None:
+    """Nothing supersedes itself, directly or through others: all of it would vanish."""
+    done: set[str] = set()
+    for start in lists:
+        above: list[str] = []
+        stack = [(start, False)]
+        while stack:
+            name, left = stack.pop()
+            if left:
+                done.add(above.pop())
+            elif name in above:
+                raise CorruptionError(
+                    vac_file(name), None, "fragments supersede one another in a circle"
+                )
+            elif name not in done and name in lists:
+                above.append(name)
+                stack.append((name, True))
+                stack.extend((other, False) for other in lists[name])
