@@ -296,6 +296,29 @@ cdef class Merge:
                 return total
             total += n
 
+    def live(self):
+        """How many of the cells that are left stand in each fragment, newest first, consuming them. Buffered ones do not count."""
+        cdef Place places[256]
+        cdef Py_ssize_t n = 1, i
+        cdef list counts = [0] * self.view.n
+        cdef uint64_t* sums = <uint64_t*>calloc(self.view.n + 1, sizeof(uint64_t))
+        if sums == NULL:
+            raise MemoryError
+        try:
+            with nogil:
+                while n > 0:
+                    n = self.next(places, NULL, NULL, 256)
+                    for i in range(n):
+                        if places[i].fragment != IN_BUFFER:
+                            sums[places[i].fragment] += 1
+            if n < 0:
+                self.raise_fault()
+            for i in range(<Py_ssize_t>self.view.n):
+                counts[i] = sums[i]
+            return counts
+        finally:
+            free(sums)
+
     def any(self):
         """Whether a cell is left."""
         cdef Py_ssize_t n = self.next(NULL, NULL, NULL, 1)

@@ -35,10 +35,11 @@ from tilekv.filters import (
     NoOpFilter,
     ZstdFilter,
 )
+from tilekv.info import Info
 from tilekv.kvcore.columns import Batch, VarColumn
 from tilekv.kvcore.values import Key
 from tilekv.schema import Attr, Schema
-from tilekv.store import Info, Store, open
+from tilekv.store import Store, open
 from tilekv.verify import Problem
 
 __version__ = _version("tilekv")

@@ -13,7 +13,6 @@ from collections.abc import (
     MutableMapping,
 )
 from collections.abc import ValuesView as _ValuesView
-from dataclasses import dataclass
 from typing import Any, Final, Literal, Self
 
 import numpy as np
@@ -22,6 +21,7 @@ from tilekv import consolidate as consolidation
 from tilekv.config import Config
 from tilekv.engine import Engine, open_engine
 from tilekv.errors import ClosedError, InvalidValueError, ReadOnlyError, TileKVError, WrongTypeError
+from tilekv.info import Info, describe
 from tilekv.kvcore.fragment import Fragment
 from tilekv.kvcore.handle import Handle
 from tilekv.kvcore.search import View
@@ -33,39 +33,6 @@ from tilekv.verify import Problem, verify_store
 
 MODES: Final = ("r", "a", "x", "w")
 _KEYS, _VALUES, _ITEMS = range(3)  # what Handle._iterate gives
-
-
-@dataclass(frozen=True)
-class Info:
-    """What a store is and holds, as its handle sees it.
-
-    Attributes
-    ----------
-    uri, digest : str
-    attrs : tuple of str
-        The attributes, as `name: dtype`.
-    capacity : int
-        Cells of a tile.
-    fragments : int
-    cells : int
-        Cells of all fragments: keys, overwritten and deleted ones included.
-    tombstones : int
-        How many of the cells are deletes.
-    stored_bytes : int
-        Bytes of all files of the fragments.
-    buffered : int
-        Writes that are not flushed yet.
-    """
-
-    uri: str
-    digest: str
-    attrs: tuple[str, ...]
-    capacity: int
-    fragments: int
-    cells: int
-    tombstones: int
-    stored_bytes: int
-    buffered: int
 
 
 class Store(Handle, MutableMapping[Any, Any]):
@@ -123,19 +90,12 @@ class Store(Handle, MutableMapping[Any, Any]):
         return self._open_view().fragments
 
     def info(self) -> Info:
-        """Counts and sizes, without reading any data."""
-        fragments = self.fragments
-        return Info(
-            uri=self._uri,
-            digest=self.schema.digest,
-            attrs=tuple(f"{attr.name}: {attr.type_name}" for attr in self.schema.attrs),
-            capacity=self.schema.capacity,
-            fragments=len(fragments),
-            cells=sum(fragment.cells for fragment in fragments),
-            tombstones=sum(fragment.tombstones for fragment in fragments),
-            stored_bytes=sum(fragment.stored_bytes for fragment in fragments),
-            buffered=self._buffer.n,
-        )
+        """What the store holds, and whether consolidating or vacuuming would pay.
+
+        With several fragments their coordinates are merged to tell live cells from dead ones; no value is read.
+        """
+        view = self._open_view()
+        return describe(self._uri, self._engine, view, self._buffer.n)
 
     def __repr__(self) -> str:
         state = " closed" if self.closed else ""

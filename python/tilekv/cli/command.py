@@ -16,6 +16,7 @@ from tilekv.cli.entries import KEY_TYPES, get_value, key_of, list_keys, put_valu
 from tilekv.cli.report import show_info, show_problems
 from tilekv.cli.text import error_text
 from tilekv.cli.tree import export_tree, import_tree
+from tilekv.cli.upkeep import consolidate_store, vacuum_store
 from tilekv.config import Config
 from tilekv.errors import TileKVError
 
@@ -80,12 +81,10 @@ def build_parser() -> argparse.ArgumentParser:
         type=_size,
         help='write a fragment after so many bytes, such as "64 MiB" (default: 256 MiB)',
     )
-    one.add_argument(
-        "--progress",
-        action=argparse.BooleanOptionalAction,
-        help="a progress bar on stderr, or none (default: if stderr is a terminal)",
+    _add_progress(one)
+    one.set_defaults(
+        run=lambda args: import_tree(args.dir, args.store, args.batch_bytes, _shown(args))
     )
-    one.set_defaults(run=_import)
 
     one = _command(commands, "export", "write every value to a file")
     one.description = """Write every value to the file below DIR that its key names. Keys that lead out of DIR, and all
@@ -152,6 +151,23 @@ def build_parser() -> argparse.ArgumentParser:
     _add_json(one)
     one.set_defaults(run=lambda args: show_info(args.store, args.json))
 
+    one = _command(commands, "consolidate", "merge all fragments into one")
+    one.description = """Merge all fragments into one, without what was overwritten or deleted. What was merged stays, so that
+        the past can still be read, until a vacuum removes it."""
+    one.epilog = f"example: {PROGRAM} consolidate --vacuum photos.kv"
+    one.add_argument("store", metavar="STORE")
+    one.add_argument("--vacuum", action="store_true", help="remove what was merged, too")
+    _add_progress(one)
+    one.set_defaults(run=lambda args: consolidate_store(args.store, args.vacuum, _shown(args)))
+
+    one = _command(commands, "vacuum", "remove what consolidations have replaced")
+    one.description = """Remove the fragments that consolidations have replaced, and the past with them; also what crashed
+        writers have left behind."""
+    one.epilog = f"example: {PROGRAM} vacuum photos.kv"
+    one.add_argument("store", metavar="STORE")
+    _add_progress(one)
+    one.set_defaults(run=lambda args: vacuum_store(args.store, _shown(args)))
+
     one = _command(commands, "verify", "check every checksum and every digest")
     one.description = "Check every checksum and every digest. Problems are listed; the exit code is 1 if there is one."
     one.epilog = f"example: {PROGRAM} verify photos.kv"
@@ -181,6 +197,14 @@ def _add_type(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_progress(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--progress",
+        action=argparse.BooleanOptionalAction,
+        help="show progress on stderr, or not (default: if stderr is a terminal)",
+    )
+
+
 def _add_json(command: argparse.ArgumentParser) -> None:
     command.add_argument("--json", action="store_true", help="as JSON")
 
@@ -192,6 +216,6 @@ def _size(text: str) -> int:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def _import(args: argparse.Namespace) -> int:
-    shown = sys.stderr.isatty() if args.progress is None else args.progress
-    return import_tree(args.dir, args.store, args.batch_bytes, shown)
+def _shown(args: argparse.Namespace) -> bool:
+    """Whether progress is shown."""
+    return sys.stderr.isatty() if args.progress is None else args.progress

@@ -21,7 +21,8 @@ def show_info(uri: str, as_json: bool) -> int:
     """Print schema, counts, sizes and fragments, newest first."""
     with open_store(uri) as db:
         schema, fragments = db.schema, db.fragments
-        facts = asdict(db.info()) | {"keys": len(db)}
+        info = db.info()
+    facts = asdict(info) | {"keys": info.live, "advice": info.advice}
     if as_json:
         facts["attrs"] = [
             {
@@ -54,7 +55,13 @@ def show_info(uri: str, as_json: bool) -> int:
         ("keys", f"{facts['keys']:,}"),
         ("cells", f"{facts['cells']:,}, {facts['tombstones']:,} of them tombstones"),
         ("stored", f"{facts['stored_bytes']:,} bytes in {counted(facts['fragments'], 'fragment')}"),
+        ("dead", f"about {facts['dead_bytes']:,} of those bytes"),
     ]
+    if info.superseded:
+        replaced = counted(info.superseded, "replaced fragment")
+        lines.append(("past", f"{info.superseded_bytes:,} bytes in {replaced}"))
+    if info.advice:
+        lines.append(("advice", info.advice))
     for name, fact in lines:
         print(f"{name:<10} {fact}")
     for each in fragments[:NEWEST]:
