@@ -30,7 +30,6 @@ cdef class Handle:
     cdef uint64_t _generation           # of the process: see forked()
 
     cdef View _snapshot(self)
-    cpdef int _check_process(self) except -1
     cdef int _check_writable(self) except -1
     cdef Found _find(self, View view, Buffer buffer, const KeyRef* key, Access* access, Place* place) except *
     cdef object _row(self, View view, Buffer buffer, const Place* place, Access* access)

@@ -68,15 +68,11 @@ cdef class Handle:
 
     cdef View _snapshot(self):
         """The view to read from. Raises when closed; after a fork, reopens first."""
-        self._check_process()
+        if self._generation != generation:
+            self._after_fork()
         if self._view is None:
             raise ClosedError("this store is closed")
         return self._view
-
-    cpdef int _check_process(self) except -1:
-        if self._generation != generation:
-            self._after_fork()
-        return 0
 
     def _inherited(self):
         """Whether this is a forked child that has not used the handle yet."""
@@ -319,6 +315,10 @@ cdef class Handle:
     def _sorted(self):
         """The buffer in the order of a fragment: what a flush writes."""
         return SortedBuffer(self._buffer)
+
+    def _open_view(self):
+        """The view, for whoever manages the handle. Raises when closed; after a fork, reopens first."""
+        return self._snapshot()
 
     def _install(self, View view, bint written):
         """Go on from another snapshot; `written`: it holds what the buffer held. One step for every other thread."""

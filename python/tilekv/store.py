@@ -20,11 +20,10 @@ import numpy as np
 from tilekv import consolidate as consolidation
 from tilekv.config import Config
 from tilekv.engine import Engine, open_engine
-from tilekv.errors import ClosedError, InvalidValueError, ReadOnlyError, TileKVError, WrongTypeError
+from tilekv.errors import InvalidValueError, ReadOnlyError, TileKVError, WrongTypeError
 from tilekv.info import Info, describe
 from tilekv.kvcore.fragment import Fragment
 from tilekv.kvcore.handle import Handle
-from tilekv.kvcore.search import View
 from tilekv.kvcore.values import Column
 from tilekv.progress import Progress
 from tilekv.schema import Schema
@@ -246,12 +245,6 @@ class Store(Handle, MutableMapping[Any, Any]):
     def items(self) -> ItemsView:
         """A view of the (key, value) pairs, in ascending order of the keys' digests."""
         return ItemsView(self)
-
-    def _open_view(self) -> View:
-        self._check_process()
-        if self._view is None:
-            raise ClosedError("this store is closed")
-        return self._view
 
     def _after_fork(self) -> None:
         """In a forked child: leave what belongs to the parent, its buffer too, and open anew.
