@@ -51,7 +51,8 @@ cdef class Window:
 cdef class CellIterator:
     """Iterates over the keys, values or items of a snapshot; lazy, a window of cells at a time."""
     cdef tuple columns
-    cdef Window window
+    cdef Window window          # None at the end, and while a window is made
+    cdef bint filling           # a thread is in _fill(), perhaps without the GIL
     cdef int what
     cdef list ready
     cdef Py_ssize_t at

@@ -27,6 +27,7 @@ cdef enum:
     WINDOW = 1024               # cells an iterator makes objects of at a time
     WINDOW_BYTES = 64 << 20     # bytes of one column that are made at a time, or one cell
     BLOCK = 4096                # keys a batch looks up at a time
+    MOST_ROWS = 1 << 24         # of a batch of scan(), whatever is asked for: the places of its cells take 24 bytes each
 
 cdef enum What:
     KEYS = 0
@@ -358,7 +359,7 @@ cdef class Handle:
         """
         if rows < 1:
             raise InvalidValueError(f"rows is at least 1, not {rows}")
-        return _scan(Window(self._merge(), rows), self._chosen(attrs))
+        return _scan(Window(self._merge(), min(rows, MOST_ROWS)), self._chosen(attrs))
 
 
 @cython.final
@@ -530,19 +531,34 @@ cdef class CellIterator:
         return item
 
     cdef int _fill(self) except -1:
+        """The next window. After a fault the iterator is at its end, as a generator is."""
         cdef Place* places = NULL
-        cdef Merge merge = self.window.merge
+        cdef Window window = self.window
+        cdef Merge merge
         cdef Py_ssize_t n
+        if self.filling:
+            raise ValueError("iterator already executing: another thread is in it")
         self.at = 0
         self.ready = []
-        n = self.window.next(() if self.what == KEYS else self.columns, &places)
-        if n == 0:
+        if window is None:
             return 0
-        if self.what != VALUES:
-            self.ready = make_objects(merge.view, merge.buffer.buffer, None, places, NULL, n)
-        if self.what != KEYS:
-            values = make_rows(merge.view, merge.buffer.buffer, self.columns, places, NULL, n)
-            self.ready = values if self.what == VALUES else list(zip(self.ready, values))
+        self.filling = True
+        self.window = None
+        try:
+            merge = window.merge
+            n = window.next(() if self.what == KEYS else self.columns, &places)
+            if n == 0:
+                return 0
+            ready = []
+            if self.what != VALUES:
+                ready = make_objects(merge.view, merge.buffer.buffer, None, places, NULL, n)
+            if self.what != KEYS:
+                values = make_rows(merge.view, merge.buffer.buffer, self.columns, places, NULL, n)
+                ready = values if self.what == VALUES else list(zip(ready, values))
+            self.ready = ready
+            self.window = window
+        finally:
+            self.filling = False
         return 0
 
 

@@ -28,6 +28,7 @@ cdef inline void source_place(Merge merge, uint32_t number, Place* place) noexce
 
 
 @cython.final
+@cython.no_gc_clear             # __dealloc__ follows pointers into the fragments
 cdef class Merge:
     def __cinit__(self, View view not None, SortedBuffer buffer not None, bint tombstones=False):
         cdef uint32_t i
@@ -75,6 +76,8 @@ cdef class Merge:
             access_close(&self.access, &self.view.codecs.pool)
 
     cdef raise_fault(self):
+        # The cursor stands between two cells, or between two tiles: it is at its end from here on.
+        self.nheap = self.ntied = self.tied_at = 0
         if self.fault_at == 0:
             raise MemoryError
         self.view.raise_fault(&self.access, self.fault_at - 1)

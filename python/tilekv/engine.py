@@ -43,8 +43,8 @@ class Engine:
         self.storage = storage
         self.config = config
         self.descriptor = _descriptor(storage)
-        self.schema = Schema.from_file(storage.read(KV_SCHEMA), self.descriptor, KV_SCHEMA)
-        self.descriptor.check_schema(storage.read(ARRAY_SCHEMA), ARRAY_SCHEMA)
+        self.schema = Schema.from_file(_required(storage, KV_SCHEMA), self.descriptor, KV_SCHEMA)
+        self.descriptor.check_schema(_required(storage, ARRAY_SCHEMA), ARRAY_SCHEMA)
         self.layout = layout_of(self.schema)
         self.opener = Opener(
             storage,
@@ -116,6 +116,7 @@ def create(storage: Storage, schema: Schema, replace: bool = False) -> bool:
         When something else is in its place: that is never touched.
     """
     if not storage.is_empty() and not is_store(storage):
+        _refuse_lost_descriptor(storage)
         raise StoreExistsError(
             f"{storage.uri} is not empty and not a tilekv store; choose another place"
         )
@@ -165,13 +166,25 @@ def _descriptor(storage: Storage) -> Descriptor:
             f"there is no store at {storage.uri}: create one with mode 'a' or 'x'"
         )
     files = storage.list().files
-    if any(_has_private_block(storage, folder) for folder in storage.list().folders):
-        raise CorruptionError(DESCRIPTOR, None, f"it is missing from the store {storage.uri}")
+    _refuse_lost_descriptor(storage)
     if KV_SCHEMA in files or ARRAY_SCHEMA in files:
         raise FormatError(
             f"{storage.uri} was written by TileDB, not by tilekv: this version reads only its own"
         )
     raise StoreNotFoundError(f"{storage.uri} is not a tilekv store: it has no {DESCRIPTOR}")
+
+
+def _required(storage: Storage, name: str) -> bytes:
+    """A file that every store has. Without it the store is damaged: it is not one that could be created."""
+    try:
+        return storage.read(name)
+    except FileNotFoundError:
+        raise CorruptionError(name, None, f"it is missing from the store {storage.uri}") from None
+
+
+def _refuse_lost_descriptor(storage: Storage) -> None:
+    if any(_has_private_block(storage, folder) for folder in storage.list().folders):
+        raise CorruptionError(DESCRIPTOR, None, f"it is missing from the store {storage.uri}")
 
 
 def _has_private_block(storage: Storage, folder: str) -> bool:

@@ -229,10 +229,20 @@ class Store(Handle, MutableMapping[Any, Any]):
         """Set all items of a mapping or of pairs, and the keyword arguments as str keys."""
         if hasattr(other, "keys") and not isinstance(other, Mapping):
             other = {key: other[key] for key in other.keys()}  # noqa: SIM118 - all that is promised
-        if other:
-            self.put_many(other)
+        self.put_many(other)
         if items:
             self.put_many(items)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether a mapping has the same keys, type and all, with equal values."""
+        if not isinstance(other, Mapping):
+            return NotImplemented
+        absent = object()
+        return len(self) == len(other) and all(
+            self.get(key, absent) == value for key, value in other.items()
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # as for dict
 
     def clear(self) -> None:
         """Delete every key."""
