@@ -56,7 +56,7 @@ def plain() -> Sample:
     keys = ["", "text", b"bytes", 5, -1, 2**63, 1.5, np.int32(5), np.float32(1), np.arange(2)]
     first = [(key, row(i)) for i, key in enumerate(keys)]
     second = [("text", row(20)), (5, DELETED), ("never", DELETED)]
-    third = [(i, (b"", "", i, [0, 0], [], False, np.datetime64("NaT"))) for i in range(9)]
+    third = [(i, (b"", "", i, [0, 0], [], False, np.datetime64("NaT", "ms"))) for i in range(9)]
     return Sample(schema, [first, second, third])
 
 
