@@ -8,7 +8,7 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 # What the installed package is made from. Nobody else needs make to know about it: pip builds the package as it always does.
 SOURCES := $(sort $(shell find kvcore python -name '*.py' -o -name '*.py[ix]' -o -name '*.pxd' -o -name '*.[ch]' -o -name py.typed))
 
-.PHONY: test demo lint format build bench clean help FORCE
+.PHONY: test demo lint format docs build bench clean help FORCE
 # Every step writes into the one environment.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
@@ -19,6 +19,7 @@ help:
 	@echo 'make lint    the checks alone; make format puts right what can be'
 	@echo 'make build   the package into $(VENV)'
 	@echo 'make bench   1,000,000 keys against LMDB'
+	@echo 'make docs    the pages, and every example in them run'
 	@echo 'make clean   remove what was built, $(VENV) too'
 	@echo 'PYTHON=... names the interpreter (3.11 or newer; now $(PYTHON)).'
 
@@ -48,10 +49,15 @@ demo: $(VENV)/.built $(VENV)/.tools-demo
 bench: $(VENV)/.built $(VENV)/.tools-bench
 	@$(VENV)/bin/python -m bench
 
+docs: $(VENV)/.built $(VENV)/.tools-docs
+	@$(PY) -m sphinx -W -q -b doctest docs docs/_build/doctest
+	@$(PY) -m sphinx -W -q -b html docs docs/_build/html
+	@echo 'tilekv: docs/_build/html/index.html'
+
 build: $(VENV)/.built
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks .demo
+	rm -rf $(VENV) docs/_build build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks .demo
 	find kvcore python tests bench demo -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Always run, and quick when there is nothing to do: an interpreter named by PYTHON may differ from the last one.
