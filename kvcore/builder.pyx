@@ -22,7 +22,7 @@ cdef int pad(Out* out, size_t to) except -1:
 
 
 @cython.final
-@cython.no_gc_clear             # __dealloc__ needs the layout
+@cython.no_gc                   # in no cycle; __dealloc__ needs the layout
 cdef class FragmentBuilder:
     def __cinit__(self, Layout layout not None):
         self.layout = layout

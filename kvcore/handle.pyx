@@ -317,6 +317,11 @@ cdef class Handle:
         """The buffer in the order of a fragment: what a flush writes."""
         return SortedBuffer(self._buffer)
 
+    def _check_process(self):
+        """After a fork, reopen: the lock may be held by a thread that does not exist here."""
+        if self._generation != generation:
+            self._after_fork()
+
     def _open_view(self):
         """The view, for whoever manages the handle. Raises when closed; after a fork, reopens first."""
         return self._snapshot()

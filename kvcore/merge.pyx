@@ -28,7 +28,7 @@ cdef inline void source_place(Merge merge, uint32_t number, Place* place) noexce
 
 
 @cython.final
-@cython.no_gc_clear             # __dealloc__ follows pointers into the fragments
+@cython.no_gc                   # in no cycle; __dealloc__ follows pointers into the view's fragments
 cdef class Merge:
     def __cinit__(self, View view not None, SortedBuffer buffer not None, bint tombstones=False):
         cdef uint32_t i

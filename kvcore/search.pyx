@@ -122,7 +122,7 @@ cdef inline uint64_t equal_end(const uint64_t* words, uint64_t lo, uint64_t hi, 
 
 
 @cython.final
-@cython.no_gc_clear             # whoever holds a View holds its fragments
+@cython.no_gc                   # in no cycle; the collector would empty the list that keeps its fragments
 cdef class View:
     def __cinit__(self, Layout layout not None, ChunkCache cache not None, CodecPool codecs not None, fragments, open=None):
         """fragments: newest first, each a Fragment, or a name of which `open` makes one when it is first needed."""

@@ -287,7 +287,10 @@ cdef class Column:
         return value
 
     cdef object _array(self, object value):
-        given = np.asarray(value)
+        try:
+            given = np.asarray(value)
+        except ValueError as error:
+            raise InvalidValueError(f"attribute {self.name!r} takes arrays of {self.dtype}: {error}") from None
         if given.dtype.kind == "O" and self.dtype.kind in "mM":
             try:
                 given = np.asarray(value, f"{self.dtype.kind}8[us]")    # what Python's own dates and durations hold

@@ -7,6 +7,7 @@ could let an older value win. Writers and readers never take it. Interrupted any
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Final
 
 from tilekv.commit import write_fragment
@@ -57,9 +58,21 @@ def consolidate(engine: Engine, progress: Progress = None) -> bool:
         if not _worth(view):
             return False
         report = reporter(progress, "consolidating")
-        written = list(_write(engine, opener, view, report))
-        storage.put(vac_file(written[-1]), vac_bytes(view.names))
+        written: list[str] = []
+        try:
+            written.extend(_write(engine, opener, view, report))
+            storage.put(vac_file(written[-1]), vac_bytes(view.names))
+        except BaseException:
+            _withdraw(storage, written)
+            raise
     return True
+
+
+def _withdraw(storage: Storage, written: list[str]) -> None:
+    """Remove outputs that supersede nothing yet: all they hold is in their sources. A list may be there in spite of an error."""
+    with suppress(OSError):
+        if written and vac_file(written[-1]) not in storage.list().files:
+            storage.erase(storage.hide(written))
 
 
 def _check(held: bool, storage: Storage) -> None:
@@ -73,7 +86,9 @@ def _worth(view: View) -> bool:
     """Whether there is anything to merge or to drop; what a merge that left nothing wrote stays as it is."""
     fragments = view.fragments
     if len(fragments) != 1:
-        return len(fragments) > 1
+        # The outputs of one consolidation are as they should be.
+        whole = len({fragment.sources for fragment in fragments}) == 1 and fragments[0].sources
+        return len(fragments) > 1 and not whole
     return fragments[0].tombstones > 0 and fragments[0].cells > 1
 
 
@@ -167,6 +182,12 @@ def vacuum(storage: Storage, progress: Progress = None) -> int:
         done = 0
         for file in history.orphans:
             storage.remove(file)
+        # Without its list a swallowed one would no longer be known as such. What it supersedes, the larger list has too.
+        hidden = storage.hide(sorted(history.swallowed))
+        for owner in sorted(history.swallowed):
+            storage.remove(vac_file(owner))
+        storage.erase(hidden)
+        done += len(history.swallowed)
         for owner in _inner_first(history):
             gone = [name for name in sorted(history.lists[owner]) if name in listing.folders]
             hidden = storage.hide(gone)
@@ -183,7 +204,7 @@ def _inner_first(history: History) -> list[str]:
     """The owners of lists, so that a list goes before the fragment that owns it: without its list, what it had superseded
     would be seen again."""
     ordered: list[str] = []
-    waiting = dict(history.lists)
+    waiting = {owner: history.lists[owner] for owner in history.lists.keys() - history.swallowed}
     while waiting:
         # An owner may go once nothing in its list owns a list that is still there. There are no circles.
         ready = sorted(

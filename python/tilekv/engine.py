@@ -72,7 +72,11 @@ class Engine:
             [source],
             self.config.usable_threads,
         )
-        fragment = self.opener.fragment(str(name))
+        try:
+            fragment = self.opener.fragment(str(name))
+        except FileNotFoundError:
+            # Merged and vacuumed since the commit: only the newest state still has what was written.
+            return self.opener.view()
         opened = view.opened
         return self.opener.assemble((fragment, *(opened.get(name, name) for name in view.names)))
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from tilekv.errors import CorruptionError
+from tilekv.kvcore.wire import crc32c
 from tilekv.names import FragmentName, vac_file, vac_owner
 from tilekv.storage import Listing, Storage
 
@@ -25,6 +26,8 @@ class History(NamedTuple):
         Fragments that are there and not visible, because consolidated ones hold their cells.
     lists : mapping of str to frozenset of str
         What each consolidated fragment supersedes, by name: its own list, and consolidated fragments whose lists are part of it.
+    swallowed : frozenset of str
+        Fragments whose list is part of another's list.
     orphans : tuple of str
         `.vac` files whose fragment is not there: they count for nothing.
     """
@@ -32,6 +35,7 @@ class History(NamedTuple):
     visible: tuple[FragmentName, ...]
     superseded: frozenset[str]
     lists: Mapping[str, frozenset[str]]
+    swallowed: frozenset[str]
     orphans: tuple[str, ...]
 
 
@@ -53,20 +57,32 @@ def read_history(storage: Storage, listing: Listing, timestamp: int | None = Non
     lists = {
         owner: _parse(storage.read(file), file) for file, owner in owners.items() if owner in names
     }
-    lists = {owner: names | _swallowed(owner, lists) for owner, names in lists.items()}
+    inner = {owner: _swallowed(owner, lists) for owner in lists}
+    lists = {owner: names | inner[owner] for owner, names in lists.items()}
     superseded = set().union(*lists.values())
+    swallowed = frozenset().union(*inner.values())
     _check_circles(lists)
     visible = [name for text, name in names.items() if text not in superseded]
     visible.sort(key=lambda name: name.order, reverse=True)
-    return History(tuple(visible), frozenset(superseded & names.keys()), lists, orphans)
+    return History(tuple(visible), frozenset(superseded & names.keys()), lists, swallowed, orphans)
 
 
 def vac_bytes(fragments: Iterable[str]) -> bytes:
     """The contents of a `.vac` file. TileDB wants a '/' in every line."""
-    return "".join(f"/{name}\n" for name in fragments).encode()
+    lines = "".join(f"/{name}\n" for name in fragments).encode()
+    return lines + _check_line(lines)
+
+
+def _check_line(lines: bytes) -> bytes:
+    """The last line: a folder that is never there, with the checksum of all before. To TileDB it is one that is gone already."""
+    return b"/.crc32c-%08x\n" % crc32c(lines)
 
 
 def _parse(data: bytes, file: str) -> frozenset[str]:
+    end = data.rfind(b"\n", 0, -1) + 1
+    data, check = data[:end], data[end:]
+    if not data or check != _check_line(data):
+        raise CorruptionError(file, None, "its checksum does not fit")
     found = set()
     for line in data.decode("utf-8", "replace").splitlines():
         name = line.rpartition("/")[2]

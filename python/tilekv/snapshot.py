@@ -101,7 +101,7 @@ class Opener:
 
     def _late(self, name: str) -> Fragment:
         try:
-            return self.fragment(name)
+            return self._open(name)
         except FileNotFoundError:
             raise SnapshotGone(
                 f"fragment {name} was vacuumed before this handle first needed it: reopen(), or raise "
@@ -123,12 +123,28 @@ class Opener:
         for name in names:
             if name in opened:
                 continue
+            opened[name] = self._open(name)
+
+    def _open(self, name: str) -> Fragment:
+        """Open a fragment that was listed. FileNotFoundError when it is gone, CorruptionError when only a file of it is."""
+        try:
+            return self.fragment(name)
+        except FileNotFoundError:
             try:
-                opened[name] = self.fragment(name)
+                there = self.storage.files(name)
             except FileNotFoundError:
-                if _is_there(self.storage, name):
-                    raise CorruptionError(name, None, "one of its files is missing") from None
+                there = None
+            if there is None:
                 raise
+            missing = sorted(self._files() - there.keys())
+            if not missing:
+                raise  # it was gone for a moment: a vacuum is at work
+            raise CorruptionError(f"{name}/{missing[0]}", None, "the file is missing") from None
+
+    def _files(self) -> set[str]:
+        """The names of a fragment's files."""
+        names = {data_file(stem, is_bytes) for _, stem, is_bytes in self.layout.files}
+        return names | {FRAGMENT_METADATA}
 
     def relax(self, view: View) -> None:
         """Let the system forget which pages of the fragments' maps were touched: they count as this process's memory."""
@@ -144,12 +160,3 @@ def check_writer(storage: Storage, listing: Listing) -> None:
             f"{storage.uri}: TileDB 2 has rewritten this store in its own newer format ({newer}); "
             "tilekv would not see that data"
         )
-
-
-def _is_there(storage: Storage, name: str) -> bool:
-    """Whether the folder of a fragment that lacks a file is still there."""
-    try:
-        storage.files(name)
-    except FileNotFoundError:
-        return False
-    return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import os
+import threading
 import warnings
 from collections.abc import ItemsView as _ItemsView
 from collections.abc import (
@@ -113,39 +114,54 @@ class Store(Handle, MutableMapping[Any, Any]):
         StoreReplacedError
             When another store has taken this one's place.
         """
+        self._open_view()  # first: in a forked child the lock may be held by a thread that is not there
         with self._lock:
-            view = self._open_view()
+            self._open_view()
             if not self._writable:
                 raise ReadOnlyError(
                     "this store is open for reading only: there is nothing to flush"
                 )
-            if self._busy:
-                raise TileKVError("flush was called from within a flush of the same handle")
-            self._busy = True
-            try:
-                source = self._sorted()
-                if len(source):
-                    self._install(self._engine.flush(source, view), True)
-            finally:
-                self._busy = False
+            with self._writing():
+                self._write_buffer()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Other threads' writes wait for the lock from here on; the caller holds it."""
+        if self._busy:
+            raise TileKVError("flush was called from within a flush of the same handle")
+        self._busy = True
+        try:
+            yield
+        finally:
+            self._busy = False
+
+    def _write_buffer(self) -> None:
+        source = self._sorted()
+        if len(source):
+            self._install(self._engine.flush(source, self._open_view()), True)
 
     def reopen(self) -> None:
         """Move the snapshot to the newest state: what other writers have flushed is seen from now on.
 
         What is buffered stays buffered. With `timestamp=` the state of that moment is looked up again.
         """
+        self._open_view()
         with self._lock:
             view = self._open_view()
+            self._engine.check_identity()
             self._install(self._engine.opener.view(self._timestamp, known=view), False)
 
     def close(self) -> None:
         """Flush and let go of the files; again is harmless. When flushing fails the handle stays open."""
+        if self._inherited():
+            self._after_fork()
         with self._lock:
             if self.closed:
                 return
-            if self._writable:
-                self.flush()
-            self._install(None, True)
+            with self._writing():  # to the end: what is written after the last flush would be lost
+                if self._writable:
+                    self._write_buffer()
+                self._install(None, True)
 
     def __enter__(self) -> Self:
         self._open_view()
@@ -261,13 +277,25 @@ class Store(Handle, MutableMapping[Any, Any]):
 
         The parent's view stays referenced for good: its locks may have been held by a thread that does not exist here.
         """
-        _INHERITED.append((self._view, self._engine))
-        closed = self.closed
-        self._engine = Engine(self._engine.storage, self._config)
-        self._start_over(None if closed else self._engine.opener.view(self._timestamp))
+        with _renewing:
+            if not self._inherited():
+                return  # another thread of the child was faster, and may have written since
+            _INHERITED.append((self._view, self._engine))
+            closed = self.closed
+            self._engine = Engine(self._engine.storage, self._config)
+            self._start_over(None if closed else self._engine.opener.view(self._timestamp))
 
 
 _INHERITED: list[object] = []
+_renewing = threading.Lock()
+
+
+def _renew() -> None:
+    global _renewing
+    _renewing = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew)
 
 
 class ValuesView(_ValuesView[Any]):
@@ -336,7 +364,8 @@ def _reopened(uri: str, mode: Any, timestamp: int | None, config: dict[str, obje
 
 def _milliseconds(moment: int | dt.datetime | np.datetime64) -> int:
     if isinstance(moment, dt.datetime):
-        return int(moment.timestamp() * 1000)
+        since = moment.astimezone(dt.UTC) - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+        return since // dt.timedelta(milliseconds=1)
     if isinstance(moment, np.datetime64):
         if np.isnat(moment):
             raise InvalidValueError("timestamp is not a time")

@@ -31,7 +31,9 @@ class Store:
     descriptor : dict
         The members of `__tilekv.json`.
     fragments : list of Fragment
-        Oldest first.
+        What no consolidation has superseded, oldest first.
+    superseded : list of Fragment
+        What is listed in a `.vac` and still there, oldest first.
     dumps : dict of str to str
         By path below the store.
     """
@@ -39,6 +41,7 @@ class Store:
     schema: Schema
     descriptor: dict[str, Any]
     fragments: list[Fragment] = field(default_factory=list)
+    superseded: list[Fragment] = field(default_factory=list)
     dumps: dict[str, str] = field(default_factory=dict)
 
     def rows(self) -> dict[tuple[int, bytes], dict[str, bytes]]:
@@ -67,17 +70,37 @@ def read_store(root: Path) -> Store:
     store.dumps["__array_schema.tdb"] = walk.dump()
     names = {path.name for path in root.iterdir()}
     names -= {"__array_schema.tdb", "__kv_schema.tdb", "__lock.tdb", "__tilekv.json"}
+    lists = {name.removesuffix(".vac"): read_list(root / name) for name in names if ".vac" in name}
+    gone = set().union(*lists.values())
     folders = []
-    for name in names:
+    for name in names - {f"{owner}.vac" for owner in lists}:
         match = re.fullmatch("__([0-9]+)_([0-9]+)_[0-9a-f]{32}", name)
         expect(match, f"{name} has no place in a store")
         assert match
         folders.append((int(match[1]), -int(match[2]), name))
     for t1, minus_t2, name in sorted(folders):
         fragment = FragmentReader(store.schema, root / name, t1, -minus_t2).read()
-        store.fragments.append(fragment)
+        (store.superseded if name in gone else store.fragments).append(fragment)
         store.dumps |= {f"{name}/{file}": text for file, text in fragment.dumps.items()}
+    sources = {fragment.name: fragment.sources for fragment in store.fragments + store.superseded}
+    for owner, listed in lists.items():
+        expect(owner in sources, f"{owner}.vac has no fragment")
+        expect(set(sources[owner]) == listed, f"{owner}.vac is not what it was made from")
     return store
+
+
+def read_list(path: Path) -> set[str]:
+    """The fragments that a `.vac` file lists, above its checksum if it has one."""
+    data = path.read_bytes()
+    lines = data.decode().split("\n")
+    expect(lines.pop() == "", f"{path.name} does not end in a new line")
+    if lines and lines[-1].startswith("/.crc32c-"):
+        crc = lines.pop()
+        expect(int(crc[9:], 16) == crc32c(data[: -len(crc) - 1]), f"the checksum of {path.name}")
+    for line in lines:
+        expect(re.fullmatch("/__[0-9]+_[0-9]+_[0-9a-f]{32}", line), f"{path.name}: {line}")
+    expect(lines and len(set(lines)) == len(lines), f"{path.name}: how many lines there are")
+    return {line[1:] for line in lines}
 
 
 # --- the root --------------------------------------------------------------------------------------

@@ -1,0 +1,276 @@
+"""Many processes on one store, none of which waits for another (DESIGN.md 7)."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tilekv
+from life import contents, folders
+from life_workers import check_snapshot, consolidate_often, read_snapshots, use, write_batches
+
+WRITERS, READERS, CONSOLIDATORS = 8, 2, 2
+SECONDS = 6
+
+
+def test_writers_readers_consolidators_and_vacuums(tmp_path: Path) -> None:
+    """Nothing is lost, no batch is seen in part, and nobody meets an error."""
+    path = str(tmp_path / "store")
+    tilekv.open(path, "x").close()
+    spawn = multiprocessing.get_context("spawn")
+    stop, results = spawn.Event(), spawn.Queue()
+    jobs = [(write_batches, i) for i in range(WRITERS)]
+    jobs += [(read_snapshots, i) for i in range(READERS)]
+    jobs += [(consolidate_often, i) for i in range(CONSOLIDATORS)]
+    processes = [spawn.Process(target=job, args=(path, i, stop, results)) for job, i in jobs]
+    for process in processes:
+        process.start()
+    time.sleep(SECONDS)
+    stop.set()
+    told = [results.get(timeout=60) for _ in processes]
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 0
+    errors = [each for each in told if each[2] is not None]
+    assert errors == []
+    done = {kind: sum(each[3] for each in told if each[0] == kind) for kind, *_ in told}
+    assert min(done.values()) > 2, done
+    found = contents(Path(path))
+    check_snapshot(found, {})
+    batches = {number: count for kind, number, _, count in told if kind == "writer"}
+    assert {key for key in found if key.startswith("kept")} == {
+        f"kept {writer} {batch}" for writer, count in batches.items() for batch in range(count)
+    }
+    with tilekv.open(path, "a") as db:
+        db.consolidate(vacuum=True)
+    assert contents(Path(path)) == found
+    assert len(folders(Path(path))) == 1
+
+
+def test_killed_writers_leave_a_sound_store(tmp_path: Path) -> None:
+    path = str(tmp_path / "store")
+    tilekv.open(path, "x").close()
+    spawn = multiprocessing.get_context("spawn")
+    stop, results = spawn.Event(), spawn.Queue()
+    jobs = [(write_batches, i) for i in range(3)] + [(consolidate_often, 0)]
+    processes = [spawn.Process(target=job, args=(path, i, stop, results)) for job, i in jobs]
+    for process in processes:
+        process.start()
+    while len(folders(Path(path))) < 3:
+        time.sleep(0.01)
+    time.sleep(0.5)
+    for process in processes:
+        assert process.pid
+        os.kill(process.pid, signal.SIGKILL)
+        process.join(60)
+    found = contents(Path(path))
+    check_snapshot(found, {})
+    with tilekv.open(path, "a") as db:
+        db.consolidate(vacuum=True)
+    assert contents(Path(path)) == found
+
+
+# --- handles that travel ---------------------------------------------------------------------------
+
+
+def in_child(method: str, db: tilekv.Store) -> Any:
+    context = multiprocessing.get_context(method)
+    results = context.SimpleQueue()
+    process = context.Process(target=use, args=(db, results))
+    process.start()
+    told = results.get()
+    process.join(60)
+    assert process.exitcode == 0
+    assert told[3] is None
+    return told
+
+
+@pytest.mark.parametrize("mode", ["a", "r"])
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_handle_in_another_process(tmp_path: Path, method: str, mode: Any) -> None:
+    path = tmp_path / "store"
+    with tilekv.open(path, "a") as db:
+        db.put_many({i: b"%d" % i for i in range(50)})
+    model: dict[Any, bytes] = {i: b"%d" % i for i in range(50)}
+    with tilekv.open(path, mode) as db:
+        assert db[1] == b"1"
+        before, one, buffered, _ = in_child(method, db)
+        assert (before, one, buffered) == (model, None, 0)
+        assert dict(db.items()) == model  # a snapshot is a snapshot
+        db.reopen()
+        assert db.get("child") == (b"child" if mode == "a" else None)
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="forking with threads is not safe there")
+def test_forked_child_never_flushes_its_parents_buffer(tmp_path: Path) -> None:
+    path = tmp_path / "store"
+    with tilekv.open(path, "a") as db:
+        db[1] = b"1"
+        db.flush()
+        db["parent"] = b"buffered"
+        before, one, buffered, _ = in_child("fork", db)
+        assert before == {1: b"1"}
+        assert (one, buffered) == (None, 0)
+        assert contents(path) == {1: b"1", "child": b"child"}
+        assert db["parent"] == b"buffered"
+    assert contents(path) == {1: b"1", "child": b"child", "parent": b"buffered"}
+
+
+def test_buffer_does_not_travel_by_pickle(tmp_path: Path) -> None:
+    with tilekv.open(tmp_path / "store", "a") as db:
+        db[1] = b"1"
+        with pytest.raises(tilekv.InvalidValueError, match="flush"):
+            pickle.dumps(db)
+        db.flush()
+        with pickle.loads(pickle.dumps(db)) as other:
+            assert (other.mode, other.uri) == ("a", db.uri)
+            assert dict(other.items()) == {1: b"1"}
+    with pytest.raises(tilekv.ClosedError):
+        pickle.dumps(db)
+
+
+@pytest.mark.parametrize("mode", ["w", "x"])
+def test_handle_that_created_travels_without_creating_again(tmp_path: Path, mode: Any) -> None:
+    with tilekv.open(tmp_path / "store", mode) as db:
+        db[1] = b"1"
+        db.flush()
+        with pickle.loads(pickle.dumps(db)) as other:
+            assert (other.mode, other[1]) == ("a", b"1")
+
+
+def test_moment_travels(tmp_path: Path) -> None:
+    path = tmp_path / "store"
+    with tilekv.open(path, "a") as db:
+        db[1] = b"1"
+        db.flush()
+        moment = db.fragments[0].t2
+        db[1] = b"2"
+    config = {"kv.cache_bytes": 12345}
+    with (
+        tilekv.open(path, timestamp=moment, config=config) as past,
+        pickle.loads(pickle.dumps(past)) as other,
+    ):
+        assert other[1] == b"1"
+        assert other.timestamp == moment
+        assert other._config.cache_bytes == 12345
+
+
+def forked(job: Any, seconds: int = 20) -> int:
+    """Exit status of a child that runs `job`; a child that hangs is ended by an alarm."""
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(seconds)
+        try:
+            job()
+        except BaseException as error:  # noqa: BLE001 - nothing of the parent's may run in the child
+            print(repr(error), file=sys.stderr, flush=True)
+            os._exit(1)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+@pytest.mark.parametrize("first", ["flush", "close", "reopen", "read", "write", "consolidate"])
+def test_fork_while_another_thread_flushes(tmp_path: Path, first: str) -> None:
+    """Its lock is held by a thread that does not exist in the child."""
+    path = tmp_path / "store"
+    with tilekv.open(path, "a") as db:
+        db[1] = b"1"
+        db.flush()
+        db[2] = b"2"
+        held, go = threading.Event(), threading.Event()
+
+        def wait() -> None:
+            with db._lock:  # as a flush on a slow disk does
+                held.set()
+                go.wait()
+
+        jobs: dict[str, Any] = {
+            "flush": db.flush,
+            "close": db.close,
+            "reopen": db.reopen,
+            "read": lambda: db[1],
+            "write": lambda: db.update({3: b"3"}),
+            "consolidate": db.consolidate,
+        }
+        thread = threading.Thread(target=wait)
+        thread.start()
+        held.wait()
+        try:
+            status = forked(jobs[first], 3)
+        finally:
+            go.set()
+            thread.join()
+        assert status == 0
+        assert contents(path) == {1: b"1"}
+    assert contents(path) == {1: b"1", 2: b"2"}
+
+
+def test_fork_of_a_child(tmp_path: Path) -> None:
+    path = tmp_path / "store"
+    with tilekv.open(path, "a") as db:
+        db["parent"] = b"1"
+
+        def child() -> None:
+            db["child"] = b"2"
+
+            def grandchild() -> None:
+                assert dict(db.items()) == {}
+                db["grandchild"] = b"3"
+                db.close()
+
+            assert forked(grandchild) == 0
+            db.close()
+
+        assert forked(child) == 0
+        assert contents(path) == {"child": b"2", "grandchild": b"3"}
+    assert contents(path) == {"child": b"2", "grandchild": b"3", "parent": b"1"}
+
+
+def test_child_that_only_forgets_a_handle(tmp_path: Path) -> None:
+    path = tmp_path / "store"
+    handles = [tilekv.open(path, "a")]
+    handles[0][1] = b"1"
+    assert forked(handles.clear) == 0
+    assert contents(path) == {}
+    handles[0].close()
+    assert contents(path) == {1: b"1"}
+
+
+def test_two_threads_of_a_child_meet_an_inherited_handle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both begin to open it anew; what one has written by then is not lost by the other."""
+    path = tmp_path / "store"
+    engine = tilekv.store.Engine
+    with tilekv.open(path, "a") as db:
+        db["parent"] = b"0"
+
+        def child() -> None:
+            written, opening = threading.Event(), threading.Event()
+
+            def slow(*arguments: Any) -> Any:
+                if not opening.is_set():
+                    opening.set()
+                    written.wait(1)
+                return engine(*arguments)
+
+            monkeypatch.setattr("tilekv.store.Engine", slow)
+            first = threading.Thread(target=lambda: db.update({"first": b"1"}))
+            first.start()
+            opening.wait()
+            db["second"] = b"2"
+            written.set()
+            first.join()
+            db.close()
+
+        assert forked(child) == 0
+        assert contents(path) == {"first": b"1", "second": b"2"}

@@ -1,0 +1,161 @@
+"""Every way to read one store gives the same, and so does every way to store it."""
+
+import itertools
+import random
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import tilekv
+
+N = 3000
+Rows = dict[Any, tuple[int, str, bytes]]
+ATTRS = [("n", "int64"), ("text", str), ("blob", bytes)]
+
+
+def rows(seed: int) -> Rows:
+    pick = random.Random(seed)
+    found: Rows = {}
+    for i in range(N):
+        size = pick.choice([0, 3, 40, 700]) if i % 500 else 80_000
+        found[pick.choice([i, f"key_{i}", b"%d" % i])] = (
+            i,
+            f"text {i % 7}" * (i % 5),
+            pick.randbytes(size),
+        )
+    return found
+
+
+def shown(db: tilekv.Store, probes: list[Any]) -> dict[str, Rows]:
+    """The rows of the probes that are there, by every way to read."""
+
+    def row(value: Any) -> tuple[int, str, bytes]:
+        return value["n"], value["text"], value["blob"]
+
+    masked = db.read(probes, missing="mask")
+    assert masked.found is not None
+    there = [probe for probe, found in zip(probes, masked.found.tolist(), strict=True) if found]
+    whole = db.read(there)
+    ways: dict[str, Rows] = {
+        "getitem": {key: row(db[key]) for key in probes if key in db},
+        "get": {key: row(value) for key in probes if (value := db.get(key)) is not None},
+        "get_many": {
+            key: row(value) for key, value in zip(probes, db.get_many(probes), strict=True) if value is not None
+        },
+        "read": {key: (int(whole["n"][i]), whole["text"][i], whole["blob"][i]) for i, key in enumerate(there)},
+        "items": {key: row(value) for key, value in db.items()},
+        "keys, values": dict(zip(db.keys(), map(row, db.values()), strict=True)),
+        "scan": {
+            key: (int(batch["n"][i]), batch["text"][i], batch["blob"][i])
+            for batch in db.scan(rows=700)
+            for i, key in enumerate(batch.keys)
+        },
+    }  # fmt: skip
+    assert len(db) == len(ways["items"]) == sum(1 for _ in db)
+    assert bool(db) == bool(ways["items"])
+    return ways
+
+
+CONFIGS = [
+    {"kv.mmap": mmap, "kv.cache_bytes": cache}
+    for mmap, cache in itertools.product([True, False], [0, 1000, 256 << 20])
+]
+
+
+@pytest.mark.parametrize(
+    "offsets", [None, tilekv.FilterList(tilekv.ZstdFilter()), tilekv.FilterList()]
+)
+@pytest.mark.parametrize("capacity", [7, 1024])
+def test_ways_to_read(tmp_path: Path, offsets: tilekv.FilterList | None, capacity: int) -> None:
+    options = {} if offsets is None else {"offsets_filters": offsets}
+    schema = tilekv.Schema([tilekv.Attr(*attr) for attr in ATTRS], capacity=capacity, **options)
+    expected = rows(capacity)
+    keys = list(expected)
+    probes = [*keys, *range(N, N + 50), *(f"none_{i}" for i in range(50))]
+    random.Random(1).shuffle(probes)
+    with tilekv.open(tmp_path / "s", "x", schema=schema, config={"kv.sync": False}) as db:
+        db.put_many(expected)
+        for way, found in shown(db, probes).items():
+            assert found == expected, f"buffered: {way}"
+    for config in CONFIGS:
+        with tilekv.open(tmp_path / "s", config=config) as db:
+            assert db.verify() == []
+            for way, found in shown(db, probes).items():
+                assert found == expected, f"one fragment, {config}: {way}"
+    with tilekv.open(tmp_path / "s", "a", config={"kv.sync": False}) as db:
+        for part in range(3):
+            db.delete_many(keys[part::9])
+            db.put_many(dict.fromkeys(keys[part::11], (part, "new", b"")))
+            db.flush()
+            for key in keys[part::9]:
+                expected.pop(key, None)
+            expected |= dict.fromkeys(keys[part::11], (part, "new", b""))
+    for config in CONFIGS:
+        with tilekv.open(tmp_path / "s", config=config) as db:
+            for way, found in shown(db, probes).items():
+                assert found == expected, f"four fragments, {config}: {way}"
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    deltas=st.lists(
+        st.dictionaries(st.integers(0, 30), st.none() | st.binary(max_size=5), min_size=1),
+        min_size=1,
+        max_size=6,
+    ),
+    buffered=st.booleans(),
+    capacity=st.sampled_from([1, 3, 100]),
+)
+def test_len_counts(deltas: list[dict[int, bytes | None]], buffered: bool, capacity: int) -> None:
+    """Of one fragment it is known; of several, and with a buffer, the cells are merged."""
+    schema = tilekv.Schema([tilekv.Attr("value", bytes)], capacity=capacity)
+    state: dict[int, bytes | None] = {}
+    with tilekv.open(f"memory://{uuid.uuid4().hex}", "x", schema=schema) as db:
+        for i, delta in enumerate(deltas):
+            db.put_many({key: value for key, value in delta.items() if value is not None})
+            db.delete_many([key for key, value in delta.items() if value is None])
+            if not buffered or i + 1 < len(deltas):
+                db.flush()
+            state |= delta
+            left = {key: value for key, value in state.items() if value is not None}
+            assert len(db) == len(left)
+            assert dict(db) == left
+            assert bool(db) == bool(left)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    values=st.lists(st.binary(max_size=300), min_size=1, max_size=40),
+    filters=st.lists(
+        st.sampled_from(
+            [tilekv.ZstdFilter(1), tilekv.ZstdFilter(9), tilekv.LZ4Filter(), tilekv.NoOpFilter()]
+        ),
+        max_size=2,
+    ),
+    keys=st.sampled_from([[], [tilekv.LZ4Filter()], [tilekv.ZstdFilter()]]),
+    memory=st.booleans(),
+)
+def test_filters_change_nothing_that_is_read(
+    tmp_path_factory: pytest.TempPathFactory,
+    values: list[bytes],
+    filters: list[Any],
+    keys: list[Any],
+    memory: bool,
+) -> None:
+    attr = tilekv.Attr("value", bytes, filters=tilekv.FilterList(filters))
+    schema = tilekv.Schema([attr], capacity=5, key_filters=tilekv.FilterList(keys))
+    uri = (
+        f"memory://{uuid.uuid4().hex}" if memory else str(tmp_path_factory.mktemp("filters") / "s")
+    )
+    with tilekv.open(uri, "x", schema=schema, config={"kv.sync": False}) as db:
+        db.put_many(range(len(values)), values)
+    with tilekv.open(uri) as db:
+        assert db.schema == schema
+        assert db.get_many(range(len(values))) == values
+        assert [db[i] for i in range(len(values))] == values
+        assert dict(db) == dict(enumerate(values))
+        assert db.verify() == []

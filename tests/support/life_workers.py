@@ -1,0 +1,111 @@
+"""What other processes do in the tests of concurrency: importable by name, so that spawn and forkserver find it."""
+
+from __future__ import annotations
+
+import time
+from multiprocessing.synchronize import Event
+from typing import Any
+
+import tilekv
+
+LEAST = 3  # rounds of each, however busy the machine is
+PARTS = 8  # keys that every batch sets to its token
+FAST = {"kv.sync": False, "kv.threads": 1}
+
+
+def write_batches(path: str, writer: int, stop: Event, results: Any) -> None:
+    """Each flush sets this writer's keys and everybody's to one token, adds a key of its own and moves another."""
+    batch = 0
+    try:
+        with tilekv.open(path, "a", config=FAST) as db:
+            while batch < LEAST or not stop.is_set():
+                token = b"%d %d" % (writer, batch)
+                db.put_many({f"writer {writer} part {part}": token for part in range(PARTS)})
+                db.put_many({f"shared part {part}": token for part in range(PARTS)})
+                db[f"kept {writer} {batch}"] = token
+                db[f"moving {writer} {batch}"] = token
+                db.delete_many([f"moving {writer} {batch - 1}"])
+                db.flush()
+                batch += 1
+    except BaseException as error:  # noqa: BLE001 - told to the test
+        results.put(("writer", writer, repr(error), batch))
+    else:
+        results.put(("writer", writer, None, batch))
+
+
+def check_snapshot(found: dict[str, bytes], seen: dict[str, int]) -> None:
+    """Of every batch all or nothing, and of every writer nothing older than before. `seen`: batches, by writer."""
+    groups: dict[str, set[bytes | None]] = {}
+    for group in ["shared", *{key[: key.index(" part")] for key in found if " part" in key}]:
+        groups[group] = {found.get(f"{group} part {part}") for part in range(PARTS)}
+    torn = {group: tokens for group, tokens in groups.items() if len(tokens) > 1}
+    assert not torn, torn
+    moving: dict[str, list[int]] = {}
+    kept: dict[str, set[int]] = {}
+    for key in found:
+        kind, _, rest = key.partition(" ")
+        if kind == "moving":
+            moving.setdefault(rest.split()[0], []).append(int(rest.split()[1]))
+        elif kind == "kept":
+            kept.setdefault(rest.split()[0], set()).add(int(rest.split()[1]))
+    for writer, batches in kept.items():
+        last = max(batches)
+        assert batches == set(range(last + 1)), (writer, "lost", set(range(last + 1)) - batches)
+        assert moving[writer] == [last], (writer, moving[writer], last)
+        assert groups[f"writer {writer}"] == {b"%d" % int(writer) + b" %d" % last}
+        assert last >= seen.get(writer, 0)
+        seen[writer] = last
+
+
+def read_snapshots(path: str, reader: int, stop: Event, results: Any) -> None:
+    """Open or reopen, and check what is seen."""
+    snapshots = 0
+    seen: dict[str, int] = {}
+    try:
+        with tilekv.open(path, config=FAST) as kept:
+            while snapshots < LEAST or not stop.is_set():
+                if snapshots % 2:
+                    kept.reopen()
+                    found = dict(kept.items())
+                else:
+                    with tilekv.open(path, config=FAST | {"kv.mmap": reader % 2 == 0}) as fresh:
+                        keys = list(fresh)
+                        found = dict(zip(keys, fresh.get_many(keys), strict=True))
+                check_snapshot(found, seen)
+                snapshots += 1
+    except BaseException as error:  # noqa: BLE001 - told to the test
+        results.put(("reader", reader, repr(error), snapshots))
+    else:
+        results.put(("reader", reader, None, snapshots))
+
+
+def consolidate_often(path: str, number: int, stop: Event, results: Any) -> None:
+    """Merge and remove, and try again when another does."""
+    merged = 0
+    try:
+        with tilekv.open(path, "a", config=FAST) as db:
+            while merged < LEAST or not stop.is_set():
+                try:
+                    db.consolidate(vacuum=True)
+                    merged += 1
+                except tilekv.StoreBusyError:
+                    time.sleep(0.01)
+    except BaseException as error:  # noqa: BLE001 - told to the test
+        results.put(("consolidator", number, repr(error), merged))
+    else:
+        results.put(("consolidator", number, None, merged))
+
+
+def use(db: Any, results: Any) -> None:
+    """In a child that got a handle, by fork or by pickle: read, write, close."""
+    try:
+        before = dict(db.items())
+        one = db.get("parent")
+        info = db.info().buffered
+        if db.mode == "a":
+            db["child"] = b"child"
+            db.flush()
+        db.close()
+        results.put((before, one, info, None))
+    except BaseException as error:  # noqa: BLE001 - told to the test
+        results.put((None, None, None, repr(error)))

@@ -1,0 +1,76 @@
+"""kvcore.builder: what the metadata says is what a Fragment reads back."""
+
+import pytest
+
+import tilekv
+from tilekv.kvcore.builder import FragmentBuilder
+from tilekv.kvcore.cache import ChunkCache
+from tilekv.kvcore.codec import CodecPool
+from tilekv.kvcore.fragment import Fragment
+from tilekv.kvcore.layout import Layout
+from tilekv.kvcore.tile import CellSource, encode
+from tilekv.kvcore.view import FileView
+
+UUID = bytes(range(16))
+
+
+def cells(n: int, capacity: int = 4, deletes: int = 0) -> tuple[Layout, CellSource]:
+    schema = tilekv.Schema([tilekv.Attr("value", bytes)], capacity=capacity)
+    with tilekv.open("memory://builder", "w", schema=schema) as db:
+        db.put_many([(i, b"%d" % i * 3000) for i in range(n)])
+        db.delete_many(range(deletes))
+        return db._layout, db._sorted()
+
+
+def written(builder: FragmentBuilder, source: CellSource, codecs: CodecPool) -> dict[int, bytes]:
+    files = {}
+    for cuts in builder.add(source):
+        runs = cuts.runs(1)
+        files[cuts.slot] = b"".join(
+            bytes(encode(builder.layout, source, cuts, *run, codecs)) for run in runs
+        )
+        builder.written(cuts)
+    return files
+
+
+@pytest.mark.parametrize(
+    ("n", "capacity"), [(1, 1), (1, 4), (4, 4), (5, 4), (50, 1), (50, 4), (50, 1000)]
+)
+def test_round_trip(n: int, capacity: int) -> None:
+    layout, source = cells(n, capacity, deletes=n // 2)
+    codecs, builder = CodecPool(), FragmentBuilder(layout)
+    files = written(builder, source, codecs)
+    sources = ["__1_1_" + "0" * 32, "__2_2_" + "f" * 32]
+    metadata = builder.metadata(UUID, 3, 5, sources)
+    views = [FileView.memory(files[slot]) for slot, _, _ in layout.files]
+    fragment = Fragment(
+        layout, f"__3_5_{UUID.hex()}", FileView.memory(metadata), views, ChunkCache(0), codecs
+    )
+    assert (
+        (fragment.cells, fragment.tombstones) == (builder.cells, builder.tombstones) == (n, n // 2)
+    )
+    assert (fragment.t1, fragment.t2, fragment.uuid) == (3, 5, UUID)
+    assert list(fragment.sources) == sources
+    assert fragment.stored_bytes == len(metadata) + sum(map(len, files.values()))
+
+
+def test_refused() -> None:
+    layout, source = cells(5)
+    builder = FragmentBuilder(layout)
+    with pytest.raises(ValueError, match="at least one cell"):
+        builder.metadata(UUID, 1, 1)
+    written(builder, source, CodecPool())
+    for uuid, t1, t2 in [(UUID[1:], 1, 1), (UUID + b"x", 1, 1), (UUID, 2, 1)]:
+        with pytest.raises(ValueError, match="16 bytes"):
+            builder.metadata(uuid, t1, t2)
+    with pytest.raises(ValueError, match="last window"):
+        builder.add(source)  # five cells, tiles of four: the last tile is not full
+
+
+def test_windows_continue_a_fragment() -> None:
+    layout, source = cells(8)
+    builder = FragmentBuilder(layout)
+    first = written(builder, source, CodecPool())
+    second = written(builder, source, CodecPool())
+    assert first == second
+    assert builder.cells == 16

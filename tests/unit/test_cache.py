@@ -1,0 +1,63 @@
+"""kvcore.cache: the budget holds, and what is dropped is dropped."""
+
+import random
+from pathlib import Path
+
+import pytest
+
+import tilekv
+from tilekv.kvcore.cache import ChunkCache
+
+CHUNK = 4096
+N = 400
+
+
+@pytest.fixture
+def uri(tmp_path: Path) -> Path:
+    pick = random.Random(1)
+    with tilekv.open(tmp_path / "s", "x") as db:
+        db.put_many([(i, pick.randbytes(CHUNK)) for i in range(N)])
+    return tmp_path / "s"
+
+
+def cache_of(db: tilekv.Store) -> ChunkCache:
+    return db._engine.opener.cache
+
+
+@pytest.mark.parametrize("budget", [0, 1, CHUNK - 1, 10 * CHUNK, 100 * CHUNK])
+@pytest.mark.parametrize("mmap", [True, False])
+def test_used_never_stays_above_the_budget(uri: Path, budget: int, mmap: bool) -> None:
+    with tilekv.open(uri, config={"kv.cache_bytes": budget, "kv.mmap": mmap}) as db:
+        cache = cache_of(db)
+        assert (cache.budget, cache.used) == (budget, 0)
+        for i in range(N):
+            assert len(db[i]) == CHUNK
+            assert cache.used <= budget
+        assert len(list(db.items())) == N
+        assert len(db.get_many(range(N))) == N
+        assert cache.used <= budget
+        if budget >= 10 * CHUNK:
+            assert cache.used > budget - 3 * CHUNK
+
+
+def test_what_is_read_again_is_kept(uri: Path) -> None:
+    """A second reading of a store that fits decodes nothing: the cache does not grow."""
+    with tilekv.open(uri, config={"kv.cache_bytes": "64 MiB"}) as db:
+        first = list(db.values())
+        used = cache_of(db).used
+        assert used >= N * CHUNK
+        assert list(db.values()) == first
+        assert cache_of(db).used == used
+
+
+def test_fragments_take_their_chunks_with_them(uri: Path) -> None:
+    db = tilekv.open(uri)
+    cache = cache_of(db)
+    assert len(list(db.items())) == N
+    iterator = iter(db.items())
+    next(iterator)
+    db.close()
+    assert cache.used > 0  # the iterator holds the snapshot
+    assert len(list(iterator)) == N - 1
+    del iterator
+    assert cache.used == 0

@@ -1,0 +1,66 @@
+"""kvcore.tile: a file's bytes do not depend on how it was cut into runs."""
+
+import itertools
+import random
+
+import pytest
+
+import tilekv
+from tilekv.kvcore.builder import FragmentBuilder
+from tilekv.kvcore.codec import CodecPool
+from tilekv.kvcore.layout import Layout
+from tilekv.kvcore.tile import CellSource, Cuts, encode
+
+SCHEMA = tilekv.Schema(
+    [
+        tilekv.Attr("number", "uint16"),
+        tilekv.Attr("wide", "float64", shape=(700,)),
+        tilekv.Attr("blob", bytes),
+    ],
+    capacity=16,
+)
+SIZES = [0, 1, 100, 4096, 5000, 1 << 20, (1 << 20) + 1, (2 << 20) + 5, 0]
+
+
+def source() -> tuple[Layout, CellSource]:
+    pick = random.Random(7)
+    with tilekv.open("memory://cuts", "w", schema=SCHEMA) as db:
+        for i in range(50):
+            size = SIZES[i] if i < len(SIZES) else pick.randrange(3000)
+            db[i] = (i, [float(i)] * 700, pick.randbytes(size))
+        del db[3]
+        return db._layout, db._sorted()
+
+
+def stored(layout: Layout, cells: CellSource, cuts: Cuts, run: int, codecs: CodecPool) -> bytes:
+    return b"".join(bytes(encode(layout, cells, cuts, *at, codecs)) for at in cuts.runs(run))
+
+
+def test_runs_join_to_the_same_bytes() -> None:
+    layout, cells = source()
+    codecs = CodecPool()
+    slots = []
+    for cuts in FragmentBuilder(layout).add(cells):
+        one = [stored(layout, cells, cuts, size, codecs) for size in (1, 10_000, 1 << 40)]
+        assert one[0] == one[1] == one[2] != b""
+        slots.append(cuts.slot)
+        runs = cuts.runs(10_000)
+        assert runs[0][0] == 0
+        assert all(a[1] == b[0] for a, b in itertools.pairwise(runs))
+        with pytest.raises(IndexError):
+            encode(layout, cells, cuts, 0, runs[-1][1] + 1, codecs)
+    assert slots == [slot for slot, _, _ in layout.files]
+
+
+def test_every_chunk_of_a_long_cell_is_a_run_of_its_own() -> None:
+    """What bounds a flush's memory: cells of over a megabyte are cut into megabytes."""
+    layout, cells = source()
+    cuts = {cuts.slot: cuts for cuts in FragmentBuilder(layout).add(cells)}
+    blobs = cuts[max(cuts)]
+    encoded = [encode(layout, cells, blobs, *run, CodecPool()) for run in blobs.runs(1 << 20)]
+    assert max(map(len, encoded)) < (2 << 20) + 100_000
+
+
+def test_a_source_that_gives_nothing() -> None:
+    layout, _ = source()
+    assert all(cuts.runs(1) == [] for cuts in FragmentBuilder(layout).add(CellSource()))
