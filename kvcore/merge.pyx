@@ -300,7 +300,7 @@ cdef class Merge:
             total += n
 
     def live(self):
-        """How many of the cells that are left stand in each fragment, newest first, consuming them. Buffered ones do not count."""
+        """How many of the cells that are left stand in each fragment, newest first, consuming them; not of buffered ones."""
         cdef Place places[256]
         cdef Py_ssize_t n = 1, i
         cdef list counts = [0] * self.view.n
