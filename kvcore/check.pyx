@@ -54,6 +54,9 @@ cdef int check_tile(Fragment fragment, int slot, uint64_t tile, list problems) e
         first, last = tile, tile + 1
     else:
         first, last = f.slots[slot].first_chunk[tile], f.slots[slot].first_chunk[tile + 1]
+        if not first <= last <= f.slots[slot].nchunks:
+            problems.append((fragment.files[slot], begin, f"the chunk directory gives tile {tile} chunks {first} to {last}"))
+            return 0
     memset(&access, 0, sizeof(access))
     memset(&scratch, 0, sizeof(scratch))
     file = fragment.files[slot]

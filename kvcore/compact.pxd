@@ -12,7 +12,10 @@ from tilekv.kvcore.tile cimport CellSource
 
 
 cdef class MergedCells(CellSource):
-    """The next cells of a merge, in order. Several threads may read: a call has its own Access and Lanes."""
+    """The next cells of a merge, in order. Several threads may read: a call has its own Access and Lanes.
+
+    REQUIRES: the merge has no buffered cells; a consolidation flushes first.
+    """
     cdef View view
     cdef Buffer buffer          # empty: extents want one
     cdef Place* places

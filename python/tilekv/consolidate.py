@@ -23,8 +23,8 @@ from tilekv.progress import Progress, reporter
 from tilekv.snapshot import Opener
 from tilekv.storage import Storage
 
-CACHE_BYTES: Final = 32 << 20  # decoded chunks of the sources
-WINDOW_BYTES: Final = 32 << 20  # of the sources' files behind the cells that are merged at a time
+CACHE_BYTES: Final = 16 << 20  # decoded chunks of the sources
+WINDOW_BYTES: Final = 16 << 20  # of the sources' files behind the cells that are merged at a time
 WINDOW_CELLS: Final = 1 << 18  # 48 bytes each while they wait
 ABANDONED_S: Final = (
     24 * 3600

@@ -1,0 +1,313 @@
+"""TileDB's Python face: `KV` (DESIGN.md 2.2). It translates words; a `Store` does the work."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
+from itertools import chain
+from operator import itemgetter
+from typing import Any, Final, Literal, Self, overload
+
+from tilekv.config import Config
+from tilekv.context import (
+    Ctx,
+    Uri,
+    find_attr,
+    moved,
+    open_existing,
+    take_ctx,
+)
+from tilekv.encoding import TextValues
+from tilekv.errors import InvalidValueError, ReadOnlyError, WrongTypeError
+from tilekv.kvschema import KVSchema
+from tilekv.schema import Attr
+from tilekv.store import Store
+from tilekv.store import open as open_store
+
+_MODES: Final[dict[str, Literal["r", "a"]]] = {"r": "r", "a": "a", "w": "a"}
+_ABSENT: Final = object()
+
+
+class KV:
+    """A key-value store as TileDB-Py had it: iteration gives (key, value) pairs, and bytes attributes are text.
+
+    ``KV(uri, mode, ..., ctx=...)`` or, as TileDB's first Python had it, ``KV(ctx, uri, ...)``. The store must exist:
+    `KV.create` makes one. Writes are buffered until `flush`, `close` or the end of a ``with``.
+
+    Parameters
+    ----------
+    uri : str or os.PathLike
+    mode : {"a", "r", "w"}
+        Read and write; read. "w" is an old name of "a": it neither creates nor truncates.
+    key : None
+        An encryption key in TileDB; tilekv does not encrypt.
+    timestamp : int, datetime.datetime or numpy.datetime64, optional
+        Show the store as it was then, inclusive; an int is ms since 1970. Mode "r" only.
+    ctx : Ctx, optional
+        Whose options to use.
+    encoding : str or None
+        Values of bytes attributes are str in this encoding; with None they are bytes. Values of str
+        attributes are always str.
+
+    Raises
+    ------
+    StoreNotFoundError
+        When there is no store.
+    FormatError, CorruptionError
+        When it is of another program, or damaged.
+    InvalidValueError, WrongTypeError
+        For arguments that are refused.
+    """
+
+    @overload
+    def __init__(
+        self,
+        uri: Uri,
+        mode: str = "a",
+        key: bytes | None = None,
+        timestamp: Any = None,
+        *,
+        ctx: Ctx | None = None,
+        encoding: str | None = "utf-8",
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        ctx: Ctx,
+        uri: Uri,
+        mode: str = "a",
+        key: bytes | None = None,
+        timestamp: Any = None,
+        *,
+        encoding: str | None = "utf-8",
+    ) -> None: ...
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._ctx, args = take_ctx(args, kwargs)
+        self._open(*args, **kwargs)
+
+    def _open(
+        self,
+        uri: Uri,
+        mode: str = "a",
+        key: bytes | None = None,
+        timestamp: Any = None,
+        encoding: str | None = "utf-8",
+    ) -> None:
+        if mode not in _MODES:
+            raise InvalidValueError(f"mode is 'a', 'r' or 'w', which means 'a', not {mode!r}")
+        self._store = open_existing(self._ctx, uri, _MODES[mode], key, timestamp)
+        self._text = TextValues(self._store.schema.attrs, encoding)
+
+    @overload
+    @staticmethod
+    def create(
+        uri: Uri, schema: KVSchema, key: bytes | None = None, *, ctx: Ctx | None = None
+    ) -> None: ...
+    @overload
+    @staticmethod
+    def create(ctx: Ctx, uri: Uri, schema: KVSchema, key: bytes | None = None) -> None: ...
+    @staticmethod
+    def create(*args: Any, **kwargs: Any) -> None:
+        """Make an empty store: ``KV.create(uri, schema)`` or ``KV.create(ctx, uri, schema)``.
+
+        Raises
+        ------
+        StoreExistsError
+            When there is a store, or anything else, at the URI: nothing is overwritten.
+        """
+        ctx, args = take_ctx(args, kwargs)
+        _create(ctx, *args, **kwargs)
+
+    # --- what it is ---
+
+    @property
+    def store(self) -> Store:
+        """The `Store` that does the work: batches, columns, snapshots."""
+        return self._store
+
+    @property
+    def uri(self) -> str:
+        """Where the store is."""
+        return self._store.uri
+
+    @property
+    def mode(self) -> str:
+        """How it is open: "a" or "r"."""
+        return self._store.mode
+
+    @property
+    def isopen(self) -> bool:
+        """Whether `close` was not called yet."""
+        return not self._store.closed
+
+    @property
+    def timestamp(self) -> int | None:
+        """The moment that is shown, in ms since 1970; None for the newest state."""
+        return self._store.timestamp
+
+    @property
+    def schema(self) -> KVSchema:
+        """Its attributes."""
+        return KVSchema.of(self._store.schema)
+
+    @property
+    def nattr(self) -> int:
+        """The number of attributes."""
+        return len(self._store.schema.attrs)
+
+    def attr(self, which: int | str) -> Attr:
+        """Return an attribute by index or name; InvalidValueError when there is none."""
+        return find_attr(self._store.schema.attrs, which)
+
+    def __repr__(self) -> str:
+        state = "" if self.isopen else " closed"
+        names = ", ".join(attr.name for attr in self._store.schema.attrs)
+        return f"<tilekv.KV {self.uri!r} mode={self.mode!r} attrs=[{names}]{state}>"
+
+    # --- its life ---
+
+    def flush(self) -> None:
+        """Write what is buffered as one fragment; it is durable when this returns."""
+        self._store.flush()
+
+    def reopen(self, timestamp: Any = None) -> None:
+        """Show the newest state, or in mode "r" the state at `timestamp`. What is buffered stays buffered."""
+        self._store = moved(self._store, self._ctx, timestamp)
+
+    def consolidate(
+        self, config: Config | Mapping[str, object] | None = None, key: bytes | None = None
+    ) -> None:
+        """Flush, merge all fragments into one, remove those, and show the result.
+
+        As in TileDB 1.x the past is gone then; ``store.consolidate()`` keeps it.
+
+        Parameters
+        ----------
+        config : Config or mapping, optional
+            Options of this consolidation, in place of those of the context.
+        key : None
+            An encryption key in TileDB; tilekv does not encrypt.
+
+        Raises
+        ------
+        ReadOnlyError
+            In mode "r".
+        StoreBusyError
+            When another consolidation is under way.
+        """
+        if self.mode == "r":
+            raise ReadOnlyError("this KV is open for reading only: consolidate it in mode 'a'")
+        self.flush()
+        ctx = self._ctx if config is None else Ctx(config)
+        with open_existing(ctx, self.uri, "a", key, None) as other:
+            other.consolidate(vacuum=True)
+        self._store.reopen()
+
+    def close(self) -> None:
+        """Flush and let go of the files; again is harmless. When flushing fails it stays open."""
+        self._store.close()
+
+    def __enter__(self) -> Self:
+        self._store.__enter__()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    # --- keys and values ---
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._text.load(self._store[key])
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self._store[key] = self._text.save(value)
+
+    def __delitem__(self, key: Any) -> None:
+        del self._store[key]
+
+    def __contains__(self, key: Any) -> bool:
+        return key in self._store
+
+    def __len__(self) -> int:
+        return len(self._store)
+
+    def __bool__(self) -> bool:
+        return bool(self._store)
+
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        """Iterate over (key, value) pairs, in ascending order of digests, of the state as it is now."""
+        # No generator: threads may share an iterator.
+        return map(self._loaded, self._store.items())
+
+    def _loaded(self, pair: tuple[Any, Any]) -> tuple[Any, Any]:
+        return pair[0], self._text.load(pair[1])
+
+    def __eq__(self, other: object) -> bool:
+        """Whether a KV or a mapping has the same keys, type and all, with equal values."""
+        if not isinstance(other, (KV, Mapping)):
+            return NotImplemented
+        return len(self) == len(other) and all(
+            self.get(key, _ABSENT) == value for key, value in other.items()
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # as for dict
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        """Return the value of a key, or `default` when it is not there."""
+        value = self._store.get(key, _ABSENT)
+        return default if value is _ABSENT else self._text.load(value)
+
+    def keys(self) -> KeysView[Any]:
+        """Return a view of the keys."""
+        return self._store.keys()
+
+    def values(self) -> ValuesView[Any]:
+        """Return a view of the values."""
+        return _Values(self)
+
+    def items(self) -> ItemsView[Any, Any]:
+        """Return a view of the (key, value) pairs."""
+        return _Items(self)
+
+    def update(self, other: Any = (), /, **items: Any) -> None:
+        """Set all items of a mapping or of pairs, and the keyword arguments as str keys; all of them or none."""
+        if not isinstance(other, KV) and hasattr(other, "keys"):
+            other = [(key, other[key]) for key in other.keys()]  # noqa: SIM118 - all that is promised
+        if not isinstance(other, Iterable):
+            raise WrongTypeError(f"update takes a mapping or pairs, not {type(other).__name__}")
+        self._store.put_many(map(self._saved, chain(other, items.items())))
+
+    def _saved(self, pair: Any) -> Any:
+        """A pair as the store takes it. What is no pair is left to the store, which says so."""
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+            return pair
+        return pair[0], self._text.save(pair[1])
+
+    def dict(self) -> builtins.dict[Any, Any]:
+        """Return all items as a dict."""
+        return dict(iter(self))  # of pairs: dict(self) would look up every key
+
+
+class _Values(ValuesView[Any]):
+    _mapping: KV
+
+    def __iter__(self) -> Iterator[Any]:
+        return map(itemgetter(1), self._mapping)
+
+    def __contains__(self, value: object) -> bool:
+        return any(each is value or each == value for each in self)
+
+
+class _Items(ItemsView[Any, Any]):
+    _mapping: KV
+
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        return iter(self._mapping)
+
+
+def _create(ctx: Ctx, uri: Uri, schema: KVSchema, key: bytes | None = None) -> None:
+    if not isinstance(schema, KVSchema):
+        raise WrongTypeError(f"schema is a tilekv.KVSchema, not {type(schema).__name__}")
+    if key is not None:
+        raise InvalidValueError("a KV cannot be created with a key: tilekv does not encrypt")
+    open_store(uri, "x", schema=schema.schema, config=ctx.config).close()
