@@ -1,4 +1,4 @@
-"""The main job on real input: pictures, then a directory tree, through a store and back. `make demo` runs it.
+"""The main job on real input: the tutorial, pictures, then a directory tree, through a store and back. `make demo` runs it.
 
 Everything that comes back is compared with the files it came from; the exit code is 1 if anything differs.
 """
@@ -40,7 +40,7 @@ class Differs(Exception):
 
 
 def main() -> int:
-    """Run both parts below .demo/, which is made anew."""
+    """Run the three parts below .demo/, which is made anew."""
     # The tree is the environment that runs this: nothing may be compiled into it while it is compared.
     sys.dont_write_bytecode = True
     started = time.monotonic()
@@ -49,11 +49,13 @@ def main() -> int:
         shutil.rmtree(work)
     work.mkdir()
     try:
-        heading("1. Pictures: those that scikit-image ships")
+        heading("1. The tutorial of TileDB's key-value store, as it was written")
+        show_tutorial(work)
+        heading("2. Pictures: those that scikit-image ships")
         show_pictures(package_folder("skimage") / "data", work / "pictures.kv")
-        heading("2. A directory tree: the installed packages")
+        heading("3. A directory tree: the installed packages")
         show_tree(Path(sysconfig.get_path("purelib")), work / "packages.kv")
-    except (Differs, tilekv.TileKVError, OSError) as error:
+    except (Differs, tilekv.TileKVError, OSError, subprocess.CalledProcessError) as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -62,6 +64,12 @@ def main() -> int:
         f"\nAll of it came back as it went in. {time.monotonic() - started:.0f} s; the stores are in {shown(work)}"
     )
     return 0
+
+
+def show_tutorial(folder: Path) -> None:
+    """Run the tutorial's two programs, the Python and the C++ one, and list what they leave on disk."""
+    program = Path(__file__).with_name("tutorial.py")
+    subprocess.run([sys.executable, "-P", str(program), str(folder)], check=True)
 
 
 # --- pictures ---

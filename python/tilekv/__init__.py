@@ -10,6 +10,8 @@ b'...'
 from importlib.metadata import version as _version
 
 from tilekv.config import Config
+from tilekv.context import Context, Ctx, TileDBError, object_type
+from tilekv.encoding import NotTextError
 from tilekv.errors import (
     ClosedError,
     CorruptionError,
@@ -36,8 +38,13 @@ from tilekv.filters import (
     ZstdFilter,
 )
 from tilekv.info import Info
+from tilekv.kv import KV
 from tilekv.kvcore.columns import Batch, VarColumn
 from tilekv.kvcore.values import Key
+from tilekv.kvschema import KVSchema
+from tilekv.map import TILEDB_READ, TILEDB_WRITE, Map, MapIter, Object, QueryType
+from tilekv.mapitem import MapItem
+from tilekv.mapschema import Attribute, MapSchema
 from tilekv.schema import Attr, Schema
 from tilekv.store import Store, open
 from tilekv.verify import Problem
@@ -45,24 +52,38 @@ from tilekv.verify import Problem
 __version__ = _version("tilekv")
 
 __all__ = [
+    "KV",
+    "TILEDB_READ",
+    "TILEDB_WRITE",
     "Attr",
+    "Attribute",
     "Batch",
     "BitWidthReductionFilter",
     "ClosedError",
     "Config",
+    "Context",
     "CorruptionError",
+    "Ctx",
     "Filter",
     "FilterList",
     "FormatError",
     "HistoryVacuumed",
     "Info",
     "InvalidValueError",
+    "KVSchema",
     "Key",
     "KeyNotFoundError",
     "LZ4Filter",
+    "Map",
+    "MapItem",
+    "MapIter",
+    "MapSchema",
     "NoOpFilter",
+    "NotTextError",
+    "Object",
     "OutOfRangeError",
     "Problem",
+    "QueryType",
     "ReadOnlyError",
     "Schema",
     "SnapshotGone",
@@ -71,9 +92,11 @@ __all__ = [
     "StoreExistsError",
     "StoreNotFoundError",
     "StoreReplacedError",
+    "TileDBError",
     "TileKVError",
     "VarColumn",
     "WrongTypeError",
     "ZstdFilter",
+    "object_type",
     "open",
 ]

@@ -7,10 +7,11 @@ import operator
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import KW_ONLY, InitVar, dataclass, field, fields
 from typing import Any, Final, SupportsIndex
 
 from tilekv.errors import InvalidValueError, WrongTypeError
+from tilekv.tiledb_config import TILEDB_KEYS
 
 _PREFIX: Final = "kv."
 _UNITS: Final = {
@@ -36,7 +37,16 @@ def _whole(default: int, least: int, most: int, *, size: bool = False) -> int:
 
 @dataclass(frozen=True)
 class Config:
-    """The options of one handle.
+    """The options of one handle. Frozen: a plain dict is what changes, and any `config` argument takes one.
+
+    Parameters
+    ----------
+    source : mapping or Config, optional
+        Options by dotted key, ``kv.`` and an attribute's name, or TileDB's key where it means the same:
+        sm.tile_cache_size (kv.cache_bytes), sm.num_tbb_threads and sm.compute_concurrency_level
+        (kv.threads), sm.consolidation.max_fragment_size (kv.max_fragment_bytes). Values are ints and bools,
+        or strings of them: ``"64 MiB"`` (B, KB, MB, GB, TB, KiB, MiB, GiB, TiB) for bytes, ``"true"``
+        and ``"false"``. They win over keyword arguments, which are the attributes.
 
     Attributes
     ----------
@@ -60,10 +70,15 @@ class Config:
 
     Raises
     ------
-    WrongTypeError, InvalidValueError
-        For a value of a wrong type or out of range; the message names the key.
+    WrongTypeError
+        For a source that is no mapping, keys that are not str and values of a wrong type.
+    InvalidValueError
+        For an unknown key (the message names the nearest one), two keys that set the same option,
+        and values out of range.
     """
 
+    source: InitVar[Config | Mapping[str, object] | None] = None
+    _: KW_ONLY
     buffer_bytes: int = _whole(256 << 20, 1, 1 << 50, size=True)
     cache_bytes: int = _whole(256 << 20, 0, 1 << 50, size=True)
     max_fragment_bytes: int = _whole(16 << 30, 1, 1 << 60, size=True)
@@ -72,9 +87,10 @@ class Config:
     mmap: bool = True
     max_mapped_fragments: int = _whole(1000, 0, (1 << 31) - 1)
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, source: Config | Mapping[str, object] | None) -> None:
+        given = {} if source is None else _by_option(source)
         for option in fields(self):
-            value = getattr(self, option.name)
+            value = given.get(option.name, getattr(self, option.name))
             key = _PREFIX + option.name
             checked = (
                 _as_whole(key, value, option.metadata) if option.metadata else _as_bool(key, value)
@@ -83,36 +99,8 @@ class Config:
 
     @classmethod
     def of(cls, source: Config | Mapping[str, object] | None = None) -> Config:
-        """Make a Config from a mapping of dotted keys; None gives the defaults, a Config itself.
-
-        Values are ints and bools, or strings of them: ``"64 MiB"`` (B, KB, MB, GB, TB, KiB, MiB,
-        GiB, TiB) for bytes, ``"true"`` and ``"false"``.
-
-        Raises
-        ------
-        InvalidValueError
-            For an unknown key (the message names the nearest one) and for values out of range.
-        WrongTypeError
-            For a source that is no mapping, keys that are not str and values of a wrong type.
-        """
-        if source is None:
-            return cls()
-        if isinstance(source, Config):
-            return source
-        if not isinstance(source, Mapping):
-            raise WrongTypeError(f"config must be a mapping or a Config, not {_kind(source)}")
-        known = {_PREFIX + option.name: option.name for option in fields(cls)}
-        given: dict[str, Any] = {}
-        for key, value in source.items():
-            if not isinstance(key, str):
-                raise WrongTypeError(f"config keys are str, not {_kind(key)}")
-            if key not in known:
-                nearest = difflib.get_close_matches(key, known, n=1, cutoff=0)[0]
-                raise InvalidValueError(
-                    f"there is no config key {key!r}; the nearest is {nearest!r}"
-                )
-            given[known[key]] = value
-        return cls(**given)
+        """Return `source` when it is a Config, else the Config that is made from it."""
+        return source if isinstance(source, Config) else cls(source)
 
     def as_dict(self) -> dict[str, int | bool]:
         """Return every option by its dotted key; ``Config.of`` takes it back."""
@@ -129,6 +117,30 @@ class Config:
         if hasattr(os, "sched_getaffinity"):
             return len(os.sched_getaffinity(0))
         return os.cpu_count() or 1
+
+
+def _by_option(source: object) -> dict[str, Any]:
+    """The values of a source by the names of the options."""
+    if isinstance(source, Config):
+        source = source.as_dict()
+    if not isinstance(source, Mapping):
+        raise WrongTypeError(f"config must be a mapping or a Config, not {_kind(source)}")
+    own = {_PREFIX + option.name: option.name for option in fields(Config)}
+    known = own | {key: own[ours] for key, ours in TILEDB_KEYS.items()}
+    given: dict[str, Any] = {}
+    first: dict[str, str] = {}  # by option: the key that set it
+    for key, value in source.items():
+        if not isinstance(key, str):
+            raise WrongTypeError(f"config keys are str, not {_kind(key)}")
+        if key not in known:
+            nearest = difflib.get_close_matches(key, known, n=1, cutoff=0)[0]
+            raise InvalidValueError(f"there is no config key {key!r}; the nearest is {nearest!r}")
+        name = known[key]
+        if name in first:
+            raise InvalidValueError(f"{first[name]} and {key} are the same option: leave one out")
+        first[name] = key
+        given[name] = value
+    return given
 
 
 def _kind(value: object) -> str:
