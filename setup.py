@@ -28,7 +28,7 @@ MACROS = (
 )
 
 COMPILE = ["-O3", "-fno-strict-aliasing", "-Wall", "-Wextra", "-Wno-unused-parameter"]
-LIBRARIES = {"codec": ["zstd", "lz4", "z", "bz2"]}  # by module
+LIBRARIES = {"compress": ["zstd", "lz4", "z", "bz2"]}  # by module
 
 Options.warning_errors = True
 

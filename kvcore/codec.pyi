@@ -2,11 +2,18 @@ from typing import final
 
 from typing_extensions import Buffer
 
+BLOCK_FILTERS: dict[int, int]
+
 @final
 class CodecPool: ...
 
 def encode(
-    pipeline: bytes, element_size: int, signed: bool, integer: bool, raw: Buffer
+    pipeline: bytes,
+    element_size: int,
+    signed: bool,
+    integer: bool,
+    raw: Buffer,
+    cell_size: int = 0,
 ) -> bytes: ...
 def decode(
     pipeline: bytes,
@@ -16,7 +23,9 @@ def decode(
     stored: Buffer,
     raw_size: int,
     checked: bool = True,
+    cell_size: int = 0,
 ) -> bytes: ...
+def decode_block(compressor_code: int, data: Buffer, raw_size: int, element_size: int) -> bytes: ...
 def windows(stored: bytes, raw_size: int) -> list[int]: ...
 def check(stored: bytes) -> bool: ...
 def rewritten(pipeline: bytes) -> bytes: ...

@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint64_t
 
-from tilekv.kvcore.buffer cimport Buffer
+from tilekv.kvcore.buffer cimport Buffer, SortedBuffer
 from tilekv.kvcore.digest cimport KeyRef
 from tilekv.kvcore.fragment cimport Access
 from tilekv.kvcore.layout cimport Layout
@@ -57,3 +57,11 @@ cdef class CellIterator:
     cdef list ready
     cdef Py_ssize_t at
     cdef int _fill(self) except -1
+
+
+cdef class Scan:
+    """All rows of a snapshot."""
+    cdef View view
+    cdef SortedBuffer buffer
+    cdef tuple columns
+    cdef Py_ssize_t rows

@@ -6,6 +6,7 @@ from typing_extensions import disjoint_base
 
 from tilekv.kvcore.buffer import Buffer, SortedBuffer
 from tilekv.kvcore.columns import Batch
+from tilekv.kvcore.feeds import Cells
 from tilekv.kvcore.layout import Layout
 from tilekv.kvcore.merge import Merge
 from tilekv.kvcore.search import View
@@ -13,7 +14,7 @@ from tilekv.kvcore.values import Column
 
 @final
 class Lookup:
-    def __new__(cls, handle: Handle, view: View, buffer: Buffer, keys: Iterable[Any]) -> Lookup: ...
+    def __new__(cls, handle: Handle, view: View, buffer: Buffer, pieces: list[Cells]) -> Lookup: ...
 
 @final
 class Window:
@@ -23,6 +24,11 @@ class Window:
 class CellIterator(Iterator[Any]):
     def __iter__(self) -> CellIterator: ...
     def __next__(self) -> Any: ...
+
+@final
+class Scan(Iterable[Batch]):
+    def __iter__(self) -> Iterator[Batch]: ...
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object: ...
 
 @disjoint_base
 class Handle:
@@ -66,4 +72,4 @@ class Handle:
     def read(
         self, keys: Iterable[Any], attrs: Iterable[str] | None = None, missing: str = "raise"
     ) -> Batch: ...
-    def scan(self, attrs: Iterable[str] | None = None, rows: int = 65536) -> Iterator[Batch]: ...
+    def scan(self, attrs: Iterable[str] | None = None, rows: int = 65536) -> Scan: ...

@@ -13,15 +13,18 @@ from tilekv.errors import ClosedError, InvalidValueError, KeyNotFoundError, Read
 
 from tilekv.kvcore.buffer cimport Entry, SortedBuffer
 from tilekv.kvcore.codec cimport OK, Status
-from tilekv.kvcore.columns cimport Batch, make_batch, make_objects, make_rows
+from tilekv.kvcore.columns cimport (ANY_TYPE, NO_TYPE, Batch, common_type, make_batch, make_keys, make_objects, make_rows,
+                                    scan_stream)
 from tilekv.kvcore.digest cimport digest_keys
 from tilekv.kvcore.fragment cimport (DIRECT, FragmentData, Span, access_close, fragment_cell, fragment_copy, fragment_extent,
                                      unpin)
+from tilekv.kvcore.feeds cimport Cells, cells_key, cells_of, count_cells
 from tilekv.kvcore.gather cimport measure
 from tilekv.kvcore.layout cimport TOMBSTONE
-from tilekv.kvcore.rows cimport (Row, append_row, convert_row, row_free, stage_columns, stage_deletes, stage_pairs, stage_rows)
+from tilekv.kvcore.rows cimport (Row, append_row, convert_row, row_free, stage_columns, stage_deletes, stage_pairs, stage_rows,
+                                 stage_table)
 from tilekv.kvcore.search cimport DELETED, FAULT, IN_BUFFER, MISSING, PRESENT, UNOPENED
-from tilekv.kvcore.values cimport KIND_BYTES, Column, KeyCell, key_cell
+from tilekv.kvcore.values cimport KIND_BYTES, Column, KeyCell, key_cell, load_key
 
 cdef enum:
     WINDOW = 1024               # cells an iterator makes objects of at a time
@@ -233,12 +236,18 @@ cdef class Handle:
         """Set many keys at once; the last of equal keys wins. All is checked before anything is buffered.
 
         put_many(keys, values): values bare, or dicts or tuples when there are several attributes.
-        put_many(keys, name=column, ...): a column for every attribute, lists or NumPy arrays of the same length as keys.
+        put_many(keys, name=column, ...): a column for every attribute: lists, NumPy arrays, or what has __arrow_c_stream__ or
+        __arrow_c_array__, all of the same length as keys.
+        put_many(table, key="name"): an Arrow table (pyarrow, polars, pandas): keys in one column, attributes in the others.
         put_many(mapping) or put_many(pairs).
+
+        An array's elements are keys of its dtype. Nulls are a ValueError.
         """
         cdef Buffer staged = Buffer(self._layout)
         self._check_writable()
-        if columns:
+        if values is None and len(columns) == 1 and isinstance(columns.get("key"), str):
+            stage_table(staged, self._columns, keys, columns["key"])
+        elif columns:
             if values is not None:
                 raise WrongTypeError("put_many takes values or columns, not both")
             stage_columns(staged, self._columns, keys, columns)
@@ -264,17 +273,16 @@ cdef class Handle:
         cdef Lookup lookup
         cdef View view = self._snapshot()
         cdef Buffer buffer = self._buffer
-        cdef Py_ssize_t n, start, stop
+        cdef Cells cells
+        cdef Py_ssize_t start, done = 0
         cdef list result
-        if isinstance(keys, (str, bytes)):
-            raise WrongTypeError("get_many takes a list of keys, not a single one")
-        keys = keys if isinstance(keys, (list, tuple)) else list(keys)
-        n = len(keys)
-        result = [default] * n
-        for start in range(0, n, BLOCK):
-            stop = min(start + BLOCK, n)
-            lookup = Lookup(self, view, buffer, keys[start:stop])
-            lookup.rows(result, start)
+        pieces = cells_of(keys, None, "keys")
+        result = [default] * count_cells(pieces)
+        for cells in pieces:
+            for start in range(0, cells.n, BLOCK):
+                lookup = Lookup(self, view, buffer, [cells.cut(start, min(start + BLOCK, cells.n))])
+                lookup.rows(result, done + start)
+            done += cells.n
         return result
 
     def read(self, keys, attrs=None, missing="raise"):
@@ -288,12 +296,9 @@ cdef class Handle:
         cdef Lookup lookup
         if missing not in ("raise", "mask"):
             raise InvalidValueError(f"missing is 'raise' or 'mask', not {missing!r}")
-        if isinstance(keys, (str, bytes)):
-            raise WrongTypeError("read takes a list of keys, not a single one")
         columns = self._chosen(attrs)
-        keys = list(keys)
-        lookup = Lookup(self, view, buffer, keys)
-        return lookup.batch(columns, keys, missing == "mask")
+        lookup = Lookup(self, view, buffer, cells_of(keys, None, "keys"))
+        return lookup.batch(columns, missing == "mask")
 
     def _chosen(self, attrs):
         if attrs is None:
@@ -362,9 +367,14 @@ cdef class Handle:
 
         rows: most rows of a batch; fewer where a column would exceed 64 MiB.
         """
+        cdef Scan scan = Scan.__new__(Scan)
         if rows < 1:
             raise InvalidValueError(f"rows is at least 1, not {rows}")
-        return _scan(Window(self._merge(), min(rows, MOST_ROWS)), self._chosen(attrs))
+        scan.columns = self._chosen(attrs)
+        scan.rows = min(rows, MOST_ROWS)
+        scan.view = self._snapshot()
+        scan.buffer = SortedBuffer(self._buffer)
+        return scan
 
 
 @cython.final
@@ -373,34 +383,39 @@ cdef class Lookup:
     cdef Handle handle
     cdef View view
     cdef Buffer buffer
-    cdef list held              # what the KeyCells point into
+    cdef list pieces            # Cells: the keys
+    cdef list held              # what the KeyCells of objects point into
     cdef size_t n
     cdef KeyCell* cells
     cdef KeyRef* keys
     cdef int* found             # Found
     cdef Place* places
 
-    def __cinit__(self, Handle handle not None, View view not None, Buffer buffer not None, keys not None):
+    def __cinit__(self, Handle handle not None, View view not None, Buffer buffer not None, list pieces not None):
         cdef Access access
+        cdef Cells cells
+        cdef Py_ssize_t k
         cdef const Entry* entry = NULL
         cdef size_t i = 0
         cdef Found found
         self.handle = handle
         self.view = view
-        self.held = list(keys)
-        self.n = len(self.held)
+        self.pieces = pieces
+        self.held = []
+        self.n = count_cells(pieces)
         self.cells = <KeyCell*>malloc(self.n * sizeof(KeyCell) + 1)
         self.keys = <KeyRef*>malloc(self.n * sizeof(KeyRef) + 1)
         self.found = <int*>calloc(self.n + 1, sizeof(int))
         self.places = <Place*>calloc(self.n + 1, sizeof(Place))
         if self.cells == NULL or self.keys == NULL or self.found == NULL or self.places == NULL:
             raise MemoryError
-        for i in range(self.n):
-            key = self.held[i]
-            owner = key_cell(key, &self.cells[i])
-            self.keys[i] = self.cells[i].ref
-            if owner is not key:
-                self.held.append(owner)
+        for cells in pieces:
+            for k in range(cells.n):
+                owner = cells_key(cells, k, &self.cells[i])
+                self.keys[i] = self.cells[i].ref
+                if owner is not cells:
+                    self.held.append(owner)
+                i += 1
         self.buffer = buffer
         if buffer.n:
             for i in range(self.n):
@@ -460,15 +475,15 @@ cdef class Lookup:
                 result[start + i] = values[i]
         return 0
 
-    cdef Batch batch(self, tuple columns, list keys, bint mask):
+    cdef Batch batch(self, tuple columns, bint mask):
         cdef Batch batch
         cdef size_t i
         if not mask:
             for i in range(self.n):
                 if self.found[i] != PRESENT:
-                    raise KeyNotFoundError(keys[i])
+                    raise KeyNotFoundError(load_key(&self.keys[i]))
         batch = make_batch(self.view, self.buffer, columns, self.places, self.found, self.n)
-        batch._keys = keys
+        batch._pieces = self.pieces
         batch.found = np.array([self.found[i] == PRESENT for i in range(self.n)], dtype=bool)
         return batch
 
@@ -567,21 +582,44 @@ cdef class CellIterator:
         return 0
 
 
-def _scan(Window window, tuple columns):
-    while True:
-        batch = scan_batch(window, columns)
-        if batch is None:
-            return
-        yield batch
+@cython.final
+cdef class Scan:
+    """The store as it was when scan() was called. Iterating gives Batches, from the start every time; `__arrow_c_stream__` gives
+    all rows to whoever takes Arrow, a batch at a time."""
+
+    def __iter__(self):
+        return _batches(Window(Merge(self.view, self.buffer), self.rows), self.columns)
+
+    def __arrow_c_stream__(self, requested_schema=None):
+        """The rows as an Arrow PyCapsule, a stream of batches; a requested schema is ignored, as the protocol allows.
+
+        The keys are a column of it when all are of one type, which is found out first: one byte a key is read.
+        """
+        cdef Window window = Window(Merge(self.view, self.buffer), self.rows)
+        cdef Place* places = NULL
+        cdef Py_ssize_t n
+        cdef int type = ANY_TYPE
+        while type != NO_TYPE:
+            n = window.next((), &places)
+            if n == 0:
+                break
+            type = common_type(self.view, places, n, type)
+        empty = make_scanned(self.view, self.buffer.buffer, self.columns, NULL, 0)
+        return scan_stream(empty, iter(self), type)
 
 
-cdef Batch scan_batch(Window window, tuple columns):
+def _batches(Window window, tuple columns):
     cdef Place* places = NULL
     cdef Merge merge = window.merge
-    cdef Batch batch
-    cdef Py_ssize_t n = window.next(columns, &places)
-    if n == 0:
-        return None
-    batch = make_batch(merge.view, merge.buffer.buffer, columns, places, NULL, n)
-    batch._keys = make_objects(merge.view, merge.buffer.buffer, None, places, NULL, n)
+    cdef Py_ssize_t n
+    while True:
+        n = window.next(columns, &places)
+        if n == 0:
+            return
+        yield make_scanned(merge.view, merge.buffer.buffer, columns, places, n)
+
+
+cdef Batch make_scanned(View view, Buffer buffer, tuple columns, const Place* places, size_t n):
+    cdef Batch batch = make_batch(view, buffer, columns, places, NULL, n)
+    batch._pieces = [make_keys(view, buffer, places, n)]
     return batch

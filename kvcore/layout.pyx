@@ -23,8 +23,9 @@ cdef uint32_t element_bytes(uint8_t datatype) noexcept nogil:
 
 
 cdef bint is_integer(uint8_t datatype) noexcept nogil:
-    # What bit-width reduction narrows. Datetimes and times are integers too, but TileDB copies them in formats before 20.
-    return datatype < 18 and not (datatype in (2, 3, 4, 11, 12, 13, 14, 15, 16, 17))
+    # What bit-width reduction and positive delta work on. Datetimes and times are integers too, but TileDB copies them in
+    # formats before 20.
+    return datatype in (0, 1, 5, 6, 7, 8, 9, 10, 40, 41)
 
 
 cdef bint is_signed(uint8_t datatype) noexcept nogil:
@@ -84,7 +85,8 @@ cdef class Layout:
         cdef Cursor c = cursor(<const uint8_t*><const char*>pipeline, len(pipeline))
         parse_pipeline(&c, &slot.pipeline)
         slot.width = width
-        slot.pipeline.cell_bytes = element_bytes(datatype)
+        slot.pipeline.element_bytes = element_bytes(datatype)
+        slot.pipeline.cell_bytes = element_bytes(datatype) if slot.kind == SLOT_BYTES else width
         slot.pipeline.element_signed = is_signed(datatype)
         slot.pipeline.element_integer = is_integer(datatype)
         slot.chunk_bytes = max(slot.pipeline.max_chunk, 1) if slot.pipeline.n else PLAIN_CHUNK

@@ -27,5 +27,8 @@ cdef int append_row(Buffer buffer, tuple columns, const KeyRef* key, const Row* 
 # What put_many and delete_many are given, checked and appended to a buffer of its own, which the caller absorbs when all is well.
 cdef int stage_pairs(Buffer staged, tuple columns, object pairs) except -1
 cdef int stage_rows(Buffer staged, tuple columns, object keys, object values) except -1
+# given: a column by name, of arrays, Arrow arrays or iterables. Cells of arrays are copied from where they stand.
 cdef int stage_columns(Buffer staged, tuple columns, object keys, dict given) except -1
+# An Arrow table: the keys in the column named `key`, the attributes in the others.
+cdef int stage_table(Buffer staged, tuple columns, object table, str key) except -1
 cdef int stage_deletes(Buffer staged, object keys) except -1

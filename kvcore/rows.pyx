@@ -8,8 +8,9 @@ import numpy as np
 
 from tilekv.errors import InvalidValueError, WrongTypeError
 
+from tilekv.kvcore.feeds cimport (FEED_OBJECTS, ArrowChunk, ArrowReader, Cells, Feed, cells_key, cells_of, count_cells, feed_cell,
+                                  is_arrow, open_arrow, table_cells, table_names)
 from tilekv.kvcore.values cimport KIND_BYTES, Column, KeyCell, key_cell
-from tilekv.kvcore.values import CODES as _CODES
 from tilekv.kvcore.wire cimport store64
 
 
@@ -92,6 +93,8 @@ cdef int append_row(Buffer buffer, tuple columns, const KeyRef* key, const Row* 
 cdef int stage_pairs(Buffer staged, tuple columns, object pairs) except -1:
     cdef KeyCell cell
     cdef Row row
+    if not isinstance(pairs, Mapping) and is_arrow(pairs):
+        raise WrongTypeError("put_many of an Arrow table needs the name of the column that holds the keys: key=")
     if isinstance(pairs, (str, bytes)) or not isinstance(pairs, Iterable):
         raise WrongTypeError(f"put_many without values takes a mapping or (key, value) pairs, not {type(pairs).__name__}")
     memset(&row, 0, sizeof(row))
@@ -117,6 +120,8 @@ cdef int stage_rows(Buffer staged, tuple columns, object keys, object values) ex
     cdef uint8_t* at
     check_many(keys, "keys")
     check_many(values, "values")
+    if len(columns) == 1 and (in_memory(keys) or in_memory(values)):
+        return stage_columns(staged, columns, keys, {column.name: values})
     memset(&row, 0, sizeof(row))
     try:
         for key, value in zip(keys, values, strict=True):
@@ -135,102 +140,114 @@ cdef int stage_rows(Buffer staged, tuple columns, object keys, object values) ex
     return 0
 
 
+cdef bint in_memory(object given) except -1:
+    return isinstance(given, np.ndarray) or is_arrow(given)
+
+
 cdef int check_many(object given, str what) except -1:
-    if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
+    if isinstance(given, (str, bytes)) or not isinstance(given, Iterable) and not is_arrow(given):
         raise WrongTypeError(f"{what} must be a list or an array, not one {type(given).__name__}")
     return 0
 
 
-cdef struct Feed:               # a column of cells that stand in an array; base NULL: a list of objects instead
-    const uint8_t* base
-    uint64_t size
-
-
 cdef int stage_columns(Buffer staged, tuple columns, object keys, dict given) except -1:
-    """Cells of arrays are copied from where they stand: no object is made of them."""
-    cdef KeyCell cell
-    cdef Row row
-    cdef Feed key_feed
-    cdef Feed* feeds
     cdef Column column
-    cdef Feed* feed
-    cdef list lists = []
-    cdef Py_ssize_t i, k, n, width = len(columns)
+    cdef list runs, pieces
+    cdef Py_ssize_t n, found
     check_names(columns, given, "columns")
-    check_many(keys, "keys")
-    key_array = key_column(keys)
-    keys = keys if key_array is not None or isinstance(keys, (list, tuple)) else list(keys)
-    n = len(keys)
-    key_feed.base = NULL
-    key_feed.size = 0
-    if key_array is not None:
-        feed_of(key_array, &key_feed)
-        cell.ref.type = _CODES[key_array.dtype.str]
-        cell.ref.size = key_feed.size
-    feeds = <Feed*>malloc(width * sizeof(Feed))
+    runs = [cells_of(keys, None, "keys")]
+    n = count_cells(runs[0])
+    for column in columns:
+        pieces = cells_of(given[column.name], column, f"column {column.name!r}")
+        found = count_cells(pieces)
+        if found != n:
+            raise InvalidValueError(f"{n} keys, but {found} values in column {column.name!r}")
+        runs.append(pieces)
+    for cells in aligned(runs):
+        stage_cells(staged, columns, cells)
+    return 0
+
+
+def aligned(runs):
+    """Columns of runs of cells, cut where any of them begins another: lists of Cells of one length, one of each column."""
+    cdef Cells cells
+    cdef Py_ssize_t n
+    cdef list at = [0] * len(runs)                              # cells used of the first run of each
+    runs = [[cells for cells in pieces if cells.n] for pieces in runs]
+    while all(runs):
+        n = min([(<Cells>pieces[0]).n - used for pieces, used in zip(runs, at)])
+        yield [pieces[0] if (<Cells>pieces[0]).n == n else (<Cells>pieces[0]).cut(used, used + n)
+               for pieces, used in zip(runs, at)]
+        for i, pieces in enumerate(runs):
+            at[i] += n
+            if at[i] == (<Cells>pieces[0]).n:
+                del pieces[0]
+                at[i] = 0
+
+
+cdef int stage_table(Buffer staged, tuple columns, object table, str key) except -1:
+    cdef ArrowReader reader
+    cdef ArrowChunk chunk
+    cdef Column column
+    if not is_arrow(table):
+        raise WrongTypeError("with key= put_many takes a table that has __arrow_c_stream__ or __arrow_c_array__, "
+                             f"not {type(table).__name__}")
+    reader = open_arrow(table)
+    places = {name: i for i, name in enumerate(table_names(reader))}
+    if key not in places:
+        raise InvalidValueError(f"the table has no column {key!r} for the keys; it has {', '.join(map(repr, places))}")
+    check_names(columns, {name: None for name in places if name != key}, "columns")
+    while True:
+        chunk = reader.next()
+        if chunk is None:
+            return 0
+        cells = [table_cells(chunk, places[key], None, f"the key column {key!r}")]
+        for column in columns:
+            cells.append(table_cells(chunk, places[column.name], column, f"column {column.name!r}"))
+        stage_cells(staged, columns, cells)
+
+
+cdef int stage_cells(Buffer staged, tuple columns, list cells) except -1:
+    """Rows from Cells of one length: the keys and, in schema order, every attribute."""
+    cdef Cells keys = cells[0]
+    cdef Cells some
+    cdef KeyCell key
+    cdef Row row
+    cdef Column column
+    cdef list lists = []        # of the columns that are Python objects
+    cdef Py_ssize_t i, k, width = len(columns)
+    cdef const Feed** feeds = <const Feed**>malloc(width * sizeof(Feed*))
     if feeds == NULL:
         raise MemoryError
     memset(&row, 0, sizeof(row))
     try:
         row_open(&row, width)
         for k in range(width):
-            column = columns[k]
-            values = given[column.name]
-            check_many(values, f"column {column.name!r}")
-            array = column.array(values) if isinstance(values, np.ndarray) else None
-            if array is None and not isinstance(values, (list, tuple)):
-                values = values.tolist() if isinstance(values, np.ndarray) and values.dtype.kind in "SU" else list(values)
-            if array is not None:
-                values = array
-            if len(values) != n:
-                raise InvalidValueError(f"{n} keys, but {len(values)} values in column {column.name!r}")
-            lists.append(values)
-            feeds[k].base = NULL
-            if array is not None:
-                feed_of(array, &feeds[k])
-        for i in range(n):
-            if key_feed.base != NULL:
-                cell.ref.data = key_feed.base + i * key_feed.size
-            else:
-                _held = key_cell(keys[i], &cell)
+            some = cells[k + 1]
+            feeds[k] = &some.feed
+            lists.append(some.objects)
+        for i in range(keys.n):
+            _held = cells_key(keys, i, &key)
             kept = []
             for k in range(width):
-                feed = &feeds[k]
-                if feed.base != NULL:
-                    row.cells[k].data = feed.base + i * feed.size
-                    row.cells[k].size = feed.size
-                else:
+                if feeds[k].kind == FEED_OBJECTS:
                     column = columns[k]
                     kept.append(column.cell(lists[k][i], row.cells[k].word, &row.cells[k].data, &row.cells[k].size))
-            append_row(staged, columns, &cell.ref, &row)
+                else:
+                    feed_cell(feeds[k], i, &row.cells[k].data, &row.cells[k].size)
+            append_row(staged, columns, &key.ref, &row)
     finally:
         row_free(&row)
         free(feeds)
     return 0
 
 
-cdef object key_column(object keys):
-    """A NumPy array of numbers as contiguous little-endian keys, each of its datatype; None for anything else."""
-    if not isinstance(keys, np.ndarray) or keys.ndim != 1:
-        return None
-    little = keys.dtype.newbyteorder("<")
-    return np.ascontiguousarray(keys, little) if little.str in _CODES else None
-
-
-cdef int feed_of(object array, Feed* feed) except -1:
-    cdef const uint8_t[::1] view
-    feed.size = array.nbytes // len(array) if len(array) else 0
-    feed.base = <const uint8_t*>b""
-    if array.nbytes:
-        view = array.reshape(-1).view(np.uint8)
-        feed.base = &view[0]                                    # the caller holds the array
-    return 0
-
-
 cdef int stage_deletes(Buffer staged, object keys) except -1:
-    cdef KeyCell cell
-    check_many(keys, "keys")
-    for key in keys:
-        _held = key_cell(key, &cell)
-        staged.add(&cell.ref, True, 0)
+    cdef Cells cells
+    cdef KeyCell key
+    cdef Py_ssize_t i
+    for cells in cells_of(keys, None, "keys"):
+        for i in range(cells.n):
+            _held = cells_key(cells, i, &key)
+            staged.add(&key.ref, True, 0)
     return 0

@@ -28,6 +28,8 @@ cdef class Column:
     cdef Kind kind
     cdef uint32_t width                 # bytes of a fixed cell, 0 when variable
     cdef bint signed
+    # What a cell is, in words.
+    cdef str takes(self)
     # The cell of `value`: *size bytes at *data, which live as long as the object returned and `word`. Errors name the attribute.
     cdef object cell(self, object value, uint8_t* word, const uint8_t** data, uint64_t* size)
     cdef object _integer(self, object value, uint8_t* word)

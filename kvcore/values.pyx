@@ -25,6 +25,7 @@ cdef enum:                      # datatype codes of FORMAT.md 5
     CHAR = 4
     UINT64 = 10
     BLOB = 40
+    BOOL = 41
 
 
 # NumPy's type strings, native order, of the codes that have one; datetimes and timedeltas follow by unit.
@@ -154,8 +155,8 @@ cdef object load_key(const KeyRef* key):
                 return big
     data = PyBytes_FromStringAndSize(<const char*>key.data, key.size)
     dtype = DTYPES.get(code)
-    if dtype is None or key.size % element_bytes(code):
-        return Key(code, data)
+    if dtype is None or key.size % element_bytes(code) or (code == BOOL and data.strip(b"\0\1")):
+        return Key(code, data)                                  # NumPy has no form that would come back as these bytes
     array = np.frombuffer(data, dtype)
     return array[0] if key.size == element_bytes(code) else array
 
@@ -205,6 +206,12 @@ cdef class Column:
 
     def __repr__(self):
         return f"Column({self.name!r}, {self.dtype if self.dtype is not None else ('bytes', 'str')[self.kind]}, {self.shape})"
+
+    cdef str takes(self):
+        word = str(self.dtype) if self.dtype is not None else "text" if self.kind == KIND_TEXT else "bytes"
+        if self.dtype is not None and self.shape != ():
+            word = f"1-d arrays of {word}" if self.shape is None else f"{word} of shape {self.shape}"
+        return word
 
     cdef object cell(self, object value, uint8_t* word, const uint8_t** data, uint64_t* size):
         cdef Py_ssize_t n = 0

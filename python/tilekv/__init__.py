@@ -30,16 +30,26 @@ from tilekv.errors import (
     WrongTypeError,
 )
 from tilekv.filters import (
+    BitShuffleFilter,
     BitWidthReductionFilter,
+    ByteShuffleFilter,
+    Bzip2Filter,
+    ChecksumMD5Filter,
+    ChecksumSHA256Filter,
+    DoubleDeltaFilter,
     Filter,
     FilterList,
+    GzipFilter,
     LZ4Filter,
     NoOpFilter,
+    PositiveDeltaFilter,
+    RleFilter,
     ZstdFilter,
 )
 from tilekv.info import Info
 from tilekv.kv import KV
 from tilekv.kvcore.columns import Batch, VarColumn
+from tilekv.kvcore.handle import Scan
 from tilekv.kvcore.values import Key
 from tilekv.kvschema import KVSchema
 from tilekv.map import TILEDB_READ, TILEDB_WRITE, Map, MapIter, Object, QueryType
@@ -58,15 +68,22 @@ __all__ = [
     "Attr",
     "Attribute",
     "Batch",
+    "BitShuffleFilter",
     "BitWidthReductionFilter",
+    "ByteShuffleFilter",
+    "Bzip2Filter",
+    "ChecksumMD5Filter",
+    "ChecksumSHA256Filter",
     "ClosedError",
     "Config",
     "Context",
     "CorruptionError",
     "Ctx",
+    "DoubleDeltaFilter",
     "Filter",
     "FilterList",
     "FormatError",
+    "GzipFilter",
     "HistoryVacuumed",
     "Info",
     "InvalidValueError",
@@ -82,9 +99,12 @@ __all__ = [
     "NotTextError",
     "Object",
     "OutOfRangeError",
+    "PositiveDeltaFilter",
     "Problem",
     "QueryType",
     "ReadOnlyError",
+    "RleFilter",
+    "Scan",
     "Schema",
     "SnapshotGone",
     "Store",

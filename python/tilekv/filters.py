@@ -11,9 +11,10 @@ import struct
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final, overload
+from typing import ClassVar, Final, overload
 
 from tilekv.cursor import Cursor
+from tilekv.datatypes import DATATYPES
 from tilekv.errors import InvalidValueError, WrongTypeError
 
 MAX_FILTERS: Final = 8  # as in kvcore/codec.pxd
@@ -60,14 +61,69 @@ def _check_whole(what: str, value: object, least: int, most: int) -> None:
 
 
 @dataclass(frozen=True)
-class NoOpFilter(Filter):
-    """Leaves data as it is."""
-
-    type: int = field(default=0, init=False, repr=False)
+class _Plain(Filter):
+    """A filter without options."""
 
     def meta(self) -> bytes:
         """Return no bytes."""
         return b""
+
+
+@dataclass(frozen=True, init=False)
+class _Levelless(Filter):
+    """A compressor without levels: it takes the one that TileDB-Py gives all of them, and forgets it."""
+
+    def __init__(self, level: int = -1) -> None:
+        _check_whole(f"{type(self).__name__}: level", level, -(1 << 31), (1 << 31) - 1)
+
+    def meta(self) -> bytes:
+        """Return u8 number, i32 -1 (TileDB's word for a default level)."""
+        return struct.pack("<Bi", self.type, -1)
+
+
+@dataclass(frozen=True)
+class _Windowed(Filter):
+    """A filter that treats integers window by window."""
+
+    DEFAULT: ClassVar[int]
+    window: int
+
+    def __post_init__(self) -> None:
+        if self.window == -1:  # TileDB-Py's word for it
+            object.__setattr__(self, "window", self.DEFAULT)
+        _check_whole(f"{type(self).__name__}: window", self.window, 8, (1 << 32) - 1)
+
+    def meta(self) -> bytes:
+        """Return u32 window."""
+        return struct.pack("<I", self.window)
+
+
+@dataclass(frozen=True)
+class NoOpFilter(_Plain):
+    """Leaves data as it is."""
+
+    type: int = field(default=0, init=False, repr=False)
+
+
+@dataclass(frozen=True)
+class GzipFilter(Filter):
+    """zlib streams (RFC 1950).
+
+    Parameters
+    ----------
+    level : int
+        0 to 9; more is smaller and slower to write. -1 is zlib's default (6).
+    """
+
+    level: int = -1
+    type: int = field(default=1, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        _check_whole("GzipFilter: level", self.level, -1, 9)
+
+    def meta(self) -> bytes:
+        """Return u8 1, i32 level."""
+        return struct.pack("<Bi", self.type, self.level)
 
 
 @dataclass(frozen=True)
@@ -78,7 +134,7 @@ class ZstdFilter(Filter):
     ----------
     level : int
         -131072 to 22; more is smaller and slower to write. Negative levels are zstd's fast ones,
-        0 is its default (3).
+        0 and -1 are its default (3).
     """
 
     level: int = 1
@@ -92,20 +148,60 @@ class ZstdFilter(Filter):
         return struct.pack("<Bi", self.type, self.level)
 
 
-@dataclass(frozen=True)
-class LZ4Filter(Filter):
+@dataclass(frozen=True, init=False)
+class LZ4Filter(_Levelless):
     """LZ4 blocks: fast to read, larger than zstd. It has no levels."""
 
     type: int = field(default=3, init=False, repr=False)
 
-    def meta(self) -> bytes:
-        """Return u8 3, i32 -1 (TileDB's word for a default level)."""
-        return struct.pack("<Bi", self.type, -1)
+
+@dataclass(frozen=True, init=False)
+class RleFilter(_Levelless):
+    """Run lengths: each run of up to 65,535 equal cells is one cell and a count.
+
+    It works on whole cells, so it comes first, but for what FilterList.check allows.
+    """
+
+    type: int = field(default=4, init=False, repr=False)
 
 
 @dataclass(frozen=True)
-class BitWidthReductionFilter(Filter):
+class Bzip2Filter(Filter):
+    """bzip2 streams: small, and slow both ways.
+
+    Parameters
+    ----------
+    level : int
+        1 to 9, the block size in 100 kB. -1 and 0 are TileDB's default (1).
+    """
+
+    level: int = -1
+    type: int = field(default=5, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        _check_whole("Bzip2Filter: level", self.level, -1, 9)
+
+    def meta(self) -> bytes:
+        """Return u8 5, i32 level."""
+        return struct.pack("<Bi", self.type, self.level)
+
+
+@dataclass(frozen=True, init=False)
+class DoubleDeltaFilter(_Levelless):
+    """Integers, datetimes and characters as changes of their deltas, in as few bits as the largest needs.
+
+    For what grows evenly, such as timestamps. Floats are refused. It works on whole elements, so it
+    comes first, but for what FilterList.check allows.
+    """
+
+    type: int = field(default=6, init=False, repr=False)
+
+
+@dataclass(frozen=True)
+class BitWidthReductionFilter(_Windowed):
     """Integers as their distance from the least of their window, in as few whole bytes as fit.
+
+    Bytes and what is no integer pass unchanged.
 
     Parameters
     ----------
@@ -113,15 +209,61 @@ class BitWidthReductionFilter(Filter):
         Most bytes of a window, 8 to 2^32-1; the writer may choose smaller windows.
     """
 
-    window: int = 8192
+    DEFAULT = 8192
+    window: int = DEFAULT
     type: int = field(default=7, init=False, repr=False)
 
-    def __post_init__(self) -> None:
-        _check_whole("BitWidthReductionFilter: window", self.window, 8, (1 << 32) - 1)
 
-    def meta(self) -> bytes:
-        """Return u32 window."""
-        return struct.pack("<I", self.window)
+@dataclass(frozen=True)
+class BitShuffleFilter(_Plain):
+    """First all lowest bits of the elements, then all second ones, and so on: for a compressor after it."""
+
+    type: int = field(default=8, init=False, repr=False)
+
+
+@dataclass(frozen=True)
+class ByteShuffleFilter(_Plain):
+    """First all lowest bytes of the elements, then all second ones, and so on: for a compressor after it."""
+
+    type: int = field(default=9, init=False, repr=False)
+
+
+@dataclass(frozen=True)
+class PositiveDeltaFilter(_Windowed):
+    """Integers as their distance from the one before: for growing ones, with a compressor after it.
+
+    What is no integer passes unchanged.
+
+    Parameters
+    ----------
+    window : int
+        Most bytes of a window, 8 to 2^32-1. A new one begins wherever a number is smaller than the
+        one before, at the price of 4 bytes and an element.
+    """
+
+    DEFAULT = 1024
+    window: int = DEFAULT
+    type: int = field(default=10, init=False, repr=False)
+
+
+@dataclass(frozen=True)
+class ChecksumMD5Filter(_Plain):
+    """MD5 of what the filters before it made, checked at every read, by TileDB 1.7.6 and later too.
+
+    tilekv's own checksum is there without it.
+    """
+
+    type: int = field(default=12, init=False, repr=False)
+
+
+@dataclass(frozen=True)
+class ChecksumSHA256Filter(_Plain):
+    """SHA-256 of what the filters before it made, checked at every read, by TileDB 1.7.6 and later too.
+
+    tilekv's own checksum is there without it.
+    """
+
+    type: int = field(default=13, init=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -148,18 +290,30 @@ def _read_level(cursor: Cursor, code: int) -> int:
     return int.from_bytes(cursor.take(4), "little", signed=True)
 
 
-def _read_lz4(cursor: Cursor) -> LZ4Filter:
-    _read_level(cursor, LZ4Filter.type)  # LZ4 blocks have no levels: the number means nothing
-    return LZ4Filter()
+def _levelled(kind: Callable[[int], Filter], code: int) -> Callable[[Cursor], Filter]:
+    return lambda cursor: kind(_read_level(cursor, code))
 
 
 # Every filter that can be read, by its number: a new one joins here.
 _READERS: Final[dict[int, Callable[[Cursor], Filter]]] = {
     NoOpFilter.type: lambda _: NoOpFilter(),
-    ZstdFilter.type: lambda cursor: ZstdFilter(_read_level(cursor, ZstdFilter.type)),
-    LZ4Filter.type: _read_lz4,
+    GzipFilter.type: _levelled(GzipFilter, GzipFilter.type),
+    ZstdFilter.type: _levelled(ZstdFilter, ZstdFilter.type),
+    LZ4Filter.type: _levelled(LZ4Filter, LZ4Filter.type),
+    RleFilter.type: _levelled(RleFilter, RleFilter.type),
+    Bzip2Filter.type: _levelled(Bzip2Filter, Bzip2Filter.type),
+    DoubleDeltaFilter.type: _levelled(DoubleDeltaFilter, DoubleDeltaFilter.type),
     BitWidthReductionFilter.type: lambda cursor: BitWidthReductionFilter(cursor.u32()),
+    BitShuffleFilter.type: lambda _: BitShuffleFilter(),
+    ByteShuffleFilter.type: lambda _: ByteShuffleFilter(),
+    PositiveDeltaFilter.type: lambda cursor: PositiveDeltaFilter(cursor.u32()),
+    ChecksumMD5Filter.type: lambda _: ChecksumMD5Filter(),
+    ChecksumSHA256Filter.type: lambda _: ChecksumSHA256Filter(),
 }
+
+# What may come before a filter of whole cells: metadata of 8 bytes and more eights (bit shuffle: of whole fours, for cells of
+# no more), and as many bytes of data as there were.
+_SAME_SIZE: Final = (BitShuffleFilter, ByteShuffleFilter, ChecksumMD5Filter, ChecksumSHA256Filter)
 
 
 def _read_filter(cursor: Cursor) -> Filter:
@@ -236,6 +390,49 @@ class FilterList(Sequence[Filter]):
     def unknown(self) -> UnknownFilter | None:
         """The first filter that tilekv cannot run, if there is one."""
         return next((one for one in self.filters if isinstance(one, UnknownFilter)), None)
+
+    def check(self, what: str, datatype: int, cell_bytes: int) -> None:
+        """Raise unless TileDB could write and read cells with this pipeline.
+
+        Run lengths and double deltas work on whole cells and elements. Before them only NoOpFilter
+        may stand and, when those have 1, 2, 4 or 8 bytes, shuffles and checksums.
+
+        Parameters
+        ----------
+        what : str
+            Whose cells, for the message.
+        datatype : int
+            TileDB's code of an element.
+        cell_bytes : int
+            Bytes of a cell of fixed size; of an element of any other.
+
+        Raises
+        ------
+        InvalidValueError
+            When it could not; the message says why.
+        """
+        element = DATATYPES[datatype]
+        is_float = element.dtype in ("float32", "float64")
+        before: list[Filter] = []
+        for one in self.filters:
+            if isinstance(one, DoubleDeltaFilter) and is_float:
+                raise InvalidValueError(
+                    f"{what}: DoubleDeltaFilter stores integers, datetimes and characters, "
+                    f"not {element.dtype}; ByteShuffleFilter before a compressor suits floats"
+                )
+            if isinstance(one, (RleFilter, DoubleDeltaFilter)):
+                unit = cell_bytes if isinstance(one, RleFilter) else element.size
+                if before and (
+                    unit not in (1, 2, 4, 8)
+                    or not all(isinstance(each, _SAME_SIZE) for each in before)
+                ):
+                    raise InvalidValueError(
+                        f"{what}: {type(one).__name__} works on whole cells, here of {unit} bytes, and "
+                        f"cannot come after {type(before[-1]).__name__}; put it first (shuffles and "
+                        "checksums may come before it when cells have 1, 2, 4 or 8 bytes)"
+                    )
+            if not isinstance(one, NoOpFilter):
+                before.append(one)
 
     def to_bytes(self, max_chunk: int) -> bytes:
         """Return the pipeline descriptor; `max_chunk` is the raw size at which writers cut."""

@@ -11,7 +11,7 @@ from typing import Any, Final, SupportsIndex, overload
 import numpy as np
 import numpy.typing as npt
 
-from tilekv.datatypes import CHAR, DATATYPES, UTF8, datatype_of
+from tilekv.datatypes import CHAR, DATATYPES, UINT64, UTF8, datatype_of
 from tilekv.descriptor import DESCRIPTOR_FILE, AttrEntry, Descriptor
 from tilekv.errors import CorruptionError, FormatError, InvalidValueError, WrongTypeError
 from tilekv.filters import (
@@ -162,11 +162,14 @@ class Attr:
             raise InvalidValueError(
                 f"attribute {name!r}: a value of shape {sides} is over {MAX_CELL_BYTES} bytes"
             )
+        found = _filters(filters, VALUE_FILTERS)
+        values = 1 if var or text else math.prod(sides or ())
+        found.check(f"attribute {name!r}", code, values * DATATYPES[code].size)
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "datatype", code)
         object.__setattr__(self, "shape", sides)
         object.__setattr__(self, "var", var or text)
-        object.__setattr__(self, "filters", _filters(filters, VALUE_FILTERS))
+        object.__setattr__(self, "filters", found)
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -236,11 +239,15 @@ class Schema:
         cells = _int(capacity, "capacity")
         if not 1 <= cells <= MAX_CAPACITY:
             raise InvalidValueError(f"capacity is 1 to {MAX_CAPACITY:,} cells, not {cells:,}")
+        offsets = _filters(offsets_filters, OFFSETS_FILTERS)
+        offsets.check("offsets_filters", UINT64, 8)
+        keys = _filters(key_filters, KEY_FILTERS)
+        keys.check("key_filters", CHAR, 1)
         object.__setattr__(self, "attrs", found)
         object.__setattr__(self, "digest", digest)
         object.__setattr__(self, "capacity", cells)
-        object.__setattr__(self, "offsets_filters", _filters(offsets_filters, OFFSETS_FILTERS))
-        object.__setattr__(self, "key_filters", _filters(key_filters, KEY_FILTERS))
+        object.__setattr__(self, "offsets_filters", offsets)
+        object.__setattr__(self, "key_filters", keys)
 
     @property
     def fields(self) -> tuple[Field, ...]:

@@ -479,7 +479,12 @@ def test_pipe_that_was_never_read_is_quiet(store) -> None:
 def test_interrupt_is_quiet(tmp_path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    process = command_line("put", str(tmp_path / "new.kv"), "key", str(pipe))
+    # A test run in the background of a shell ignores SIGINT, and what it starts inherits that.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = command_line("put", str(tmp_path / "new.kv"), "key", str(pipe))
+    finally:
+        signal.signal(signal.SIGINT, before)
     with process, open(pipe, "wb"):  # opened as soon as the program waits for what we write
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)

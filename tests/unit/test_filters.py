@@ -8,14 +8,24 @@ import pytest
 from tilekv.cursor import Cursor
 from tilekv.errors import CorruptionError, InvalidValueError, WrongTypeError
 from tilekv.filters import (
+    BitShuffleFilter,
     BitWidthReductionFilter,
+    ByteShuffleFilter,
+    Bzip2Filter,
+    ChecksumMD5Filter,
+    ChecksumSHA256Filter,
+    DoubleDeltaFilter,
     Filter,
     FilterList,
+    GzipFilter,
     LZ4Filter,
     NoOpFilter,
+    PositiveDeltaFilter,
+    RleFilter,
     UnknownFilter,
     ZstdFilter,
 )
+from tilekv.schema import Attr, Schema
 
 
 def read(data: bytes) -> tuple[FilterList, int]:
@@ -33,6 +43,16 @@ def read(data: bytes) -> tuple[FilterList, int]:
         (ZstdFilter(level=-7), "02 05000000 02 f9ffffff"),
         (LZ4Filter(), "03 05000000 03 ffffffff"),
         (BitWidthReductionFilter(window=8192), "07 04000000 00200000"),
+        (GzipFilter(9), "01 05000000 01 09000000"),
+        (GzipFilter(), "01 05000000 01 ffffffff"),
+        (RleFilter(), "04 05000000 04 ffffffff"),
+        (Bzip2Filter(level=1), "05 05000000 05 01000000"),
+        (DoubleDeltaFilter(), "06 05000000 06 ffffffff"),
+        (BitShuffleFilter(), "08 00000000"),
+        (ByteShuffleFilter(), "09 00000000"),
+        (PositiveDeltaFilter(window=512), "0a 04000000 00020000"),
+        (ChecksumMD5Filter(), "0c 00000000"),
+        (ChecksumSHA256Filter(), "0d 00000000"),
         (UnknownFilter(14, b"ab"), "0e 02000000 6162"),
     ],
 )
@@ -43,7 +63,7 @@ def test_descriptor_of_one(one: Filter, stored: str) -> None:
 
 
 def test_descriptor_of_several() -> None:
-    filters = FilterList([BitWidthReductionFilter(), UnknownFilter(9), ZstdFilter(22)])
+    filters = FilterList([BitWidthReductionFilter(), UnknownFilter(15), ZstdFilter(22)])
     assert read(filters.to_bytes(0x7FFFFFF8)) == (filters, 0x7FFFFFF8)
     assert FilterList().to_bytes(7) == bytes.fromhex("07000000 00000000")
     assert read(FilterList().to_bytes(7)) == (FilterList(), 7)
@@ -85,15 +105,84 @@ def test_levels_out_of_range(level: int) -> None:
         ZstdFilter(level)
 
 
-@pytest.mark.parametrize("window", [0, 7, 1 << 32])
-def test_windows_out_of_range(window: int) -> None:
-    with pytest.raises(InvalidValueError, match="window"):
-        BitWidthReductionFilter(window)
+@pytest.mark.parametrize("kind", [GzipFilter, Bzip2Filter])
+def test_levels_of_one_digit(kind: type[GzipFilter | Bzip2Filter]) -> None:
+    assert kind().level == -1
+    for level in (-2, 10):
+        with pytest.raises(InvalidValueError, match=f"{kind.__name__}: level"):
+            kind(level)
+
+
+@pytest.mark.parametrize("kind", [BitWidthReductionFilter, PositiveDeltaFilter])
+@pytest.mark.parametrize("window", [0, 7, -2, 1 << 32])
+def test_windows_out_of_range(
+    kind: type[BitWidthReductionFilter | PositiveDeltaFilter], window: int
+) -> None:
+    with pytest.raises(InvalidValueError, match=f"{kind.__name__}: window"):
+        kind(window)
+
+
+def test_spellings_of_tiledb_py() -> None:
+    """It gives a level to compressors without levels, and has -1 for every default."""
+    assert LZ4Filter(level=5) == LZ4Filter()
+    assert repr(RleFilter(-1)) == "RleFilter()"
+    assert hash(DoubleDeltaFilter(level=3)) == hash(DoubleDeltaFilter())
+    assert BitWidthReductionFilter(window=-1) == BitWidthReductionFilter()
+    assert PositiveDeltaFilter(-1) == PositiveDeltaFilter(1024)
+    with pytest.raises(WrongTypeError):
+        LZ4Filter(level="fast")  # type: ignore[arg-type]
+
+
+def test_filters_of_whole_cells_come_first() -> None:
+    rle, deltas = RleFilter(), DoubleDeltaFilter()
+    shuffle, md5, noop = ByteShuffleFilter(), ChecksumMD5Filter(), NoOpFilter()
+    for filters in [
+        [rle, ZstdFilter()],
+        [noop, deltas],
+        [shuffle, rle],
+        [BitShuffleFilter(), md5, deltas],
+    ]:
+        assert Attr("a", "int64", filters=filters).filters == FilterList(filters)
+        assert Schema([Attr("a", bytes, filters=filters)], key_filters=filters).key_filters
+        assert Schema([Attr("a", bytes)], offsets_filters=filters).offsets_filters
+    for bad in [
+        [ZstdFilter(), rle],
+        [BitWidthReductionFilter(), deltas],
+        [shuffle, PositiveDeltaFilter(), rle],
+        [rle, deltas],
+        [rle, rle],
+    ]:
+        with pytest.raises(InvalidValueError, match=r"attribute 'a': \w+ works on whole cells"):
+            Attr("a", "int64", filters=bad)
+        with pytest.raises(InvalidValueError, match="offsets_filters"):
+            Schema([Attr("a", bytes)], offsets_filters=bad)
+        with pytest.raises(InvalidValueError, match="key_filters"):
+            Schema([Attr("a", bytes)], key_filters=bad)
+    assert Attr("a", "int32", shape=3, filters=[rle])
+    assert Attr("a", "int32", var=True, filters=[shuffle, rle])
+    with pytest.raises(InvalidValueError, match="of 12 bytes, and cannot come after ByteShuffle"):
+        Attr("a", "int32", shape=3, filters=[shuffle, rle])
+    assert Attr("a", "int32", shape=3, filters=[shuffle, deltas])  # elements, not cells
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_double_delta_refuses_floats(dtype: str) -> None:
+    with pytest.raises(InvalidValueError, match=f"attribute 'a': DoubleDelta.* not {dtype}"):
+        Attr("a", dtype, filters=DoubleDeltaFilter())
+    for other in ("datetime64[s]", "bool", bytes, "uint8"):
+        assert Attr("a", other, filters=DoubleDeltaFilter())
 
 
 @pytest.mark.parametrize("value", ["3", True, 1.0, None])
 def test_options_of_wrong_types(value: Any) -> None:
-    for kind in (ZstdFilter, BitWidthReductionFilter):
+    for kind in (
+        GzipFilter,
+        ZstdFilter,
+        Bzip2Filter,
+        LZ4Filter,
+        BitWidthReductionFilter,
+        PositiveDeltaFilter,
+    ):
         with pytest.raises(WrongTypeError):
             kind(value)
 
@@ -114,6 +203,10 @@ def test_too_many() -> None:
         "01000000 01000000 02 04000000 02 01000000",
         "01000000 01000000 02 06000000 02 01000000 00",
         "01000000 01000000 07 04000000 00000000",
+        "01000000 01000000 0a 04000000 07000000",
+        "01000000 01000000 01 05000000 01 0a000000",
+        "01000000 01000000 04 05000000 03 ffffffff",  # run lengths with lz4's options
+        "01000000 01000000 08 01000000 00",
         "01000000 01000000 0e ffffffff 00",
     ],
 )
@@ -123,7 +216,9 @@ def test_damaged_descriptors(stored: str) -> None:
 
 
 def test_every_truncation() -> None:
-    data = FilterList([ZstdFilter(), BitWidthReductionFilter(), UnknownFilter(9, b"x")]).to_bytes(9)
+    data = FilterList([ZstdFilter(), BitWidthReductionFilter(), UnknownFilter(19, b"x")]).to_bytes(
+        9
+    )
     for n in range(len(data)):
         with pytest.raises(CorruptionError):
             FilterList.read(Cursor(data[:n], "f"))

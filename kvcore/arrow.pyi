@@ -1,0 +1,9 @@
+from typing import Final, final
+
+DTYPE_KEY: Final[bytes]
+
+@final
+class Node: ...
+
+@final
+class Stream: ...

@@ -1,0 +1,518 @@
+cimport cython
+from cpython.buffer cimport PyBUF_READ
+from cpython.memoryview cimport PyMemoryView_FromMemory
+from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_IsValid
+from libc.stdint cimport int32_t, uintptr_t
+from libc.string cimport memcpy
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from tilekv.errors import InvalidValueError, WrongTypeError
+
+from tilekv.kvcore.values cimport KIND_BYTES, KIND_TEXT, key_cell
+from tilekv.kvcore.arrow import DTYPE_KEY as _DTYPE_KEY
+from tilekv.kvcore.values import CODES as _CODES
+
+cdef extern from "utf8.h" nogil:
+    bint tkv_utf8_valid(const uint8_t* at, size_t n)
+
+cdef enum:
+    CHAR = 4                    # datatype codes of str and bytes keys
+    BLOB = 40
+    MOST_SIDES = 32             # of nested lists of fixed size
+
+_DTYPES = {"b": "?", "c": "<i1", "C": "<u1", "s": "<i2", "S": "<u2", "i": "<i4", "I": "<u4", "l": "<i8", "L": "<u8",
+           "e": "<f2", "f": "<f4", "g": "<f8", "tdD": "<i4", "tdm": "<M8[ms]",
+           "tDs": "<m8[s]", "tDm": "<m8[ms]", "tDu": "<m8[us]", "tDn": "<m8[ns]"}
+_TIMESTAMPS = {"tss:": "<M8[s]", "tsm:": "<M8[ms]", "tsu:": "<M8[us]", "tsn:": "<M8[ns]"}
+# (bytes of an offset, whether text)
+_BLOBS = {"u": (4, True), "U": (8, True), "z": (4, False), "Z": (8, False)}
+
+
+@cython.final
+cdef class Cells:
+    def __len__(self):
+        return self.n
+
+    cdef Cells cut(self, Py_ssize_t lo, Py_ssize_t hi):
+        cdef Cells part = Cells.__new__(Cells)
+        part.feed = self.feed
+        part.n = hi - lo
+        part.owner = self.owner
+        if self.objects is not None:
+            part.objects = self.objects[lo:hi]
+        if part.feed.types != NULL:
+            part.feed.types += lo
+        if part.feed.index != NULL:
+            part.feed.index += lo
+        elif part.feed.kind == FEED_FIXED:
+            part.feed.base += lo * part.feed.width
+        elif part.feed.kind == FEED_VAR:
+            part.feed.offsets += lo
+        elif part.feed.kind == FEED_VIEWS:
+            part.feed.base += 16 * lo
+        return part
+
+
+cdef Cells object_cells(list objects):
+    cdef Cells cells = Cells.__new__(Cells)
+    cells.feed.kind = FEED_OBJECTS
+    cells.objects = objects
+    cells.n = len(objects)
+    return cells
+
+
+cdef object cells_key(Cells cells, Py_ssize_t i, KeyCell* key):
+    if cells.feed.kind == FEED_OBJECTS:
+        return key_cell(cells.objects[i], key)
+    feed_cell(&cells.feed, i, &key.ref.data, &key.ref.size)
+    key.ref.type = cells.feed.types[i] if cells.feed.types != NULL else cells.feed.type
+    return cells
+
+
+cdef inline uintptr_t address(object array) except? 0:
+    """Where a contiguous NumPy array begins."""
+    return array.__array_interface__["data"][0]
+
+
+cdef Cells fixed_cells(object array):
+    """The rows of a contiguous array; for keys its datatype too."""
+    cdef Cells cells = Cells.__new__(Cells)
+    cells.n = len(array)
+    cells.feed.kind = FEED_FIXED
+    cells.feed.base = <const uint8_t*>address(array)
+    cells.feed.width = array.nbytes // cells.n if cells.n else 0
+    cells.feed.type = _CODES.get(array.dtype.str, 0)
+    cells.owner = array
+    return cells
+
+
+cdef Cells gathered_keys(object types, object offsets, object data):
+    cdef Cells cells = Cells.__new__(Cells)
+    cells.n = len(types)
+    cells.feed.kind = FEED_VAR
+    cells.feed.base = <const uint8_t*>address(data)
+    cells.feed.offsets = <const int64_t*>address(offsets)
+    cells.feed.types = <const uint8_t*>address(types)
+    cells.owner = (types, offsets, data)
+    return cells
+
+
+cdef Py_ssize_t count_cells(list pieces) noexcept:
+    cdef Cells piece
+    cdef Py_ssize_t n = 0
+    for piece in pieces:
+        n += piece.n
+    return n
+
+
+cdef list cells_of(object given, Column column, str what):
+    cdef ArrowReader reader
+    cdef ArrowChunk chunk
+    cdef list pieces = []
+    if isinstance(given, (str, bytes)) or not isinstance(given, Iterable) and not is_arrow(given):
+        raise WrongTypeError(f"{what} must be a list or an array, not one {type(given).__name__}")
+    if isinstance(given, np.ndarray):
+        array = checked_array(given, what)
+        array = key_array(array) if column is None else column.array(array)
+        if array is not None:
+            return [fixed_cells(array)]
+        return [object_cells(given.tolist() if given.dtype.kind in "SU" and given.ndim == 1 else list(given))]
+    if is_arrow(given):
+        reader = open_arrow(given)
+        while True:
+            chunk = reader.next()
+            if chunk is None:
+                return pieces
+            pieces.append(arrow_cells(chunk, &chunk.types.schema, &chunk.array, 0, chunk.array.length, column, what))
+    return [object_cells(list(given))]
+
+
+cdef object checked_array(object array, str what):
+    if array.ndim == 0:
+        raise WrongTypeError(f"{what} must be a list or an array, not an array of no dimension")
+    if np.ma.is_masked(array):
+        raise InvalidValueError(f"{what} has masked values: fill them, or leave their rows out")
+    return array
+
+
+cdef object key_array(object keys):
+    """A NumPy array of numbers as contiguous little-endian keys, each of its datatype; None for anything else."""
+    if keys.ndim != 1:
+        return None
+    little = keys.dtype.newbyteorder("<")
+    return np.ascontiguousarray(keys, little) if little.str in _CODES else None
+
+
+# --- what the protocol hands over ---------------------------------------------------------------------------------------
+
+cdef bint is_arrow(object given) except -1:
+    return hasattr(given, "__arrow_c_stream__") or hasattr(given, "__arrow_c_array__")
+
+
+@cython.final
+cdef class ArrowTypes:
+    def __dealloc__(self):
+        if self.schema.release != NULL:
+            self.schema.release(&self.schema)
+
+
+@cython.final
+cdef class ArrowChunk:
+    def __dealloc__(self):
+        if self.array.release != NULL:
+            self.array.release(&self.array)
+
+
+@cython.final
+cdef class ArrowReader:
+    def __dealloc__(self):
+        if self.stream.release != NULL:
+            self.stream.release(&self.stream)
+
+    cdef ArrowChunk next(self):
+        cdef ArrowChunk chunk = self.only
+        cdef int status
+        if self.stream.release == NULL:
+            self.only = None
+            return chunk
+        chunk = ArrowChunk.__new__(ArrowChunk)
+        with nogil:
+            status = self.stream.get_next(&self.stream, &chunk.array)
+        if status != 0:
+            chunk.array.release = NULL
+            raise_stream(self, status)
+        if chunk.array.release == NULL:
+            return None
+        chunk.types = self.types
+        return chunk
+
+
+cdef int raise_stream(ArrowReader reader, int status) except -1:
+    cdef const char* text = reader.stream.get_last_error(&reader.stream)
+    said = f"error {status}" if text == NULL else (<bytes>text).decode("utf-8", "replace")
+    raise InvalidValueError(f"the Arrow stream failed: {said}")
+
+
+cdef void* taken(object given, object capsule, const char* name) except NULL:
+    if not PyCapsule_IsValid(capsule, name):
+        raise WrongTypeError(f"the Arrow protocol of {type(given).__name__} did not give a capsule of {name.decode()}")
+    return PyCapsule_GetPointer(capsule, name)
+
+
+cdef ArrowReader open_arrow(object given):
+    """What a consumer takes out of a capsule is marked as released there."""
+    cdef ArrowReader reader = ArrowReader.__new__(ArrowReader)
+    cdef ArrowArrayStream* stream
+    cdef ArrowSchema* schema
+    cdef ArrowArray* array
+    cdef int status
+    reader.types = ArrowTypes.__new__(ArrowTypes)
+    if hasattr(given, "__arrow_c_stream__"):
+        capsule = given.__arrow_c_stream__()
+        stream = <ArrowArrayStream*>taken(given, capsule, "arrow_array_stream")
+        if stream.release == NULL:
+            raise InvalidValueError("this Arrow stream was consumed before: ask its producer for another")
+        reader.stream = stream[0]
+        stream.release = NULL
+        with nogil:
+            status = reader.stream.get_schema(&reader.stream, &reader.types.schema)
+        if status != 0:
+            reader.types.schema.release = NULL
+            raise_stream(reader, status)
+        return reader
+    described, capsule = given.__arrow_c_array__()
+    schema = <ArrowSchema*>taken(given, described, "arrow_schema")
+    array = <ArrowArray*>taken(given, capsule, "arrow_array")
+    if schema.release == NULL or array.release == NULL:
+        raise InvalidValueError("this Arrow array was consumed before: ask its producer for another")
+    reader.only = ArrowChunk.__new__(ArrowChunk)
+    reader.types.schema = schema[0]
+    schema.release = NULL
+    reader.only.array = array[0]
+    array.release = NULL
+    reader.only.types = reader.types
+    return reader
+
+
+cdef list table_names(ArrowReader reader):
+    cdef const ArrowSchema* schema = &reader.types.schema
+    cdef int64_t i
+    if bytes(schema.format) != b"+s":
+        raise WrongTypeError("with key= put_many takes an Arrow table, not a single column")
+    names = [(<bytes>schema.children[i].name).decode() if schema.children[i].name != NULL else ""
+             for i in range(schema.n_children)]
+    if len(set(names)) != len(names):
+        raise InvalidValueError(f"the table has columns of one name: {', '.join(map(repr, names))}")
+    return names
+
+
+cdef Cells table_cells(ArrowChunk chunk, Py_ssize_t i, Column column, str what):
+    cdef ArrowArray* rows = &chunk.array
+    check_array(rows, 1, chunk.types.schema.n_children, "the table")
+    refuse_nulls(rows, 0, rows.length, "the table")
+    return arrow_cells(chunk, chunk.types.schema.children[i], rows.children[i], rows.offset, rows.length, column, what)
+
+
+# --- Arrow arrays as cells ----------------------------------------------------------------------------------------------
+
+cdef int check_array(const ArrowArray* array, int64_t buffers, int64_t children, str what) except -1:
+    if array.length < 0 or array.offset < 0 or array.n_buffers < buffers or array.n_children != children:
+        raise InvalidValueError(f"{what}: the Arrow array does not fit its type")
+    return 0
+
+
+cdef int check_range(const ArrowArray* array, object start, object n, str what) except -1:
+    if start < 0 or n < 0 or start + n > array.length:
+        raise InvalidValueError(f"{what}: an Arrow array of {array.length} elements is asked for {n} from {start} on")
+    return 0
+
+
+cdef object raw(const void* pointer, object skip, object n, object dtype, str what):
+    """n elements of a buffer, in place."""
+    dtype = np.dtype(dtype)
+    if n == 0:
+        return np.empty(0, dtype)
+    if pointer == NULL:
+        raise InvalidValueError(f"{what}: a buffer of the Arrow array is missing")
+    size = dtype.itemsize
+    return np.frombuffer(PyMemoryView_FromMemory(<char*>pointer + <int64_t>(skip * size), n * size, PyBUF_READ), dtype)
+
+
+cdef object bits(const void* pointer, object start, object n, str what):
+    """n bits of a bitmap as bool."""
+    skip = start // 8
+    packed = raw(pointer, skip, (start + n + 7) // 8 - skip, "u1", what)
+    return np.unpackbits(packed, bitorder="little")[start - 8 * skip:start - 8 * skip + n].view(bool)
+
+
+cdef int refuse_nulls(const ArrowArray* array, object start, object n, str what) except -1:
+    if array.null_count == 0 or n == 0 or array.n_buffers == 0 or array.buffers[0] == NULL:
+        return 0
+    there = bits(array.buffers[0], array.offset + start, n, what)
+    if not there.all():
+        raise InvalidValueError(f"{what} has a null, at row {start + int(there.argmin())} of its array: "
+                                "tilekv has no nulls, fill them or leave their rows out")
+    return 0
+
+
+cdef object elements(const ArrowSchema* schema, const ArrowArray* array, object start, object n, str what):
+    """Numbers, times, bools, and lists of fixed size of them, as NumPy of shape (n, *sides); None for other types."""
+    cdef int64_t sides = 0
+    shape = [n]
+    format = bytes(schema.format).decode("utf-8", "replace")
+    while format.startswith("+w:"):
+        check_array(array, 1, 1, what)
+        check_range(array, start, n, what)
+        refuse_nulls(array, start, n, what)
+        side = int(format[3:])
+        start = (start + array.offset) * side
+        n = n * side
+        sides += 1
+        if side < 0 or sides > MOST_SIDES:
+            raise WrongTypeError(f"{what}: lists within lists within lists, {MOST_SIDES} deep or more")
+        shape.append(side)
+        schema = schema.children[0]
+        array = array.children[0]
+        format = bytes(schema.format).decode("utf-8", "replace")
+    dtype = _DTYPES.get(format) or _TIMESTAMPS.get(format[:4])
+    if dtype is None:
+        return None
+    check_array(array, 2, 0, what)
+    check_range(array, start, n, what)
+    refuse_nulls(array, start, n, what)
+    if schema.dictionary != NULL:
+        values = elements(schema.dictionary, array.dictionary, 0, array.dictionary.length, what)
+        return None if values is None else values[indices(schema, array, start, n, what)].reshape(*shape, *values.shape[1:])
+    if format == "b":
+        values = bits(array.buffers[1], array.offset + start, n, what)
+    else:
+        values = raw(array.buffers[1], array.offset + start, n, dtype, what)
+        if format == "tdD":
+            values = values.astype(np.int64).view("<M8[D]")
+        elif format == "l":
+            values = values.view(named_dtype(schema))
+    return values.reshape(shape)
+
+
+cdef object named_dtype(const ArrowSchema* schema):
+    """The dtype that an int64 of our own names in its metadata: a time in a unit that Arrow lacks."""
+    cdef const char* at = schema.metadata
+    cdef int32_t pairs = 0, size = 0, i
+    if at == NULL:
+        return "<i8"
+    memcpy(&pairs, at, 4)
+    at += 4
+    name = None
+    for i in range(2 * pairs):
+        memcpy(&size, at, 4)
+        if size < 0:
+            return "<i8"
+        text = at[4:4 + size]
+        at += 4 + size
+        if i % 2 and name == _DTYPE_KEY:
+            dtype = f"<{text.decode('ascii', 'replace').replace('datetime64', 'M8').replace('timedelta64', 'm8')}"
+            return dtype if dtype in _CODES else "<i8"
+        name = text
+    return "<i8"
+
+
+cdef object in_unit(object found, Column column):
+    """Bare int64 as times, for an attribute in a unit that Arrow lacks: not everyone who passes columns on keeps metadata."""
+    dtype = column.dtype
+    if dtype is None or dtype.kind not in "mM" or found.dtype != np.int64:
+        return found
+    return found if np.datetime_data(dtype)[0] in ("D", "s", "ms", "us", "ns") else found.view(dtype)
+
+
+cdef object indices(const ArrowSchema* schema, const ArrowArray* array, object start, object n, str what):
+    """Of a dictionary-encoded array, as int64."""
+    dtype = _DTYPES.get(bytes(schema.format).decode(), "")
+    check_array(array, 2, 0, what)
+    check_range(array, start, n, what)
+    refuse_nulls(array, start, n, what)
+    if dtype[1:2] not in ("i", "u") or array.dictionary == NULL:
+        raise InvalidValueError(f"{what}: a dictionary needs indices of integers")
+    found = raw(array.buffers[1], array.offset + start, n, dtype, what)
+    if n and (found.min() < 0 or found.max() >= array.dictionary.length):
+        raise InvalidValueError(f"{what}: an index leads out of the dictionary of {array.dictionary.length} values")
+    return np.require(found, np.int64, ["C", "A"])
+
+
+cdef object offsets_of(const ArrowArray* array, object start, object n, int width, str what):
+    """n + 1 offsets as int64, rising."""
+    if n == 0:
+        return np.zeros(1, np.int64)
+    found = np.require(raw(array.buffers[1], array.offset + start, n + 1, f"<i{width}", what), np.int64, ["C", "A"])
+    if found[0] < 0 or (found[1:] < found[:n]).any():
+        raise InvalidValueError(f"{what}: the offsets of the Arrow array do not rise")
+    return found
+
+
+cdef Cells var_cells(object offsets, const void* base, str what):
+    cdef Cells cells = Cells.__new__(Cells)
+    cells.n = len(offsets) - 1
+    if base == NULL and offsets[cells.n]:
+        raise InvalidValueError(f"{what}: a buffer of the Arrow array is missing")
+    cells.feed.kind = FEED_VAR
+    cells.feed.base = <const uint8_t*>base if base != NULL else <const uint8_t*>b""
+    cells.feed.offsets = <const int64_t*>address(offsets)
+    cells.owner = offsets
+    return cells
+
+
+cdef Cells view_cells(const ArrowArray* array, object start, Py_ssize_t n, str what):
+    """String or binary views: a u32 length, then up to 12 bytes, or 4 of them, the block's number and the offset in it."""
+    cdef Cells cells = Cells.__new__(Cells)
+    cdef const int64_t* sizes
+    cdef int64_t i, blocks
+    cdef const uint8_t* view
+    cdef uint64_t size
+    cdef bint right = True
+    check_array(array, 3, 0, what)
+    cells.n = n
+    cells.feed.kind = FEED_VIEWS
+    if n == 0:
+        return cells
+    if array.buffers[1] == NULL:
+        raise InvalidValueError(f"{what}: a buffer of the Arrow array is missing")
+    blocks = array.n_buffers - 3                                # validity, views, the blocks, and their sizes
+    sizes = <const int64_t*>array.buffers[array.n_buffers - 1]
+    cells.feed.base = <const uint8_t*>array.buffers[1] + 16 * <int64_t>(array.offset + start)
+    cells.feed.blocks = array.buffers
+    with nogil:
+        for i in range(n):
+            view = cells.feed.base + 16 * i
+            size = load32(view)
+            if size > 12 and (size > 0x7FFFFFFF or sizes == NULL or load32(view + 8) >= <uint64_t>blocks
+                              or <int64_t>(load32(view + 12) + size) > sizes[load32(view + 8)]):
+                right = False
+                break
+    if not right:
+        raise InvalidValueError(f"{what}: a view leads out of the blocks of the Arrow array")
+    return cells
+
+
+cdef int check_text(Cells cells, str what) except -1:
+    cdef const uint8_t* data = NULL
+    cdef uint64_t size = 0
+    cdef int64_t i, wrong = -1
+    with nogil:
+        for i in range(cells.n):
+            feed_cell(&cells.feed, i, &data, &size)
+            if not tkv_utf8_valid(data, size):
+                wrong = i
+                break
+    if wrong >= 0:
+        raise InvalidValueError(f"{what}: the text at {wrong} is not UTF-8")
+    return 0
+
+
+cdef Cells arrow_cells(ArrowChunk chunk, const ArrowSchema* schema, const ArrowArray* array, object start, object n,
+                       Column column, str what):
+    """Elements start to start + n of an Arrow array as keys (column None) or as cells of an attribute."""
+    cdef Cells cells
+    cdef const ArrowSchema* item
+    format = bytes(schema.format).decode("utf-8", "replace")
+    if schema.dictionary != NULL:
+        index = indices(schema, array, start, n, what)
+        if schema.dictionary.dictionary != NULL:
+            raise WrongTypeError(f"{what}: a dictionary of dictionaries")
+        cells = arrow_cells(chunk, schema.dictionary, array.dictionary, 0, array.dictionary.length, column, what)
+        cells.feed.index = <const int64_t*>address(index)
+        cells.owner = (cells.owner, index)
+        cells.n = n
+        return cells
+    check_range(array, start, n, what)
+    if format == "n":
+        if n:
+            raise InvalidValueError(f"{what} is all nulls: tilekv has no nulls, fill them or leave their rows out")
+        return object_cells([])
+    text = format in ("u", "U", "vu")
+    if text or format in ("z", "Z", "vz") or format.startswith("w:"):
+        if column is not None and column.kind != (KIND_TEXT if text else KIND_BYTES):
+            raise wrong_type(what, "text" if text else "bytes", column)
+        refuse_nulls(array, start, n, what)
+        if format.startswith("w:"):
+            check_array(array, 2, 0, what)
+            width = int(format[2:])
+            cells = fixed_cells(raw(array.buffers[1], 0, (array.offset + start + n) * width, "u1", what)
+                                [(array.offset + start) * width:].reshape(n, width))
+        elif format[0] == "v":
+            cells = view_cells(array, start, n, what)
+        else:
+            check_array(array, 3, 0, what)
+            cells = var_cells(offsets_of(array, start, n, _BLOBS[format][0], what), array.buffers[2], what)
+        if text:
+            check_text(cells, what)
+        cells.feed.type = CHAR if text else BLOB
+        cells.owner = (chunk, cells.owner)
+        return cells
+    if format in ("+l", "+L") and column is not None and column.dtype is not None and column.shape is None:
+        check_array(array, 2, 1, what)
+        refuse_nulls(array, start, n, what)
+        offsets = offsets_of(array, start, n, 4 if format == "+l" else 8, what)
+        item = schema.children[0]
+        found = elements(item, array.children[0], int(offsets[0]), int(offsets[n] - offsets[0]), what)
+        if found is not None and found.ndim == 1:
+            found = column._cast(in_unit(found, column))
+            cells = var_cells((offsets - offsets[0]) * column.dtype.itemsize, <const void*>address(found), what)
+            cells.owner = (cells.owner, found)
+            return cells
+        raise wrong_type(what, f"lists of {bytes(item.format).decode('utf-8', 'replace')!r}", column)
+    found = elements(schema, array, start, n, what)
+    if found is not None:
+        found = key_array(found) if column is None else column.array(in_unit(found, column))
+    if found is None:
+        raise wrong_type(what, f"of the type {format!r}", column)
+    cells = fixed_cells(found)
+    cells.owner = (chunk, found)
+    return cells
+
+
+cdef object wrong_type(str what, str came, Column column):
+    if column is None:
+        return WrongTypeError(f"{what}: keys are text, bytes or numbers, and this Arrow column is {came}")
+    return WrongTypeError(f"{what} takes {column.takes()}, and this Arrow column is {came}")
