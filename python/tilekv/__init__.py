@@ -11,6 +11,7 @@ from importlib.metadata import version as _version
 
 from tilekv.config import Config
 from tilekv.context import Context, Ctx, TileDBError, object_type
+from tilekv.convert import convert
 from tilekv.encoding import NotTextError
 from tilekv.errors import (
     ClosedError,
@@ -19,6 +20,7 @@ from tilekv.errors import (
     HistoryVacuumed,
     InvalidValueError,
     KeyNotFoundError,
+    MissingPackageError,
     OutOfRangeError,
     ReadOnlyError,
     SnapshotGone,
@@ -95,6 +97,7 @@ __all__ = [
     "MapItem",
     "MapIter",
     "MapSchema",
+    "MissingPackageError",
     "NoOpFilter",
     "NotTextError",
     "Object",
@@ -117,6 +120,7 @@ __all__ = [
     "VarColumn",
     "WrongTypeError",
     "ZstdFilter",
+    "convert",
     "object_type",
     "open",
 ]

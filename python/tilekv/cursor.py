@@ -8,13 +8,14 @@ from tilekv.errors import CorruptionError
 
 
 class Cursor:
-    """A place in `data`, the bytes of `file`. Every read is checked: one past the end raises."""
+    """A place in `data`, the bytes of `file` from byte `base` on. Every read is checked: one past the end raises."""
 
-    __slots__ = ("at", "data", "file")
+    __slots__ = ("at", "base", "data", "file")
 
-    def __init__(self, data: bytes, file: str) -> None:
+    def __init__(self, data: bytes, file: str, base: int = 0) -> None:
         self.data: Final = data
         self.file: Final = file
+        self.base: Final = base
         self.at = 0
 
     @property
@@ -23,8 +24,8 @@ class Cursor:
         return len(self.data) - self.at
 
     def fail(self, reason: str, at: int | None = None) -> NoReturn:
-        """Raise CorruptionError at byte `at`, or at the byte that would be read next."""
-        raise CorruptionError(self.file, self.at if at is None else at, reason)
+        """Raise CorruptionError at byte `at` of `data`, or at the byte that would be read next."""
+        raise CorruptionError(self.file, self.base + (self.at if at is None else at), reason)
 
     def take(self, n: int) -> bytes:
         """Return the next `n` bytes."""

@@ -10,8 +10,8 @@ from tilekv.config import Config
 from tilekv.descriptor import Descriptor
 from tilekv.errors import (
     CorruptionError,
-    FormatError,
     InvalidValueError,
+    ReadOnlyError,
     StoreExistsError,
     StoreNotFoundError,
     StoreReplacedError,
@@ -20,6 +20,7 @@ from tilekv.kvcore.digest import DIGESTS
 from tilekv.kvcore.layout import Layout
 from tilekv.kvcore.search import View
 from tilekv.kvcore.tile import CellSource
+from tilekv.legacy.opener import OldOpener, OldStore, is_old_store
 from tilekv.names import (
     ARRAY_SCHEMA,
     DESCRIPTOR,
@@ -28,7 +29,7 @@ from tilekv.names import (
     LOCK,
     FragmentName,
 )
-from tilekv.schema import Attr, Schema
+from tilekv.schema import OLD_DIGEST, Attr, Schema
 from tilekv.snapshot import Opener
 from tilekv.storage import Storage
 
@@ -36,23 +37,43 @@ DEFAULT_SCHEMA = Schema([Attr("value", bytes)])
 
 
 class Engine:
-    """An open store, without its buffer: what a handle reads from and flushes into."""
+    """An open store, without its buffer: what a handle reads from and flushes into.
 
-    def __init__(self, storage: Storage, config: Config) -> None:
-        """StoreNotFoundError, FormatError or CorruptionError when there is no tilekv store."""
+    Parameters
+    ----------
+    key : bytes or str, optional
+        Of an encrypted store of TileDB 1.x.
+
+    Raises
+    ------
+    StoreNotFoundError, FormatError, CorruptionError
+        When there is no store.
+    InvalidValueError, WrongTypeError, MissingPackageError
+        When the key, or the lack of one, does not fit.
+    """
+
+    def __init__(self, storage: Storage, config: Config, key: bytes | str | None = None) -> None:
         self.storage = storage
         self.config = config
-        self.descriptor = _descriptor(storage)
-        self.schema = Schema.from_file(_required(storage, KV_SCHEMA), self.descriptor, KV_SCHEMA)
-        self.descriptor.check_schema(_required(storage, ARRAY_SCHEMA), ARRAY_SCHEMA)
+        self.key = key
+        reading = config.cache_bytes, config.mmap, config.max_mapped_fragments
+        if is_old(storage):
+            old = OldStore(storage, key, config.mmap)
+            self.id: str | None = None
+            self.schema = old.schema
+            self.layout = layout_of(old.schema)
+            self.opener: Opener = OldOpener(old, self.layout, *reading)
+            return
+        descriptor = _descriptor(storage)
+        if key is not None:
+            raise InvalidValueError(
+                f"{storage.uri} is not encrypted: key= is for stores that TileDB 1.x encrypted"
+            )
+        self.id = descriptor.id
+        self.schema = Schema.from_file(_required(storage, KV_SCHEMA), descriptor, KV_SCHEMA)
+        descriptor.check_schema(_required(storage, ARRAY_SCHEMA), ARRAY_SCHEMA)
         self.layout = layout_of(self.schema)
-        self.opener = Opener(
-            storage,
-            self.layout,
-            config.cache_bytes,
-            config.mmap,
-            config.max_mapped_fragments,
-        )
+        self.opener = Opener(storage, self.layout, *reading)
 
     def flush(self, source: CellSource, view: View) -> View:
         """Write the cells as the newest fragment; the view with it in front.
@@ -82,8 +103,9 @@ class Engine:
 
     def check_identity(self) -> None:
         """StoreReplacedError when another store has taken the place of the one that was opened."""
-        found = _descriptor(self.storage)
-        if found.id != self.descriptor.id:
+        old = self.id is None and is_old(self.storage)
+        found = None if old else _descriptor(self.storage).id
+        if found != self.id:
             raise StoreReplacedError(
                 f"{self.storage.uri} was replaced by another store since it was opened; "
                 "what was not flushed is still in this handle"
@@ -118,7 +140,13 @@ def create(storage: Storage, schema: Schema, replace: bool = False) -> bool:
     ------
     StoreExistsError
         When something else is in its place: that is never touched.
+    InvalidValueError
+        For the digest of old stores.
     """
+    if schema.digest == OLD_DIGEST:
+        raise InvalidValueError(
+            f"no store is created with the digest {OLD_DIGEST!r}, which makes keys collide: use 'blake2b'"
+        )
     if not storage.is_empty() and not is_store(storage):
         _refuse_lost_descriptor(storage)
         raise StoreExistsError(
@@ -135,8 +163,20 @@ def create(storage: Storage, schema: Schema, replace: bool = False) -> bool:
     return storage.create(files, replace)
 
 
-def open_engine(storage: Storage, mode: str, schema: Schema | None, config: Config) -> Engine:
+def open_engine(
+    storage: Storage,
+    mode: str,
+    schema: Schema | None,
+    config: Config,
+    key: bytes | str | None = None,
+) -> Engine:
     """Open or create by mode: r, a, x or w (DESIGN.md 2.1)."""
+    if mode != "r" and is_old(storage):
+        text = (
+            f"{storage.uri} was written by TileDB 1.x: tilekv reads it (mode 'r') and never writes to it. "
+            f"tilekv.convert({storage.uri!r}, new) makes a tilekv store of it"
+        )
+        raise ReadOnlyError(text) if mode == "a" else StoreExistsError(text)
     if mode == "x" or mode == "w":
         made = create(storage, schema or DEFAULT_SCHEMA, replace=mode == "w")
         if not made:
@@ -146,7 +186,7 @@ def open_engine(storage: Storage, mode: str, schema: Schema | None, config: Conf
             )
     elif mode == "a" and not is_store(storage):
         create(storage, schema or DEFAULT_SCHEMA)
-    engine = Engine(storage, config)
+    engine = Engine(storage, config, key)
     if mode in "ra" and schema is not None and schema != engine.schema:
         raise InvalidValueError(
             f"{storage.uri} has another schema: {engine.schema!r}, not {schema!r}; "
@@ -160,6 +200,17 @@ def is_store(storage: Storage) -> bool:
     return storage.exists() and DESCRIPTOR in storage.list().files
 
 
+def is_old(storage: Storage) -> bool:
+    """Whether TileDB wrote what is there. CorruptionError when tilekv did, and its descriptor is missing."""
+    if not storage.exists():
+        return False
+    listing = storage.list()
+    if DESCRIPTOR in listing.files or not is_old_store(listing):
+        return False
+    _refuse_lost_descriptor(storage)
+    return True
+
+
 def _descriptor(storage: Storage) -> Descriptor:
     try:
         return Descriptor.from_bytes(storage.read(DESCRIPTOR))
@@ -169,12 +220,7 @@ def _descriptor(storage: Storage) -> Descriptor:
         raise StoreNotFoundError(
             f"there is no store at {storage.uri}: create one with mode 'a' or 'x'"
         )
-    files = storage.list().files
     _refuse_lost_descriptor(storage)
-    if KV_SCHEMA in files or ARRAY_SCHEMA in files:
-        raise FormatError(
-            f"{storage.uri} was written by TileDB, not by tilekv: this version reads only its own"
-        )
     raise StoreNotFoundError(f"{storage.uri} is not a tilekv store: it has no {DESCRIPTOR}")
 
 

@@ -74,6 +74,10 @@ class FormatError(TileKVError, ValueError):
     """A store of a format that this tilekv does not read; the message says what wrote it."""
 
 
+class MissingPackageError(TileKVError, ImportError):
+    """An old store needs an optional package; the message says which, and how to install it."""
+
+
 class SnapshotGone(TileKVError, FileNotFoundError):
     """A fragment of this handle's snapshot was vacuumed before it was first used; reopen."""
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from tilekv.engine import Engine
-from tilekv.history import read_history
 from tilekv.kvcore.buffer import Buffer, SortedBuffer
 from tilekv.kvcore.merge import Merge
 from tilekv.kvcore.search import View
@@ -88,7 +87,7 @@ def describe(uri: str, engine: Engine, view: View, buffered: int) -> Info:
     superseded = superseded_bytes = 0
     storage = engine.storage
     try:
-        for name in read_history(storage, storage.list()).superseded:
+        for name in engine.opener.superseded():
             superseded_bytes += sum(storage.files(name).values())
             superseded += 1
     except FileNotFoundError:

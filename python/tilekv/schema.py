@@ -62,6 +62,8 @@ MAX_CAPACITY: Final = COORDS_CHUNK_BYTES // 8
 MAX_NAME_BYTES: Final = 240  # a file name has 255 bytes, and `_var.tdb` is added
 
 DIGESTS: Final = ("blake2b", "md5")
+# TileDB 1.x on 64-bit Unix: makes keys collide. Its stores are shown with it, and none is created.
+OLD_DIGEST: Final = "md5-lp64"
 Shape = int | tuple[int, ...] | None
 Filters = FilterList | Filter | Iterable[Filter] | None
 
@@ -248,6 +250,13 @@ class Schema:
         object.__setattr__(self, "capacity", cells)
         object.__setattr__(self, "offsets_filters", offsets)
         object.__setattr__(self, "key_filters", keys)
+
+    @classmethod
+    def of_old(cls, attrs: Iterable[Attr], digest: str, capacity: int) -> Schema:
+        """Return the schema that shows a store of TileDB 1.x: with `OLD_DIGEST`, or "md5" if it comes from Windows."""
+        schema = cls(attrs, capacity=capacity)
+        object.__setattr__(schema, "digest", digest)
+        return schema
 
     @property
     def fields(self) -> tuple[Field, ...]:

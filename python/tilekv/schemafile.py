@@ -23,6 +23,13 @@ from tilekv.filters import FilterList
 SCHEMA_FILE: Final = "__kv_schema.tdb"
 FORMAT_VERSION: Final = 3
 
+# By format version, 0 to 22 and later.
+_WRITERS: Final = (
+    *("1.3 or older", "1.4.0", "1.4.1 to 1.5.1", "1.6 or tilekv", "1.7"),
+    *("2.0", "2.1", "2.2", "2.2.3", "2.3", "2.4 to 2.6", "2.7", "2.8", "2.9", "2.10", "2.11"),
+    *("2.12 or 2.13", "2.14", "2.15", "2.16", "2.17 or 2.18", "2.19 to 2.24", "2.25 or newer"),
+)
+
 _TILE_CHUNK: Final = 65536  # TileDB's own max_chunk for generic tiles; it steers nobody here
 _SPARSE: Final = 1
 _ROW_MAJOR: Final = 0
@@ -140,15 +147,7 @@ def schema_version(data: bytes, file: str) -> int:
 
 def wrote(version: int) -> str:
     """Return the name of the programs that write schema files of this format version."""
-    if version >= 5:
-        return "TileDB 2.x"
-    return (
-        "TileDB 1.3 or older",
-        "TileDB 1.4.0",
-        "TileDB 1.4.1 to 1.5.1",
-        "TileDB 1.6 or tilekv",
-        "TileDB 1.7",
-    )[version]
+    return f"TileDB {_WRITERS[min(version, len(_WRITERS) - 1)]}"
 
 
 def _domain() -> bytes:

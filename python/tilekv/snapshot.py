@@ -81,6 +81,10 @@ class Opener:
             return None
         return names
 
+    def superseded(self) -> frozenset[str]:
+        """Fragments whose cells consolidated ones hold, and that are still there. FileNotFoundError when a vacuum is at work."""
+        return read_history(self.storage, self.storage.list()).superseded
+
     def _check_past(self, listing: Listing, timestamp: int, opened: dict[str, Fragment]) -> None:
         """A moment inside a consolidated range needs the sources of that time; vacuum removes them."""
         for name in filter(None, map(FragmentName.parse, listing.folders)):

@@ -186,6 +186,10 @@ class Store(Handle, MutableMapping[Any, Any]):
             raise InvalidValueError(
                 "a store with unflushed writes cannot be pickled: flush it first"
             )
+        if self._engine.key is not None:
+            raise InvalidValueError(
+                "a store that was opened with a key cannot be pickled: the key would be in it"
+            )
         mode = "r" if self._mode == "r" else "a"
         return _reopened, (self._uri, mode, self._timestamp, self._config.as_dict())
 
@@ -282,7 +286,7 @@ class Store(Handle, MutableMapping[Any, Any]):
                 return  # another thread of the child was faster, and may have written since
             _INHERITED.append((self._view, self._engine))
             closed = self.closed
-            self._engine = Engine(self._engine.storage, self._config)
+            self._engine = Engine(self._engine.storage, self._config, self._engine.key)
             self._start_over(None if closed else self._engine.opener.view(self._timestamp))
 
 
@@ -323,8 +327,9 @@ def open(
     schema: Schema | None = None,
     timestamp: int | dt.datetime | np.datetime64 | None = None,
     config: Mapping[str, object] | Config | None = None,
+    key: bytes | str | None = None,
 ) -> Store:
-    """Open a store.
+    """Open a store: one of tilekv's, or, to read it, a key-value store of TileDB 1.3 to 1.7.
 
     Parameters
     ----------
@@ -338,13 +343,19 @@ def open(
         Show the store as it was then, inclusive; an int is ms since 1970, a naive datetime local time. Mode "r" only.
     config : mapping, optional
         Options by dotted key, such as ``{"kv.cache_bytes": "64 MiB"}``; see `Config`.
+    key : bytes or str, optional
+        The 32 bytes that open a store which TileDB 1.x encrypted; a str stands for its UTF-8.
 
     Raises
     ------
     StoreNotFoundError, StoreExistsError, FormatError, CorruptionError
         When there is no store, one too many, one of another program, or a damaged one.
+    ReadOnlyError
+        For mode "a" and a store of TileDB 1.x: `convert` it.
     InvalidValueError, WrongTypeError
         For arguments that are refused.
+    MissingPackageError
+        When a store of TileDB 1.x needs a package that is not installed.
     """
     if mode not in MODES:
         raise InvalidValueError(f"mode is one of {', '.join(MODES)}, not {mode!r}")
@@ -355,7 +366,8 @@ def open(
     moment = None if timestamp is None else _milliseconds(timestamp)
     options = Config.of(config)
     storage = open_storage(uri, options.sync)
-    return Store(storage.uri, mode, open_engine(storage, mode, schema, options), moment, options)
+    engine = open_engine(storage, mode, schema, options, key)
+    return Store(storage.uri, mode, engine, moment, options)
 
 
 def _reopened(uri: str, mode: Any, timestamp: int | None, config: dict[str, object]) -> Store:

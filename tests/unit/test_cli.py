@@ -26,7 +26,7 @@ TREE = {
     os.fsdecode(b"a/\xff\xfe"): b"a name that is not UTF-8",
     "ä/日本.txt": "日本".encode(),
 }
-COMMANDS = ["import", "export", "ls", "get", "put", "rm", "info", "verify"]
+COMMANDS = ["import", "export", "ls", "get", "put", "rm", "info", "convert", "verify"]
 
 
 @pytest.fixture

@@ -25,6 +25,15 @@ def test_past_the_end(read: str, n: int) -> None:
     assert cursor.at == 5
 
 
+def test_a_part_of_a_file() -> None:
+    cursor = Cursor(bytes(5), "f", 100)
+    cursor.take(3)
+    for at, place in ((None, 103), (1, 101)):
+        with pytest.raises(CorruptionError) as caught:
+            cursor.fail("odd", at)
+        assert caught.value.offset == place
+
+
 def test_huge_sizes_allocate_nothing() -> None:
     with pytest.raises(CorruptionError):
         Cursor(b"abc", "f").take(2**64 - 1)

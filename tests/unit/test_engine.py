@@ -203,11 +203,11 @@ def test_a_store_of_another_format(store: Path) -> None:
         tilekv.open(store)
 
 
-def test_a_store_of_tiledb(store: Path) -> None:
+def test_an_empty_store_without_its_descriptor(store: Path) -> None:
     (store / "__tilekv.json").unlink()
     for folder in [path for path in store.iterdir() if path.is_dir()]:
         shutil.rmtree(folder)
-    with pytest.raises(FormatError, match="TileDB"):
+    with pytest.raises(CorruptionError, match=r"__tilekv\.json: it is missing"):
         tilekv.open(store)
     with pytest.raises(StoreExistsError):
         tilekv.open(store, "w")

@@ -16,7 +16,7 @@ from tilekv.cli.entries import KEY_TYPES, get_value, key_of, list_keys, put_valu
 from tilekv.cli.report import show_info, show_problems
 from tilekv.cli.text import error_text
 from tilekv.cli.tree import export_tree, import_tree
-from tilekv.cli.upkeep import consolidate_store, vacuum_store
+from tilekv.cli.upkeep import consolidate_store, convert_store, vacuum_store
 from tilekv.config import Config
 from tilekv.errors import TileKVError
 
@@ -167,6 +167,20 @@ def build_parser() -> argparse.ArgumentParser:
     one.add_argument("store", metavar="STORE")
     _add_progress(one)
     one.set_defaults(run=lambda args: vacuum_store(args.store, _shown(args)))
+
+    one = _command(commands, "convert", "make a tilekv store of one that TileDB 1.x wrote")
+    one.description = """Copy every entry of OLD, a key-value store of TileDB 1.3 to 1.7, to NEW. Keys and values keep their
+        types. OLD is only read."""
+    one.epilog = f"example: {PROGRAM} convert old.kv new.kv"
+    one.add_argument("old", metavar="OLD")
+    one.add_argument("new", metavar="NEW", help="must not be there")
+    one.add_argument(
+        "--key-file", metavar="FILE", help="the 32 bytes that open OLD if it is encrypted"
+    )
+    _add_progress(one)
+    one.set_defaults(
+        run=lambda args: convert_store(args.old, args.new, args.key_file, _shown(args))
+    )
 
     one = _command(commands, "verify", "check every checksum and every digest")
     one.description = "Check every checksum and every digest. Problems are listed; the exit code is 1 if there is one."

@@ -1,8 +1,10 @@
-"""consolidate and vacuum."""
+"""consolidate, vacuum and convert."""
 
 from __future__ import annotations
 
 from tilekv.cli.text import counted
+from tilekv.convert import convert
+from tilekv.legacy.cipher import KEY_BYTES
 from tilekv.store import open as open_store
 
 
@@ -29,4 +31,17 @@ def vacuum_store(uri: str, shown: bool) -> int:
     with open_store(uri, "a") as db:
         db.vacuum(progress=shown)
     print(f"removed {counted(before.superseded, 'fragment')}, {before.superseded_bytes:,} bytes")
+    return 0
+
+
+def convert_store(old: str, new: str, key_file: str | None, shown: bool) -> int:
+    """Copy a store of TileDB 1.x into a new one; say how much that was."""
+    key = None
+    if key_file is not None:
+        with open(key_file, "rb") as file:
+            key = file.read(KEY_BYTES + 1)
+        if len(key) > KEY_BYTES:
+            key = key.removesuffix(b"\n")  # as an editor ends the only line
+    n = convert(old, new, key, shown)
+    print(f"converted {counted(n, 'entry', 'entries')}")
     return 0

@@ -1,0 +1,193 @@
+"""Old stores opened: each fragment becomes one of tilekv's own, in memory, with the coordinates that it has on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from io import BytesIO
+from typing import Final
+
+import numpy as np
+
+from tilekv.errors import CorruptionError, FormatError, InvalidValueError
+from tilekv.kvcore.builder import FragmentBuilder
+from tilekv.kvcore.digest import DIGESTS, coordinates
+from tilekv.kvcore.fragment import Fragment
+from tilekv.kvcore.layout import Layout
+from tilekv.kvcore.tile import encode
+from tilekv.kvcore.view import FileView
+from tilekv.legacy.cipher import Cipher
+from tilekv.legacy.fragment import Mask, OldFragment
+from tilekv.legacy.names import OldName, committed, visible
+from tilekv.legacy.schema import read_old_schema
+from tilekv.names import ARRAY_SCHEMA, FRAGMENT_METADATA, KV_SCHEMA
+from tilekv.schema import OLD_DIGEST
+from tilekv.snapshot import Opener
+from tilekv.storage import Listing, Storage
+
+_NEWER_SCHEMAS: Final = "__schema"  # TileDB 2.4 and later
+_RUN_BYTES: Final = 1 << 20  # raw bytes that are encoded at a time
+
+
+def is_old_store(listing: Listing) -> bool:
+    """Whether a folder without tilekv's descriptor is an array or a key-value store of TileDB's."""
+    return bool({KV_SCHEMA, ARRAY_SCHEMA} & {*listing.files}) or _NEWER_SCHEMAS in listing.folders
+
+
+class OldStore:
+    """What an old store holds, before any fragment is opened.
+
+    Parameters
+    ----------
+    key : bytes or str, optional
+        Of an encrypted store: 32 bytes.
+
+    Attributes
+    ----------
+    schema : Schema
+        What tilekv shows of it.
+
+    Raises
+    ------
+    FormatError
+        When it is no key-value store of TileDB 1.3 to 1.7.
+    CorruptionError
+        When its schema file is damaged.
+    InvalidValueError, WrongTypeError
+        For a key that is none, is missing, is not needed or does not fit.
+    MissingPackageError
+        When decryption needs a package that is not installed.
+    """
+
+    def __init__(self, storage: Storage, key: bytes | str | None, mmap: bool) -> None:
+        self.storage: Final = storage
+        self.mmap: Final = mmap
+        self.cipher: Final = None if key is None else Cipher(key)
+        file, data = _schema_file(storage)
+        try:
+            self.stored: Final = read_old_schema(data, file, self.cipher)
+        except CorruptionError:
+            if self.cipher is None:
+                raise
+            raise InvalidValueError(
+                f"{storage.uri}: the key does not open this store, or {file} is damaged"
+            ) from None
+        self.schema: Final = self.stored.shown(self._digest())
+
+    def fragment(self, name: OldName) -> OldFragment:
+        """Open one. FileNotFoundError when it is gone."""
+        views = self.storage.views(name.folder, self.mmap)
+        if FRAGMENT_METADATA not in views:
+            raise FileNotFoundError(f"{name.folder}/{FRAGMENT_METADATA}")
+        return OldFragment(name, self.stored, views, self.cipher)
+
+    def _digest(self) -> str:
+        """How its keys became coordinates: not the same on Windows, where `long` has 32 bits (FORMAT.md 1.1)."""
+        while True:
+            names = visible(self.storage, self.storage.list(), None)
+            if not names:
+                return OLD_DIGEST
+            try:
+                return digest_of(self.fragment(names[0]))
+            except FileNotFoundError:
+                continue  # consolidated since the listing
+
+
+def digest_of(fragment: OldFragment) -> str:
+    """The digest that takes the fragment's first key to its coordinates; CorruptionError when none does."""
+    c0, c1 = fragment.coordinates(0)
+    types, (starts, data) = fragment.keys(0)
+    first = int(types[0]), data[: int(starts[1])].tobytes()
+    for name in (OLD_DIGEST, "md5"):
+        if coordinates(DIGESTS[name], [first]) == [(int(c0[0]), int(c1[0]))]:
+            return name
+    raise CorruptionError(
+        f"{fragment.name.folder}/__coords.tdb", None, "the coordinates are not those of the keys"
+    )
+
+
+def _schema_file(storage: Storage) -> tuple[str, bytes]:
+    """The name of a schema file and what is in it; of a newer TileDB's, enough to tell its version."""
+    files = storage.list().files
+    for file in (KV_SCHEMA, ARRAY_SCHEMA):
+        if file in files:
+            return file, storage.read(file)
+    newest = max(storage.files(_NEWER_SCHEMAS), default=None)
+    if newest is None:
+        raise CorruptionError(_NEWER_SCHEMAS, None, "there is no schema in it")
+    view = storage.view(_NEWER_SCHEMAS, newest, False)
+    return f"{_NEWER_SCHEMAS}/{newest}", view.read(0, min(view.size, 64))
+
+
+class OldOpener(Opener):
+    """Opens the fragments of an old store; see `Opener`. All at once: which cells count depends on all newer ones."""
+
+    def __init__(
+        self, store: OldStore, layout: Layout, cache_bytes: int, mmap: bool, eager: int
+    ) -> None:
+        super().__init__(store.storage, layout, cache_bytes, mmap, eager)
+        self._store = store
+
+    def superseded(self) -> frozenset[str]:
+        """As `Opener.superseded`: the names of their folders."""
+        listing = self.storage.list()
+        shown = {name.folder for name in visible(self.storage, listing, None)}
+        return frozenset(name.folder for name in committed(self.storage, listing)) - shown
+
+    def _names(
+        self, listing: Listing, timestamp: int | None, opened: dict[str, Fragment]
+    ) -> list[str] | None:
+        """The visible fragments by a listing, newest first, opened; None when something of it is gone."""
+        try:
+            names = visible(self.storage, listing, timestamp)
+            lost = self._lost(names) if len(names) > 1 else [None] * len(names)
+            for name, cells in zip(names, lost, strict=True):
+                opened[name.shown] = self._rewritten(self._store.fragment(name), cells)
+        except FileNotFoundError:
+            return None
+        return [name.shown for name in names]
+
+    def _lost(self, names: Sequence[OldName]) -> list[Mask | None]:
+        """By fragment, the cells whose coordinates a newer fragment has.
+
+        TileDB shows one cell for each pair of coordinates, and its digest gives many keys the same: of those, the key that was
+        written last is the only one left.
+        """
+        found = []
+        for name in names:  # opened one after the other: a process may map 65,530 files
+            old = self._store.fragment(name)
+            tiles = [old.coordinates(tile) for tile in range(old.metadata.tiles)]
+            found.append([np.concatenate(halves) for halves in zip(*tiles, strict=True)])
+        c0, c1 = (np.concatenate(halves) for halves in zip(*found, strict=True))
+        order = np.lexsort((c1, c0))  # stable: the newest of equal coordinates comes first
+        again = (np.diff(c0[order]) == 0) & (np.diff(c1[order]) == 0)
+        lost = np.zeros(len(c0), bool)
+        lost[order[1:]] = again
+        ends = np.cumsum([len(halves[0]) for halves in found])
+        return list(np.split(lost, ends[:-1]))
+
+    def _rewritten(self, old: OldFragment, lost: Mask | None) -> Fragment:
+        """The same cells as a fragment in memory."""
+        if digest_of(old) != self._store.schema.digest:
+            raise FormatError(
+                f"{self.storage.uri}: some fragments were written on Windows and some were not: their keys have different "
+                "digests, and TileDB 1.x itself finds only one part of them"
+            )
+        builder = FragmentBuilder(self.layout)
+        files = {slot: BytesIO() for slot, _, _ in self.layout.files}
+        for window in old.windows(self.layout, lost):
+            for cuts in builder.add(window):
+                for first, last in cuts.runs(_RUN_BYTES):
+                    files[cuts.slot].write(
+                        encode(self.layout, window, cuts, first, last, self.codecs)
+                    )
+                builder.written(cuts)
+        name = old.name
+        metadata = builder.metadata(bytes.fromhex(name.uuid), name.t1, name.t2)
+        return Fragment(
+            self.layout,
+            name.shown,
+            FileView.memory(metadata),
+            [FileView.memory(file.getvalue()) for file in files.values()],
+            self.cache,
+            self.codecs,
+        )
