@@ -1,6 +1,6 @@
 from typing import final
 
-from typing_extensions import Buffer, disjoint_base
+from typing_extensions import disjoint_base
 
 from tilekv.kvcore.codec import CodecPool
 from tilekv.kvcore.layout import Layout
@@ -14,7 +14,8 @@ class Cuts:
     def runs(self, size: int) -> list[tuple[int, int]]: ...
 
 @final
-class Encoded(Buffer):
+class Encoded:
+    def __buffer__(self, flags: int, /) -> memoryview: ...
     def __len__(self) -> int: ...
 
 def encode(
