@@ -23,4 +23,5 @@ cdef class MergedCells(CellSource):
     cdef uint64_t* c1
     cdef Access failure         # what went wrong, for fault()
     cdef uint32_t failed_in
-    cdef Status _failed(self, Access* access, const Lanes* lanes) noexcept nogil
+    cdef Status _begin(self, Access* access, Lanes* lanes) noexcept nogil
+    cdef int _end(self, Access* access, Lanes* lanes, Status status) noexcept nogil

@@ -56,13 +56,22 @@ cdef class MergedCells(CellSource):
     cdef fault(self):
         self.view.raise_fault(&self.failure, self.failed_in)
 
-    cdef Status _failed(self, Access* access, const Lanes* lanes) noexcept nogil:
-        """Keep the fault, without the memory that goes with an access. Of two threads that fail at once, either will do."""
-        self.failure.status = access.status
-        self.failure.slot = access.slot
-        self.failure.offset = access.offset
-        self.failed_in = lanes.failed_in
+    cdef Status _begin(self, Access* access, Lanes* lanes) noexcept nogil:
+        memset(access, 0, sizeof(Access))
+        access.status = lanes_open(lanes, self.view)
         return access.status
+
+    cdef int _end(self, Access* access, Lanes* lanes, Status status) noexcept nogil:
+        """Give back what a call took. A fault is kept for fault(), without the memory that goes with the access; of two threads
+        that fail at once, either will do."""
+        if status != OK:
+            self.failure.status = access.status
+            self.failure.slot = access.slot
+            self.failure.offset = access.offset
+            self.failed_in = lanes.failed_in
+        lanes_close(lanes, self.view)
+        access_close(access, &self.view.codecs.pool)
+        return 0 if status == OK else -1
 
     cdef int coords(self, size_t lo, size_t hi, uint64_t* c0, uint64_t* c1) noexcept nogil:
         if c0 != NULL:
@@ -77,18 +86,13 @@ cdef class MergedCells(CellSource):
         cdef Lanes lanes
         cdef size_t i
         cdef Status status
-        memset(&access, 0, sizeof(access))
-        status = access.status = lanes_open(&lanes, self.view)
+        status = self._begin(&access, &lanes)
         for i in range(lo, hi):
             if status != OK:
                 break
             status = lane_copy(&lanes, self.view, field, &self.places[i], self.places[i].cell, width, &access, out)
             out += width
-        if status != OK:
-            self._failed(&access, &lanes)
-        lanes_close(&lanes, self.view)
-        access_close(&access, &self.view.codecs.pool)
-        return 0 if status == OK else -1
+        return self._end(&access, &lanes, status)
 
     cdef int lengths(self, int field, size_t lo, size_t hi, uint64_t* out) noexcept nogil:
         cdef const uint8_t* data = NULL
@@ -97,18 +101,13 @@ cdef class MergedCells(CellSource):
         cdef Lanes lanes
         cdef size_t i
         cdef Status status
-        memset(&access, 0, sizeof(access))
-        status = access.status = lanes_open(&lanes, self.view)
+        status = self._begin(&access, &lanes)
         for i in range(lo, hi):
             if status != OK:
                 break
             status = lane_extent(&lanes, self.view, self.buffer, field, &self.places[i], &access, &data, &start, &end)
             out[i - lo] = end - start
-        if status != OK:
-            self._failed(&access, &lanes)
-        lanes_close(&lanes, self.view)
-        access_close(&access, &self.view.codecs.pool)
-        return 0 if status == OK else -1
+        return self._end(&access, &lanes, status)
 
     cdef int bytes(self, int field, size_t cell, uint64_t skip, uint64_t n, uint8_t* out) noexcept nogil:
         cdef const uint8_t* data = NULL
@@ -116,8 +115,7 @@ cdef class MergedCells(CellSource):
         cdef Access access
         cdef Lanes lanes
         cdef Status status
-        memset(&access, 0, sizeof(access))
-        status = access.status = lanes_open(&lanes, self.view)
+        status = self._begin(&access, &lanes)
         while n and status == OK:
             status = lane_extent(&lanes, self.view, self.buffer, field, &self.places[cell], &access, &data, &start, &end)
             if status == OK:
@@ -128,8 +126,4 @@ cdef class MergedCells(CellSource):
                 n -= part
                 skip = 0
                 cell += 1
-        if status != OK:
-            self._failed(&access, &lanes)
-        lanes_close(&lanes, self.view)
-        access_close(&access, &self.view.codecs.pool)
-        return 0 if status == OK else -1
+        return self._end(&access, &lanes, status)
