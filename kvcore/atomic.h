@@ -2,7 +2,19 @@
 #ifndef TILEKV_ATOMIC_H
 #define TILEKV_ATOMIC_H
 
+#include <stddef.h>
+#include <stdint.h>
+
 static inline void* tkv_load_acquire(void* const* at) { return __atomic_load_n(at, __ATOMIC_ACQUIRE); }
 static inline void tkv_store_release(void** at, void* value) { __atomic_store_n(at, value, __ATOMIC_RELEASE); }
+
+/* Counters and pointers whose order matters across variables: who was counted before a pointer was taken away may still use what
+ * it led to; who is counted later finds it gone. */
+static inline void tkv_count(int64_t* at, int64_t n) { __atomic_fetch_add(at, n, __ATOMIC_SEQ_CST); }
+static inline int64_t tkv_counted(const int64_t* at) { return __atomic_load_n(at, __ATOMIC_SEQ_CST); }
+static inline void tkv_take_away(void** at) { __atomic_store_n(at, NULL, __ATOMIC_SEQ_CST); }
+
+/* Asks for the cache line of an address ahead of its use; any address will do. */
+static inline void tkv_prefetch(const void* at) { __builtin_prefetch(at); }
 
 #endif

@@ -10,14 +10,21 @@ cdef extern from "lock.h" nogil:
     void tkv_lock_release(void* lock)
 
 
+cdef extern from "atomic.h" nogil:
+    void tkv_store_release(void** at, void* value)
+    int64_t tkv_counted(const int64_t* at)
+    void tkv_take_away(void** at)
+
+cdef enum:
+    WAITING = 4 << 20           # bytes of evicted chunks that may wait, beside a quarter of the budget
+
+
 cdef Chunk* chunk_new(uint64_t size) noexcept nogil:
     cdef Chunk* chunk = <Chunk*>malloc(sizeof(Chunk) + size)
     if chunk == NULL:
         return NULL
-    chunk.data = <uint8_t*>(chunk + 1)
     chunk.size = size
     chunk.pins = 0
-    chunk.recent = False
     chunk.home = NULL
     return chunk
 
@@ -27,7 +34,8 @@ cdef void chunk_free(Chunk* chunk) noexcept nogil:
 
 
 cdef void unlink(Cache* cache, Chunk* chunk) noexcept nogil:
-    chunk.home[0] = NULL
+    tkv_take_away(<void**>chunk.home)
+    chunk.home = NULL
     cache.used -= chunk.size
     if chunk.next == chunk:
         cache.hand = NULL
@@ -38,31 +46,57 @@ cdef void unlink(Cache* cache, Chunk* chunk) noexcept nogil:
         cache.hand = chunk.next
 
 
+cdef void evict(Cache* cache, Chunk* chunk) noexcept nogil:
+    unlink(cache, chunk)
+    chunk.next = cache.evicted
+    cache.evicted = chunk
+    cache.waiting += chunk.size
+
+
+cdef void free_chain(Cache* cache, Chunk* chunk) noexcept nogil:
+    cdef Chunk* following
+    while chunk != NULL:
+        following = chunk.next
+        cache.waiting -= chunk.size
+        chunk_free(chunk)
+        chunk = following
+
+
+cdef void reclaim(Cache* cache) noexcept nogil:
+    """Free what nobody can hold any more.
+
+    A reader that took a pointer out of a home before it was emptied has been counted since before that, in one of the two
+    counts, until it left. So once each count has been zero at some moment after, nobody has the pointer.
+    """
+    cdef int i
+    for i in range(2):
+        if tkv_counted(&cache.readers[i]) == 0:
+            cache.seen[i] = True
+    if cache.seen[0] and cache.seen[1]:
+        free_chain(cache, cache.leaving)
+        cache.leaving = cache.evicted
+        cache.evicted = NULL
+        cache.seen[0] = cache.seen[1] = False
+    elif cache.seen[1 - cache.turn]:
+        cache.turn = 1 - cache.turn
+
+
 cdef Chunk* cache_find(Cache* cache, Chunk** home) noexcept nogil:
     cdef Chunk* chunk
     tkv_lock_acquire(cache.lock)
     chunk = home[0]
     if chunk != NULL:
         chunk.pins += 1
-        chunk.recent = True
+        chunk.recent[0] = 1
     tkv_lock_release(cache.lock)
     return chunk
 
 
-cdef Chunk* cache_insert(Cache* cache, Chunk* chunk, Chunk** home) noexcept nogil:
-    cdef Chunk* present
+cdef void make_room(Cache* cache, uint64_t n) noexcept nogil:
+    """Two turns of the hand see every chunk with `recent` cleared."""
+    cdef uint64_t turn = 2 * cache.used
     cdef Chunk* at
-    cdef uint64_t turn
-    tkv_lock_acquire(cache.lock)
-    present = home[0]
-    if present != NULL:
-        present.pins += 1
-        tkv_lock_release(cache.lock)
-        chunk_free(chunk)
-        return present
-    # Room first, so that the newcomer is not looked at. Two turns of the hand see every chunk with `recent` cleared.
-    turn = 2 * cache.used
-    while cache.used + chunk.size > cache.budget and cache.hand != NULL:
+    while cache.used + n > cache.budget and cache.hand != NULL:
         at = cache.hand
         cache.hand = at.next
         if turn < at.size:
@@ -70,15 +104,32 @@ cdef Chunk* cache_insert(Cache* cache, Chunk* chunk, Chunk** home) noexcept nogi
         turn -= at.size if at.size else 1
         if at.pins:
             continue
-        if at.recent:
-            at.recent = False
+        if at.recent[0]:
+            at.recent[0] = 0
             continue
-        unlink(cache, at)
-        chunk_free(at)
+        evict(cache, at)
+
+
+cdef Chunk* cache_insert(Cache* cache, Chunk* chunk, Chunk** home, uint8_t* recent) noexcept nogil:
+    cdef Chunk* present
+    tkv_lock_acquire(cache.lock)
     chunk.pins = 1
-    chunk.recent = False
+    chunk.recent = recent
+    present = home[0]
+    if present != NULL:
+        present.pins += 1
+        tkv_lock_release(cache.lock)
+        chunk_free(chunk)
+        return present
+    reclaim(cache)
+    if cache.waiting > WAITING + cache.budget // 4:
+        # Somebody has been reading for long, and evicting would free nothing: the newcomer stays its reader's own.
+        tkv_lock_release(cache.lock)
+        return chunk
+    make_room(cache, chunk.size)        # first, so that the newcomer is not looked at
+    recent[0] = 0
     chunk.home = home
-    home[0] = chunk
+    tkv_store_release(<void**>home, chunk)
     if cache.hand == NULL:
         chunk.next = chunk.previous = chunk
         cache.hand = chunk
@@ -93,13 +144,16 @@ cdef Chunk* cache_insert(Cache* cache, Chunk* chunk, Chunk** home) noexcept nogi
 
 
 cdef void cache_release(Cache* cache, Chunk* chunk) noexcept nogil:
+    cdef bint own
     tkv_lock_acquire(cache.lock)
     chunk.pins -= 1
-    if chunk.pins == 0 and cache.used > cache.budget:
-        # It was let in above the budget because everything else was pinned.
-        unlink(cache, chunk)
-        chunk_free(chunk)
+    own = chunk.home == NULL
+    if not own and chunk.pins == 0 and cache.used > cache.budget:
+        evict(cache, chunk)             # it was let in above the budget because everything else was pinned
+        reclaim(cache)
     tkv_lock_release(cache.lock)
+    if own:
+        chunk_free(chunk)
 
 
 cdef void cache_drop(Cache* cache, Chunk** homes, size_t n) noexcept nogil:
@@ -114,6 +168,18 @@ cdef void cache_drop(Cache* cache, Chunk** homes, size_t n) noexcept nogil:
     tkv_lock_release(cache.lock)
 
 
+cdef bint cache_reserve(Cache* cache, int64_t n) noexcept nogil:
+    cdef bint fits
+    tkv_lock_acquire(cache.lock)
+    fits = n <= 0 or <uint64_t>n <= cache.budget // 2
+    if fits:
+        if n > 0:
+            make_room(cache, <uint64_t>n)
+        cache.used += <uint64_t>n
+    tkv_lock_release(cache.lock)
+    return fits
+
+
 @cython.final
 cdef class ChunkCache:
     def __cinit__(self, uint64_t budget):
@@ -124,15 +190,17 @@ cdef class ChunkCache:
 
     def __dealloc__(self):
         # Fragments drop their chunks before they let go of the cache, so the ring is empty by now.
+        free_chain(&self.cache, self.cache.leaving)
+        free_chain(&self.cache, self.cache.evicted)
         if self.cache.lock != NULL:
             tkv_lock_free(self.cache.lock)
 
     @property
     def budget(self):
-        """Bytes of decoded chunks to keep."""
+        """Bytes to keep: decoded chunks, and tables of positions."""
         return self.cache.budget
 
     @property
     def used(self):
-        """Bytes of decoded chunks held now. Above `budget` only while more than that is in use by readers."""
+        """Bytes held now. Above `budget` only while more than that is in use by readers."""
         return self.cache.used

@@ -5,9 +5,9 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from tilekv.kvcore.cache cimport Cache, Chunk, ChunkCache
 from tilekv.kvcore.codec cimport Codec, CodecPool, Pool, Status, Windows
 from tilekv.kvcore.digest cimport KeyRef
-from tilekv.kvcore.layout cimport Layout, Slot
+from tilekv.kvcore.layout cimport SLOT_BYTES, Layout, Slot
 from tilekv.kvcore.view cimport FileRef, FileView
-from tilekv.kvcore.wire cimport Out
+from tilekv.kvcore.wire cimport Out, load32, load64
 
 cdef enum:
     DIRECT = 1 << 16            # a chunk of this size that is wanted whole is decoded where it is wanted, past the cache
@@ -49,6 +49,7 @@ cdef struct SlotView:           # a data file; pointers lead into the mapped met
     void** ready                # in place, a pointer a chunk: its raw bytes, once its checksum has held
     Windows* windows            # in place, offsets: a reader a tile; `data` is set last
     Chunk** homes               # decoded chunks
+    uint8_t* recent             # a byte for each home: see Chunk.recent
 
 
 # What code without the GIL reads a fragment through. Immutable but for what has been verified or decoded so far, which is
@@ -66,7 +67,52 @@ cdef struct FragmentData:
     Cache* cache
     Pool* codecs
 
-cdef uint64_t tile_cells(const FragmentData* f, uint64_t tile) noexcept nogil
+cdef inline uint64_t tile_cells(const FragmentData* f, uint64_t tile) noexcept nogil:
+    return f.capacity if tile + 1 < f.ntiles else f.last_tile_cells
+
+
+cdef inline uint64_t chunk_start(const SlotView* s, uint64_t index) noexcept nogil:
+    return load32(s.chunks + 8 * index) if s.width == 4 else load64(s.chunks + 16 * index)
+
+
+cdef inline uint64_t chunk_index(const FragmentData* f, int slot, uint64_t tile, uint64_t at) noexcept nogil:
+    """The chunk (counted over the file) that holds cell or byte `at` of a tile, were the directory sound.
+
+    Chunks aim at one size, so a guess in proportion is right or next to right; else a search by halves.
+    """
+    cdef const SlotView* s = &f.slots[slot]
+    cdef uint64_t lo, hi, middle, total
+    cdef int steps = 4
+    if s.first_chunk == NULL:
+        return tile
+    lo = s.first_chunk[tile]
+    hi = s.first_chunk[tile + 1]
+    total = s.raw_size[tile] if f.kinds[slot].kind == SLOT_BYTES else tile_cells(f, tile)
+    if hi > s.nchunks or lo >= hi or at >= total:
+        return s.nchunks                                    # one more slot than chunks, always empty: fragment_place() refuses it
+    if hi - lo > 2:
+        middle = lo + <uint64_t>(<double>at / <double>total * <double>(hi - lo))
+        while steps and middle < hi:
+            steps -= 1
+            if chunk_start(s, middle) > at:
+                if middle == lo:
+                    break
+                hi = middle
+                middle -= 1
+            elif middle + 1 < hi and chunk_start(s, middle + 1) <= at:
+                lo = middle + 1
+                middle += 1
+            else:
+                return middle
+    while hi - lo > 1:
+        middle = lo + (hi - lo) // 2
+        if chunk_start(s, middle) <= at:
+            lo = middle
+        else:
+            hi = middle
+    return lo
+
+
 # Where chunk `index` (counted over the file) of a tile is and what it holds, checked against the file and the tile: CORRUPT when
 # that cannot be. start: its first cell or byte in the tile; raw: its raw bytes.
 cdef Status fragment_place(FragmentData* f, int slot, uint64_t tile, uint64_t index, uint64_t* position, uint64_t* stored,

@@ -4,7 +4,7 @@ from libc.string cimport memcpy
 
 from tilekv.errors import CorruptionError
 
-from tilekv.kvcore.cache cimport cache_drop, cache_find, cache_insert, cache_release, chunk_free, chunk_new
+from tilekv.kvcore.cache cimport cache_drop, cache_find, cache_insert, cache_release, chunk_data, chunk_free, chunk_new
 from tilekv.kvcore.codec cimport (CORRUPT, FILTER_BIT_WIDTH, NO_MEMORY, OK, UNSUPPORTED, check_chunk, codec_acquire,
                                   codec_release, decode_chunk, open_windows, window_at)
 from tilekv.kvcore.layout cimport PIECE, SLOT_BYTES, SLOT_COORDS, SLOT_OFFSETS, Slot
@@ -38,10 +38,6 @@ cdef inline void plain_windows(Windows* windows, const uint8_t* words) noexcept 
     windows.data = words
     windows.shift = 63
     windows.nbytes = 8
-
-
-cdef uint64_t tile_cells(const FragmentData* f, uint64_t tile) noexcept nogil:
-    return f.capacity if tile + 1 < f.ntiles else f.last_tile_cells
 
 
 cdef Status fail(Access* access, Status status, int slot, uint64_t offset) noexcept nogil:
@@ -148,7 +144,7 @@ cdef Status fragment_chunk(FragmentData* f, int slot, uint64_t tile, uint64_t in
         chunk = cache_find(f.cache, &s.homes[index])
         if chunk != NULL:
             pin.chunk = chunk
-            pin.data = chunk.data
+            pin.data = chunk_data(chunk)
             pin.size = chunk.size
             pin.start = chunk.start
             return OK
@@ -178,12 +174,12 @@ cdef Status fragment_chunk(FragmentData* f, int slot, uint64_t tile, uint64_t in
     if chunk == NULL:
         return fail(access, NO_MEMORY, slot, position)
     chunk.start = pin.start
-    status = fragment_decode(f, slot, tile, index, access, chunk.data, pin.size)
+    status = fragment_decode(f, slot, tile, index, access, chunk_data(chunk), pin.size)
     if status != OK:
         chunk_free(chunk)
         return status
-    pin.chunk = cache_insert(f.cache, chunk, &s.homes[index])
-    pin.data = pin.chunk.data
+    pin.chunk = cache_insert(f.cache, chunk, &s.homes[index], &s.recent[index])
+    pin.data = chunk_data(pin.chunk)
     return OK
 
 
@@ -191,26 +187,6 @@ cdef void unpin(FragmentData* f, Pin* pin) noexcept nogil:
     if pin.chunk != NULL:
         cache_release(f.cache, pin.chunk)
         pin.chunk = NULL
-
-
-cdef uint64_t chunk_index(FragmentData* f, int slot, uint64_t tile, uint64_t at) noexcept nogil:
-    """The chunk that holds cell or byte `at` of a tile, were the directory sound; fragment_place() finds out."""
-    cdef const SlotView* s = &f.slots[slot]
-    cdef uint64_t lo, hi, middle, start
-    if s.first_chunk == NULL:
-        return tile
-    lo = s.first_chunk[tile]
-    hi = s.first_chunk[tile + 1]
-    if hi > s.nchunks or lo >= hi:
-        return s.nchunks                                    # one more slot than chunks, always empty: fragment_place() refuses it
-    while hi - lo > 1:
-        middle = lo + (hi - lo) // 2
-        start = load32(s.chunks + 8 * middle) if s.width == 4 else load64(s.chunks + 16 * middle)
-        if start <= at:
-            lo = middle
-        else:
-            hi = middle
-    return lo
 
 
 cdef Status fragment_chunk_at(FragmentData* f, int slot, uint64_t tile, uint64_t at, Access* access, Pin* pin) noexcept nogil:
@@ -417,6 +393,9 @@ cdef class Fragment:
             # Zeroed pages cost nothing until they are touched: opening stays independent of the number of chunks.
             if not s.in_place:
                 s.homes = <Chunk**>calloc(nchunks, sizeof(Chunk*))
+                s.recent = <uint8_t*>calloc(nchunks, 1)
+                if s.recent == NULL:
+                    raise MemoryError
             elif kind.kind == SLOT_OFFSETS:
                 s.windows = <Windows*>calloc(nchunks, sizeof(Windows))
             else:
@@ -431,6 +410,7 @@ cdef class Fragment:
                 if self.data.slots[slot].homes != NULL:
                     cache_drop(&self._cache.cache, self.data.slots[slot].homes, self.data.slots[slot].nchunks)
                 free(self.data.slots[slot].homes)
+                free(self.data.slots[slot].recent)
                 free(self.data.slots[slot].windows)
                 free(self.data.slots[slot].ready)
         free(self.data.slots)

@@ -31,7 +31,8 @@ cdef class Handle:
 
     cdef View _snapshot(self)
     cdef int _check_writable(self) except -1
-    cdef Found _find(self, View view, Buffer buffer, const KeyRef* key, Access* access, Place* place) except *
+    cdef Found _find(self, View view, Buffer buffer, const KeyRef* key, int field, Access* access, Place* place) except *
+    cdef object _get(self, key, default)
     cdef object _row(self, View view, Buffer buffer, const Place* place, Access* access)
     cdef int _after_write(self) except -1
     cdef Merge _merge(self)

@@ -13,10 +13,6 @@ from tilekv.kvcore.search import View
 from tilekv.kvcore.values import Column
 
 @final
-class Lookup:
-    def __new__(cls, handle: Handle, view: View, buffer: Buffer, pieces: list[Cells]) -> Lookup: ...
-
-@final
 class Window:
     def __new__(cls, merge: Merge, room: int) -> Window: ...
 

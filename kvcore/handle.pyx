@@ -1,35 +1,36 @@
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport uint8_t, uint32_t
-from libc.stdlib cimport calloc, free, malloc
+from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
 import os
 from threading import RLock
 
-import numpy as np
-
 from tilekv.errors import ClosedError, InvalidValueError, KeyNotFoundError, ReadOnlyError, WrongTypeError
 
 from tilekv.kvcore.buffer cimport Entry, SortedBuffer
+from tilekv.kvcore.cache cimport cache_enter, cache_exit
 from tilekv.kvcore.codec cimport OK, Status
 from tilekv.kvcore.columns cimport (ANY_TYPE, NO_TYPE, Batch, common_type, make_batch, make_keys, make_objects, make_rows,
                                     scan_stream)
 from tilekv.kvcore.digest cimport digest_keys
 from tilekv.kvcore.fragment cimport (DIRECT, FragmentData, Span, access_close, fragment_cell, fragment_copy, fragment_extent,
                                      unpin)
-from tilekv.kvcore.feeds cimport Cells, cells_key, cells_of, count_cells
+from tilekv.kvcore.feeds cimport Cells, cells_of
 from tilekv.kvcore.gather cimport measure
 from tilekv.kvcore.layout cimport TOMBSTONE
+from tilekv.kvcore.lookup cimport append_rows, look_up_batch
+from tilekv.kvcore.resident cimport resident_cell
 from tilekv.kvcore.rows cimport (Row, append_row, convert_row, row_free, stage_columns, stage_deletes, stage_pairs, stage_rows,
                                  stage_table)
-from tilekv.kvcore.search cimport DELETED, FAULT, IN_BUFFER, MISSING, PRESENT, UNOPENED
-from tilekv.kvcore.values cimport KIND_BYTES, Column, KeyCell, key_cell, load_key
+from tilekv.kvcore.search cimport DELETED, IN_BUFFER, MISSING, PRESENT
+from tilekv.kvcore.values cimport KIND_BYTES, Column, KeyCell, key_cell
 
 cdef enum:
     WINDOW = 1024               # cells an iterator makes objects of at a time
     WINDOW_BYTES = 64 << 20     # bytes of one column that are made at a time, or one cell
-    BLOCK = 4096                # keys a batch looks up at a time
+    FIRST = 1                   # field of the first attribute
     MOST_ROWS = 1 << 24         # of a batch of scan(), whatever is asked for: the places of its cells take 24 bytes each
 
 cdef enum What:
@@ -103,8 +104,8 @@ cdef class Handle:
                     raise ReadOnlyError("a write from within a flush of the same handle")
         return 0
 
-    cdef Found _find(self, View view, Buffer buffer, const KeyRef* key, Access* access, Place* place) except *:
-        """The newest cell of a key, buffer first. Raises for a FAULT."""
+    cdef Found _find(self, View view, Buffer buffer, const KeyRef* key, int field, Access* access, Place* place) except *:
+        """The newest cell of a key, buffer first. Raises for a FAULT. field: see View.find()."""
         cdef const Entry* entry = NULL
         cdef uint64_t c0 = 0, c1 = 0
         if buffer.n:
@@ -118,10 +119,10 @@ cdef class Handle:
         if view.n == 0:
             return MISSING
         digest_keys(self._layout.digest, key, 1, &c0, &c1)
-        return view.look_up(key, c0, c1, access, place)
+        return view.look_up(key, c0, c1, field, access, place)
 
     cdef object _row(self, View view, Buffer buffer, const Place* place, Access* access):
-        """The value at a place: bare, or a dict."""
+        """The value at a place: bare, or a dict. REQUIRES: between cache_enter() and cache_exit()."""
         cdef Column column
         cdef Entry entry
         cdef const uint8_t* data = NULL
@@ -140,7 +141,10 @@ cdef class Handle:
             else:
                 f = view.at[place.fragment]
                 value = None
-                if column.kind == KIND_BYTES:
+                data = resident_cell(f, column.field, place.tile, place.cell, &size)
+                if data != NULL:
+                    value = column.load(data, size)
+                elif column.kind == KIND_BYTES:
                     # A long value is decoded into its object, without the GIL and past the cache.
                     if fragment_extent(f, column.field, place.tile, place.cell, access, &start, &end) != OK:
                         view.raise_fault(access, place.fragment)
@@ -164,28 +168,35 @@ cdef class Handle:
             row[column.name] = value
         return row
 
+    cdef object _get(self, key, default):
+        cdef View view = self._snapshot()
+        cdef Buffer buffer = self._buffer
+        cdef KeyCell cell
+        cdef Access access
+        cdef Place place
+        cdef int turn
+        _held = key_cell(key, &cell)
+        view.expect(1)
+        access_open(&access)
+        turn = cache_enter(&view.cache.cache)
+        try:
+            if self._find(view, buffer, &cell.ref, FIRST, &access, &place) != PRESENT:
+                return default
+            return self._row(view, buffer, &place, &access)
+        finally:
+            cache_exit(&view.cache.cache, turn)
+            access_close(&access, &view.codecs.pool)
+
     def __getitem__(self, key):
         """The value of a key: bare for one attribute, else a dict. KeyError when it is not there."""
-        value = self.get(key, self)
+        value = self._get(key, self)
         if value is self:
             raise KeyNotFoundError(key)
         return value
 
     def get(self, key, default=None):
         """The value of a key, or `default` when it is not there."""
-        cdef View view = self._snapshot()
-        cdef Buffer buffer = self._buffer
-        cdef KeyCell cell
-        cdef Access access
-        cdef Place place
-        _held = key_cell(key, &cell)
-        access_open(&access)
-        try:
-            if self._find(view, buffer, &cell.ref, &access, &place) != PRESENT:
-                return default
-            return self._row(view, buffer, &place, &access)
-        finally:
-            access_close(&access, &view.codecs.pool)
+        return self._get(key, default)
 
     def __contains__(self, key):
         cdef View view = self._snapshot()
@@ -193,11 +204,15 @@ cdef class Handle:
         cdef KeyCell cell
         cdef Access access
         cdef Place place
+        cdef int turn
         _held = key_cell(key, &cell)
+        view.expect(1)
         access_open(&access)
+        turn = cache_enter(&view.cache.cache)
         try:
-            return self._find(view, buffer, &cell.ref, &access, &place) == PRESENT
+            return self._find(view, buffer, &cell.ref, -1, &access, &place) == PRESENT
         finally:
+            cache_exit(&view.cache.cache, turn)
             access_close(&access, &view.codecs.pool)
 
     def __setitem__(self, key, value):
@@ -270,19 +285,12 @@ cdef class Handle:
 
     def get_many(self, keys, default=None):
         """The values of many keys, as a list in the order asked; `default` for those that are not there."""
-        cdef Lookup lookup
         cdef View view = self._snapshot()
         cdef Buffer buffer = self._buffer
         cdef Cells cells
-        cdef Py_ssize_t start, done = 0
-        cdef list result
-        pieces = cells_of(keys, None, "keys")
-        result = [default] * count_cells(pieces)
-        for cells in pieces:
-            for start in range(0, cells.n, BLOCK):
-                lookup = Lookup(self, view, buffer, [cells.cut(start, min(start + BLOCK, cells.n))])
-                lookup.rows(result, done + start)
-            done += cells.n
+        cdef list result = []
+        for cells in cells_of(keys, None, "keys"):
+            append_rows(view, buffer, self._columns, cells, default, result)
         return result
 
     def read(self, keys, attrs=None, missing="raise"):
@@ -293,12 +301,10 @@ cdef class Handle:
         """
         cdef View view = self._snapshot()
         cdef Buffer buffer = self._buffer
-        cdef Lookup lookup
         if missing not in ("raise", "mask"):
             raise InvalidValueError(f"missing is 'raise' or 'mask', not {missing!r}")
         columns = self._chosen(attrs)
-        lookup = Lookup(self, view, buffer, cells_of(keys, None, "keys"))
-        return lookup.batch(columns, missing == "mask")
+        return look_up_batch(view, buffer, columns, cells_of(keys, None, "keys"), missing == "mask")
 
     def _chosen(self, attrs):
         if attrs is None:
@@ -375,117 +381,6 @@ cdef class Handle:
         scan.view = self._snapshot()
         scan.buffer = SortedBuffer(self._buffer)
         return scan
-
-
-@cython.final
-cdef class Lookup:
-    """Where many keys are, in one snapshot: keys hashed in one batch, then looked up without the GIL."""
-    cdef Handle handle
-    cdef View view
-    cdef Buffer buffer
-    cdef list pieces            # Cells: the keys
-    cdef list held              # what the KeyCells of objects point into
-    cdef size_t n
-    cdef KeyCell* cells
-    cdef KeyRef* keys
-    cdef int* found             # Found
-    cdef Place* places
-
-    def __cinit__(self, Handle handle not None, View view not None, Buffer buffer not None, list pieces not None):
-        cdef Access access
-        cdef Cells cells
-        cdef Py_ssize_t k
-        cdef const Entry* entry = NULL
-        cdef size_t i = 0
-        cdef Found found
-        self.handle = handle
-        self.view = view
-        self.pieces = pieces
-        self.held = []
-        self.n = count_cells(pieces)
-        self.cells = <KeyCell*>malloc(self.n * sizeof(KeyCell) + 1)
-        self.keys = <KeyRef*>malloc(self.n * sizeof(KeyRef) + 1)
-        self.found = <int*>calloc(self.n + 1, sizeof(int))
-        self.places = <Place*>calloc(self.n + 1, sizeof(Place))
-        if self.cells == NULL or self.keys == NULL or self.found == NULL or self.places == NULL:
-            raise MemoryError
-        for cells in pieces:
-            for k in range(cells.n):
-                owner = cells_key(cells, k, &self.cells[i])
-                self.keys[i] = self.cells[i].ref
-                if owner is not cells:
-                    self.held.append(owner)
-                i += 1
-        self.buffer = buffer
-        if buffer.n:
-            for i in range(self.n):
-                buffer.find(&self.keys[i], &entry)
-                if entry != NULL:
-                    self.found[i] = DELETED if entry.type & TOMBSTONE else PRESENT
-                    self.places[i].fragment = IN_BUFFER
-                    self.places[i].type = entry.type
-                    self.places[i].tile = <uint64_t>entry.record
-                    self.places[i].cell = entry.key_size
-        if view.n == 0 or self.n == 0:
-            return
-        access_open(&access)
-        i = 0
-        try:
-            while i < self.n:
-                with nogil:
-                    found = self._find(&access, &i)
-                if found == UNOPENED:
-                    view.open_fragment(self.places[i].fragment)
-                elif found == FAULT:
-                    view.raise_fault(&access, self.places[i].fragment)
-        finally:
-            access_close(&access, &view.codecs.pool)
-
-    cdef Found _find(self, Access* access, size_t* at) noexcept nogil:
-        """Look up the keys from *at on; stops there with FAULT or UNOPENED."""
-        cdef uint64_t c0[BLOCK]
-        cdef uint64_t c1[BLOCK]
-        cdef size_t start, i, n
-        while at[0] < self.n:
-            start = at[0]
-            n = min(<size_t>BLOCK, self.n - start)
-            digest_keys(self.view.layout.digest, self.keys + start, n, c0, c1)
-            for i in range(start, start + n):
-                at[0] = i
-                if self.places[i].fragment == IN_BUFFER:
-                    continue
-                self.found[i] = self.view.find(&self.keys[i], c0[i - start], c1[i - start], access, &self.places[i])
-                if self.found[i] < 0:
-                    return <Found>self.found[i]
-            at[0] = start + n
-        return MISSING
-
-    def __dealloc__(self):
-        free(self.cells)
-        free(self.keys)
-        free(self.found)
-        free(self.places)
-
-    cdef int rows(self, list result, Py_ssize_t start) except -1:
-        """Put the values of the keys that are there into result[start:]."""
-        cdef list values = make_rows(self.view, self.buffer, self.handle._columns, self.places, self.found, self.n)
-        cdef size_t i
-        for i in range(self.n):
-            if self.found[i] == PRESENT:
-                result[start + i] = values[i]
-        return 0
-
-    cdef Batch batch(self, tuple columns, bint mask):
-        cdef Batch batch
-        cdef size_t i
-        if not mask:
-            for i in range(self.n):
-                if self.found[i] != PRESENT:
-                    raise KeyNotFoundError(load_key(&self.keys[i]))
-        batch = make_batch(self.view, self.buffer, columns, self.places, self.found, self.n)
-        batch._pieces = self.pieces
-        batch.found = np.array([self.found[i] == PRESENT for i in range(self.n)], dtype=bool)
-        return batch
 
 
 @cython.final

@@ -1,0 +1,97 @@
+from libc.stdlib cimport calloc, free
+
+from tilekv.kvcore.codec cimport OK, Status
+from tilekv.kvcore.fragment cimport Access, FragmentData, Pin, fragment_coords, tile_cells, unpin
+
+cdef extern from "scale.h" nogil:
+    void* tkv_pages_new(size_t n)
+    void tkv_pages_free(void* at, size_t n)
+
+cdef uint64_t TOO_SMALL = <uint64_t>1 << 63
+
+
+cdef void table_free(Table* table) noexcept nogil:
+    if table != NULL:
+        tkv_pages_free(table.entries, table.bytes)
+        free(table.first)
+        free(table)
+
+
+cdef Status same_digest(const Table* table, FragmentData** at, uint64_t number, uint64_t c0, uint64_t c1, Access* access,
+                        bint* same) noexcept nogil:
+    cdef size_t i = table_fragment(table, number)
+    cdef uint64_t cell = (number - table.first[i]) % at[i].capacity
+    cdef uint64_t tile = (number - table.first[i]) // at[i].capacity
+    cdef uint64_t words[2]
+    cdef int dimension
+    cdef Pin pin
+    cdef Status status
+    for dimension in range(2):
+        status = fragment_coords(at[i], tile, dimension, access, &pin)
+        if status != OK:
+            return status
+        words[dimension] = (<const uint64_t*>pin.data)[cell]
+        unpin(at[i], &pin)
+    same[0] = words[0] == c0 and words[1] == c1
+    return OK
+
+
+cdef Status enter(Table* table, FragmentData** at, uint64_t number, uint64_t c0, uint64_t c1, Access* access) noexcept nogil:
+    cdef uint64_t* bucket = table.entries + ENTRIES * tkv_scale(c0, table.buckets)
+    cdef int k
+    cdef bint same = False
+    cdef Status status
+    for k in range(ENTRIES):
+        if bucket[k] << 1 == 0:
+            bucket[k] |= (c1 >> TAG_SHIFT) << NUMBER_BITS | (number + 1)
+            return OK
+        if entry_matches(bucket[k], c1):
+            status = same_digest(table, at, entry_number(bucket[k]), c0, c1, access, &same)
+            if status != OK or same:
+                return status
+    bucket[0] |= TOO_SMALL
+    return OK
+
+
+cdef Status enter_tile(Table* table, FragmentData** at, size_t i, uint64_t tile, Access* access) noexcept nogil:
+    cdef uint64_t j, n = tile_cells(at[i], tile), number = table.first[i] + tile * at[i].capacity
+    cdef Pin c0, c1
+    cdef Status status = fragment_coords(at[i], tile, 0, access, &c0)
+    if status != OK:
+        return status
+    status = fragment_coords(at[i], tile, 1, access, &c1)
+    if status == OK:
+        for j in range(n):
+            status = enter(table, at, number + j, (<const uint64_t*>c0.data)[j], (<const uint64_t*>c1.data)[j], access)
+            if status != OK:
+                break
+        unpin(at[i], &c1)
+    unpin(at[i], &c0)
+    return status
+
+
+cdef Table* table_build(FragmentData** at, size_t n, Access* access) noexcept nogil:
+    cdef Table* table = <Table*>calloc(1, sizeof(Table))
+    cdef size_t i
+    cdef uint64_t tile
+    if table == NULL:
+        return NULL
+    table.n = n
+    table.first = <uint64_t*>calloc(n + 1, sizeof(uint64_t))
+    if table.first == NULL:
+        table_free(table)
+        return NULL
+    for i in range(n):
+        table.first[i + 1] = table.first[i] + at[i].cells
+    table.buckets = table.first[n] * CELL_BYTES // 64 + 1
+    table.bytes = table_bytes(table.first[n])
+    table.entries = <uint64_t*>tkv_pages_new(table.bytes)
+    if table.entries == NULL:
+        table_free(table)
+        return NULL
+    for i in range(n):
+        for tile in range(at[i].ntiles):
+            if enter_tile(table, at, i, tile, access) != OK:
+                table_free(table)
+                return NULL
+    return table
