@@ -6,7 +6,6 @@ from typing_extensions import disjoint_base
 
 from tilekv.kvcore.buffer import Buffer, SortedBuffer
 from tilekv.kvcore.columns import Batch
-from tilekv.kvcore.feeds import Cells
 from tilekv.kvcore.layout import Layout
 from tilekv.kvcore.merge import Merge
 from tilekv.kvcore.search import View
