@@ -19,6 +19,9 @@ cdef extern from "Python.h":
     unsigned long long PyLong_AsUnsignedLongLong(object number) except? 0xFFFFFFFFFFFFFFFF
 
 
+cdef enum:
+    MOST_DEEP = 64              # dimensions of an array, and so lists within lists, that NumPy takes
+
 cdef enum:                      # datatype codes of FORMAT.md 5
     INT64 = 1
     FLOAT64 = 3
@@ -117,6 +120,7 @@ cdef object key_cell(object key, KeyCell* cell):
     elif isinstance(key, (np.generic, np.ndarray)):
         if key.ndim > 1:
             raise WrongTypeError(f"a key must be a scalar or a 1-d array, not an array of shape {key.shape}")
+        check_unmasked(key, "the key")
         little = key.dtype.newbyteorder("<")
         code = CODES.get(little.str)
         if code is None:
@@ -131,6 +135,16 @@ cdef object key_cell(object key, KeyCell* cell):
     cell.ref.data = <const uint8_t*>PyBytes_AS_STRING(held)
     cell.ref.size = PyBytes_GET_SIZE(held)
     return held
+
+
+cdef int check_unmasked(object given, str what, int depth=0) except -1:
+    """A NumPy array, or lists of them, has no masked element: it would be stored as the number that the mask hides."""
+    if isinstance(given, (list, tuple)) and depth < MOST_DEEP:
+        for each in given:
+            check_unmasked(each, what, depth + 1)
+    elif isinstance(given, np.ma.MaskedArray) and np.ma.is_masked(given):
+        raise InvalidValueError(f"{what} has masked elements: fill them (numpy.ma.filled), or leave them out")
+    return 0
 
 
 cdef object load_key(const KeyRef* key):
@@ -294,6 +308,7 @@ cdef class Column:
         return value
 
     cdef object _array(self, object value):
+        check_unmasked(value, f"the value of attribute {self.name!r}")
         try:
             given = np.asarray(value)
         except ValueError as error:

@@ -163,6 +163,42 @@ def test_refused(store: Make, keys: Any, columns: Any, error: type[Exception], s
     assert db.info().buffered == 0
 
 
+MASKED = np.ma.array([1.0, 2.0], mask=[0, 1])
+
+
+def test_what_a_mask_hides_is_never_stored(store: Make) -> None:
+    db = store(Attr("v", "float64", var=True), Attr("p", "float64", shape=(2,)), Attr("n", "int64"))
+    good = {"v": [1.0], "p": [1.0, 2.0], "n": 1}
+    batches = {name: [value] for name, value in good.items()}
+    calls: list[Callable[[], object]] = [
+        lambda: db.put_many([MASKED], **batches),
+        lambda: db.put_many(MASKED, [good, good]),
+        lambda: db.put_many(list(MASKED), [good, good]),
+        lambda: db.delete_many(MASKED),
+        lambda: db.get_many(list(MASKED)),
+    ]
+    for key in (MASKED, MASKED[1]):
+        calls += [
+            lambda key=key: db.__setitem__(key, good),  # type: ignore[misc]
+            lambda key=key: db.get(key),  # type: ignore[misc]
+            lambda key=key: key in db,  # type: ignore[misc]
+        ]
+    for name in ("v", "p"):
+        for value in (MASKED, list(MASKED), [MASKED.data[0], np.ma.masked]):
+            calls += [
+                lambda row=good | {name: value}: db.__setitem__(1, row),  # type: ignore[misc]
+                lambda columns=batches | {name: [value]}: db.put_many([1], **columns),  # type: ignore[misc]
+            ]
+    for call in calls:
+        with pytest.raises(InvalidValueError, match=r"masked (elements|values): fill them"):
+            call()
+    with pytest.raises(WrongTypeError, match="'n' takes int64 integers, not MaskedConstant"):
+        db[1] = good | {"n": np.ma.masked}
+    assert db.info().buffered == 0
+    db[np.ma.array([1.0])] = good | {"p": MASKED.filled(0.0), "v": np.ma.array([3.0])}
+    assert db[np.array([1.0])]["p"].tolist() == [1.0, 0.0]
+
+
 def test_single_keys_are_no_batch(store: Make) -> None:
     db = store()
     for use in (db.get_many, db.read, db.delete_many):
