@@ -2,7 +2,8 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_Check, PyBytes_GET_SIZE
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sized
+from itertools import zip_longest
 
 import numpy as np
 
@@ -12,6 +13,8 @@ from tilekv.kvcore.feeds cimport (FEED_OBJECTS, ArrowChunk, ArrowReader, Cells, 
                                   is_arrow, open_arrow, table_cells, table_names)
 from tilekv.kvcore.values cimport KIND_BYTES, Column, KeyCell, key_cell
 from tilekv.kvcore.wire cimport store64
+
+_NONE = object()                # where the shorter of two iterables has nothing left
 
 
 cdef void row_free(Row* row) noexcept nogil:
@@ -122,9 +125,14 @@ cdef int stage_rows(Buffer staged, tuple columns, object keys, object values) ex
     check_many(values, "values")
     if len(columns) == 1 and (in_memory(keys) or in_memory(values)):
         return stage_columns(staged, columns, keys, {column.name: values})
+    if isinstance(keys, Sized) and isinstance(values, Sized) and len(keys) != len(values):
+        raise InvalidValueError(f"{len(keys)} keys, but {len(values)} values")
     memset(&row, 0, sizeof(row))
     try:
-        for key, value in zip(keys, values, strict=True):
+        for key, value in zip_longest(keys, values, fillvalue=_NONE):
+            if key is _NONE or value is _NONE:
+                raise InvalidValueError(f"{staged.n} keys, but more values" if key is _NONE else
+                                        f"{staged.n} values, but more keys")
             _held = key_cell(key, &cell)
             if plain and PyBytes_Check(value):
                 # A row of one bytes attribute is its length and its bytes: no need to collect cells.

@@ -1,6 +1,7 @@
 """kvcore.handle: batches, iterators and many threads on one handle."""
 
 import gc
+import itertools
 import random
 import sys
 import threading
@@ -59,7 +60,9 @@ def test_one_bad_item_and_nothing_is_buffered(db: tilekv.Store, key: Any, value:
 
 def test_lengths_that_differ(db: tilekv.Store) -> None:
     for keys, values in [([1, 2], [b"a"]), ([1], [b"a", b"b"]), ([], [b"a"])]:
-        with pytest.raises(ValueError, match=r"shorter|longer"):
+        with pytest.raises(
+            InvalidValueError, match=f"^{len(keys)} keys, but {len(values)} values$"
+        ):
             db.put_many(keys, values)
         for given in (values, np.array(values), tuple(values)):
             with pytest.raises(
@@ -68,6 +71,20 @@ def test_lengths_that_differ(db: tilekv.Store) -> None:
             ):
                 db.put_many(keys, value=given)
     assert db.info().buffered == 0
+
+
+@pytest.mark.parametrize("n", [0, 2])
+def test_lengths_that_are_found_out_on_the_way(db: tilekv.Store, n: int) -> None:
+    for keys, values, says in (
+        (iter(range(n)), itertools.repeat(b"a"), f"^{n} keys, but more values$"),
+        (itertools.count(), [b"a"] * n, f"^{n} values, but more keys$"),
+        (itertools.count(), (b"a" for _ in range(n)), f"^{n} values, but more keys$"),
+    ):
+        with pytest.raises(InvalidValueError, match=says):
+            db.put_many(keys, values)
+    assert db.info().buffered == 0
+    db.put_many(iter(range(n)), iter([b"a"] * n))
+    assert len(db) == n
 
 
 def test_a_single_key_where_many_are_asked_for(db: tilekv.Store) -> None:
