@@ -2,7 +2,7 @@ cimport cython
 from cpython.pycapsule cimport PyCapsule_New
 from cpython.ref cimport Py_INCREF, PyObject
 from libc.errno cimport EIO, ENOMEM
-from libc.stdint cimport uintptr_t
+from libc.stdint cimport uint8_t, uintptr_t
 from libc.stdlib cimport calloc, malloc
 from libc.string cimport memcpy, memset, strdup
 
@@ -12,7 +12,10 @@ import numpy as np
 
 from tilekv.errors import OutOfRangeError
 
-from tilekv.kvcore.values cimport KIND_BYTES, KIND_TEXT
+from tilekv.kvcore.values cimport KIND_BYTES, KIND_TEXT, not_text
+
+cdef extern from "utf8.h" nogil:
+    bint tkv_utf8_valid(const uint8_t* at, size_t n)
 
 
 cdef extern from "arrow.h":
@@ -54,6 +57,7 @@ cdef Node column_node(Column column, object offsets, object data, object found):
     if offsets is None:
         return array_node(column.name, data, found)
     if column.kind == KIND_TEXT:
+        check_text(column.name, offsets, data)
         return blob_node(column.name, b"U", offsets, data, found)
     if column.kind == KIND_BYTES:
         return blob_node(column.name, b"Z", offsets, data, found)
@@ -62,6 +66,22 @@ cdef Node column_node(Column column, object offsets, object data, object found):
     offsets = offsets if size == 1 else offsets // size
     bits, nulls = validity(found)
     return make_node(column.name, b"+L", len(offsets) - 1, (bits, offsets), [child], nulls)
+
+
+cdef int check_text(str name, const int64_t[::1] offsets, const uint8_t[::1] data) except -1:
+    """Every cell is UTF-8, as whoever takes Arrow text relies on: all of the bytes are, and no cell begins within a character."""
+    cdef Py_ssize_t i, n = data.shape[0]
+    cdef bint valid = True
+    if n == 0:
+        return 0
+    with nogil:
+        valid = tkv_utf8_valid(&data[0], n)
+        for i in range(offsets.shape[0]):
+            if offsets[i] < n and data[offsets[i]] & 0xC0 == 0x80:
+                valid = False
+    if not valid:
+        raise not_text(name, "Arrow has no text of other bytes")
+    return 0
 
 
 cdef Node blob_node(str name, bytes format, object offsets, object data, object found):

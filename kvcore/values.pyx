@@ -175,6 +175,11 @@ cdef object load_key(const KeyRef* key):
     return array[0] if key.size == element_bytes(code) else array
 
 
+cdef object not_text(str name, str reason):
+    return CorruptionError(f"{name}_var.tdb", None, f"attribute {name!r} is text, and a cell of it is not UTF-8 ({reason}): "
+                           f"read(keys)[{name!r}] has its bytes, in .data and .offsets")
+
+
 def key_bytes(key):
     """(datatype code, bytes) of a Python key. TypeError for what cannot be one, OverflowError beyond 64 bits."""
     cdef KeyCell cell
@@ -368,7 +373,7 @@ cdef class Column:
             try:
                 return PyUnicode_DecodeUTF8(<const char*>data, size, NULL)
             except UnicodeDecodeError as error:
-                raise CorruptionError(f"{self.name}_var.tdb", None, f"a cell is not UTF-8: {error}") from None
+                raise not_text(self.name, str(error)) from None
         if self.kind == KIND_INT:
             if not self.signed:
                 memcpy(&big, data, self.width)

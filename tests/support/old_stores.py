@@ -11,7 +11,7 @@ from typing import NamedTuple
 from tilekv.kvcore import codec
 from tilekv.kvcore.digest import DIGESTS, coordinates
 
-INT32, CHAR, UINT64, ANY = 0, 4, 10, 17
+INT32, CHAR, UINT64, UTF8, ANY = 0, 4, 10, 12, 17
 VAR = 0xFFFFFFFF
 PLAIN = struct.pack("<II", 65536, 0)
 ZSTD = struct.pack("<IIBIBi", 65536, 1, 2, 5, 2, -1)
@@ -43,6 +43,8 @@ class OldStoreWriter:
         "md5" is what TileDB did on Windows.
     zstd_coords : bool
         Whether the coordinates are compressed; versions 1 and later.
+    text : int
+        The datatype of the attribute `text`.
     """
 
     def __init__(
@@ -52,12 +54,14 @@ class OldStoreWriter:
         capacity: int = 2,
         digest: str = "md5-lp64",
         zstd_coords: bool = False,
+        text: int = CHAR,
     ) -> None:
         self.root = root
         self.version = version
         self.capacity = capacity
         self.digest = DIGESTS[digest]
         self.zstd_coords = zstd_coords
+        self.text = text
         root.mkdir()
         root.joinpath("__kv_schema.tdb").write_bytes(self.generic(self.schema()))
         root.joinpath("__lock.tdb").touch()
@@ -124,7 +128,7 @@ class OldStoreWriter:
                 parts.append(struct.pack("<Q", 2**64 - 1))
         key = CHAR if self.version == 0 else ANY
         kinds = {"__key": (key, VAR), "__key_type": (CHAR, 1), "number": (INT32, 1)}
-        kinds["text"] = (CHAR, VAR)
+        kinds["text"] = (self.text, VAR)
         parts.append(struct.pack("<I", len(self.fields)))
         for name in self.fields:
             code, count = kinds[name]

@@ -2,13 +2,15 @@
 
 import shutil
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 import tilekv
-from old_stores import OldStoreWriter
+from old_stores import UTF8, OldStoreWriter
 from tilekv.cursor import Cursor
 from tilekv.kvcore import codec
 from tilekv.kvcore.digest import DIGESTS, coordinates
@@ -85,6 +87,46 @@ def test_info_and_fragments(tmp_path: Path) -> None:
         info = db.info()
         assert (info.cells, info.live, info.digest, info.tombstones) == (3, 3, "md5-lp64", 0)
         assert [(one.t1, one.t2) for one in db.fragments] == [(1000, 1000)]
+
+
+def test_text_that_is_not_utf8(tmp_path: Path) -> None:
+    """TileDB took any bytes for text. The error names the attribute, and the bytes are to be had."""
+    writer = OldStoreWriter(tmp_path / "old", 3, text=UTF8)
+    writer.flush([((4, b"good"), 1, "é".encode()), ((4, b"bad"), 2, b"a\xff")], 1000)
+    says = r"attribute 'text' is text, and a cell of it is not UTF-8 .*: read\(keys\)\['text'\]"
+    with tilekv.open(tmp_path / "old") as db:
+        assert db["good"]["text"] == "é"
+        batch = db.read(["good", "bad"])
+        assert batch["text"].data.tobytes() == "é".encode() + b"a\xff"
+        assert batch["text"].offsets.tolist() == [0, 2, 4]
+        refused: list[Callable[[], object]] = [
+            lambda: db["bad"],
+            lambda: db.get_many(["bad"]),
+            lambda: list(db.values()),
+            batch["text"].to_list,
+            batch["text"].__arrow_c_array__,
+            batch.__arrow_c_array__,
+            batch.__arrow_c_stream__,
+        ]
+        for call in refused:
+            with pytest.raises(tilekv.CorruptionError, match=says):
+                call()
+        assert pa.table(db.read(["good"]))["text"].to_pylist() == ["é"]
+        with pytest.raises(OSError, match=says):
+            pa.table(db.scan())
+    with pytest.raises(tilekv.CorruptionError, match=says):
+        tilekv.convert(tmp_path / "old", tmp_path / "new")
+
+
+def test_half_a_character_is_no_text(tmp_path: Path) -> None:
+    """All bytes of the column are UTF-8, and no cell is."""
+    writer = OldStoreWriter(tmp_path / "old", 3, text=UTF8)
+    writer.flush([((4, b"1"), 1, b"\xc3"), ((4, b"2"), 2, b"\xa9")], 1000)
+    with tilekv.open(tmp_path / "old") as db:
+        batch = db.read(["1", "2"])
+        assert batch["text"].data.tobytes() == "é".encode()
+        with pytest.raises(tilekv.CorruptionError, match="'text' is text"):
+            batch.__arrow_c_stream__()
 
 
 def test_of_colliding_keys_the_last_written_is_left(tmp_path: Path) -> None:
