@@ -21,6 +21,8 @@ class Info:
     Attributes
     ----------
     uri, digest : str
+    old : bool
+        Whether TileDB 1.x wrote it: it is only read then.
     attrs : tuple of str
         The attributes, as `name: dtype`.
     capacity : int
@@ -46,6 +48,7 @@ class Info:
 
     uri: str
     digest: str
+    old: bool
     attrs: tuple[str, ...]
     capacity: int
     fragments: int
@@ -61,6 +64,8 @@ class Info:
     @property
     def advice(self) -> str:
         """What would pay now, as a sentence; empty when nothing would."""
+        if self.old:
+            return "convert makes a tilekv store of it, which can be written to"
         parts = []
         if self.fragments > MANY_FRAGMENTS or self.dead_bytes > MUCH_DEAD * self.stored_bytes:
             parts.append(
@@ -95,6 +100,7 @@ def describe(uri: str, engine: Engine, view: View, buffered: int) -> Info:
     return Info(
         uri=uri,
         digest=engine.schema.digest,
+        old=engine.id is None,
         attrs=tuple(f"{attr.name}: {attr.type_name}" for attr in engine.schema.attrs),
         capacity=engine.schema.capacity,
         fragments=len(fragments),

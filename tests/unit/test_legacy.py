@@ -89,6 +89,17 @@ def test_info_and_fragments(tmp_path: Path) -> None:
         assert [(one.t1, one.t2) for one in db.fragments] == [(1000, 1000)]
 
 
+def test_no_advice_that_cannot_be_followed(tmp_path: Path) -> None:
+    """An old store can be neither consolidated nor vacuumed."""
+    writer = OldStoreWriter(tmp_path / "old", 3)
+    for t in range(20):
+        writer.flush(ITEMS, 1000 + t)
+    with tilekv.open(tmp_path / "old") as db:
+        info = db.info()
+    assert (info.old, info.fragments) == (True, 20)
+    assert info.advice.startswith("convert ")
+
+
 def test_text_that_is_not_utf8(tmp_path: Path) -> None:
     """TileDB took any bytes for text. The error names the attribute, and the bytes are to be had."""
     writer = OldStoreWriter(tmp_path / "old", 3, text=UTF8)
