@@ -253,6 +253,11 @@ class Store(Handle, MutableMapping[Any, Any]):
         if items:
             self.put_many(items)
 
+    def __ior__(self, other: Any) -> Self:
+        """``db |= other`` is ``db.update(other)``."""
+        self.update(other)
+        return self
+
     def __eq__(self, other: object) -> bool:
         """Whether a mapping has the same keys, type and all, with equal values."""
         if not isinstance(other, Mapping):

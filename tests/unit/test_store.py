@@ -107,6 +107,13 @@ def test_setdefault_and_update(db: tilekv.Store) -> None:
     db.update(e=b"6")
     db.update()
     db.update({})
+    same = db
+    same |= {"f": b"7"}
+    same |= [("f", b"8"), ("g", b"9")]
+    assert same is db
+    assert (db.pop("f"), db.pop("g")) == (b"8", b"9")
+    with pytest.raises(TypeError):
+        same |= 5
 
     class Keyed:
         """All that dict.update asks for."""
