@@ -99,18 +99,14 @@ def _object_type(uri: Uri) -> str | None:
 
 
 def open_existing(
-    ctx: Ctx, uri: Uri, mode: Literal["r", "a"], key: bytes | None, timestamp: Any
+    ctx: Ctx, uri: Uri, mode: Literal["r", "a"], key: bytes | str | None, timestamp: Any
 ) -> Store:
     """Open a store that is there: mode "a" creates none, as `tilekv.open` would."""
-    if key is not None:
-        raise InvalidValueError(
-            f"{os.fspath(uri)} cannot be opened with a key: tilekv does not encrypt"
-        )
     if object_type(uri) is None:
         raise StoreNotFoundError(
             f"there is no key-value store at {os.fspath(uri)}: create one first, with a schema"
         )
-    return open_store(uri, mode, timestamp=timestamp, config=ctx.config)
+    return open_store(uri, mode, timestamp=timestamp, config=ctx.config, key=key)
 
 
 def moved(store: Store, ctx: Ctx, timestamp: Any) -> Store:
@@ -120,7 +116,8 @@ def moved(store: Store, ctx: Ctx, timestamp: Any) -> Store:
     if store.timestamp is None and timestamp is None:
         store.reopen()
         return store
-    fresh = open_existing(ctx, store.uri, "r" if store.mode == "r" else "a", None, timestamp)
+    mode: Literal["r", "a"] = "r" if store.mode == "r" else "a"
+    fresh = open_existing(ctx, store.uri, mode, store._engine.key, timestamp)
     if fresh.schema != store.schema:
         raise StoreReplacedError(f"{store.uri} was replaced by another store since it was opened")
     return fresh

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import uuid
 from importlib.metadata import version
+from typing import NoReturn
 
 from tilekv.commit import write_fragment
 from tilekv.config import Config
 from tilekv.descriptor import Descriptor
 from tilekv.errors import (
     CorruptionError,
+    FormatError,
     InvalidValueError,
     ReadOnlyError,
     StoreExistsError,
@@ -20,7 +22,7 @@ from tilekv.kvcore.digest import DIGESTS
 from tilekv.kvcore.layout import Layout
 from tilekv.kvcore.search import View
 from tilekv.kvcore.tile import CellSource
-from tilekv.legacy.opener import OldOpener, OldStore, is_old_store
+from tilekv.legacy.opener import OldOpener, OldStore, check_old_format, is_old_store
 from tilekv.names import (
     ARRAY_SCHEMA,
     DESCRIPTOR,
@@ -172,11 +174,7 @@ def open_engine(
 ) -> Engine:
     """Open or create by mode: r, a, x or w (DESIGN.md 2.1)."""
     if mode != "r" and is_old(storage):
-        text = (
-            f"{storage.uri} was written by TileDB 1.x: tilekv reads it (mode 'r') and never writes to it. "
-            f"tilekv.convert({storage.uri!r}, new) makes a tilekv store of it"
-        )
-        raise ReadOnlyError(text) if mode == "a" else StoreExistsError(text)
+        _refuse_to_write(storage, mode)
     if mode == "x" or mode == "w":
         made = create(storage, schema or DEFAULT_SCHEMA, replace=mode == "w")
         if not made:
@@ -193,6 +191,22 @@ def open_engine(
             "leave schema= out to use the store's own"
         )
     return engine
+
+
+def _refuse_to_write(storage: Storage, mode: str) -> NoReturn:
+    """To what TileDB wrote."""
+    wrong = ReadOnlyError if mode == "a" else StoreExistsError
+    try:
+        check_old_format(storage)
+    except FormatError:
+        raise wrong(
+            f"{storage.uri} is an array of TileDB 2, which tilekv does not write to; a store that goes with it can be in a "
+            f"folder within: {storage.uri}/.kv"
+        ) from None
+    raise wrong(
+        f"{storage.uri} was written by TileDB 1.x, and tilekv does not write to it: open it with mode='r' (a Map with "
+        f"TILEDB_READ), or make a tilekv store of it with tilekv.convert({storage.uri!r}, new)"
+    )
 
 
 def is_store(storage: Storage) -> bool:

@@ -39,8 +39,8 @@ class KV:
     uri : str or os.PathLike
     mode : {"a", "r", "w"}
         Read and write; read. "w" is an old name of "a": it neither creates nor truncates.
-    key : None
-        An encryption key in TileDB; tilekv does not encrypt.
+    key : bytes or str, optional
+        The 32 bytes that open a store which TileDB 1.x encrypted; a str stands for its UTF-8. Mode "r" only.
     timestamp : int, datetime.datetime or numpy.datetime64, optional
         Show the store as it was then, inclusive; an int is ms since 1970. Mode "r" only.
     ctx : Ctx, optional
@@ -55,8 +55,12 @@ class KV:
         When there is no store.
     FormatError, CorruptionError
         When it is of another program, or damaged.
+    ReadOnlyError
+        For a store of TileDB 1.x unless the mode is "r": tilekv does not write to it.
     InvalidValueError, WrongTypeError
         For arguments that are refused.
+    MissingPackageError
+        When a store of TileDB 1.x needs a package that is not installed.
     """
 
     @overload
@@ -64,7 +68,7 @@ class KV:
         self,
         uri: Uri,
         mode: str = "a",
-        key: bytes | None = None,
+        key: bytes | str | None = None,
         timestamp: Any = None,
         *,
         ctx: Ctx | None = None,
@@ -76,7 +80,7 @@ class KV:
         ctx: Ctx,
         uri: Uri,
         mode: str = "a",
-        key: bytes | None = None,
+        key: bytes | str | None = None,
         timestamp: Any = None,
         *,
         encoding: str | None = "utf-8",
@@ -89,7 +93,7 @@ class KV:
         self,
         uri: Uri,
         mode: str = "a",
-        key: bytes | None = None,
+        key: bytes | str | None = None,
         timestamp: Any = None,
         encoding: str | None = "utf-8",
     ) -> None:
@@ -175,7 +179,7 @@ class KV:
         self._store = moved(self._store, self._ctx, timestamp)
 
     def consolidate(
-        self, config: Config | Mapping[str, object] | None = None, key: bytes | None = None
+        self, config: Config | Mapping[str, object] | None = None, key: None = None
     ) -> None:
         """Flush, merge all fragments into one, remove those, and show the result.
 
@@ -186,7 +190,7 @@ class KV:
         config : Config or mapping, optional
             Options of this consolidation, in place of those of the context.
         key : None
-            An encryption key in TileDB; tilekv does not encrypt.
+            An encryption key in TileDB. What is encrypted is not written to here.
 
         Raises
         ------

@@ -54,13 +54,18 @@ class KVSchema:
 
     @overload
     @classmethod
-    def load(cls, uri: Uri, key: bytes | None = None, *, ctx: Ctx | None = None) -> KVSchema: ...
+    def load(
+        cls, uri: Uri, key: bytes | str | None = None, *, ctx: Ctx | None = None
+    ) -> KVSchema: ...
     @overload
     @classmethod
-    def load(cls, ctx: Ctx, uri: Uri, key: bytes | None = None) -> KVSchema: ...
+    def load(cls, ctx: Ctx, uri: Uri, key: bytes | str | None = None) -> KVSchema: ...
     @classmethod
     def load(cls, *args: Any, **kwargs: Any) -> KVSchema:
-        """Return the schema of a store that is there; StoreNotFoundError when none is."""
+        """Return the schema of a store that is there; StoreNotFoundError when none is.
+
+        `key` opens one that TileDB 1.x encrypted, as in `KV`.
+        """
         ctx, args = take_ctx(args, kwargs)
         return cls.of(_stored_schema(ctx, *args, **kwargs))
 
@@ -112,6 +117,6 @@ def _schema_of(
     return Schema(attrs) if capacity is None else Schema(attrs, capacity=capacity)
 
 
-def _stored_schema(ctx: Ctx, uri: Uri, key: bytes | None = None) -> Schema:
+def _stored_schema(ctx: Ctx, uri: Uri, key: bytes | str | None = None) -> Schema:
     with open_existing(ctx, uri, "r", key, None) as store:
         return store.schema

@@ -53,6 +53,8 @@ class Map:
         Show the map as it was then, inclusive; an int is ms since 1970. With TILEDB_READ only.
     attributes : iterable of str
         Show only these, and read only.
+    key : bytes or str, optional
+        The 32 bytes that open a map which TileDB 1.x encrypted, with TILEDB_READ; a str stands for its UTF-8.
 
     Raises
     ------
@@ -60,8 +62,12 @@ class Map:
         When there is no map.
     FormatError, CorruptionError
         When it is of another program, or damaged.
+    ReadOnlyError
+        For a map of TileDB 1.x without TILEDB_READ: tilekv does not write to it.
     InvalidValueError, WrongTypeError
         For arguments that are refused.
+    MissingPackageError
+        When a map of TileDB 1.x needs a package that is not installed.
     """
 
     def __init__(
@@ -72,9 +78,10 @@ class Map:
         timestamp: Any = None,
         *,
         attributes: Iterable[str] = (),
+        key: bytes | str | None = None,
     ) -> None:
         self._ctx = checked_ctx(ctx)
-        self._rows = Rows(*_opened(ctx, uri, query_type, timestamp, attributes))
+        self._rows = Rows(*_opened(ctx, uri, query_type, timestamp, attributes, key))
 
     @overload
     @staticmethod
@@ -174,11 +181,12 @@ class Map:
         timestamp: Any = None,
         *,
         attributes: Iterable[str] = (),
+        key: bytes | str | None = None,
     ) -> None:
         """Open the map again after `close`, with the parameters of `Map`; TileKVError when it is open."""
         if self.is_open():
             raise TileKVError(f"the map {self.uri()} is already open: close it first")
-        self._rows.use(*_opened(self._ctx, self.uri(), query_type, timestamp, attributes))
+        self._rows.use(*_opened(self._ctx, self.uri(), query_type, timestamp, attributes, key))
 
     def reopen(self) -> None:
         """Show the newest state: what others have flushed since. What is buffered stays buffered."""
@@ -353,7 +361,12 @@ class Object:
 
 
 def _opened(
-    ctx: Ctx, uri: Uri, query_type: int | None, timestamp: Any, attributes: Iterable[str]
+    ctx: Ctx,
+    uri: Uri,
+    query_type: int | None,
+    timestamp: Any,
+    attributes: Iterable[str],
+    key: bytes | str | None,
 ) -> tuple[Store, tuple[str, ...]]:
     """The store, and the names of the attributes to show."""
     if isinstance(attributes, str):
@@ -365,7 +378,7 @@ def _opened(
     if chosen and query_type == TILEDB_WRITE:
         raise InvalidValueError("a map with attributes= is read only: open it with TILEDB_READ")
     mode: Literal["r", "a"] = "r" if chosen or wanted == TILEDB_READ else "a"
-    store = open_existing(ctx, uri, mode, None, timestamp)
+    store = open_existing(ctx, uri, mode, key, timestamp)
     names = [find_attr(store.schema.attrs, name).name for name in chosen]
     return store, tuple(names or [attr.name for attr in store.schema.attrs])
 

@@ -44,12 +44,12 @@ class MapSchema:
         When there is no map at `uri`.
     """
 
-    def __init__(self, ctx: Ctx, uri: Uri | None = None) -> None:
+    def __init__(self, ctx: Ctx, uri: Uri | None = None, *, key: bytes | str | None = None) -> None:
         self._ctx = checked_ctx(ctx)
         self._attrs: list[Attr] = []
         self._options: dict[str, Any] = {}  # of Schema, beside attrs
         if uri is not None:
-            with open_existing(ctx, uri, "r", None, None) as store:
+            with open_existing(ctx, uri, "r", key, None) as store:
                 self._take(store.schema)
 
     @classmethod

@@ -182,6 +182,65 @@ def test_encrypted_without_its_key(unpacked: Callable[[str], Old]) -> None:
         assert len(db) == 300
 
 
+def test_faces_take_the_key(unpacked: Callable[[str], Old]) -> None:
+    """As TileDB-Py and the C++ of 1.4 did. Values are checked above, through the Store that both faces use."""
+    old = unpacked("i6_encrypted")
+    uri, ctx = str(old.path), tilekv.Ctx()
+    with old.open() as db:
+        attrs, items, moment = db.schema.attrs, dict(db), max(one.t2 for one in db.fragments)
+    for kv in (
+        tilekv.KV(uri, "r", SECRET, encoding=None),
+        tilekv.KV(ctx, uri, mode="r", key=SECRET.decode(), encoding=None),
+        tilekv.KV(uri, mode="r", key=SECRET, timestamp=moment, encoding=None),
+    ):
+        with kv:
+            assert kv == items
+            kv.reopen()
+            assert len(kv) == len(items)
+            kv.reopen(moment)
+            assert (len(kv), kv.timestamp) == (len(items), moment)
+            kv.reopen(1)
+            assert len(kv) == 0
+    assert tilekv.KVSchema.load(uri, SECRET) == tilekv.KVSchema.load(ctx, uri, key=SECRET)
+    assert list(tilekv.MapSchema(ctx, uri, key=SECRET).attributes().values()) == list(attrs)
+    with tilekv.Map(ctx, uri, tilekv.TILEDB_READ, key=SECRET) as m:
+        assert {item.key(): dict(item.values()) for item in m} == items
+        m.reopen_at(1)
+        assert not list(m)
+        m.close()
+        m.open(tilekv.TILEDB_READ, key=SECRET)
+        m.reopen()
+        assert len(list(m)) == len(items)
+    missing: list[Callable[[], object]] = [
+        lambda: tilekv.KV(uri, "r"),
+        lambda: tilekv.KVSchema.load(uri),
+        lambda: tilekv.Map(ctx, uri, tilekv.TILEDB_READ),
+        lambda: tilekv.MapSchema(ctx, uri),
+    ]
+    for call in missing:
+        with pytest.raises(tilekv.InvalidValueError, match=r"encrypted with AES-256-GCM: .* key="):
+            call()
+
+
+def test_faces_that_would_write_say_how_to_read(unpacked: Callable[[str], Old]) -> None:
+    """KV(uri) reads and writes here, while the last one of TileDB's only read: who is refused is told what to write instead."""
+    uri, ctx = str(unpacked("g1_py_tutorial").path), tilekv.Ctx()
+    refused: list[Callable[[], object]] = [
+        lambda: tilekv.KV(uri),
+        lambda: tilekv.KV(ctx, uri, "w"),
+        lambda: tilekv.Map(ctx, uri),
+        lambda: tilekv.Map(ctx, uri, tilekv.TILEDB_WRITE),
+        lambda: tilekv.Map.consolidate(ctx, uri),
+        lambda: tilekv.open(uri, "a"),
+    ]
+    for call in refused:
+        says = r"mode='r' \(a Map with TILEDB_READ\), or .* tilekv\.convert\("
+        with pytest.raises(tilekv.ReadOnlyError, match=says):
+            call()
+    with tilekv.KV(uri, mode="r") as kv, tilekv.Map(ctx, uri, tilekv.TILEDB_READ) as m:
+        assert {item.key(str): item["a1"].decode() for item in m} == dict(kv.items())
+
+
 def test_key_for_what_is_not_encrypted(unpacked: Callable[[str], Old], tmp_path: Path) -> None:
     with pytest.raises(tilekv.InvalidValueError, match="not encrypted"):
         tilekv.open(unpacked("i1_tutorial").path, key=SECRET)

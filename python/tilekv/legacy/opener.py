@@ -18,7 +18,7 @@ from tilekv.kvcore.view import FileView
 from tilekv.legacy.cipher import Cipher
 from tilekv.legacy.fragment import Mask, OldFragment
 from tilekv.legacy.names import OldName, committed, visible
-from tilekv.legacy.schema import read_old_schema
+from tilekv.legacy.schema import old_version, read_old_schema
 from tilekv.names import ARRAY_SCHEMA, FRAGMENT_METADATA, KV_SCHEMA
 from tilekv.schema import OLD_DIGEST
 from tilekv.snapshot import Opener
@@ -31,6 +31,12 @@ _RUN_BYTES: Final = 1 << 20  # raw bytes that are encoded at a time
 def is_old_store(listing: Listing) -> bool:
     """Whether a folder without tilekv's descriptor is an array or a key-value store of TileDB's."""
     return bool({KV_SCHEMA, ARRAY_SCHEMA} & {*listing.files}) or _NEWER_SCHEMAS in listing.folders
+
+
+def check_old_format(storage: Storage) -> None:
+    """FormatError when it was TileDB 2 that wrote what is there."""
+    file, data = _schema_file(storage)
+    old_version(data, file)
 
 
 class OldStore:

@@ -107,12 +107,7 @@ def read_old_schema(data: bytes, file: str, cipher: Cipher | None) -> OldSchema:
     InvalidValueError
         When a key is needed and there is none, or the other way round.
     """
-    version = schema_version(data, file)
-    if version not in VERSIONS:
-        raise FormatError(
-            f"{file} has format {version}: {wrote(version)} wrote it. tilekv reads what TileDB 1.3 to 1.7 wrote; "
-            "TileDB 2 itself opens this one"
-        )
+    version = old_version(data, file)
     encrypted = version > 0 and is_encrypted(data, file)
     if encrypted and cipher is None:
         raise InvalidValueError("this store is encrypted with AES-256-GCM: open it with key=")
@@ -138,6 +133,17 @@ def read_old_schema(data: bytes, file: str, cipher: Cipher | None) -> OldSchema:
         cursor.fail("tiles have no cells")
     _check_fields(fields, version, cursor)
     return OldSchema(version, capacity, coords, offsets, fields)
+
+
+def old_version(data: bytes, file: str) -> int:
+    """The format version of a schema file; FormatError when TileDB 2 wrote it."""
+    version = schema_version(data, file)
+    if version not in VERSIONS:
+        raise FormatError(
+            f"{file} has format {version}: {wrote(version)} wrote it. tilekv reads what TileDB 1.3 to 1.7 wrote; "
+            "TileDB 2 itself opens this one"
+        )
+    return version
 
 
 def _check_domain(cursor: Cursor) -> None:
