@@ -38,6 +38,7 @@ cdef class Column:
     cdef object array(self, object values)
     cdef object _array(self, object value)
     cdef object _cast(self, object given)
+    cdef object _times(self, object given)
     cdef object load(self, const uint8_t* data, uint64_t size)
 
 # Fills key from a Python key; returns the object that owns the bytes. REQUIRES: it and `key` live while key.ref is used.

@@ -337,18 +337,29 @@ cdef class Column:
         kind = given.dtype.kind
         if kind != self.dtype.kind and not (kind in "iu" and self.dtype.kind in "iuf"):
             raise WrongTypeError(f"attribute {self.name!r} takes {self.dtype}, not {given.dtype}")
+        if kind in "mM":
+            return self._times(given)
         array = None
         with np.errstate(over="ignore"):
             array = np.ascontiguousarray(given, self.dtype).reshape(given.shape)
         if given.dtype == self.dtype:
             return array
-        if kind in "mM":
-            held = np.array_equal(array.astype(given.dtype.newbyteorder("=")).view(np.int64),
-                                  given.astype(given.dtype.newbyteorder("=")).view(np.int64))
-        elif self.dtype.kind == "f":
+        if self.dtype.kind == "f":
             held = not np.any(np.isinf(array) & np.isfinite(given))
         else:
             held = np.array_equal(array, given)
+        if not held:
+            raise OutOfRangeError(f"attribute {self.name!r} is {self.dtype}, which cannot hold all of the values given")
+        return array
+
+    cdef object _times(self, object given):
+        array = None
+        native = given.astype(given.dtype.newbyteorder("="))
+        try:
+            array = np.ascontiguousarray(given, self.dtype).reshape(given.shape)
+            held = np.array_equal(array.astype(native.dtype).view(np.int64), native.view(np.int64))
+        except OverflowError:                                   # NumPy 2.5; earlier ones wrap around
+            held = False
         if not held:
             raise OutOfRangeError(f"attribute {self.name!r} is {self.dtype}, which cannot hold all of the values given")
         return array

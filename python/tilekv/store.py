@@ -21,7 +21,13 @@ import numpy as np
 from tilekv import consolidate as consolidation
 from tilekv.config import Config
 from tilekv.engine import Engine, open_engine
-from tilekv.errors import InvalidValueError, ReadOnlyError, TileKVError, WrongTypeError
+from tilekv.errors import (
+    InvalidValueError,
+    OutOfRangeError,
+    ReadOnlyError,
+    TileKVError,
+    WrongTypeError,
+)
 from tilekv.info import Info, describe
 from tilekv.kvcore.fragment import Fragment
 from tilekv.kvcore.handle import Handle
@@ -386,7 +392,13 @@ def _milliseconds(moment: int | dt.datetime | np.datetime64) -> int:
     if isinstance(moment, np.datetime64):
         if np.isnat(moment):
             raise InvalidValueError("timestamp is not a time")
-        return int(moment.astype("datetime64[ms]").astype(np.int64))
+        try:
+            found = moment.astype("datetime64[ms]")
+        except OverflowError:  # NumPy 2.5; earlier ones wrap around
+            found = np.datetime64("NaT", "ms")
+        if found.astype("datetime64[Y]") != moment.astype("datetime64[Y]"):
+            raise OutOfRangeError(f"timestamp is a moment that 64 bits of ms can tell, not {moment!r}")
+        return int(found.astype(np.int64))
     if isinstance(moment, bool) or not isinstance(moment, (int, np.integer)):
         raise WrongTypeError(
             f"timestamp is an int of ms, a datetime or a datetime64, not {type(moment).__name__}"

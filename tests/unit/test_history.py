@@ -392,7 +392,7 @@ def test_what_is_no_moment(tmp_path: Path, clock: Clock, moment: Any) -> None:
     with pytest.raises(tilekv.WrongTypeError):
         tilekv.open(path, timestamp=moment)
     with pytest.raises(tilekv.InvalidValueError):
-        tilekv.open(path, timestamp=np.datetime64("NaT"))
+        tilekv.open(path, timestamp=np.datetime64("NaT", "ms"))
 
 
 def test_past_is_for_reading(tmp_path: Path, clock: Clock) -> None:

@@ -400,7 +400,10 @@ def test_forms_of_a_timestamp(tmp_path: Path) -> None:
         with tilekv.open(tmp_path / "s", timestamp=moment) as db:
             assert len(db) == seen
     with pytest.raises(InvalidValueError, match="not a time"):
-        tilekv.open(tmp_path / "s", timestamp=np.datetime64("NaT"))
+        tilekv.open(tmp_path / "s", timestamp=np.datetime64("NaT", "ms"))
+    for moment in (np.datetime64(2**62, "s"), np.datetime64(-(2**62), "Y")):
+        with pytest.raises(OverflowError, match="64 bits of ms"):
+            tilekv.open(tmp_path / "s", timestamp=moment)
 
 
 def test_a_datetime_is_taken_to_the_millisecond(tmp_path: Path) -> None:
