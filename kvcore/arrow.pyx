@@ -10,7 +10,7 @@ import struct
 
 import numpy as np
 
-from tilekv.errors import OutOfRangeError
+from tilekv.errors import CorruptionError, OutOfRangeError
 
 from tilekv.kvcore.values cimport KIND_BYTES, KIND_TEXT, not_text
 
@@ -25,6 +25,9 @@ cdef extern from "arrow.h":
     void tkv_schema_capsule_free(object capsule) noexcept
     void tkv_array_capsule_free(object capsule) noexcept
     void tkv_stream_capsule_free(object capsule) noexcept
+
+cdef extern from "utf8.h" nogil:
+    bint tkv_utf8_valid(const uint8_t* at, size_t n)
 
 
 DTYPE_KEY = b"tilekv.dtype"     # metadata of an int64 that is a time in a unit Arrow lacks
@@ -61,9 +64,12 @@ cdef Node column_node(Column column, object offsets, object data, object found):
         return blob_node(column.name, b"U", offsets, data, found)
     if column.kind == KIND_BYTES:
         return blob_node(column.name, b"Z", offsets, data, found)
-    child = array_node("item", data.view(column.dtype), None)
     size = column.dtype.itemsize
-    offsets = offsets if size == 1 else offsets // size
+    if size > 1:
+        offsets, rest = np.divmod(offsets, size)
+        if rest.any():
+            raise CorruptionError(f"{column.name}_var.tdb", None, f"a cell is no array of {column.dtype}")
+    child = array_node("item", data.view(column.dtype), None)
     bits, nulls = validity(found)
     return make_node(column.name, b"+L", len(offsets) - 1, (bits, offsets), [child], nulls)
 

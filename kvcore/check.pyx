@@ -1,16 +1,24 @@
-"""Everything that can be checked of one fragment: each chunk, each digest against its key, and the order of all cells."""
+"""Everything that can be checked of one fragment: each chunk, each digest against its key, the order of all cells, and that
+text is text. All that is wrong is listed: damage to one tile does not keep the others from being looked at."""
 
 from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memset
 
-from tilekv.kvcore.codec cimport NO_MEMORY, OK, Status
+from tilekv.kvcore.codec cimport CORRUPT, NO_MEMORY, OK, Status, Windows
 from tilekv.kvcore.coords cimport compare_keys
 from tilekv.kvcore.digest cimport KeyRef, digest_keys
-from tilekv.kvcore.fragment cimport (Access, Fragment, FragmentData, Pin, Span, access_close, fragment_coords, fragment_decode,
-                                     fragment_key, fragment_place, tile_cells, unpin)
-from tilekv.kvcore.layout cimport SLOT_COORDS, SLOT_OFFSETS, TOMBSTONE
+from tilekv.kvcore.fragment cimport (Access, Fragment, FragmentData, Pin, Span, access_close, fragment_cell, fragment_coords,
+                                     fragment_decode, fragment_key, fragment_place, offsets_ascend, plain_windows, tile_cells,
+                                     unpin)
+from tilekv.kvcore.layout cimport KEY_FIELD, SLOT_COORDS, SLOT_OFFSETS, TOMBSTONE
 from tilekv.kvcore.view cimport VIEW_OK, file_bytes
 from tilekv.kvcore.wire cimport Out, load64, out_bytes, out_free, out_room
+
+cdef extern from "utf8.h" nogil:
+    bint tkv_utf8_valid(const uint8_t* at, size_t n)
+
+cdef enum:
+    UTF8 = 12                   # datatype code of text
 
 
 cdef const char* DISORDER = b"its cell is not after the one before it: keys or coordinates are out of order"
@@ -18,22 +26,42 @@ cdef const char* MISPLACED = b"its coordinates are not the digest of its key"
 cdef const char* BOUNDS = b"its coordinates are outside the bounds that the metadata gives its tile"
 
 
+# What check_tile_cells() carries from one tile to the next.
+cdef struct Walk:
+    Access access
+    Out before                  # the key of the cell before
+    uint64_t c0, c1
+    uint64_t type               # of the cell before plus one; 0 when there is none, or it could not be read
+    uint64_t deletes
+    uint64_t wrong              # cells of this tile
+    uint64_t cell               # the first of them
+    const char* reason          # what is wrong with it
+
+
 def check_fragment(Fragment fragment not None):
     """All that is wrong, as a list of (file, offset or None, message). MemoryError; reading errors are among the problems."""
     cdef FragmentData* f = &fragment.data
-    cdef int slot
+    cdef int slot, field
     cdef uint64_t tile
-    problems = []
+    cdef list problems = []
+    damaged = {}                                                # tiles by slot
     for slot in range(fragment.layout.nslots):
         if fragment.files[slot] is None:
             continue
         size = fragment.size_of(slot)
         if size != f.slots[slot].size:
             problems.append((fragment.files[slot], None, f"{size} bytes, {f.slots[slot].size} by the metadata"))
+        damaged[slot] = set()
         for tile in range(f.ntiles):
+            before = len(problems)
             check_tile(fragment, slot, tile, problems)
-    if not problems:
-        check_cells(fragment, problems)
+            if len(problems) > before:
+                damaged[slot].add(tile)
+    keys = (f.nf, f.key_type, KEY_FIELD, fragment.layout.bytes_slot(KEY_FIELD))
+    check_cells(fragment, set().union(*(damaged[slot] for slot in keys)), problems)
+    for field in range(1, f.nf - 1):
+        if fragment.layout.is_var(field):
+            check_values(fragment, field, damaged[field] | damaged[fragment.layout.bytes_slot(field)], problems)
     return problems
 
 
@@ -47,6 +75,7 @@ cdef int check_tile(Fragment fragment, int slot, uint64_t tile, list problems) e
     cdef Out scratch
     cdef uint8_t* into
     cdef Status status = OK
+    cdef Windows offsets
     cdef bint ascending = True
     if f.kinds[slot].kind == SLOT_COORDS:
         first, last = 2 * tile, 2 * tile + 2
@@ -54,9 +83,6 @@ cdef int check_tile(Fragment fragment, int slot, uint64_t tile, list problems) e
         first, last = tile, tile + 1
     else:
         first, last = f.slots[slot].first_chunk[tile], f.slots[slot].first_chunk[tile + 1]
-        if not first <= last <= f.slots[slot].nchunks:
-            problems.append((fragment.files[slot], begin, f"the chunk directory gives tile {tile} chunks {first} to {last}"))
-            return 0
     memset(&access, 0, sizeof(access))
     memset(&scratch, 0, sizeof(scratch))
     file = fragment.files[slot]
@@ -74,7 +100,8 @@ cdef int check_tile(Fragment fragment, int slot, uint64_t tile, list problems) e
                     into = out_room(&scratch, raw)
                     status = NO_MEMORY if into == NULL else fragment_decode(f, slot, tile, index, &access, into, raw)
                     if status == OK and f.kinds[slot].kind == SLOT_OFFSETS:
-                        ascending = offsets_ascend(into, raw // 8, f.slots[f.nf + 1 + slot].raw_size[tile])
+                        plain_windows(&offsets, into)
+                        ascending = offsets_ascend(&offsets, raw // 8, f.slots[f.nf + 1 + slot].raw_size[tile])
             if status == NO_MEMORY:
                 raise MemoryError
             if status != OK:
@@ -87,98 +114,136 @@ cdef int check_tile(Fragment fragment, int slot, uint64_t tile, list problems) e
     return 0
 
 
-cdef bint offsets_ascend(const uint8_t* words, uint64_t n, uint64_t total) noexcept nogil:
-    cdef uint64_t i, before = 0, word
-    for i in range(n):
-        word = load64(words + 8 * i)
-        if word < before or word > total or (i == 0 and word):
-            return False
-        before = word
-    return True
-
-
-cdef int check_cells(Fragment fragment, list problems) except -1:
-    """Digests, order and bounds of all cells, and how many are deletes. Stops at the first cell that is wrong in a tile."""
+cdef int check_cells(Fragment fragment, set damaged, list problems) except -1:
+    """Digests, order and bounds of the cells of all tiles but those, and how many are deletes."""
     cdef FragmentData* f = &fragment.data
-    cdef uint64_t tile, deletes = 0, cell = 0
-    cdef const char* wrong
-    cdef Access access
-    cdef Out before
-    cdef uint64_t last[3]
+    cdef uint64_t tile
+    cdef Walk walk
     cdef Status status = OK
-    memset(&access, 0, sizeof(access))
-    memset(&before, 0, sizeof(before))
-    memset(last, 0, sizeof(last))
+    cdef bint whole = not damaged
+    memset(&walk, 0, sizeof(walk))
     try:
         for tile in range(f.ntiles):
-            wrong = NULL
+            walk.wrong = 0
+            if tile in damaged:
+                walk.type = 0
+                continue
             with nogil:
-                status = check_tile_cells(fragment, tile, &access, &before, last, &deletes, &cell, &wrong)
+                status = check_tile_cells(fragment, tile, &walk)
+            if status == NO_MEMORY:
+                raise MemoryError
             if status != OK:
-                fragment.raise_fault(&access)
-            if wrong != NULL:
-                problems.append(("__coords.tdb", f.slots[f.nf].tile_at[tile], f"cell {cell} of tile {tile}: {wrong.decode()}"))
-        if not problems and deletes != fragment.tombstones:
-            problems.append(("__fragment_metadata.tdb", None, f"{fragment.tombstones} deletes by the metadata, {deletes} found"))
+                problems.append((fragment.files[walk.access.slot], walk.access.offset, f"tile {tile} cannot be read"))
+                walk.type = 0
+                whole = False
+            if walk.wrong:
+                more = f", and {walk.wrong - 1} more cells of this tile" if walk.wrong > 1 else ""
+                problems.append(("__coords.tdb", f.slots[f.nf].tile_at[tile],
+                                 f"cell {walk.cell} of tile {tile}: {walk.reason.decode()}{more}"))
+        if whole and walk.deletes != fragment.tombstones:
+            problems.append(("__fragment_metadata.tdb", None,
+                             f"{fragment.tombstones} deletes by the metadata, {walk.deletes} found"))
     finally:
-        out_free(&before)
-        access_close(&access, f.codecs)
+        out_free(&walk.before)
+        access_close(&walk.access, f.codecs)
     return 0
 
 
-cdef Status check_tile_cells(Fragment fragment, uint64_t tile, Access* access, Out* before, uint64_t* last, uint64_t* deletes,
-                             uint64_t* cell, const char** wrong) noexcept nogil:
-    """before and last: key bytes, and c0, c1 and type (plus one, 0 for none) of the cell before."""
+cdef Status check_tile_cells(Fragment fragment, uint64_t tile, Walk* walk) noexcept nogil:
     cdef FragmentData* f = &fragment.data
     cdef Pin pins[2]
     cdef Span span
     cdef KeyRef key, earlier
-    cdef uint64_t c[2]
+    cdef uint64_t c0, c1
     cdef uint64_t d[2]
-    cdef uint64_t j, n = tile_cells(f, tile)
+    cdef uint64_t j
     cdef int difference
-    cdef Status status = fragment_coords(f, tile, 0, access, &pins[0])
+    cdef const char* reason
+    cdef Status status = fragment_coords(f, tile, 0, &walk.access, &pins[0])
     if status != OK:
         return status
-    status = fragment_coords(f, tile, 1, access, &pins[1])
+    status = fragment_coords(f, tile, 1, &walk.access, &pins[1])
     if status != OK:
         unpin(f, &pins[0])
         return status
-    for j in range(n):
-        status = fragment_key(f, tile, j, access, &span, &key)
+    for j in range(tile_cells(f, tile)):
+        status = fragment_key(f, tile, j, &walk.access, &span, &key)
         if status != OK:
             break
-        deletes[0] += (key.type & TOMBSTONE) != 0
+        walk.deletes += (key.type & TOMBSTONE) != 0
         key.type &= ~TOMBSTONE
-        c[0] = load64(pins[0].data + 8 * j)
-        c[1] = load64(pins[1].data + 8 * j)
+        c0 = load64(pins[0].data + 8 * j)
+        c1 = load64(pins[1].data + 8 * j)
         digest_keys(fragment.layout.digest, &key, 1, &d[0], &d[1])
-        if c[0] != d[0] or c[1] != d[1]:
-            wrong[0] = MISPLACED
-        elif not (f.leaves[4 * tile] <= c[0] <= f.leaves[4 * tile + 1]
-                  and f.leaves[4 * tile + 2] <= c[1] <= f.leaves[4 * tile + 3]):
-            wrong[0] = BOUNDS
-        elif last[2]:
-            difference = (c[0] > last[0]) - (c[0] < last[0])
+        reason = NULL
+        if c0 != d[0] or c1 != d[1]:
+            reason = MISPLACED
+        elif not (f.leaves[4 * tile] <= c0 <= f.leaves[4 * tile + 1] and f.leaves[4 * tile + 2] <= c1 <= f.leaves[4 * tile + 3]):
+            reason = BOUNDS
+        elif walk.type:
+            difference = (c0 > walk.c0) - (c0 < walk.c0)
             if difference == 0:
-                difference = (c[1] > last[1]) - (c[1] < last[1])
+                difference = (c1 > walk.c1) - (c1 < walk.c1)
             if difference == 0:
-                earlier.data = before.data
-                earlier.size = before.size
-                earlier.type = <uint8_t>(last[2] - 1)
+                earlier.data = walk.before.data
+                earlier.size = walk.before.size
+                earlier.type = <uint8_t>(walk.type - 1)
                 difference = compare_keys(&key, &earlier)
             if difference <= 0:
-                wrong[0] = DISORDER
-        last[0] = c[0]
-        last[1] = c[1]
-        last[2] = <uint64_t>key.type + 1
-        before.size = 0
-        if out_bytes(before, key.data, key.size) < 0:
+                reason = DISORDER
+        if reason != NULL:
+            if walk.wrong == 0:
+                walk.cell = j
+                walk.reason = reason
+            walk.wrong += 1
+        walk.c0 = c0
+        walk.c1 = c1
+        walk.type = <uint64_t>key.type + 1
+        walk.before.size = 0
+        if out_bytes(&walk.before, key.data, key.size) < 0:
             status = NO_MEMORY
         unpin(f, &span.pin)
-        if status != OK or wrong[0] != NULL:
-            cell[0] = j
+        if status != OK:
             break
     unpin(f, &pins[0])
     unpin(f, &pins[1])
     return status
+
+
+cdef int check_values(Fragment fragment, int field, set damaged, list problems) except -1:
+    """What a checksum cannot tell of a var field: that text is UTF-8, and an array a whole number of elements."""
+    cdef FragmentData* f = &fragment.data
+    cdef int slot = fragment.layout.bytes_slot(field)
+    cdef bint text = fragment.layout.fields[field][1] == UTF8
+    cdef uint64_t tile, j = 0, element = f.kinds[slot].pipeline.element_bytes
+    cdef Access access
+    cdef Span span
+    cdef Status status = OK
+    cdef bint sound = True
+    if not text and element == 1:
+        return 0
+    memset(&access, 0, sizeof(access))
+    try:
+        for tile in range(f.ntiles):
+            if tile in damaged:
+                continue
+            with nogil:
+                for j in range(tile_cells(f, tile)):
+                    status = fragment_cell(f, field, tile, j, &access, &span)
+                    if status != OK:
+                        break
+                    sound = tkv_utf8_valid(span.data, span.size) if text else span.size % element == 0
+                    unpin(f, &span.pin)
+                    if not sound:
+                        status = CORRUPT
+                        break
+            if status == NO_MEMORY:
+                raise MemoryError
+            if status != OK:
+                what = f"cell {j} of tile {tile} is no {'text' if text else 'array'}" if not sound else f"tile {tile} cannot be read"
+                problems.append((fragment.files[slot], f.slots[slot].tile_at[tile], what))
+                status = OK
+                sound = True
+    finally:
+        access_close(&access, f.codecs)
+    return 0

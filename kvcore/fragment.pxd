@@ -113,6 +113,10 @@ cdef inline uint64_t chunk_index(const FragmentData* f, int slot, uint64_t tile,
     return lo
 
 
+# A reader of offsets that stand as plain words.
+cdef void plain_windows(Windows* windows, const uint8_t* words) noexcept nogil
+# Whether n offsets begin with 0 and ascend to at most `total`: else cells could share bytes, and a small tile expand to any size.
+cdef bint offsets_ascend(const Windows* windows, uint64_t n, uint64_t total) noexcept nogil
 # Where chunk `index` (counted over the file) of a tile is and what it holds, checked against the file and the tile: CORRUPT when
 # that cannot be. start: its first cell or byte in the tile; raw: its raw bytes.
 cdef Status fragment_place(FragmentData* f, int slot, uint64_t tile, uint64_t index, uint64_t* position, uint64_t* stored,
@@ -165,6 +169,7 @@ cdef class Fragment:
     cdef int _parse_footer(self, const uint8_t* footer) except -1
     cdef int _parse_block(self, const uint8_t* block, size_t n) except -1
     cdef int _parse_directory(self, const uint8_t* at, size_t n) except -1
+    cdef int _check_tiles(self, int slot) except -1
     cdef const uint8_t* _payload(self, uint64_t position, uint64_t* n) except NULL
     cdef int _skip_padding(self, uint64_t position) except -1
     cdef const uint64_t* _vector(self, uint64_t position, uint64_t expected) except? NULL

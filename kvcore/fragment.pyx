@@ -33,11 +33,21 @@ cdef void access_close(Access* access, Pool* codecs) noexcept nogil:
     out_free(&access.joined)
 
 
-cdef inline void plain_windows(Windows* windows, const uint8_t* words) noexcept nogil:
+cdef void plain_windows(Windows* windows, const uint8_t* words) noexcept nogil:
     windows.minima = words
     windows.data = words
     windows.shift = 63
     windows.nbytes = 8
+
+
+cdef bint offsets_ascend(const Windows* windows, uint64_t n, uint64_t total) noexcept nogil:
+    cdef uint64_t i, offset, before = 0
+    for i in range(n):
+        offset = window_at(windows, i)
+        if offset < before or offset > total or (i == 0 and offset):
+            return False
+        before = offset
+    return True
 
 
 cdef Status fail(Access* access, Status status, int slot, uint64_t offset) noexcept nogil:
@@ -93,8 +103,8 @@ cdef Status fragment_place(FragmentData* f, int slot, uint64_t tile, uint64_t in
     if following - first > (<uint64_t>1 << 32) // unit:
         return CORRUPT
     raw[0] = (following - first) * unit
-    if raw[0] > PIECE and raw[0] // EXPANSION > stored[0]:
-        return CORRUPT
+    if raw[0] > PIECE and (kind.kind != SLOT_OFFSETS and raw[0] > unit or raw[0] // EXPANSION > stored[0]):
+        return CORRUPT                                      # only a wide cell and a tile's offsets are longer
     return OK
 
 
@@ -136,6 +146,7 @@ cdef Status fragment_chunk(FragmentData* f, int slot, uint64_t tile, uint64_t in
     cdef SlotView* s = &f.slots[slot]
     cdef const uint8_t* at = NULL
     cdef uint64_t stored = 0, position = 0
+    cdef Windows windows
     cdef Chunk* chunk
     cdef Status status
     pin.chunk = NULL
@@ -175,6 +186,10 @@ cdef Status fragment_chunk(FragmentData* f, int slot, uint64_t tile, uint64_t in
         return fail(access, NO_MEMORY, slot, position)
     chunk.start = pin.start
     status = fragment_decode(f, slot, tile, index, access, chunk_data(chunk), pin.size)
+    if status == OK and f.kinds[slot].kind == SLOT_OFFSETS:
+        plain_windows(&windows, chunk_data(chunk))
+        if not offsets_ascend(&windows, pin.size // 8, f.slots[f.nf + 1 + slot].raw_size[tile]):
+            status = fail(access, CORRUPT, slot, position)
     if status != OK:
         chunk_free(chunk)
         return status
@@ -226,6 +241,8 @@ cdef Status fragment_offsets(FragmentData* f, int field, uint64_t tile, Access* 
         elif status == OK:
             plain_windows(windows, at + 16)
             status = OK if stored == 16 + raw and load32(at) == raw and load32(at + 4) == raw else CORRUPT
+        if status == OK and not offsets_ascend(windows, raw // 8, f.slots[f.nf + 1 + field].raw_size[tile]):
+            status = CORRUPT
         if status != OK:
             return fail(access, status, field, access.offset)
         kept.minima = windows.minima
@@ -383,6 +400,7 @@ cdef class Fragment:
             if view.ref.size < s.size:
                 raise CorruptionError(f"{name}/{self.files[slot]}", view.ref.size,
                                       f"the file has {view.ref.size} bytes and the metadata says {s.size}")
+            self._check_tiles(slot)
             s.in_place = view.ref.base != NULL and (kind.pipeline.n == 0 or (
                 kind.kind == SLOT_OFFSETS and kind.pipeline.n == 1 and kind.pipeline.filters[0].type == FILTER_BIT_WIDTH))
             if kind.kind == SLOT_COORDS:
@@ -575,7 +593,10 @@ cdef class Fragment:
                     at = take(&names, size)
                     if at == NULL:
                         self._bad_metadata(payload - self._meta, "a list of sources that ends early")
-                    sources.append(at[:size].decode())
+                    try:
+                        sources.append(at[:size].decode())
+                    except UnicodeDecodeError:
+                        self._bad_metadata(payload - self._meta, "a source whose name is not text")
             elif tag == TAG_CHUNKS:
                 self._parse_directory(payload, size)
         self.sources = tuple(sources)
@@ -601,6 +622,25 @@ cdef class Fragment:
         s.nchunks = nchunks
         if s.first_chunk[self.data.ntiles] != nchunks:
             self._bad_metadata(at - self._meta, "a chunk directory that counts its chunks wrongly")
+        return 0
+
+    cdef int _check_tiles(self, int slot) except -1:
+        """Every tile of a file has chunks of its own, and no more cells or bytes than they can hold: what is decoded for one tile
+        is never taken for another's, and no count makes anybody ask for memory before a chunk has shown that it is true."""
+        cdef SlotView* s = &self.data.slots[slot]
+        cdef uint64_t tile, chunks = 1
+        if slot == self.layout.coords:
+            if self.cells > s.size // 16 or s.size != 40 * self.data.ntiles + 16 * self.cells:
+                self._bad_metadata(self._meta_size, f"{s.size} bytes of coordinates for {self.cells} cells")
+            return 0
+        for tile in range(self.data.ntiles):
+            if s.first_chunk != NULL:
+                if s.first_chunk[tile] > s.first_chunk[tile + 1]:
+                    self._bad_metadata(<const uint8_t*>s.first_chunk - self._meta, "a chunk directory that runs backwards")
+                chunks = s.first_chunk[tile + 1] - s.first_chunk[tile]
+            if s.raw_size != NULL and s.raw_size[tile] > chunks * PIECE:
+                self._bad_metadata(<const uint8_t*>s.raw_size - self._meta,
+                                   f"a tile of {s.raw_size[tile]} bytes in chunks that hold {chunks * PIECE}")
         return 0
 
     cdef raise_fault(self, const Access* access):

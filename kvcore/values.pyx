@@ -400,6 +400,8 @@ cdef class Column:
             return np.float32(single)
         if self.kind == KIND_BOOL:
             return data[0] != 0
+        if size % self.dtype.itemsize:
+            raise CorruptionError(f"{self.name}_var.tdb", None, f"a cell of {size} bytes is no array of {self.dtype}")
         array = np.frombuffer(PyBytes_FromStringAndSize(<const char*>data, size), self.dtype)
         if self.shape is None:
             return array

@@ -1,0 +1,58 @@
+"""The cells of a damaged fragment that can still be proven right."""
+
+from libc.stdint cimport uint64_t
+from libc.string cimport memset
+
+from tilekv.kvcore.codec cimport NO_MEMORY, OK, Status
+from tilekv.kvcore.digest cimport KeyRef, digest_keys
+from tilekv.kvcore.fragment cimport (Access, Fragment, FragmentData, Pin, Span, access_close, fragment_coords, fragment_key,
+                                     tile_cells, unpin)
+from tilekv.kvcore.layout cimport TOMBSTONE
+from tilekv.kvcore.values cimport load_key
+from tilekv.kvcore.wire cimport load64
+
+
+def proven_keys(Fragment fragment not None, uint64_t tile):
+    """The keys of a tile whose chunks are whole and whose coordinates are their digest, as (those that are set, those that are
+    deleted, how many cells of the tile are neither). MemoryError."""
+    cdef FragmentData* f = &fragment.data
+    cdef uint64_t j, n
+    cdef uint64_t digest[2]
+    cdef Access access
+    cdef Pin pins[2]
+    cdef Span span
+    cdef KeyRef key
+    cdef bint deleted
+    cdef list present = []
+    cdef list deletes = []
+    if tile >= f.ntiles:
+        raise IndexError(tile)
+    n = tile_cells(f, tile)
+    memset(&access, 0, sizeof(access))
+    memset(pins, 0, sizeof(pins))
+    try:
+        for j in range(2):
+            if not readable(fragment_coords(f, tile, <int>j, &access, &pins[j])):
+                return present, deletes, n
+        for j in range(n):
+            if not readable(fragment_key(f, tile, j, &access, &span, &key)):
+                continue
+            deleted = (key.type & TOMBSTONE) != 0
+            key.type &= ~TOMBSTONE
+            digest_keys(fragment.layout.digest, &key, 1, &digest[0], &digest[1])
+            try:
+                if load64(pins[0].data + 8 * j) == digest[0] and load64(pins[1].data + 8 * j) == digest[1]:
+                    (deletes if deleted else present).append(load_key(&key))
+            finally:
+                unpin(f, &span.pin)
+        return present, deletes, n - len(present) - len(deletes)
+    finally:
+        unpin(f, &pins[0])
+        unpin(f, &pins[1])
+        access_close(&access, f.codecs)
+
+
+cdef bint readable(Status status) except -1:
+    if status == NO_MEMORY:
+        raise MemoryError
+    return status == OK
