@@ -53,7 +53,7 @@ def consolidate(engine: Engine, progress: Progress = None) -> bool:
     with storage.lock() as held:
         _check(held, storage)
         engine.check_identity()
-        opener = Opener(storage, engine.layout, CACHE_BYTES, engine.config.mmap, 1 << 31)
+        opener = _opener(engine)
         view = opener.view()
         if not _worth(view):
             return False
@@ -61,11 +61,16 @@ def consolidate(engine: Engine, progress: Progress = None) -> bool:
         written: list[str] = []
         try:
             written.extend(_write(engine, opener, view, report))
-            storage.put(vac_file(written[-1]), vac_bytes(view.names))
+            storage.put(vac_file(written[-1]), vac_bytes(written[-1], view.names))
         except BaseException:
             _withdraw(storage, written)
             raise
     return True
+
+
+def _opener(engine: Engine) -> Opener:
+    """Opens every visible fragment before anything is changed, however many there are."""
+    return Opener(engine.storage, engine.layout, CACHE_BYTES, engine.config.mmap, 1 << 31)
 
 
 def _withdraw(storage: Storage, written: list[str]) -> None:
@@ -160,7 +165,7 @@ class _Limit:
         return self._left <= 0
 
 
-def vacuum(storage: Storage, progress: Progress = None) -> int:
+def vacuum(engine: Engine, progress: Progress = None) -> int:
     """Remove superseded fragments, and what crashed writers have left behind. The past that they held is gone.
 
     Returns
@@ -172,10 +177,14 @@ def vacuum(storage: Storage, progress: Progress = None) -> int:
     ------
     StoreBusyError
         When another consolidation or vacuum is under way.
+    CorruptionError
+        When a fragment that stays cannot be opened, or a list is damaged or lost: what was superseded may be all there is.
     """
+    storage = engine.storage
     report = reporter(progress, "vacuuming")
     with storage.lock() as held:
         _check(held, storage)
+        _opener(engine).view()
         listing = storage.list()
         history = read_history(storage, listing)
         total = len(history.superseded)

@@ -147,8 +147,6 @@ def _load(data: bytes) -> dict[str, Any]:
             raise ValueError("not an object")
         crc = members.pop("crc32c", None)
         found = crc32c(_canonical(members))
-    except json.JSONDecodeError as error:
-        raise CorruptionError(DESCRIPTOR_FILE, error.pos, f"it is not JSON: {error.msg}") from None
     except (ValueError, RecursionError) as error:
         raise CorruptionError(DESCRIPTOR_FILE, 0, f"it is not JSON: {error}") from None
     if type(crc) is not int or crc != found:

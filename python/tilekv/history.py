@@ -55,7 +55,7 @@ def read_history(storage: Storage, listing: Listing, timestamp: int | None = Non
     owners = {file: owner for file in listing.files if (owner := vac_owner(file))}
     orphans = tuple(file for file, owner in owners.items() if owner not in listing.folders)
     lists = {
-        owner: _parse(storage.read(file), file) for file, owner in owners.items() if owner in names
+        owner: listed(storage.read(file), owner) for file, owner in owners.items() if owner in names
     }
     inner = {owner: _swallowed(owner, lists) for owner in lists}
     lists = {owner: names | inner[owner] for owner, names in lists.items()}
@@ -67,29 +67,32 @@ def read_history(storage: Storage, listing: Listing, timestamp: int | None = Non
     return History(tuple(visible), frozenset(superseded & names.keys()), lists, swallowed, orphans)
 
 
-def vac_bytes(fragments: Iterable[str]) -> bytes:
-    """The contents of a `.vac` file. TileDB wants a '/' in every line."""
+def vac_bytes(owner: str, fragments: Iterable[str]) -> bytes:
+    """The contents of the `.vac` file of `owner`. TileDB wants a '/' in every line."""
     lines = "".join(f"/{name}\n" for name in fragments).encode()
-    return lines + _check_line(lines)
+    return lines + _check_line(owner, lines)
 
 
-def _check_line(lines: bytes) -> bytes:
-    """The last line: a folder that is never there, with the checksum of all before. To TileDB it is one that is gone already."""
-    return b"/.crc32c-%08x\n" % crc32c(lines)
-
-
-def _parse(data: bytes, file: str) -> frozenset[str]:
+def listed(data: bytes, owner: str) -> frozenset[str]:
+    """The fragments that `data`, the `.vac` file of `owner`, lists. CorruptionError when no consolidation wrote that for it."""
+    file = vac_file(owner)
     end = data.rfind(b"\n", 0, -1) + 1
-    data, check = data[:end], data[end:]
-    if not data or check != _check_line(data):
-        raise CorruptionError(file, None, "its checksum does not fit")
+    lines, check = data[:end], data[end:]
+    if not lines or check != _check_line(owner, lines):
+        raise CorruptionError(file, 0, "its checksum does not fit")
     found = set()
-    for line in data.decode("utf-8", "replace").splitlines():
-        name = line.rpartition("/")[2]
-        if FragmentName.parse(name) is None:
-            raise CorruptionError(file, None, f"{line[:80]!r} is not the name of a fragment")
+    for line in lines.split(b"\n")[:-1]:
+        name = line[1:].decode("utf-8", "replace")
+        if line[:1] != b"/" or FragmentName.parse(name) is None:
+            raise CorruptionError(file, 0, f"{line[:80]!r} is not the name of a fragment")
         found.add(name)
     return frozenset(found)
+
+
+def _check_line(owner: str, lines: bytes) -> bytes:
+    """The last line: a folder that is never there, with the checksum of the owner's name and of all lines, so that a list says
+    nothing under another name. To TileDB it is a fragment that is gone already."""
+    return b"/.crc32c-%08x\n" % crc32c(owner.encode() + b"\n" + lines)
 
 
 def _swallowed(owner: str, lists: Mapping[str, frozenset[str]]) -> frozenset[str]:
@@ -108,18 +111,19 @@ def _swallowed(owner: str, lists: Mapping[str, frozenset[str]]) -> frozenset[str
 def _check_circles(lists: Mapping[str, frozenset[str]]) -> None:
     """Nothing supersedes itself, directly or through others: all of it would vanish."""
     done: set[str] = set()
+    above: set[str] = set()
     for start in lists:
-        above: list[str] = []
         stack = [(start, False)]
         while stack:
             name, left = stack.pop()
             if left:
-                done.add(above.pop())
+                above.remove(name)
+                done.add(name)
             elif name in above:
                 raise CorruptionError(
                     vac_file(name), None, "fragments supersede one another in a circle"
                 )
             elif name not in done and name in lists:
-                above.append(name)
+                above.add(name)
                 stack.append((name, True))
                 stack.extend((other, False) for other in lists[name])

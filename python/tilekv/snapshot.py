@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tilekv.errors import CorruptionError, FormatError, HistoryVacuumed, SnapshotGone
-from tilekv.history import read_history
+from tilekv.history import History, read_history
 from tilekv.kvcore.cache import ChunkCache
 from tilekv.kvcore.codec import CodecPool
 from tilekv.kvcore.fragment import Fragment
 from tilekv.kvcore.layout import Layout
 from tilekv.kvcore.search import View
-from tilekv.names import FRAGMENT_METADATA, FragmentName, data_file, newer_tiledb
+from tilekv.names import FRAGMENT_METADATA, FragmentName, data_file, newer_tiledb, vac_file
 from tilekv.storage import Listing, Storage
 
 
@@ -59,27 +59,46 @@ class Opener:
         opened: dict[str, Fragment] = known.opened if known else {}
         listing = self.storage.list()
         while True:
-            names = self._names(listing, timestamp, opened)
+            history = self._history(listing, timestamp, opened)
             again = self.storage.list()
-            if names is not None and again == listing:
+            if history and again == listing and self._lists_are_whole(history, opened):
+                names = map(str, history.visible)
                 return self.assemble(opened.get(name, name) for name in names)
             listing = again
 
-    def _names(
+    def _history(
         self, listing: Listing, timestamp: int | None, opened: dict[str, Fragment]
-    ) -> list[str] | None:
-        """The visible fragments by a listing, newest first, opened; None when something of it is gone."""
+    ) -> History | None:
+        """What counts by a listing, the visible fragments opened; None when something of it is gone."""
         check_writer(self.storage, listing)
         try:
             history = read_history(self.storage, listing, timestamp)
-            names = [str(name) for name in history.visible]
-            if len(names) <= self.eager:
-                self._open_all(names, opened)
+            if len(history.visible) <= self.eager:
+                self._open_all(map(str, history.visible), opened)
             if timestamp is not None:
                 self._check_past(listing, timestamp, opened)
         except FileNotFoundError:
             return None
-        return names
+        return history
+
+    def _lists_are_whole(self, history: History, opened: dict[str, Fragment]) -> bool:
+        """Whether no list of a consolidation is missing; False when a vacuum is at work, CorruptionError when one is lost.
+
+        A consolidation that another has superseded goes on hiding its sources, by its own list, until a vacuum has removed
+        them. Were that list lost, they would be seen again, and be newer than the consolidation that came last.
+        """
+        for name in filter(None, map(FragmentName.parse, history.superseded)):
+            inside = {str(o) for o in history.visible if name.t1 <= o.t1 and o.t2 <= name.t2}
+            if not inside or str(name) in history.lists:
+                continue
+            try:
+                self._open_all([str(name)], opened)
+            except FileNotFoundError:
+                return False
+            for source in inside.intersection(opened[str(name)].sources):
+                reason = f"it is missing: {name} holds all of {source}, which would be seen again"
+                raise CorruptionError(vac_file(str(name)), None, reason)
+        return True
 
     def superseded(self) -> frozenset[str]:
         """Fragments whose cells consolidated ones hold, and that are still there. FileNotFoundError when a vacuum is at work."""
@@ -122,7 +141,7 @@ class Opener:
             raise FileNotFoundError(f"{name}/{error.args[0]}") from None
         return Fragment(self.layout, name, metadata, data, self.cache, self.codecs)
 
-    def _open_all(self, names: list[str], opened: dict[str, Fragment]) -> None:
+    def _open_all(self, names: Iterable[str], opened: dict[str, Fragment]) -> None:
         """Open those that are not. FileNotFoundError when one is gone."""
         for name in names:
             if name in opened:

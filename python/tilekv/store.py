@@ -219,7 +219,7 @@ class Store(Handle, MutableMapping[Any, Any]):
         self.flush()
         consolidation.consolidate(self._engine, progress)
         if vacuum:
-            consolidation.vacuum(self._engine.storage, progress)
+            consolidation.vacuum(self._engine, progress)
         self.reopen()
 
     def vacuum(self, *, progress: Progress = None) -> None:
@@ -231,13 +231,15 @@ class Store(Handle, MutableMapping[Any, Any]):
         ------
         StoreBusyError
             When another process or thread consolidates or vacuums this store; nothing was removed then.
+        CorruptionError
+            When a fragment that stays cannot be opened; nothing was removed then.
         """
         self._open_view()
         if not self._writable:
             raise ReadOnlyError(
                 "this store is open for reading only: open it with mode 'a' to vacuum it"
             )
-        consolidation.vacuum(self._engine.storage, progress)
+        consolidation.vacuum(self._engine, progress)
 
     def verify(self) -> list[Problem]:
         """Check every chunk, every digest against its key, and the order of all cells.
