@@ -18,7 +18,7 @@ help:
 	@echo 'make demo    pictures and a directory tree through a store and back'
 	@echo 'make lint    the checks alone; make format puts right what can be'
 	@echo 'make build   the package into $(VENV)'
-	@echo 'make bench   1,000,000 keys against LMDB'
+	@echo 'make bench   1,000,000 keys on tilekv and its rivals (an hour or two)'
 	@echo 'make docs    the pages, and every example in them run'
 	@echo 'make clean   remove what was built, $(VENV) too'
 	@echo 'PYTHON=... names the interpreter (3.11 or newer; now $(PYTHON)).'
@@ -47,7 +47,8 @@ demo: $(VENV)/.built $(VENV)/.tools-demo
 	@$(PY) demo/run.py
 
 bench: $(VENV)/.built $(VENV)/.tools-bench
-	@$(VENV)/bin/python -m bench
+	@tools/redis
+	@$(VENV)/bin/python -m bench --json bench/results/all.json --svg bench/results/ratios.svg
 
 docs: $(VENV)/.built $(VENV)/.tools-docs
 	@$(PY) -m sphinx -W -q -b doctest docs docs/_build/doctest

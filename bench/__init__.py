@@ -1,1 +1,1 @@
-"""Benchmarks: `python -m bench` compares tilekv with LMDB, `python -m bench.layout` shows what each stored layout costs."""
+"""Benchmarks: `python -m bench` compares tilekv with its rivals, `python -m bench.layout` shows what each stored layout costs."""

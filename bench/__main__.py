@@ -1,96 +1,202 @@
-"""A first look: the same workloads on tilekv and py-lmdb, in one run, interleaved.
+"""tilekv and its rivals on the same workloads, in the same run.
 
-Every round builds both stores anew in one temporary folder; the medians of the rounds and their ratios are printed.
-Nothing is switched off for it: checksums, key comparison and fsync are as a user has them.
+Each rival has a process of its own, and the processes take turns: every workload runs once a round on one after the other,
+and the order of the rivals turns from round to round. Medians of the rounds are printed, and medians of the ratios of each
+round. Nothing is switched off for it: checksums, key comparison and fsync are as a user has them. Stores are made
+in the system's folder for temporary files: TMPDIR names another one.
 """
 
 from __future__ import annotations
 
 import argparse
-import random
+import json
 import shutil
-import statistics
+import sys
 import tempfile
-import time
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
-from bench.rivals import RIVALS, Rival
-
-SENTENCE = b"the quick brown fox jumps over the lazy dog and so"  # 50 bytes
-
-# name, what one operation is
-WORKLOADS = {
-    "load": "keys written in one batch, durable at the end",
-    "get": "one key at a time, random order, all present",
-    "get_many": "the same keys in batches of 10,000",
-    "scan": "all items, in the store's own order",
-}
+from bench import report
+from bench.goals import Results
+from bench.place import Worker
+from bench.rivals import MODULES
+from bench.sets import SETS, DataSet
+from bench.workloads import BASIC, WORKLOADS
 
 
-def make_data(count: int, seed: int) -> tuple[list[bytes], list[bytes]]:
-    """Keys of 20 bytes in random order, values of 50 random bytes and 50 of a fixed sentence."""
-    rng = random.Random(seed)
-    keys = [b"user:%015d" % number for number in range(count)]
-    rng.shuffle(keys)
-    return keys, [rng.randbytes(50) + SENTENCE for _ in keys]
-
-
-def timed(work: object, *arguments: object) -> float:
-    """Seconds that a call takes."""
-    start = time.perf_counter()
-    work(*arguments)  # type: ignore[operator]
-    return time.perf_counter() - start
-
-
-def run_round(
-    rival: Rival, folder: Path, keys: list[bytes], values: list[bytes], asked: list[bytes]
-) -> dict[str, float]:
-    """Operations a second of each workload, and the bytes on disk."""
-    path = folder / rival.name
-    shutil.rmtree(path, ignore_errors=True)
-    rates = {"load": len(keys) / timed(rival.load, path, keys, values)}
-    rival.open(path)
-    try:
-        rival.get(asked)  # both sides hot
-        rates["get"] = len(asked) / timed(rival.get, asked)
-        rates["get_many"] = len(asked) / timed(rival.get_many, asked)
-        rates["scan"] = len(keys) / timed(rival.scan)
-    finally:
-        rival.close()
-    rates["bytes"] = sum(file.stat().st_blocks * 512 for file in path.rglob("*") if file.is_file())
-    return rates
-
-
-def main() -> None:
-    """Run and print."""
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.splitlines()[0])
-    parser.add_argument("--keys", type=int, default=1_000_000, help="how many (1,000,000)")
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """The options."""
+    described = "\n".join(
+        ["workloads:"]
+        + [f"  {name:20}{workload.what}" for name, workload in WORKLOADS.items()]
+        + ["data sets:"]
+        + [f"  {name:20}{each.what}" for name, each in SETS.items()]
+    )
+    parser = argparse.ArgumentParser(
+        prog="python -m bench",
+        description=__doc__,
+        epilog=described,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--keys", type=int, default=1_000_000, help="most keys (1,000,000)")
+    parser.add_argument("--asked", type=int, default=200_000, help="keys looked up (200,000)")
     parser.add_argument(
-        "--gets", type=int, default=200_000, help="how many are looked up (200,000)"
+        "--open-keys", type=int, default=10_000_000, help="of open_large (10,000,000)"
     )
-    parser.add_argument("--rounds", type=int, default=3, help="rounds, at least (3)")
+    parser.add_argument("--rounds", type=int, default=3, help="at least 3 to be worth anything (3)")
     parser.add_argument("--seed", type=int, default=1)
-    options = parser.parse_args()
-    keys, values = make_data(options.keys, options.seed)
-    asked = random.Random(options.seed + 1).sample(keys, min(options.gets, len(keys)))
-    results: dict[str, list[dict[str, float]]] = {rival.name: [] for rival in RIVALS}
-    with tempfile.TemporaryDirectory(prefix="tilekv-bench-") as name:
-        for _ in range(options.rounds):
-            for rival in RIVALS:
-                results[rival.name].append(run_round(rival, Path(name), keys, values, asked))
-    print(
-        f"{len(keys):,} keys of 20 bytes, values of 100, medians of {options.rounds} rounds; "
-        "thousands of operations a second, MB on disk"
-    )
-    print(f"{'':10}" + "".join(f"{rival.name:>12}" for rival in RIVALS) + f"{'ratio':>10}")
-    for workload in (*WORKLOADS, "bytes"):
-        medians = [
-            statistics.median(one[workload] for one in results[rival.name]) for rival in RIVALS
-        ]
-        scale = 1e6 if workload == "bytes" else 1e3
-        row = "".join(f"{median / scale:12,.0f}" for median in medians)
-        print(f"{workload:10}{row}{medians[0] / medians[1]:10.2f}")
+    parser.add_argument("--sets", type=_names(SETS), help="data sets, by commas (all)")
+    parser.add_argument("--value-size", type=int, help="one synthetic set, its values so large")
+    parser.add_argument("--words", action="store_true", help="words instead of the sentence in it")
+    parser.add_argument("--workloads", type=_names(WORKLOADS), help="by commas (all of a set)")
+    parser.add_argument("--rivals", type=_names(MODULES), help="by commas (all installed)")
+    parser.add_argument("--json", type=Path, help="write the figures of every round")
+    parser.add_argument("--svg", type=Path, help="draw the ratios")
+    parser.add_argument("--tiny", action="store_true", help="2,000 keys, one round: does it run")
+    options = parser.parse_args(arguments)
+    if options.tiny:
+        options.keys, options.asked, options.open_keys, options.rounds = 2000, 500, 5000, 1
+    return options
+
+
+def _names(known: Iterable[str]) -> Any:
+    def names(text: str) -> list[str]:
+        chosen = text.split(",")
+        for name in chosen:
+            if name not in known:
+                raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(known)}")
+        return chosen
+
+    return names
+
+
+def chosen_sets(options: argparse.Namespace) -> dict[str, DataSet]:
+    """The data sets that the options ask for."""
+    if options.value_size is None and not options.words:
+        return {name: SETS[name] for name in options.sets or SETS}
+    size = 100 if options.value_size is None else options.value_size
+    kind = "words" if options.words else "sentence"
+    for name, each in SETS.items():
+        if (each.kind, each.value_size) == (kind, size):
+            return {name: each}
+    return {f"{size}B": DataSet(kind, size, BASIC, f"values of {size:,} bytes")}
+
+
+class Run:
+    """The workers of one run, and what they answer."""
+
+    def __init__(self, options: argparse.Namespace, folder: Path) -> None:
+        self.options = options
+        self.results: Results = {}
+        self.sizes: dict[str, dict[str, int]] = {}
+        self.failures: list[str] = []
+        self.rivals: dict[str, dict[str, str]] = {}
+        self.workers: list[Worker] = []
+        for name in options.rivals or MODULES:
+            worker = Worker(name, folder / name, options.asked, options.open_keys)
+            outcome, answer = worker.ask("begin")
+            if outcome == "done":
+                self.rivals[name] = {"version": answer[0], "how": answer[1]}
+                self.workers.append(worker)
+            else:
+                say(f"without {name}: {answer}")
+                worker.finish()
+
+    def data_set(self, name: str, chosen: DataSet) -> None:
+        """All rounds on one data set."""
+        source = chosen.source(self.options.keys, self.options.seed)
+        for worker in self.workers:
+            worker.send("prepare", source)
+        for outcome, answer in [worker.answer() for worker in self.workers]:
+            if outcome != "done":
+                raise SystemExit(f"the data set {name} cannot be made:\n{answer}")
+            self.sizes[name] = {"keys": answer[0], "raw_bytes": answer[1]}
+        figures = self.results[name] = {
+            workload: {} for workload in self.options.workloads or chosen.workloads
+        }
+        for turn in range(self.options.rounds):
+            at = turn % len(self.workers)
+            order = self.workers[at:] + self.workers[:at]
+            for workload, rounds in figures.items():
+                say(f"{name}, round {turn + 1} of {self.options.rounds}: {workload}")
+                for worker in order:
+                    outcome, answer = worker.ask("run", workload)
+                    if outcome == "done":
+                        rounds.setdefault(worker.name, []).append(answer)
+                    elif outcome == "failed":
+                        self.failures.append(f"{worker.name}, {workload} of {name}: {answer}")
+
+    def finish(self) -> None:
+        """End the workers."""
+        for worker in self.workers:
+            worker.finish()
+
+
+def say(line: str) -> None:
+    """Progress goes to stderr."""
+    print(f"bench: {line}", file=sys.stderr, flush=True)
+
+
+def show(run: Run, sets: dict[str, DataSet], goals: list[dict[str, Any]]) -> None:
+    """Print everything."""
+    names = list(run.rivals)
+    for name, figures in run.rivals.items():
+        print(f"{name} {figures['version']}: {figures['how']}")
+    for name in run.results:
+        size = run.sizes[name]
+        print(
+            f"\n{name}: {sets[name].what}; {size['keys']:,} keys, {size['raw_bytes'] / 1e6:,.1f} MB"
+        )
+        print(f"medians of {run.options.rounds} rounds; x: tilekv is so many times better")
+        print("\n".join(report.table(run.results, name, names)))
+    if any(goal["median"] is not None for goal in goals):
+        print()
+        print("\n".join(report.goal_lines(goals)))
+    for failure in run.failures:
+        print(f"\nFAILED: {failure}")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run and report; 1 when something failed."""
+    options = parse(arguments)
+    sets = chosen_sets(options)
+    machine = report.machine()
+    with tempfile.TemporaryDirectory(prefix="tilekv-bench-") as folder:
+        run = Run(options, Path(folder))
+        try:
+            for name, chosen in sets.items():
+                run.data_set(name, chosen)
+        finally:
+            run.finish()
+            shutil.rmtree(folder, ignore_errors=True)
+    goals = report.goals(run.results)
+    show(run, sets, goals)
+    record = {
+        "when": report.now(),
+        "commit": report.commit(),
+        "machine": machine,
+        "seed": options.seed,
+        "rounds": options.rounds,
+        "asked": options.asked,
+        "open_keys": options.open_keys,
+        "rivals": run.rivals,
+        "sets": run.sizes,
+        "figures": run.results,
+        "units": {name: workload.unit for name, workload in WORKLOADS.items()},
+        "goals": goals,
+        "failures": run.failures,
+    }
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(record, indent=1) + "\n")
+    if options.svg:
+        from bench.picture import draw_ratios
+
+        options.svg.parent.mkdir(parents=True, exist_ok=True)
+        draw_ratios(record, options.svg)
+    return 1 if run.failures else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

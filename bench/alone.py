@@ -1,0 +1,101 @@
+"""Workloads that need processes of their own: peaks of memory, and several writers."""
+
+from __future__ import annotations
+
+from multiprocessing.connection import Connection
+from pathlib import Path
+from threading import Barrier
+from typing import Any
+
+from bench.data import Source, make_data
+from bench.place import CONTEXT, timed
+from bench.rivals import Rival, rival
+
+
+def peak(name: str, source: Source, path: Path, what: str, asked: int) -> int:
+    """Most bytes of memory that one operation of a rival takes beyond what its process has before, the data itself included.
+
+    Of a fresh process, so that nothing was freed before that could be used again. Linux's VmHWM: mapped files count
+    as far as they are resident.
+    """
+    return int(_in_child(_peak, name, source, path, what, asked))
+
+
+def _peak(name: str, source: Source, path: Path, what: str, asked: int) -> int:
+    data = make_data(source, asked) if what != "consolidate" else None
+    store = rival(name)
+    try:
+        processes = store.processes()
+        before = sum(_restart_peak(process) for process in processes)
+        if what == "consolidate":
+            store.consolidate(path)
+        elif what == "load":
+            assert data is not None
+            store.load(path, data.keys, data.values)
+        else:
+            assert data is not None
+            store.open(path)
+            store.get(data.asked[: store.lookups])
+            store.close()
+        return sum(_status(process, "VmHWM") for process in processes) - before
+    finally:
+        store.stop()
+
+
+def _restart_peak(process: int) -> int:
+    """Begin VmHWM anew from what is resident now; return that."""
+    Path(f"/proc/{process}/clear_refs").write_text("5")
+    return _status(process, "VmRSS")
+
+
+def _status(process: int, field: str) -> int:
+    for line in Path(f"/proc/{process}/status").read_text().splitlines():
+        if line.startswith(field + ":"):
+            return int(line.split()[1]) * 1024
+    raise LookupError(field)
+
+
+def _in_child(work: Any, *arguments: object) -> Any:
+    ours, theirs = CONTEXT.Pipe(duplex=False)
+    process = CONTEXT.Process(target=_reply, args=(theirs, work, arguments))
+    process.start()
+    theirs.close()
+    try:
+        return ours.recv()
+    except EOFError:
+        raise RuntimeError(f"{work.__name__}{arguments} failed, see above") from None
+    finally:
+        process.join()
+
+
+def _reply(connection: Connection, work: Any, arguments: tuple[object, ...]) -> None:
+    connection.send(work(*arguments))
+
+
+def write_at_once(store: Rival, source: Source, path: Path, writers: int) -> float:
+    """Seconds from when `writers` processes, their data ready, begin to write a share each until all of it is durable."""
+    gate = CONTEXT.Barrier(writers + 1)
+    processes = [
+        CONTEXT.Process(target=_write, args=(store.name, source, path, share, writers, gate))
+        for share in range(writers)
+    ]
+    for process in processes:
+        process.start()
+    gate.wait(600)
+    seconds = timed(gate.wait, 3600)
+    for process in processes:
+        process.join()
+    return seconds
+
+
+def _write(name: str, source: Source, path: Path, share: int, writers: int, gate: Barrier) -> None:
+    try:
+        data = make_data(source, 1)
+        keys, values = data.keys[share::writers], data.values[share::writers]
+        store = rival(name)
+        gate.wait(600)
+        store.write(path, keys, values, threads=1)
+        gate.wait(3600)
+    except BaseException:
+        gate.abort()  # or the others would wait for good
+        raise

@@ -1,0 +1,185 @@
+"""Where workloads run: one process a rival, which holds the data and the rival's open store between them."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import multiprocessing
+import shutil
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from bench.data import Data, Source, make_data
+from bench.rivals import NotOffered, Rival, rival
+
+# A process that was forked would share what its parent's libraries hold; a spawned one starts with nothing.
+CONTEXT = multiprocessing.get_context("spawn")
+
+
+def timed(work: Callable[..., object], *arguments: object) -> float:
+    """Seconds that a call takes."""
+    start = time.perf_counter()
+    work(*arguments)
+    return time.perf_counter() - start
+
+
+class Place:
+    """One rival and one data set, in a folder of their own: what a workload gets.
+
+    The store at `path` holds the data whenever `loaded` or `opened` gave it. A workload that changes it says so with
+    `spoil`.
+    """
+
+    def __init__(self, name: str, folder: Path, asked: int, open_keys: int) -> None:
+        self.rival: Rival = rival(name)
+        self.folder = folder
+        self.path = folder / "store"
+        self.open_keys = open_keys
+        self._asked = asked
+        self._holds = False
+        # The cache_bytes that the store is open with; False when it is not open.
+        self._open: int | bool | None = False
+        self.built: set[str] = set()  # names of other stores, made once for the data set
+
+    def prepare(self, source: Source) -> tuple[int, int]:
+        """Make the data; return how many keys there are, and how many bytes."""
+        self.spoil()
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir()
+        self.built.clear()
+        self.source = source
+        self.data: Data = make_data(source, self._asked)
+        gc.collect()
+        gc.freeze()  # a million keys would be looked at by every full collection
+        return len(self.data.keys), self.data.raw_bytes
+
+    @property
+    def asked(self) -> list[bytes]:
+        """Keys to be looked up one at a time."""
+        return self.data.asked[: self.rival.lookups]
+
+    def load(self) -> float:
+        """Make the store anew; return the seconds of the load alone."""
+        self.spoil()
+        self.rival.remove(self.path)
+        seconds = timed(self.rival.load, self.path, self.data.keys, self.data.values)
+        self.rival.settle(self.path)
+        self._holds = True
+        return seconds
+
+    def loaded(self) -> Path:
+        """The store, closed."""
+        self.closed()
+        if not self._holds:
+            self.load()
+        return self.path
+
+    def opened(self, cache_bytes: int | None = None) -> Rival:
+        """The rival with the store open, as it was left if possible: hot."""
+        if self._open is False or self._open != cache_bytes:
+            self.rival.open(self.loaded(), cache_bytes)
+            self._open = cache_bytes
+        return self.rival
+
+    def closed(self) -> None:
+        """Close what is open."""
+        if self._open is not False:
+            self.rival.close()
+            self._open = False
+
+    def spoil(self) -> None:
+        """The store at `path` no longer holds the data."""
+        self.closed()
+        self._holds = False
+
+    @contextlib.contextmanager
+    def other(self, name: str, cache_bytes: int | None = None) -> Iterator[Rival]:
+        """The rival with another store open; the one at `path` is closed."""
+        self.closed()
+        self.rival.open(self.folder / name, cache_bytes)
+        try:
+            yield self.rival
+        finally:
+            self.rival.close()
+
+    def parts(self, count: int) -> list[tuple[list[bytes], list[bytes]]]:
+        """The data in so many parts."""
+        data = self.data
+        return [(data.keys[i::count], data.values[i::count]) for i in range(count)]
+
+    def finish(self) -> None:
+        """Close, and end what the rival began."""
+        self.closed()
+        self.rival.stop()
+
+
+def serve(connection: Connection, name: str, folder: Path, asked: int, open_keys: int) -> None:
+    """The main function of a rival's process: answer (what, argument) with (outcome, result) until there is no more.
+
+    Outcomes are "done", "absent" (the rival does not offer it) and "failed" (the result is the traceback).
+    """
+    from bench.workloads import WORKLOADS
+
+    place: Place | None = None
+
+    def answer(what: str, argument: Any) -> Any:
+        nonlocal place
+        if what == "begin":
+            place = Place(name, folder, asked, open_keys)
+            return place.rival.version, place.rival.what
+        assert place is not None
+        if what == "prepare":
+            return place.prepare(argument)
+        return WORKLOADS[argument].run(place)
+
+    try:
+        while (request := connection.recv()) is not None:
+            try:
+                connection.send(("done", answer(*request)))
+            except (ImportError, NotOffered) as reason:
+                connection.send(("absent", str(reason)))
+            except Exception:  # noqa: BLE001 - the run goes on with the other rivals, and tells at its end
+                connection.send(("failed", traceback.format_exc()))
+    finally:
+        if place is not None:
+            place.finish()
+
+
+class Worker:
+    """A rival's process, as the parent sees it."""
+
+    def __init__(self, name: str, folder: Path, asked: int, open_keys: int) -> None:
+        self.name = name
+        self._connection, theirs = CONTEXT.Pipe()
+        arguments = (theirs, name, folder, asked, open_keys)
+        self._process = CONTEXT.Process(target=serve, args=arguments)
+        self._process.start()
+        theirs.close()
+
+    def ask(self, what: str, argument: object = None) -> tuple[str, Any]:
+        """Send a request and wait for the (outcome, result)."""
+        self.send(what, argument)
+        return self.answer()
+
+    def send(self, what: str, argument: object = None) -> None:
+        """Send a request; `answer` waits for what comes of it."""
+        self._connection.send((what, argument))
+
+    def answer(self) -> tuple[str, Any]:
+        """Wait for the (outcome, result) of what was sent."""
+        try:
+            outcome: tuple[str, Any] = self._connection.recv()
+        except EOFError:
+            self._process.join()
+            return "failed", f"the process of {self.name} died: {self._process.exitcode}"
+        return outcome
+
+    def finish(self) -> None:
+        """End the process."""
+        with contextlib.suppress(BrokenPipeError):
+            self._connection.send(None)
+        self._process.join()

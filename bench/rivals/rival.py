@@ -1,0 +1,110 @@
+"""What a workload asks of a store."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any, NoReturn
+
+
+class NotOffered(Exception):
+    """The store has no such operation, or cannot be used here."""
+
+
+class Rival:
+    """A store in the folder `path`; keys and values are bytes.
+
+    A subclass says what it offers by overriding it. What it writes is durable when the method returns, and what it
+    reads it turns into the objects that a program gets. An open handle is kept as the subclass likes, between `open`
+    and `close`.
+    """
+
+    name: str
+    version: str
+    what: str  # how it is used, in one line
+    in_memory = False  # nothing on disk that another process could open
+    lookups = (
+        1 << 62
+    )  # one at a time, of a round: fewer where one takes long; figures are per look-up
+
+    def load(self, path: Path, keys: list[bytes], values: list[bytes]) -> None:
+        """Create the store and write all, durably."""
+        raise NotImplementedError
+
+    def settle(self, path: Path) -> None:
+        """Give the store the time it wants after a load, before it is read; not timed."""
+
+    def open(self, path: Path, cache_bytes: int | None = None) -> None:
+        """Open it for reading; with `cache_bytes` its own cache is limited to so many."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Close what `open` opened."""
+        raise NotImplementedError
+
+    def get(self, keys: list[bytes]) -> None:
+        """Look up one at a time; all are there."""
+        raise NotImplementedError
+
+    def miss(self, keys: list[bytes]) -> None:
+        """Look up one at a time; none is there."""
+        self.get(keys)
+
+    def get_many(self, keys: list[bytes]) -> list[Any]:
+        """Look up all, in whatever batches are fastest; values in the order asked, or (key, value) pairs."""
+        self._not_offered()
+
+    def read(self, keys: list[bytes]) -> int:
+        """Look up all, into columns; return the bytes of the values."""
+        self._not_offered()
+
+    def items(self) -> int:
+        """Iterate over all (key, value) pairs; return how many."""
+        self._not_offered()
+
+    def values(self) -> int:
+        """Iterate over all values; return how many."""
+        self._not_offered()
+
+    def scan(self) -> int:
+        """Read everything in columns; return how many cells."""
+        self._not_offered()
+
+    def write(self, path: Path, keys: list[bytes], values: list[bytes], threads: int = 0) -> None:
+        """Write to the store that is there, durably; with 1 thread where the number can be set."""
+        self._not_offered()
+
+    def delete(self, path: Path, keys: list[bytes]) -> None:
+        """Delete keys that are there, durably."""
+        self._not_offered()
+
+    def load_parts(self, path: Path, parts: list[tuple[list[bytes], list[bytes]]]) -> None:
+        """Create the store with one immutable file, or folder, a part."""
+        self._not_offered()
+
+    def consolidate(self, path: Path) -> None:
+        """Merge what `load_parts` made into one."""
+        self._not_offered()
+
+    def many_writers(self) -> None:
+        """Raise NotOffered unless several processes may write to one store at once."""
+        self._not_offered()
+
+    def processes(self) -> list[int]:
+        """The processes whose memory is the store's."""
+        return [os.getpid()]
+
+    def disk_bytes(self, path: Path) -> int:
+        """Bytes of the disk's blocks that the store takes."""
+        return sum(file.stat().st_blocks * 512 for file in path.rglob("*") if file.is_file())
+
+    def remove(self, path: Path) -> None:
+        """Remove a store, if there is one."""
+        shutil.rmtree(path, ignore_errors=True)
+
+    def stop(self) -> None:
+        """End what `__init__` began."""
+
+    def _not_offered(self) -> NoReturn:
+        raise NotOffered(f"{self.name} does not offer it")

@@ -1,0 +1,141 @@
+"""RocksDB through rocksdict."""
+
+from __future__ import annotations
+
+import os
+from importlib.metadata import version
+from pathlib import Path
+
+from rocksdict import (
+    AccessType,
+    BlockBasedOptions,
+    Cache,
+    DBCompressionType,
+    Options,
+    Rdict,
+    WriteBatch,
+    WriteOptions,
+)
+
+from bench.rivals.rival import Rival
+
+BATCH = 10_000  # puts of one WriteBatch
+
+
+class RocksDict(Rival):
+    """Raw mode (bytes as they are), zstd, bloom filters, a cache as large as tilekv's."""
+
+    name = "rocksdict"
+    version = version("rocksdict")
+    what = (
+        "raw mode, zstd, bloom filters of 10 bits, 256 MiB block cache; WriteBatch without the log and a flush "
+        "at the end; compact_range before reads"
+    )
+
+    def load(self, path: Path, keys: list[bytes], values: list[bytes]) -> None:
+        """WriteBatches into memtables, flushed and synced at the end: what RocksDB's manual advises for bulk loads."""
+        self.write(path, keys, values)
+
+    def settle(self, path: Path) -> None:
+        """Compact everything into the last level."""
+        self.consolidate(path)
+
+    def open(self, path: Path, cache_bytes: int | None = None) -> None:
+        """Read only."""
+        options = self._options(256 << 20 if cache_bytes is None else cache_bytes)
+        self.db = Rdict(str(path), options, access_type=AccessType.read_only())
+
+    def close(self) -> None:
+        """Close."""
+        self.db.close()
+
+    def get(self, keys: list[bytes]) -> None:
+        """db[key]."""
+        db = self.db
+        for key in keys:
+            db[key]
+
+    def miss(self, keys: list[bytes]) -> None:
+        """db.get(key)."""
+        get = self.db.get
+        for key in keys:
+            get(key)
+
+    def get_many(self, keys: list[bytes]) -> list[bytes]:
+        """db[list of keys]: RocksDB's MultiGet."""
+        values: list[bytes] = self.db[keys]
+        return values
+
+    def items(self) -> int:
+        """items()."""
+        count = 0
+        for _key, _value in self.db.items():
+            count += 1
+        return count
+
+    def values(self) -> int:
+        """values()."""
+        count = 0
+        for _value in self.db.values():
+            count += 1
+        return count
+
+    def write(self, path: Path, keys: list[bytes], values: list[bytes], threads: int = 0) -> None:
+        """WriteBatches and a flush."""
+        with Rdict(str(path), self._options()) as db:
+            self._put(db, keys, values)
+            db.flush()
+
+    def delete(self, path: Path, keys: list[bytes]) -> None:
+        """Deletes in WriteBatches and a flush."""
+        with Rdict(str(path), self._options()) as db:
+            for at in range(0, len(keys), BATCH):
+                batch = WriteBatch(raw_mode=True)
+                for key in keys[at : at + BATCH]:
+                    batch.delete(key)
+                db.write(batch, self._without_log())
+            db.flush()
+
+    def load_parts(self, path: Path, parts: list[tuple[list[bytes], list[bytes]]]) -> None:
+        """A flush a part, no compaction meanwhile."""
+        options = self._options()
+        options.set_disable_auto_compactions(True)
+        with Rdict(str(path), options) as db:
+            for keys, values in parts:
+                self._put(db, keys, values)
+                db.flush()
+
+    def consolidate(self, path: Path) -> None:
+        """compact_range."""
+        with Rdict(str(path), self._options()) as db:
+            db.compact_range(None, None)
+
+    def _put(self, db: Rdict, keys: list[bytes], values: list[bytes]) -> None:
+        for at in range(0, len(keys), BATCH):
+            batch = WriteBatch(raw_mode=True)
+            put = batch.put
+            for key, value in zip(keys[at : at + BATCH], values[at : at + BATCH], strict=True):
+                put(key, value)
+            db.write(batch, self._without_log())
+
+    def _without_log(self) -> WriteOptions:
+        options = WriteOptions()
+        options.disable_wal = True
+        return options
+
+    def _options(self, cache_bytes: int = 256 << 20) -> Options:
+        options = Options(raw_mode=True)
+        options.create_if_missing(True)
+        options.set_compression_type(DBCompressionType.zstd())
+        options.increase_parallelism(os.cpu_count() or 1)
+        options.set_write_buffer_size(64 << 20)
+        options.set_max_write_buffer_number(4)
+        table = BlockBasedOptions()
+        table.set_block_cache(Cache(cache_bytes))
+        table.set_bloom_filter(10, False)
+        table.set_format_version(5)
+        options.set_block_based_table_factory(table)
+        return options
+
+
+STORE = RocksDict

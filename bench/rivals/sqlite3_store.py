@@ -1,0 +1,103 @@
+"""SQLite through the standard library's sqlite3."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from bench.rivals.rival import Rival
+
+BATCH = 500  # keys of one IN (...)
+# SQLite's manual: WITHOUT ROWID pays while rows are smaller than about a twentieth of a page of 4 KiB.
+SMALL_ROW = 4096 // 20
+
+
+class SQLite(Rival):
+    """One table; WAL, one transaction a call, synchronous=FULL."""
+
+    name = "sqlite3"
+    version = sqlite3.sqlite_version
+    what = "WAL, executemany in one transaction, WITHOUT ROWID for rows under 205 bytes; 256 MiB cache, memory map"
+
+    def load(self, path: Path, keys: list[bytes], values: list[bytes]) -> None:
+        """executemany and a checkpoint."""
+        path.mkdir()
+        row = (sum(map(len, keys)) + sum(map(len, values))) // len(keys)
+        with self._connection(path) as connection:
+            tail = "WITHOUT ROWID" if row < SMALL_ROW else ""
+            connection.execute(f"CREATE TABLE kv (k BLOB PRIMARY KEY, v BLOB NOT NULL) {tail}")
+        self.connection.close()
+        self.write(path, keys, values)
+
+    def open(self, path: Path, cache_bytes: int | None = None) -> None:
+        """A connection; the map would be a second cache beside a small one, and stays off then."""
+        self._connection(path, cache_bytes)
+
+    def close(self) -> None:
+        """Close."""
+        self.connection.close()
+
+    def get(self, keys: list[bytes]) -> None:
+        """SELECT ... WHERE k = ?."""
+        execute = self.connection.execute
+        for key in keys:
+            execute("SELECT v FROM kv WHERE k = ?", (key,)).fetchone()
+
+    def get_many(self, keys: list[bytes]) -> list[bytes]:
+        """SELECT ... WHERE k IN (...), put into the order asked."""
+        found: list[bytes] = []
+        for at in range(0, len(keys), BATCH):
+            some = keys[at : at + BATCH]
+            marks = ",".join("?" * len(some))
+            rows = dict(self.connection.execute(f"SELECT k, v FROM kv WHERE k IN ({marks})", some))
+            found.extend(map(rows.__getitem__, some))
+        return found
+
+    def items(self) -> int:
+        """SELECT k, v."""
+        count = 0
+        for _key, _value in self.connection.execute("SELECT k, v FROM kv"):
+            count += 1
+        return count
+
+    def values(self) -> int:
+        """SELECT v."""
+        count = 0
+        for _row in self.connection.execute("SELECT v FROM kv"):
+            count += 1
+        return count
+
+    def write(self, path: Path, keys: list[bytes], values: list[bytes], threads: int = 0) -> None:
+        """executemany and a checkpoint."""
+        with self._connection(path) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            pairs = zip(keys, values, strict=True)
+            connection.executemany("INSERT OR REPLACE INTO kv VALUES (?, ?)", pairs)
+        self.connection.close()
+
+    def delete(self, path: Path, keys: list[bytes]) -> None:
+        """executemany."""
+        with self._connection(path) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            rows = ((key,) for key in keys)
+            connection.executemany("DELETE FROM kv WHERE k = ?", rows)
+        self.connection.close()
+
+    def many_writers(self) -> None:
+        """One at a time: the others wait."""
+
+    def _connection(self, path: Path, cache_bytes: int | None = None) -> sqlite3.Connection:
+        self.connection = sqlite3.connect(
+            path / "store.db", timeout=3600, isolation_level=None, cached_statements=16
+        )
+        for pragma in (
+            "journal_mode = WAL",
+            "synchronous = FULL",
+            f"cache_size = -{(256 << 20 if cache_bytes is None else cache_bytes) >> 10}",
+            f"mmap_size = {1 << 34 if cache_bytes is None else 0}",
+        ):
+            self.connection.execute(f"PRAGMA {pragma}")
+        return self.connection
+
+
+STORE = SQLite

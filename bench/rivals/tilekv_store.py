@@ -1,0 +1,96 @@
+"""tilekv, with its defaults."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import tilekv
+from bench.rivals.rival import Rival
+
+
+class TileKV(Rival):
+    """`tilekv.open`."""
+
+    name = "tilekv"
+    version = tilekv.__version__
+    what = "defaults"
+
+    def load(self, path: Path, keys: list[bytes], values: list[bytes]) -> None:
+        """put_many and flush."""
+        with tilekv.open(path, "x") as db:
+            db.put_many(keys, values)
+
+    def open(self, path: Path, cache_bytes: int | None = None) -> None:
+        """Mode r."""
+        config = None if cache_bytes is None else {"kv.cache_bytes": cache_bytes}
+        self.db = tilekv.open(path, config=config)
+
+    def close(self) -> None:
+        """Close."""
+        self.db.close()
+
+    def get(self, keys: list[bytes]) -> None:
+        """db[key]."""
+        db = self.db
+        for key in keys:
+            db[key]
+
+    def miss(self, keys: list[bytes]) -> None:
+        """db.get(key)."""
+        get = self.db.get
+        for key in keys:
+            get(key)
+
+    def get_many(self, keys: list[bytes]) -> list[bytes]:
+        """One call."""
+        return self.db.get_many(keys)
+
+    def read(self, keys: list[bytes]) -> int:
+        """One call; offsets and bytes."""
+        return len(self.db.read(keys)["value"].data)
+
+    def items(self) -> int:
+        """items()."""
+        count = 0
+        for _key, _value in self.db.items():
+            count += 1
+        return count
+
+    def values(self) -> int:
+        """values()."""
+        count = 0
+        for _value in self.db.values():
+            count += 1
+        return count
+
+    def scan(self) -> int:
+        """scan()."""
+        return sum(len(batch) for batch in self.db.scan())
+
+    def write(self, path: Path, keys: list[bytes], values: list[bytes], threads: int = 0) -> None:
+        """put_many and flush in mode a."""
+        with tilekv.open(path, "a", config={"kv.threads": threads}) as db:
+            db.put_many(keys, values)
+
+    def delete(self, path: Path, keys: list[bytes]) -> None:
+        """delete_many and flush."""
+        with tilekv.open(path, "a") as db:
+            db.delete_many(keys)
+
+    def load_parts(self, path: Path, parts: list[tuple[list[bytes], list[bytes]]]) -> None:
+        """A flush a part."""
+        with tilekv.open(path, "x") as db:
+            for keys, values in parts:
+                db.put_many(keys, values)
+                db.flush()
+
+    def consolidate(self, path: Path) -> None:
+        """consolidate()."""
+        with tilekv.open(path, "a") as db:
+            db.consolidate()
+
+    def many_writers(self) -> None:
+        """Any number."""
+
+
+STORE = TileKV
