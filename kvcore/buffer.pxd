@@ -9,9 +9,14 @@ The table is brought up to date by lookups only: a program that only writes neve
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
+from tilekv.kvcore.coords cimport Item
 from tilekv.kvcore.digest cimport KeyRef
 from tilekv.kvcore.layout cimport Layout
 from tilekv.kvcore.tile cimport CellSource
+
+cdef struct Block:              # of the arena
+    void* at
+    uint64_t size
 
 cdef struct Entry:
     const uint8_t* record
@@ -29,7 +34,7 @@ cdef class Buffer:
     cdef readonly size_t n      # entries, overwritten ones included
     cdef size_t _room
     cdef readonly uint64_t size     # bytes of records and entries
-    cdef void** _blocks
+    cdef Block* _blocks
     cdef size_t _nblocks
     cdef uint8_t* _free         # in the last block
     cdef uint64_t _left
@@ -38,7 +43,11 @@ cdef class Buffer:
     cdef uint64_t _mask
     cdef size_t _used           # slots taken: distinct keys indexed
     cdef size_t _indexed        # entries that the table knows
-    # Room for a row of row_size bytes behind the key; NULL row for a delete (row_size 0). Raises MemoryError.
+    # A record with room for a row of row_size bytes behind the key (0 for a delete), which the caller fills: NULL when there
+    # cannot be one, and refuse() says why. Without the GIL for a buffer that no other thread knows of.
+    cdef uint8_t* room(self, const KeyRef* key, bint delete, uint64_t row_size) noexcept nogil
+    cdef int refuse(self, const KeyRef* key, uint64_t row_size) except -1
+    # room() that raises.
     cdef uint8_t* add(self, const KeyRef* key, bint delete, uint64_t row_size) except NULL
     # All at once: the entries of `other`, which is empty afterwards.
     cdef int absorb(self, Buffer other) except -1
@@ -46,8 +55,9 @@ cdef class Buffer:
     cdef int find(self, const KeyRef* key, const Entry** entry) except -1
     # A field of an entry's row. REQUIRES: not a delete.
     cdef void field(self, const Entry* entry, int field, const uint8_t** data, uint64_t* size) noexcept nogil
-    cdef uint8_t* _allocate(self, uint64_t n) except NULL
-    cdef int _grow(self, size_t n) except -1
+    cdef uint8_t* _allocate(self, uint64_t n) noexcept nogil
+    cdef int _grow(self, size_t n) noexcept nogil
+    cdef int _check_count(self, size_t n) except -1
     cdef int _index(self) except -1
     cdef uint64_t _slot(self, const KeyRef* key) noexcept nogil
 
@@ -58,7 +68,11 @@ cdef class SortedBuffer(CellSource):
     cdef uint64_t* c0           # n words each
     cdef uint64_t* c1
     cdef Entry* entries
+    cdef size_t room            # cells that there is memory for
+    cdef uint64_t reach         # bytes that are read of a record as a rule
     cdef int _sort(self, const Entry* log, size_t n) noexcept nogil
+    cdef void _keep_last(self, const Entry* log, const Item* items, size_t n) noexcept nogil
+    cdef void _ahead(self, bint row, size_t i) noexcept nogil
     cdef void _cell(self, int field, size_t i, const uint8_t** data, uint64_t* size) noexcept nogil
 
 

@@ -1,17 +1,30 @@
 cimport cython
-from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memset
 
 from tilekv.errors import InvalidValueError
 
-from tilekv.kvcore.coords cimport compare_keys, sort_cells
-from tilekv.kvcore.digest cimport digest_keys, table_hash
-from tilekv.kvcore.layout cimport TOMBSTONE
+from tilekv.kvcore.coords cimport Item, compare_keys, sort_cells
+from tilekv.kvcore.digest cimport DigestKind, digest_keys, table_hash
+from tilekv.kvcore.layout cimport KEY_FIELD, TOMBSTONE
 from tilekv.kvcore.wire cimport load64
+
+cdef extern from "pages.h" nogil:
+    void* tkv_pages_alloc(size_t n)
+    void tkv_pages_free(void* at, size_t n)
+
+cdef extern from "prefetch.h" nogil:
+    void tkv_prefetch(const void* at)
 
 cdef enum:
     FIRST_BLOCK = 1 << 12       # a handle that writes one key should not cost a megabyte
-    LAST_BLOCK = 1 << 20        # blocks double up to here; a larger record has a block of its own
+    LAST_BLOCK = 8 << 20        # blocks double up to here, from 2 MiB on with large pages; a larger record has its own
+    LONGEST_KEY = 0xFFFFFFFF
+    MOST_ENTRIES = 0xFFFFFFF0   # the table and the sort number them in 32 bits
+    DIGESTED = 256              # keys at a time
+    LINE = 64                   # bytes of memory that come together
+    AHEAD = 12                  # cells: a line takes 100 ns to come
+    MOST_AHEAD = 256            # bytes of a record that are asked for
 
 
 @cython.final
@@ -34,31 +47,32 @@ cdef class Buffer:
     def __dealloc__(self):
         cdef size_t i
         for i in range(self._nblocks):
-            free(self._blocks[i])
+            tkv_pages_free(self._blocks[i].at, self._blocks[i].size)
         free(self._blocks)
         free(self.entries)
         free(self.places)
         free(self._table)
 
-    cdef uint8_t* _allocate(self, uint64_t n) except NULL:
-        cdef void** blocks
-        cdef void* block
+    cdef uint8_t* _allocate(self, uint64_t n) noexcept nogil:
+        cdef Block* blocks
+        cdef Block block
         cdef uint8_t* at
         cdef bint alone
         if n > self._left:
-            blocks = <void**>realloc(self._blocks, (self._nblocks + 1) * sizeof(void*))
+            blocks = <Block*>realloc(self._blocks, (self._nblocks + 1) * sizeof(Block))
             if blocks == NULL:
-                raise MemoryError
+                return NULL
             self._blocks = blocks
             alone = n > self._block // 2
-            block = malloc(n if alone else self._block)
-            if block == NULL:
-                raise MemoryError(f"no memory for a record of {n} bytes")
+            block.size = n if alone else self._block
+            block.at = tkv_pages_alloc(block.size)
+            if block.at == NULL:
+                return NULL
             blocks[self._nblocks] = block
             self._nblocks += 1
             if alone:
-                return <uint8_t*>block                          # the open block stays open
-            self._free = <uint8_t*>block
+                return <uint8_t*>block.at                       # the open block stays open
+            self._free = <uint8_t*>block.at
             self._left = self._block
             self._block = min(self._block * 2, <uint64_t>LAST_BLOCK)
         at = self._free
@@ -66,26 +80,27 @@ cdef class Buffer:
         self._left -= n
         return at
 
-    cdef int _grow(self, size_t n) except -1:
+    cdef int _grow(self, size_t n) noexcept nogil:
         cdef size_t room = max(self._room * 2, self.n + n, <size_t>16)
         cdef Entry* entries
         if self.n + n <= self._room:
             return 0
-        if self.n + n > 0xFFFFFFF0:
-            raise InvalidValueError("more than 4,294,967,280 entries between two flushes")
+        if self.n + n > MOST_ENTRIES:
+            return -1
         entries = <Entry*>realloc(self.entries, room * sizeof(Entry))
         if entries == NULL:
-            raise MemoryError
+            return -1
         self.entries = entries
         self._room = room
         return 0
 
-    cdef uint8_t* add(self, const KeyRef* key, bint delete, uint64_t row_size) except NULL:
+    cdef uint8_t* room(self, const KeyRef* key, bint delete, uint64_t row_size) noexcept nogil:
         cdef uint8_t* record
-        if key.size > 0xFFFFFFFF:
-            raise InvalidValueError(f"a key of {key.size} bytes; the longest is 4,294,967,295")
-        self._grow(1)
+        if key.size > LONGEST_KEY or self._grow(1) < 0:
+            return NULL
         record = self._allocate(max(key.size + row_size, <uint64_t>1))
+        if record == NULL:
+            return NULL
         memcpy(record, key.data, key.size)
         self.entries[self.n].record = record
         self.entries[self.n].key_size = <uint32_t>key.size
@@ -94,16 +109,38 @@ cdef class Buffer:
         self.size += key.size + row_size + sizeof(Entry)
         return record + key.size
 
+    cdef int refuse(self, const KeyRef* key, uint64_t row_size) except -1:
+        if key.size > LONGEST_KEY:
+            raise InvalidValueError(f"a key of {key.size} bytes; the longest is {LONGEST_KEY:,}")
+        self._check_count(1)
+        raise MemoryError(f"no memory for a record of {key.size + row_size} bytes")
+
+    cdef int _check_count(self, size_t n) except -1:
+        if self.n + n > MOST_ENTRIES:
+            raise InvalidValueError(f"more than {MOST_ENTRIES:,} entries between two flushes")
+        return 0
+
+    cdef uint8_t* add(self, const KeyRef* key, bint delete, uint64_t row_size) except NULL:
+        cdef uint8_t* row = self.room(key, delete, row_size)
+        if row == NULL:
+            self.refuse(key, row_size)
+        return row
+
     cdef int absorb(self, Buffer other) except -1:
-        cdef void** blocks
-        self._grow(other.n)
-        blocks = <void**>realloc(self._blocks, (self._nblocks + other._nblocks + 1) * sizeof(void*))
+        cdef Block* blocks
+        self._check_count(other.n)
+        if self.n and self._grow(other.n) < 0:
+            raise MemoryError
+        blocks = <Block*>realloc(self._blocks, (self._nblocks + other._nblocks + 1) * sizeof(Block))
         if blocks == NULL:
             raise MemoryError
         self._blocks = blocks
         if other._nblocks:
-            memcpy(blocks + self._nblocks, other._blocks, other._nblocks * sizeof(void*))
-        if other.n:
+            memcpy(blocks + self._nblocks, other._blocks, other._nblocks * sizeof(Block))
+        if self.n == 0:
+            self.entries, other.entries = other.entries, self.entries
+            self._room, other._room = other._room, self._room
+        elif other.n:
             memcpy(self.entries + self.n, other.entries, other.n * sizeof(Entry))
         self._nblocks += other._nblocks
         self.n += other.n
@@ -174,63 +211,72 @@ cdef class Buffer:
         size[0] = load64(ends + 8 * place) - start
 
 
+cdef int compare_entries(const void* log, uint32_t a, uint32_t b) noexcept nogil:
+    cdef KeyRef left, right
+    entry_key(&(<const Entry*>log)[a], &left)
+    entry_key(&(<const Entry*>log)[b], &right)
+    return compare_keys(&left, &right)
+
+
 @cython.final
 cdef class SortedBuffer(CellSource):
     def __cinit__(self, Buffer buffer not None):
         """Digests, sorts and keeps the last entry of every key: the GIL is not held."""
         cdef int status
-        self.buffer = buffer
         cdef size_t n = buffer.n
         # `entries` may move when somebody writes meanwhile, so the copy is taken first. It is sorted below.
-        cdef Entry* log = <Entry*>malloc(n * sizeof(Entry) + 1)
+        cdef Entry* log = <Entry*>tkv_pages_alloc(n * sizeof(Entry) + 1)
+        self.buffer = buffer
+        self.reach = min(buffer.size // max(n, <size_t>1), <uint64_t>MOST_AHEAD)
         if log == NULL:
             raise MemoryError
         if n:
             memcpy(log, buffer.entries, n * sizeof(Entry))
         with nogil:
             status = self._sort(log, n)
-            free(log)
+            tkv_pages_free(log, n * sizeof(Entry) + 1)
         if status < 0:
             raise MemoryError
 
     cdef int _sort(self, const Entry* log, size_t n) noexcept nogil:
-        cdef KeyRef* keys = <KeyRef*>malloc(n * sizeof(KeyRef) + 1)
-        cdef uint64_t* c0 = <uint64_t*>malloc(2 * n * sizeof(uint64_t) + 1)
-        cdef uint64_t* c1 = c0 + n
-        cdef uint32_t* order = <uint32_t*>malloc(n * sizeof(uint32_t) + 1)
-        cdef size_t i, kept = 0
-        cdef uint32_t at, after
+        """The arrays of coordinates hold those of the log first: they are free again once the items are made of them."""
+        cdef Item* items = <Item*>tkv_pages_alloc(n * sizeof(Item) + 1)
         cdef int status = -1
-        self.c0 = <uint64_t*>malloc(n * sizeof(uint64_t) + 1)
-        self.c1 = <uint64_t*>malloc(n * sizeof(uint64_t) + 1)
-        self.entries = <Entry*>malloc(n * sizeof(Entry) + 1)
-        if keys != NULL and c0 != NULL and order != NULL and self.c0 != NULL and self.c1 != NULL and self.entries != NULL:
-            for i in range(n):
-                entry_key(&log[i], &keys[i])
-            digest_keys(self.buffer.layout.digest, keys, n, c0, c1)
-            status = sort_cells(c0, c1, keys, n, order)
+        self.room = n
+        self.c0 = <uint64_t*>tkv_pages_alloc(n * sizeof(uint64_t) + 1)
+        self.c1 = <uint64_t*>tkv_pages_alloc(n * sizeof(uint64_t) + 1)
+        self.entries = <Entry*>tkv_pages_alloc(n * sizeof(Entry) + 1)
+        if items != NULL and self.c0 != NULL and self.c1 != NULL and self.entries != NULL:
+            digest_log(self.buffer.layout.digest, log, n, self.c0, self.c1)
+            status = sort_cells(self.c0, self.c1, n, compare_entries, log, items)
         if status == 0:
-            for i in range(n):
-                at = order[i]
-                if i + 1 < n:
-                    after = order[i + 1]
-                    if c0[at] == c0[after] and c1[at] == c1[after] and compare_keys(&keys[at], &keys[after]) == 0:
-                        continue                                # equal keys stand in the order of the calls: the last is kept
-                self.c0[kept] = c0[at]
-                self.c1[kept] = c1[at]
-                self.entries[kept] = log[at]
-                self.tombstones += (log[at].type & TOMBSTONE) != 0
-                kept += 1
-        self.n = kept
-        free(keys)
-        free(c0)
-        free(order)
+            self._keep_last(log, items, n)
+        tkv_pages_free(items, n * sizeof(Item) + 1)
         return status
 
+    cdef void _keep_last(self, const Entry* log, const Item* items, size_t n) noexcept nogil:
+        """Equal keys stand in the order of the calls: the last of them is the cell."""
+        cdef size_t i, kept = 0
+        cdef const Item* at
+        cdef const Entry* entry
+        for i in range(n):
+            at = &items[i]
+            if i + AHEAD < n:
+                tkv_prefetch(&log[at[AHEAD].index])
+            if i + 1 < n and at.c0 == at[1].c0 and at.c1 == at[1].c1 and compare_entries(log, at.index, at[1].index) == 0:
+                continue
+            entry = &log[at.index]
+            self.c0[kept] = at.c0
+            self.c1[kept] = at.c1
+            self.entries[kept] = entry[0]
+            self.tombstones += (entry.type & TOMBSTONE) != 0
+            kept += 1
+        self.n = kept
+
     def __dealloc__(self):
-        free(self.c0)
-        free(self.c1)
-        free(self.entries)
+        tkv_pages_free(self.c0, self.room * sizeof(uint64_t) + 1)
+        tkv_pages_free(self.c1, self.room * sizeof(uint64_t) + 1)
+        tkv_pages_free(self.entries, self.room * sizeof(Entry) + 1)
 
     def __len__(self):
         return self.n
@@ -241,6 +287,20 @@ cdef class SortedBuffer(CellSource):
         if c1 != NULL:
             memcpy(c1, self.c1 + lo, (hi - lo) * 8)
         return 0
+
+    cdef inline void _ahead(self, bint row, size_t i) noexcept nogil:
+        """Ask for the record of a cell that comes soon: neighbours in order are anywhere in the arena, and each would be awaited.
+
+        Of a long record the first bytes: the processor guesses the rest.
+        """
+        cdef const uint8_t* at
+        cdef uint64_t k = 0
+        if i >= self.n:
+            return
+        at = self.entries[i].record + (self.entries[i].key_size if row else 0)
+        while k <= self.reach:
+            tkv_prefetch(at + k)
+            k += LINE
 
     cdef int fixed(self, int field, size_t lo, size_t hi, uint8_t* out) noexcept nogil:
         cdef uint32_t width = self.buffer.layout.slots[field].width
@@ -253,6 +313,8 @@ cdef class SortedBuffer(CellSource):
             return 0
         for i in range(lo, hi):
             entry = &self.entries[i]
+            if i + AHEAD < self.n:
+                tkv_prefetch(entry[AHEAD].record + entry[AHEAD].key_size + place)
             if entry.type & TOMBSTONE:
                 memset(out, 0, width)
             else:
@@ -260,11 +322,11 @@ cdef class SortedBuffer(CellSource):
             out += width
         return 0
 
-    cdef void _cell(self, int field, size_t i, const uint8_t** data, uint64_t* size) noexcept nogil:
+    cdef inline void _cell(self, int field, size_t i, const uint8_t** data, uint64_t* size) noexcept nogil:
         cdef const Entry* entry = &self.entries[i]
         data[0] = entry.record
         size[0] = entry.key_size
-        if field != 0:
+        if field != KEY_FIELD:
             if entry.type & TOMBSTONE:
                 size[0] = 0
             else:
@@ -272,8 +334,18 @@ cdef class SortedBuffer(CellSource):
 
     cdef int lengths(self, int field, size_t lo, size_t hi, uint64_t* out) noexcept nogil:
         cdef const uint8_t* data = NULL
+        cdef const Entry* entry
+        cdef uint32_t ends = 0
         cdef size_t i
+        if field == KEY_FIELD:
+            for i in range(lo, hi):
+                out[i - lo] = self.entries[i].key_size
+            return 0
+        ends = self.buffer.fixed_bytes + 8 * self.buffer.places[field]
         for i in range(lo, hi):
+            entry = &self.entries[i]
+            if i + AHEAD < self.n:
+                tkv_prefetch(entry[AHEAD].record + entry[AHEAD].key_size + ends)
             self._cell(field, i, &data, &out[i - lo])
         return 0
 
@@ -281,6 +353,7 @@ cdef class SortedBuffer(CellSource):
         cdef const uint8_t* data = NULL
         cdef uint64_t size = 0, part
         while n:
+            self._ahead(field != KEY_FIELD, cell + AHEAD)
             self._cell(field, cell, &data, &size)
             part = min(size - skip, n)
             memcpy(out, data + skip, part)
@@ -289,3 +362,15 @@ cdef class SortedBuffer(CellSource):
             skip = 0
             cell += 1
         return 0
+
+
+cdef void digest_log(DigestKind kind, const Entry* log, size_t n, uint64_t* c0, uint64_t* c1) noexcept nogil:
+    """By blocks whose references stay in the first-level cache."""
+    cdef KeyRef keys[DIGESTED]
+    cdef size_t start = 0, i, block
+    while start < n:
+        block = min(<size_t>DIGESTED, n - start)
+        for i in range(block):
+            entry_key(&log[start + i], &keys[i])
+        digest_keys(kind, keys, block, c0 + start, c1 + start)
+        start += block

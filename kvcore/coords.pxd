@@ -1,14 +1,24 @@
 """128-bit coordinates: sorting with a permutation, and search in sorted ones."""
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 
 from tilekv.kvcore.digest cimport KeyRef
 
 # Order of keys whose coordinates are equal: type without the tombstone bit, then bytes, then length. Below, at or above zero.
 cdef int compare_keys(const KeyRef* a, const KeyRef* b) noexcept nogil
 
-# order[0..n) = the permutation that sorts by (c0, c1, key type, key bytes, position). n < 2^32. -1 when memory is out.
-cdef int sort_cells(const uint64_t* c0, const uint64_t* c1, const KeyRef* keys, size_t n, uint32_t* order) noexcept nogil
+
+cdef struct Item:               # a cell that is being sorted
+    uint64_t c0
+    uint64_t c1
+    uint32_t index              # its place before
+
+# compare_keys of two cells by index: asked only when their coordinates are equal.
+ctypedef int (*CompareCells)(const void* cells, uint32_t a, uint32_t b) noexcept nogil
+
+# items[0..n) = the cells sorted by (c0, c1, key type, key bytes, index). n < 2^32. -1 when memory is out.
+cdef int sort_cells(const uint64_t* c0, const uint64_t* c1, size_t n, CompareCells compare, const void* cells,
+                    Item* items) noexcept nogil
 
 
 cdef enum:

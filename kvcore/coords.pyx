@@ -1,19 +1,15 @@
+from libc.stdint cimport uint8_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy, memset
 
 cdef enum:
-    RADIX_BITS = 11             # 2,048 counters: they and the write fronts stay in the first-level cache
-    SMALL = 24                  # insertion sort below, merge sort above
+    RADIX_BITS = 11             # 2,048 counters: they and the write fronts stay in the second-level cache
+    SMALL = 24                  # insertion sort up to here
 
 
-cdef struct Item:
-    uint64_t c0
-    uint32_t index
-
-
-cdef struct Cells:
-    const uint64_t* c1
-    const KeyRef* keys
+cdef struct Order:              # of coordinates that are equal
+    CompareCells compare
+    const void* cells
 
 
 cdef int compare_keys(const KeyRef* a, const KeyRef* b) noexcept nogil:
@@ -28,40 +24,44 @@ cdef int compare_keys(const KeyRef* a, const KeyRef* b) noexcept nogil:
     return (a.size > b.size) - (a.size < b.size)
 
 
-cdef inline bint before(const Cells* cells, const Item* a, const Item* b) noexcept nogil:
+cdef inline bint before(const Order* order, const Item* a, const Item* b) noexcept nogil:
     cdef int difference
     if a.c0 != b.c0:
         return a.c0 < b.c0
-    if cells.c1[a.index] != cells.c1[b.index]:
-        return cells.c1[a.index] < cells.c1[b.index]
-    difference = compare_keys(&cells.keys[a.index], &cells.keys[b.index])
+    if a.c1 != b.c1:
+        return a.c1 < b.c1
+    difference = order.compare(order.cells, a.index, b.index)
     if difference:
         return difference < 0
     return a.index < b.index
 
 
-cdef void merge_sort(const Cells* cells, Item* items, Item* spare, size_t n) noexcept nogil:
-    """Any n cells, in n log n whatever the keys: a thousand keys of one digest come through here."""
-    cdef size_t i, j, half, out
+cdef void insertion_sort(const Order* order, Item* items, size_t n) noexcept nogil:
+    cdef size_t i, j
     cdef Item item
+    for i in range(1, n):
+        if not before(order, &items[i], &items[i - 1]):
+            continue
+        item = items[i]
+        j = i
+        while j > 0 and before(order, &item, &items[j - 1]):
+            items[j] = items[j - 1]
+            j -= 1
+        items[j] = item
+
+
+cdef void merge_sort(const Order* order, Item* items, Item* spare, size_t n) noexcept nogil:
+    """Any n cells, in n log n whatever the keys: a thousand keys of one digest come through here."""
+    cdef size_t i = 0, j, half = n // 2, out = 0
     if n <= SMALL:
-        for i in range(1, n):
-            item = items[i]
-            j = i
-            while j > 0 and before(cells, &item, &items[j - 1]):
-                items[j] = items[j - 1]
-                j -= 1
-            items[j] = item
+        insertion_sort(order, items, n)
         return
-    half = n // 2
-    merge_sort(cells, items, spare, half)
-    merge_sort(cells, items + half, spare, n - half)
+    merge_sort(order, items, spare, half)
+    merge_sort(order, items + half, spare, n - half)
     memcpy(spare, items, half * sizeof(Item))
-    i = 0
     j = half
-    out = 0
     while i < half:
-        if j < n and before(cells, &items[j], &spare[i]):
+        if j < n and before(order, &items[j], &spare[i]):
             items[out] = items[j]
             j += 1
         else:
@@ -70,60 +70,101 @@ cdef void merge_sort(const Cells* cells, Item* items, Item* spare, size_t n) noe
         out += 1
 
 
-cdef int sort_cells(const uint64_t* c0, const uint64_t* c1, const KeyRef* keys, size_t n, uint32_t* order) noexcept nogil:
-    """Radix passes over the top bits of c0, then a comparison sort of the few runs that those bits left together.
-
-    Digests are uniform, so log2(n) + 4 bits leave one cell in sixteen beside another. 1,000,000 cells: three passes.
-    """
-    cdef Item* items = <Item*>malloc(2 * n * sizeof(Item) + 1)
-    cdef Item* spare
-    cdef Item* swap
-    cdef Cells cells
-    cdef uint32_t counts[1 << RADIX_BITS]
-    cdef uint32_t sum, count
-    cdef size_t i, j, digit
-    cdef int passes, shift, bits = 4, p
-    if items == NULL:
-        return -1
-    spare = items + n
-    while (<size_t>1 << (bits - 4)) < n:
+cdef inline int radix_bits(size_t n) noexcept nogil:
+    """So that parts of n uniform cells have two to four, or as many as the bits leave."""
+    cdef int bits = 1
+    while bits < RADIX_BITS and (<size_t>4 << bits) <= n:
         bits += 1
-    passes = (bits + RADIX_BITS - 1) // RADIX_BITS
+    return bits
+
+
+cdef void radix_sort(const Order* order, Item* items, Item* spare, size_t n, int shift) noexcept nogil:
+    """By the bits of c0 below `shift`: all n agree in those above. spare: room for n more.
+
+    Digests are uniform. A part that got more than half of its cells was not, or has no bits left: merge sort takes any.
+    """
+    cdef uint32_t ends[1 << RADIX_BITS]
+    cdef int bits
+    cdef uint32_t sum = 0, count
+    cdef size_t i, digit, mask
+    if n <= SMALL:
+        insertion_sort(order, items, n)
+        return
+    bits = radix_bits(n)
+    if bits > shift:
+        merge_sort(order, items, spare, n)
+        return
+    shift -= bits
+    mask = (<size_t>1 << bits) - 1
+    memset(ends, 0, sizeof(uint32_t) << bits)
     for i in range(n):
-        items[i].c0 = c0[i]
-        items[i].index = <uint32_t>i
-    for p in range(passes):
-        shift = 64 - RADIX_BITS * (passes - p)
-        memset(counts, 0, sizeof(counts))
-        for i in range(n):
-            counts[(items[i].c0 >> shift) & ((1 << RADIX_BITS) - 1)] += 1
-        sum = 0
-        for digit in range(<size_t>1 << RADIX_BITS):
-            count = counts[digit]
-            counts[digit] = sum
-            sum += count
-        for i in range(n):
-            digit = (items[i].c0 >> shift) & ((1 << RADIX_BITS) - 1)
-            spare[counts[digit]] = items[i]
-            counts[digit] += 1
-        swap = items
-        items = spare
-        spare = swap
-    shift = 64 - RADIX_BITS * passes
-    cells.c1 = c1
-    cells.keys = keys
-    i = 0
-    while i < n:
-        j = i + 1
-        while j < n and items[j].c0 >> shift == items[i].c0 >> shift:
-            j += 1
-        if j - i > 1:
-            merge_sort(&cells, items + i, spare, j - i)
-        i = j
+        ends[(items[i].c0 >> shift) & mask] += 1
+    for digit in range(mask + 1):
+        count = ends[digit]
+        ends[digit] = sum
+        sum += count
     for i in range(n):
-        order[i] = items[i].index
-    free(items if items < spare else spare)
+        digit = (items[i].c0 >> shift) & mask
+        spare[ends[digit]] = items[i]
+        ends[digit] += 1
+    memcpy(items, spare, n * sizeof(Item))
+    sort_parts(order, items, spare, n, ends, mask + 1, shift)
+
+
+cdef void sort_parts(const Order* order, Item* items, Item* spare, size_t n, const uint32_t* ends, size_t parts,
+                     int shift) noexcept nogil:
+    cdef size_t start = 0, part, i
+    for i in range(parts):
+        part = ends[i] - start
+        if part > SMALL and part > n // 2:
+            merge_sort(order, items + start, spare, part)
+        elif part > 1:
+            radix_sort(order, items + start, spare, part, shift)
+        start = ends[i]
+
+
+cdef int sort_cells(const uint64_t* c0, const uint64_t* c1, size_t n, CompareCells compare, const void* cells,
+                    Item* items) noexcept nogil:
+    """A radix sort from the top: the first pass makes the items, in parts that the cache holds from then on.
+
+    1,000,000 cells: 2,048 parts, each sorted into 128, of four cells.
+    """
+    cdef Order order
+    cdef Item* spare
+    cdef Item* item
+    cdef uint32_t ends[1 << RADIX_BITS]
+    cdef uint32_t sum = 0, count
+    cdef size_t i, digit, parts, most = 0
+    cdef int bits = radix_bits(n), shift = 64 - bits
+    order.compare = compare
+    order.cells = cells
+    parts = <size_t>1 << bits
+    memset(ends, 0, sizeof(ends))
+    for i in range(n):
+        ends[c0[i] >> shift] += 1
+    for digit in range(parts):
+        count = ends[digit]
+        ends[digit] = sum
+        sum += count
+        most = max(most, <size_t>count)
+    spare = <Item*>malloc(most * sizeof(Item) + 1)
+    if spare == NULL:
+        return -1
+    for i in range(n):
+        digit = c0[i] >> shift
+        item = &items[ends[digit]]
+        ends[digit] += 1
+        item.c0 = c0[i]
+        item.c1 = c1[i]
+        item.index = <uint32_t>i
+    sort_parts(&order, items, spare, n, ends, parts, shift)
+    free(spare)
     return 0
+
+
+cdef int compare_refs(const void* cells, uint32_t a, uint32_t b) noexcept nogil:
+    cdef const KeyRef* keys = <const KeyRef*>cells
+    return compare_keys(&keys[a], &keys[b])
 
 
 def sorted_order(coordinates, keys):
@@ -131,11 +172,11 @@ def sorted_order(coordinates, keys):
     cdef size_t n = len(coordinates), i
     cdef uint64_t* words = <uint64_t*>malloc(2 * n * sizeof(uint64_t) + 1)
     cdef KeyRef* refs = <KeyRef*>malloc(n * sizeof(KeyRef) + 1)
-    cdef uint32_t* order = <uint32_t*>malloc(n * sizeof(uint32_t) + 1)
+    cdef Item* items = <Item*>malloc(n * sizeof(Item) + 1)
     cdef bytes key
     cdef int status
     try:
-        if words == NULL or refs == NULL or order == NULL:
+        if words == NULL or refs == NULL or items == NULL:
             raise MemoryError
         held = list(keys)
         for i in range(n):
@@ -144,14 +185,14 @@ def sorted_order(coordinates, keys):
             refs[i].data = <const uint8_t*><const char*>key
             refs[i].size = len(key)
         with nogil:
-            status = sort_cells(words, words + n, refs, n, order)
+            status = sort_cells(words, words + n, n, compare_refs, refs, items)
         if status < 0:
             raise MemoryError
-        return [order[i] for i in range(n)]
+        return [items[i].index for i in range(n)]
     finally:
         free(words)
         free(refs)
-        free(order)
+        free(items)
 
 
 def first_not_below(const uint64_t[::1] values not None, uint64_t key):
