@@ -14,7 +14,4 @@ static inline void tkv_count(int64_t* at, int64_t n) { __atomic_fetch_add(at, n,
 static inline int64_t tkv_counted(const int64_t* at) { return __atomic_load_n(at, __ATOMIC_SEQ_CST); }
 static inline void tkv_take_away(void** at) { __atomic_store_n(at, NULL, __ATOMIC_SEQ_CST); }
 
-/* Asks for the cache line of an address ahead of its use; any address will do. */
-static inline void tkv_prefetch(const void* at) { __builtin_prefetch(at); }
-
 #endif

@@ -19,7 +19,7 @@ from tilekv.kvcore.layout cimport TOMBSTONE
 from tilekv.kvcore.search cimport BLOCK, DEFERRED, DELETED, FAULT, IN_BUFFER, MISSING, PRESENT, UNOPENED
 from tilekv.kvcore.values cimport KIND_BYTES, Column, load_key
 
-cdef extern from "atomic.h" nogil:
+cdef extern from "prefetch.h" nogil:
     void tkv_prefetch(const void* at)
 
 cdef enum:

@@ -15,6 +15,8 @@ from tilekv.kvcore.table cimport (ENTRIES, entry_matches, entry_number, table_bu
 cdef extern from "atomic.h" nogil:
     void* tkv_load_acquire(void* const* at)
     void tkv_store_release(void** at, void* value)
+
+cdef extern from "prefetch.h" nogil:
     void tkv_prefetch(const void* at)
 
 cdef enum:

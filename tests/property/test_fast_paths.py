@@ -159,3 +159,61 @@ def test_filters_change_nothing_that_is_read(
         assert [db[i] for i in range(len(values))] == values
         assert dict(db) == dict(enumerate(values))
         assert db.verify() == []
+
+
+KEYS = st.one_of(
+    st.text(max_size=30),
+    st.text(st.characters(codec=None), max_size=3),  # lone surrogates too
+    st.binary(max_size=30),
+    st.integers(-(2**63), 2**64 - 1),
+    st.floats(allow_nan=False),
+    st.binary(max_size=3).map(bytearray).map(memoryview),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    keys=st.lists(KEYS, max_size=60),
+    seed=st.integers(0, 2**32),
+    kind=st.sampled_from(["bytes", "bytes of any kind", "text"]),
+)
+def test_ways_to_write(keys: list[Any], seed: int, kind: str) -> None:
+    """Plain objects in lists are read ahead, all else one by one: the same cells, the last of equal keys."""
+    pick = random.Random(seed)
+    values: list[Any] = [pick.randbytes(pick.choice([0, 3, 200, 3000])) for _ in keys]
+    if kind == "text":
+        values = [value.decode("latin-1") for value in values]
+    elif kind != "bytes":
+        values = [bytearray(value) if pick.random() < 0.2 else value for value in values]
+    schema = tilekv.Schema([tilekv.Attr("value", str if kind == "text" else bytes)])
+
+    def written(*arguments: Any, **columns: Any) -> dict[Any, Any]:
+        with tilekv.open(f"memory://{uuid.uuid4().hex}", "x", schema=schema) as db:
+            db.put_many(*arguments, **columns)
+            buffered = list(db.items())
+            db.flush()
+            assert list(db.items()) == buffered
+            return dict(buffered)
+
+    with tilekv.open(f"memory://{uuid.uuid4().hex}", "x", schema=schema) as db:
+        for key, value in zip(keys, values, strict=True):
+            db[key] = value
+        expected = dict(db)
+    assert written(keys, values) == expected
+    assert written(tuple(keys), tuple(values)) == expected
+    assert written(iter(keys), values) == expected
+    assert written(zip(keys, values, strict=True)) == expected
+    assert written(keys, value=values) == expected
+
+
+def test_a_wrong_row_among_many_is_refused_with_all_of_them() -> None:
+    with tilekv.open(f"memory://{uuid.uuid4().hex}", "x") as db:
+        keys: list[Any] = [b"%d" % i for i in range(100)]
+        values: list[Any] = [b"value"] * 100
+        for at in (0, 50, 99):
+            for wrong_key, wrong_value in [(keys[at], "text"), ((1, 2), b"value")]:
+                some_keys = [*keys[:at], wrong_key, *keys[at + 1 :]]
+                some_values = [*values[:at], wrong_value, *values[at + 1 :]]
+                with pytest.raises(tilekv.WrongTypeError):
+                    db.put_many(some_keys, some_values)
+                assert db.info().buffered == 0

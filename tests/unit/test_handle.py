@@ -60,10 +60,13 @@ def test_one_bad_item_and_nothing_is_buffered(db: tilekv.Store, key: Any, value:
 
 def test_lengths_that_differ(db: tilekv.Store) -> None:
     for keys, values in [([1, 2], [b"a"]), ([1], [b"a", b"b"]), ([], [b"a"])]:
-        with pytest.raises(
-            InvalidValueError, match=f"^{len(keys)} keys, but {len(values)} values$"
-        ):
-            db.put_many(keys, values)
+        for some in (list, tuple):
+            with pytest.raises(
+                InvalidValueError, match=f"{len(keys)} keys, but {len(values)} values"
+            ):
+                db.put_many(some(keys), values)
+        with pytest.raises(InvalidValueError, match=r"^\d+ keys, but|^\d+ values, but"):
+            db.put_many(iter(keys), values)
         for given in (values, np.array(values), tuple(values)):
             with pytest.raises(
                 InvalidValueError,
