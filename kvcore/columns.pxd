@@ -1,9 +1,13 @@
-"""Many cells as Python objects or as columns: copied by gather() without the GIL, then made in one pass."""
+"""Many cells as Python objects or as columns: gathered without the GIL, columns where they will stay."""
+
+from libc.stdint cimport uint64_t
 
 from tilekv.kvcore.buffer cimport Buffer
 from tilekv.kvcore.feeds cimport Cells
+from tilekv.kvcore.gather cimport Stretch
 from tilekv.kvcore.search cimport Place, View
 from tilekv.kvcore.values cimport Column
+from tilekv.kvcore.wire cimport Out
 
 cdef enum:                      # beside the datatypes of keys
     ANY_TYPE = -1               # not known yet
@@ -18,19 +22,43 @@ cdef class Batch:
     cdef list _pieces                   # the keys: Cells
     cdef list _keys                     # the keys as objects, once asked for
 
-# In all of these: n cells at places[0..n); present[i] is PRESENT or the cell is left out (NULL: all are there); `buffer` has the
-# layout of places in a write buffer.
+cdef struct Gathered:           # the cells of one field
+    Out data                    # fixed: n * width bytes; var: the bytes, one cell after the other
+    Out ends                    # var: n x int64, where each cell ends in data
 
-# A column as objects, or the keys when column is None. None where a cell is left out.
-cdef list make_objects(View view, Buffer buffer, Column column, const Place* places, const int* present, size_t n)
-# Values: bare for one attribute, else dicts.
+
+cdef class Rows:
+    """Cells copied out of a snapshot, to be made into objects one at a time: each is in the cache of the core when it is
+    looked at and when it goes, and its memory is the next one's. A list of a window's objects, made first, took a fifth longer.
+
+    Any number of threads may take objects, but fill() REQUIRES that nobody does.
+    """
+    cdef size_t n
+    cdef tuple columns
+    cdef list names
+    cdef Gathered* fields       # one a column, then the keys, then their types
+    cdef size_t nfields
+    # Other cells of the same columns, with their keys or without. `keep`: see Lanes.
+    cdef int fill(self, View view, Buffer buffer, const Stretch* stretch, bint keys, bint keep) except -1
+    cdef int _field(self, View view, Buffer buffer, int field, const Stretch* stretch, bint keep, Gathered* into) except -1
+    cdef object key(self, size_t i)
+    # Bare for one attribute, else a dict.
+    cdef object value(self, size_t i)
+    cdef object _cell(self, Py_ssize_t number, size_t i)
+
+cdef Rows new_rows(tuple columns)
+
+# How many of the first cells have at most `limit` bytes in each of the columns, and of keys: at least one.
+cdef size_t fitting(View view, Buffer buffer, tuple columns, bint keys, const Stretch* stretch, uint64_t limit) except 0
+
+# n cells at places[0..n); present[i] is PRESENT or the cell is left out (NULL: all are there); `buffer` has the layout of
+# places in a write buffer. A list of values, None where a cell is left out; or columns, zero or empty there.
 cdef list make_rows(View view, Buffer buffer, tuple columns, const Place* places, const int* present, size_t n)
-# Columns; zero or empty where a cell is left out.
 cdef Batch make_batch(View view, Buffer buffer, tuple columns, const Place* places, const int* present, size_t n)
-# The keys as they are stored.
-cdef Cells make_keys(View view, Buffer buffer, const Place* places, size_t n)
-# The type of `type` and of n keys: NO_TYPE when they differ.
-cdef int common_type(View view, const Place* places, size_t n, int type) except -3
+# Columns with keys.
+cdef Batch make_scanned(View view, Buffer buffer, tuple columns, const Stretch* stretch)
+# The type of `type` and of the keys of a stretch: NO_TYPE when they differ.
+cdef int common_type(View view, Buffer buffer, const Stretch* stretch, int type) except -3
 
 # An Arrow stream of the Batches of a scan, whose keys are of `type`; `empty` is one without rows.
 cdef object scan_stream(Batch empty, object batches, int type)

@@ -1,7 +1,7 @@
 cimport cython
-from cpython.list cimport PyList_New, PyList_SET_ITEM
-from cpython.ref cimport Py_INCREF
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from libc.stdint cimport int64_t, uint8_t, uint64_t, uintptr_t
+from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
 import numpy as np
@@ -13,13 +13,14 @@ from tilekv.kvcore.arrow cimport (Node, array_capsules, array_node, blob_node, c
 from tilekv.kvcore.codec cimport OK, Status
 from tilekv.kvcore.feeds cimport cells_key, count_cells, gathered_keys
 from tilekv.kvcore.digest cimport KeyRef
-from tilekv.kvcore.fragment cimport Access, FragmentData, Span, access_close, fragment_cell, unpin
-from tilekv.kvcore.gather cimport Gathered, gather, gathered_free
+from tilekv.kvcore.fragment cimport Access, access_close
+from tilekv.kvcore.gather cimport (Lanes, Run, gather_bytes, gather_ends, gather_fixed, lanes_close, lanes_open, measure, runs_of,
+                                   stretch_advance)
 from tilekv.kvcore.layout cimport KEY_FIELD
-from tilekv.kvcore.search cimport IN_BUFFER, PRESENT
-from tilekv.kvcore.values cimport KeyCell, load_key
+from tilekv.kvcore.search cimport PRESENT
+from tilekv.kvcore.values cimport KIND_BYTES, KeyCell, load_key
 from tilekv.kvcore.values import DTYPES as _DTYPES
-from tilekv.kvcore.wire cimport Out, load64, out64, out_bytes, out_free
+from tilekv.kvcore.wire cimport out64, out_bytes, out_free, out_room
 
 cdef extern from "utf8.h" nogil:
     bint tkv_utf8_valid(const uint8_t* at, size_t n)
@@ -217,162 +218,257 @@ cdef object scan_stream(Batch empty, object batches, int type):
     return stream_capsule(batch_node(empty, type), batch_nodes(batches, type))
 
 
-# --- cells at places ----------------------------------------------------------------------------------------------------
+# --- reading ------------------------------------------------------------------------------------------------------------
 
-cdef object column_array(Column column, Gathered* gathered, size_t n):
-    """A gathered column as NumPy: a copy, since the arrays outlive the scratch."""
-    cdef VarColumn var
-    data = np.empty(gathered.data.size, np.uint8)
-    cdef uint8_t[::1] into = data
-    cdef int64_t[::1] ends
-    if gathered.data.size:
-        memcpy(&into[0], gathered.data.data, gathered.data.size)
-    if column.shape is not None and column.dtype is not None:
-        return data.view(column.dtype).reshape((n, *column.shape))
-    var = VarColumn.__new__(VarColumn)
-    var._column = column
-    var.data = data
-    var.offsets = np.zeros(n + 1, np.int64)
-    ends = var.offsets
-    if n:
-        memcpy(&ends[1], gathered.ends.data, 8 * n)
-    return var
+cdef int finish(View view, Lanes* lanes, Access* access, Status status) except -1:
+    """Give back what reading a field took, and raise what it met."""
+    lanes_close(lanes, view)
+    access_close(access, &view.codecs.pool)
+    if status != OK:
+        access.status = status
+        view.raise_fault(access, lanes.failed_in)
+    return 0
 
 
-cdef int key_type(View view, const Place* place, Access* access) except -1:
-    cdef Span span
-    cdef int type
-    cdef FragmentData* f
-    if place.fragment == IN_BUFFER:
-        return place.type
-    f = view.at[place.fragment]
-    if fragment_cell(f, f.key_type, place.tile, place.cell, access, &span) != OK:
-        view.raise_fault(access, place.fragment)
-    type = span.data[0]
-    unpin(f, &span.pin)
-    return type
-
-
-cdef int common_type(View view, const Place* places, size_t n, int type) except -3:
+cdef int read_ends(View view, Buffer buffer, int field, const Stretch* stretch, bint keep, int64_t* ends) except -1:
     cdef Access access
-    cdef size_t i
-    cdef int found
+    cdef Lanes lanes
+    cdef Status status
     memset(&access, 0, sizeof(access))
-    try:
-        for i in range(n):
-            found = key_type(view, &places[i], &access)
-            if type == ANY_TYPE:
-                type = found
-            elif type != found:
-                return NO_TYPE
-    finally:
-        access_close(&access, &view.codecs.pool)
-    return type
+    with nogil:
+        status = lanes_open(&lanes, view, keep)
+        if status == OK:
+            status = gather_ends(&lanes, view, buffer, field, stretch, &access, ends)
+    return finish(view, &lanes, &access, status)
 
 
-cdef Cells make_keys(View view, Buffer buffer, const Place* places, size_t n):
-    cdef Gathered gathered
+cdef int read_bytes(View view, Buffer buffer, int field, const Stretch* stretch, bint keep, uint64_t size,
+                    uint8_t* out) except -1:
     cdef Access access
-    cdef Status status = OK
-    cdef size_t done = 0, i
-    cdef uint32_t fragment = 0
-    cdef VarColumn keys
-    cdef uint8_t[::1] into
-    types = np.empty(n, np.uint8)
-    into = types
-    memset(&gathered, 0, sizeof(gathered))
+    cdef Lanes lanes
+    cdef Status status
     memset(&access, 0, sizeof(access))
-    try:
+    with nogil:
+        status = lanes_open(&lanes, view, keep)
+        if status == OK:
+            status = gather_bytes(&lanes, view, buffer, field, stretch, 0, size, &access, out)
+    return finish(view, &lanes, &access, status)
+
+
+cdef int read_fixed(View view, Buffer buffer, int field, const Stretch* stretch, bint keep, uint8_t* out) except -1:
+    cdef Access access
+    cdef Lanes lanes
+    cdef Status status
+    memset(&access, 0, sizeof(access))
+    with nogil:
+        status = lanes_open(&lanes, view, keep)
+        if status == OK:
+            status = gather_fixed(&lanes, view, buffer, field, stretch, &access, out)
+    return finish(view, &lanes, &access, status)
+
+
+cdef size_t fitting(View view, Buffer buffer, tuple columns, bint keys, const Stretch* stretch, uint64_t limit) except 0:
+    cdef Access access
+    cdef Lanes lanes
+    cdef Status status
+    cdef Column column
+    cdef Stretch part = stretch[0]
+    cdef uint64_t size = 0
+    cdef int field
+    cdef list fields = [column.field for column in columns if view.layout.is_var(column.field)]
+    if keys:
+        fields.append(KEY_FIELD)
+    for field in fields:
+        memset(&access, 0, sizeof(access))
         with nogil:
-            status = gather(view, buffer, KEY_FIELD, places, NULL, n, <uint64_t>-1, &access, &gathered, &done, &fragment)
-        if status != OK:
-            view.raise_fault(&access, fragment)
-        keys = column_array(KEYS, &gathered, n)
-        for i in range(n):
-            into[i] = key_type(view, &places[i], &access)
-    finally:
-        gathered_free(&gathered)
-        access_close(&access, &view.codecs.pool)
-    return gathered_keys(types, keys.offsets, keys.data)
+            status = lanes_open(&lanes, view, False)
+            if status == OK:
+                status = measure(&lanes, view, buffer, field, &part, limit, &access, &part.n, &size)
+        finish(view, &lanes, &access, status)
+    return part.n
 
 
-cdef list make_objects(View view, Buffer buffer, Column column, const Place* places, const int* present, size_t n):
-    """A column of n cells as Python objects, or the keys when column is None. None where present[i] is not PRESENT."""
-    cdef Gathered gathered
-    cdef Access access
-    cdef Status status = OK
-    cdef size_t done = 0, at = 0, i
-    cdef uint32_t fragment = 0
-    cdef int field = 0 if column is None else column.field
-    cdef uint32_t width = view.layout.slots[field].width
-    cdef bint var = view.layout.is_var(field)
-    cdef uint64_t start, end
-    cdef KeyRef key
-    cdef list result = PyList_New(n)
-    memset(&gathered, 0, sizeof(gathered))
-    memset(&access, 0, sizeof(access))
-    try:
-        while at < n:
-            gathered.data.size = gathered.ends.size = 0
-            with nogil:
-                status = gather(view, buffer, field, places + at, present + at if present != NULL else NULL, n - at, BLOCK_BYTES,
-                                &access, &gathered, &done, &fragment)
-            if status != OK:
-                view.raise_fault(&access, fragment)
-            end = 0
-            for i in range(done):
-                start = end
-                end = load64(gathered.ends.data + 8 * i) if var else start + width
-                if present != NULL and present[at + i] != PRESENT:
-                    item = None
-                elif column is not None:
-                    item = column.load(gathered.data.data + start, end - start)
-                else:
-                    key.data = gathered.data.data + start
-                    key.size = end - start
-                    key.type = key_type(view, &places[at + i], &access)
-                    item = load_key(&key)
-                Py_INCREF(item)
-                PyList_SET_ITEM(result, at + i, item)
-            at += done
-    finally:
-        gathered_free(&gathered)
-        access_close(&access, &view.codecs.pool)
-    return result
+# --- as objects ---------------------------------------------------------------------------------------------------------
+
+cdef Rows new_rows(tuple columns):
+    cdef Rows rows = Rows.__new__(Rows)
+    cdef Column column
+    rows.columns = columns
+    rows.names = [column.name for column in columns]
+    rows.nfields = len(columns) + 2
+    rows.fields = <Gathered*>calloc(rows.nfields, sizeof(Gathered))
+    if rows.fields == NULL:
+        raise MemoryError
+    return rows
+
+
+@cython.final
+cdef class Rows:
+    def __dealloc__(self):
+        cdef size_t i
+        if self.fields != NULL:
+            for i in range(self.nfields):
+                out_free(&self.fields[i].data)
+                out_free(&self.fields[i].ends)
+        free(self.fields)
+
+    cdef int fill(self, View view, Buffer buffer, const Stretch* stretch, bint keys, bint keep) except -1:
+        cdef Column column
+        cdef size_t i = 0
+        self.n = 0
+        for column in self.columns:
+            self._field(view, buffer, column.field, stretch, keep, &self.fields[i])
+            i += 1
+        if keys:
+            self._field(view, buffer, KEY_FIELD, stretch, keep, &self.fields[i])
+            self._field(view, buffer, view.layout.key_type, stretch, keep, &self.fields[i + 1])
+        self.n = stretch.n
+        return 0
+
+    cdef int _field(self, View view, Buffer buffer, int field, const Stretch* stretch, bint keep, Gathered* into) except -1:
+        cdef bint var = view.layout.is_var(field)
+        cdef uint64_t size = stretch.n * <uint64_t>view.layout.slots[field].width
+        cdef int64_t* ends
+        if var:
+            ends = <int64_t*>out_room(&into.ends, 8 * stretch.n)
+            if ends == NULL:
+                raise MemoryError
+            read_ends(view, buffer, field, stretch, keep, ends)
+            size = ends[stretch.n - 1]
+        if out_room(&into.data, size) == NULL:
+            raise MemoryError
+        if var:
+            return read_bytes(view, buffer, field, stretch, keep, size, into.data.data)
+        return read_fixed(view, buffer, field, stretch, keep, into.data.data)
+
+    cdef object key(self, size_t i):
+        cdef const Gathered* keys = &self.fields[self.nfields - 2]
+        cdef const int64_t* ends = <const int64_t*>keys.ends.data
+        cdef int64_t start = ends[i - 1] if i else 0
+        cdef KeyRef key
+        key.type = self.fields[self.nfields - 1].data.data[i]
+        key.data = keys.data.data + start
+        key.size = ends[i] - start
+        if key.type == BLOB:
+            return PyBytes_FromStringAndSize(<const char*>key.data, key.size)
+        return load_key(&key)
+
+    cdef object value(self, size_t i):
+        cdef Py_ssize_t number
+        if len(self.columns) == 1:
+            return self._cell(0, i)
+        return {self.names[number]: self._cell(number, i) for number in range(len(self.columns))}
+
+    cdef object _cell(self, Py_ssize_t number, size_t i):
+        cdef Column column = self.columns[number]
+        cdef const Gathered* cells = &self.fields[number]
+        cdef const int64_t* ends
+        cdef int64_t start, end
+        if column.width:
+            start = i * <int64_t>column.width
+            end = start + column.width
+        else:
+            ends = <const int64_t*>cells.ends.data
+            start = ends[i - 1] if i else 0
+            end = ends[i]
+        if column.kind == KIND_BYTES:
+            return PyBytes_FromStringAndSize(<const char*>cells.data.data + start, end - start)
+        return column.load(cells.data.data + start, end - start)
 
 
 cdef list make_rows(View view, Buffer buffer, tuple columns, const Place* places, const int* present, size_t n):
-    """Values of n cells: bare for one attribute, else dicts."""
-    if len(columns) == 1:
-        return make_objects(view, buffer, columns[0], places, present, n)
-    names = [column.name for column in columns]
-    lists = [make_objects(view, buffer, column, places, present, n) for column in columns]
-    return [dict(zip(names, row)) for row in zip(*lists)]
+    cdef list result = [None] * <Py_ssize_t>n
+    cdef Rows rows = new_rows(columns)
+    cdef Stretch rest, part
+    cdef size_t at = 0, i
+    cdef Run* runs = <Run*>malloc(n * sizeof(Run) + 1)
+    if runs == NULL:
+        raise MemoryError
+    try:
+        runs_of(places, present, n, runs)
+        rest.runs = runs
+        rest.skip = 0
+        rest.n = n
+        while rest.n:
+            part = rest
+            part.n = fitting(view, buffer, columns, False, &rest, BLOCK_BYTES)
+            rows.fill(view, buffer, &part, False, True)
+            for i in range(part.n):
+                if present == NULL or present[at + i] == PRESENT:
+                    result[at + i] = rows.value(i)
+            at += part.n
+            stretch_advance(&rest, part.n)
+    finally:
+        free(runs)
+    return result
+
+
+# --- as columns ---------------------------------------------------------------------------------------------------------
+
+cdef inline uint8_t* into_array(object array) except? NULL:
+    """Where a contiguous NumPy array begins; nothing is written through it when it is empty."""
+    return <uint8_t*><uintptr_t>array.__array_interface__["data"][0]
+
+
+cdef object read_column(View view, Buffer buffer, Column column, const Stretch* stretch, bint keep):
+    """A column as NumPy, gathered into the arrays themselves."""
+    cdef VarColumn var
+    cdef int64_t* ends
+    cdef size_t n = stretch.n
+    if not view.layout.is_var(column.field):
+        data = np.empty(n * view.layout.slots[column.field].width, np.uint8)
+        read_fixed(view, buffer, column.field, stretch, keep, into_array(data))
+        return data.view(column.dtype).reshape((n, *column.shape))
+    var = VarColumn.__new__(VarColumn)
+    var._column = column
+    var.offsets = np.empty(n + 1, np.int64)
+    ends = <int64_t*>into_array(var.offsets)
+    ends[0] = 0
+    read_ends(view, buffer, column.field, stretch, keep, ends + 1)
+    var.data = np.empty(ends[n], np.uint8)
+    read_bytes(view, buffer, column.field, stretch, keep, ends[n], into_array(var.data))
+    return var
+
+
+cdef Batch read_batch(View view, Buffer buffer, tuple columns, const Stretch* stretch, bint keep):
+    cdef Batch batch = Batch.__new__(Batch)
+    cdef Column column
+    batch.columns = columns
+    batch._arrays = {column.name: read_column(view, buffer, column, stretch, keep) for column in columns}
+    return batch
 
 
 cdef Batch make_batch(View view, Buffer buffer, tuple columns, const Place* places, const int* present, size_t n):
-    """Columns of n cells."""
-    cdef Batch batch = Batch.__new__(Batch)
-    cdef Gathered gathered
-    cdef Access access
-    cdef Status status = OK
-    cdef size_t done = 0
-    cdef uint32_t fragment = 0
-    cdef int field
-    cdef Column column
-    batch.columns = columns
-    batch._arrays = {}
-    for column in columns:
-        memset(&gathered, 0, sizeof(gathered))
-        memset(&access, 0, sizeof(access))
-        field = column.field
-        try:
-            with nogil:
-                status = gather(view, buffer, field, places, present, n, <uint64_t>-1, &access, &gathered, &done, &fragment)
-            if status != OK:
-                view.raise_fault(&access, fragment)
-            batch._arrays[column.name] = column_array(column, &gathered, n)
-        finally:
-            gathered_free(&gathered)
-            access_close(&access, &view.codecs.pool)
+    cdef Stretch stretch
+    cdef Run* runs = <Run*>malloc(n * sizeof(Run) + 1)
+    if runs == NULL:
+        raise MemoryError
+    try:
+        runs_of(places, present, n, runs)
+        stretch.runs = runs
+        stretch.skip = 0
+        stretch.n = n
+        return read_batch(view, buffer, columns, &stretch, True)
+    finally:
+        free(runs)
+
+
+cdef Batch make_scanned(View view, Buffer buffer, tuple columns, const Stretch* stretch):
+    cdef Batch batch = read_batch(view, buffer, columns, stretch, False)
+    cdef VarColumn keys = read_column(view, buffer, KEYS, stretch, False)
+    batch._pieces = [gathered_keys(read_types(view, buffer, stretch), keys.offsets, keys.data)]
     return batch
+
+
+cdef object read_types(View view, Buffer buffer, const Stretch* stretch):
+    types = np.empty(stretch.n, np.uint8)
+    read_fixed(view, buffer, view.layout.key_type, stretch, False, into_array(types))
+    return types
+
+
+cdef int common_type(View view, Buffer buffer, const Stretch* stretch, int type) except -3:
+    for found in np.unique(read_types(view, buffer, stretch)).tolist():
+        if type != ANY_TYPE and type != found:
+            return NO_TYPE
+        type = found
+    return type

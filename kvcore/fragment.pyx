@@ -351,6 +351,10 @@ cdef Status fragment_key(FragmentData* f, uint64_t tile, uint64_t j, Access* acc
     return status
 
 
+cdef bint chunk_at_hand(const FragmentData* f, int slot, uint64_t index) noexcept nogil:
+    return f.slots[slot].in_place or f.slots[slot].homes[index] != NULL
+
+
 @cython.final
 @cython.no_gc_clear             # __dealloc__ needs the cache
 cdef class Fragment:

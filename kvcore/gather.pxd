@@ -1,6 +1,6 @@
-"""Cells at places, copied into columns: what batches, scans, iteration and consolidation are made from. Runs without the GIL."""
+"""Runs of cells, copied into columns: what batches, scans, iteration and consolidation are made from. Runs without the GIL."""
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from tilekv.kvcore.buffer cimport Buffer
 from tilekv.kvcore.codec cimport Status, Windows
@@ -10,45 +10,67 @@ from tilekv.kvcore.wire cimport Out
 
 cdef enum:
     FEW_LANES = 8
+    NOWHERE = 0xFFFFFFFE        # beside IN_BUFFER: a cell that is left out, zeros or nothing
 
-# Where a reader of one field stands in one fragment: the open tile's offsets and the pinned chunk. Neighbours in a chunk share
-# a pin, however cells of several fragments alternate: the cache's lock is taken once a chunk, not once a cell.
+# Cells of one tile that follow one another. In the buffer, and left out: one cell.
+cdef struct Run:
+    uint32_t fragment           # in View.at; or IN_BUFFER, or NOWHERE
+    uint32_t n                  # cells, at least one
+    uint64_t tile               # in the buffer: the address of the record
+    uint32_t cell               # the first, in the tile; in the buffer: the size of the key
+    uint8_t type                # of the key, in the buffer only
+
+# n cells, from cell `skip` of runs[0] on.
+cdef struct Stretch:
+    const Run* runs
+    size_t skip
+    size_t n
+
+# The stretch behind the first n cells.
+cdef void stretch_advance(Stretch* stretch, size_t n) noexcept nogil
+# One run for each place whose present[i] is PRESENT (NULL: all are), neighbours joined: how many runs there are.
+cdef size_t runs_of(const Place* places, const int* present, size_t n, Run* runs) noexcept nogil
+
+
+# Where a reader of one field stands in one fragment: the open tile's offsets and the open chunk. Neighbours in a chunk share it,
+# however cells of several fragments alternate.
 cdef struct Lane:
     bint has_windows
     uint64_t windows_tile
     Windows windows
     Pin windows_pin
+    uint64_t cells              # of that tile
+    uint64_t total              # bytes of that tile
     bint has_chunk
     uint64_t chunk_tile
-    Pin chunk
+    uint64_t index              # of the chunk, in the file
+    uint64_t start, end         # its bytes, in the tile
+    const uint8_t* data
+    Pin pin                     # in the cache or in place,
+    Out own                     # or decoded here
 
 cdef struct Lanes:              # of one field; one thread at a time
     Lane few[FEW_LANES]
     Lane* at
     size_t n
+    bint keep                   # chunks go through the cache: for keys that are asked for; a scan passes it by
     uint32_t failed_in          # the fragment of the last fault
 
-cdef Status lanes_open(Lanes* lanes, View view) noexcept nogil
+cdef Status lanes_open(Lanes* lanes, View view, bint keep) noexcept nogil
 cdef void lanes_close(Lanes* lanes, View view) noexcept nogil
-# A cell of a var field: [start, end) of its tile's bytes; in the buffer, whose row layout `buffer` gives, *data and [0, end).
-cdef Status lane_extent(Lanes* lanes, View view, Buffer buffer, int field, const Place* place, Access* access,
-                        const uint8_t** data, uint64_t* start, uint64_t* end) noexcept nogil
-# `size` bytes of a fragment's cell: from byte `start` of the tile (var fields), or of cell `start` of it (fixed).
-cdef Status lane_copy(Lanes* lanes, View view, int field, const Place* place, uint64_t start, uint64_t size, Access* access,
-                      uint8_t* out) noexcept nogil
 
-cdef struct Gathered:           # n cells of one field; zeroed before first use
-    Out data                    # fixed: n * width bytes; var: the bytes, one cell after the other
-    Out ends                    # var: n x int64, where each cell ends in data
+# In all of these: the cells of one field, with lanes opened for it. After a fault `access` says what, lanes.failed_in where.
 
-cdef void gathered_free(Gathered* column) noexcept nogil
-
-# How many of the n cells at `places` have at most `limit` bytes in a var field: at least one. Only offsets are read.
-cdef Status measure(View view, Buffer buffer, int field, const Place* places, size_t n, uint64_t limit, Access* access,
-                    size_t* cells, uint32_t* fragment) noexcept nogil
-
-# The cells of `field` at places[0..n), in that order, appended to column. A place whose present[i] is not 1 gives zeros or
-# nothing (present may be NULL: all are). Stops before a var column exceeds `limit` bytes, but never before the first cell;
-# *done says how many. On a fault *fragment is where.
-cdef Status gather(View view, Buffer buffer, int field, const Place* places, const int* present, size_t n, uint64_t limit,
-                   Access* access, Gathered* column, size_t* done, uint32_t* fragment) noexcept nogil
+# *cells: how many of the first have at most `limit` bytes in a var field, at least one; *size: their bytes. Reads offsets only.
+cdef Status measure(Lanes* lanes, View view, Buffer buffer, int field, const Stretch* stretch, uint64_t limit, Access* access,
+                    size_t* cells, uint64_t* size) noexcept nogil
+# ends[i]: where cell i ends when the cells of a var field stand one after the other.
+cdef Status gather_ends(Lanes* lanes, View view, Buffer buffer, int field, const Stretch* stretch, Access* access,
+                        int64_t* ends) noexcept nogil
+# `size` bytes of a var field, from byte `first` of the stretch's first cell on through the cells after it. CORRUPT when
+# they are fewer.
+cdef Status gather_bytes(Lanes* lanes, View view, Buffer buffer, int field, const Stretch* stretch, uint64_t first, uint64_t size,
+                         Access* access, uint8_t* out) noexcept nogil
+# The cells of a fixed field, one after the other.
+cdef Status gather_fixed(Lanes* lanes, View view, Buffer buffer, int field, const Stretch* stretch, Access* access,
+                         uint8_t* out) noexcept nogil

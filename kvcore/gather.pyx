@@ -3,15 +3,49 @@ from libc.string cimport memcpy, memset
 
 from tilekv.kvcore.buffer cimport Entry
 from tilekv.kvcore.codec cimport CORRUPT, NO_MEMORY, OK, window_at
-from tilekv.kvcore.fragment cimport (DIRECT, FragmentData, fragment_chunk_at, fragment_copy, fragment_offsets, tile_cells,
-                                     unpin)
-from tilekv.kvcore.search cimport IN_BUFFER
-from tilekv.kvcore.wire cimport out64, out_free, out_room
+from tilekv.kvcore.fragment cimport (DIRECT, FragmentData, chunk_at_hand, chunk_index, fragment_chunk, fragment_decode,
+                                     fragment_offsets, fragment_place, tile_cells, unpin)
+from tilekv.kvcore.search cimport IN_BUFFER, PRESENT
+from tilekv.kvcore.wire cimport load16, load32, load64, out_free, out_room
 
 
-cdef Status lanes_open(Lanes* lanes, View view) noexcept nogil:
+cdef void stretch_advance(Stretch* stretch, size_t n) noexcept nogil:
+    stretch.n -= n
+    n += stretch.skip
+    while stretch.n and n >= stretch.runs.n:
+        n -= stretch.runs.n
+        stretch.runs += 1
+    stretch.skip = n
+
+
+cdef size_t runs_of(const Place* places, const int* present, size_t n, Run* runs) noexcept nogil:
+    cdef const Place* place
+    cdef Run* last = runs
+    cdef size_t i, count = 0
+    for i in range(n):
+        place = &places[i]
+        if present != NULL and present[i] != PRESENT:
+            last = &runs[count]
+            last.fragment = NOWHERE
+        elif (count and last.fragment == place.fragment != IN_BUFFER and last.tile == place.tile
+              and <uint64_t>last.cell + last.n == place.cell):
+            last.n += 1
+            continue
+        else:
+            last = &runs[count]
+            last.fragment = place.fragment
+            last.type = place.type
+            last.tile = place.tile
+            last.cell = <uint32_t>place.cell
+        last.n = 1
+        count += 1
+    return count
+
+
+cdef Status lanes_open(Lanes* lanes, View view, bint keep) noexcept nogil:
     memset(lanes, 0, sizeof(Lanes))
     lanes.n = view.n
+    lanes.keep = keep
     lanes.at = lanes.few
     if view.n > FEW_LANES:
         lanes.at = <Lane*>calloc(view.n, sizeof(Lane))
@@ -28,169 +62,299 @@ cdef void lanes_close(Lanes* lanes, View view) noexcept nogil:
         if lanes.at[i].has_windows:
             unpin(view.at[i], &lanes.at[i].windows_pin)
         if lanes.at[i].has_chunk:
-            unpin(view.at[i], &lanes.at[i].chunk)
+            unpin(view.at[i], &lanes.at[i].pin)
+        out_free(&lanes.at[i].own)
     if lanes.at != lanes.few:
         free(lanes.at)
     lanes.at = NULL
 
 
-cdef Status lane_extent(Lanes* lanes, View view, Buffer buffer, int field, const Place* place, Access* access,
-                        const uint8_t** data, uint64_t* start, uint64_t* end) noexcept nogil:
+cdef Status damaged(Access* access, const FragmentData* f, int slot, uint64_t tile) noexcept nogil:
+    access.status = CORRUPT
+    access.slot = slot
+    access.offset = f.slots[slot].tile_at[tile]
+    return CORRUPT
+
+
+# --- where cells are ----------------------------------------------------------------------------------------------------
+
+cdef void buffered(Buffer buffer, int field, const Run* run, const uint8_t** data, uint64_t* size) noexcept nogil:
+    """A field of a cell in the write buffer."""
     cdef Entry entry
-    cdef FragmentData* f
-    cdef Lane* lane
-    cdef uint64_t total
-    cdef Status status
-    data[0] = NULL
-    start[0] = 0
-    if place.fragment == IN_BUFFER:
-        entry.record = <const uint8_t*>place.tile
-        entry.key_size = <uint32_t>place.cell
+    entry.record = <const uint8_t*>run.tile
+    entry.key_size = run.cell
+    if field == 0:
         data[0] = entry.record
-        end[0] = entry.key_size
-        if field:
-            buffer.field(&entry, field, data, end)
-        return OK
-    lanes.failed_in = place.fragment
-    f = view.at[place.fragment]
-    lane = &lanes.at[place.fragment]
-    if not lane.has_windows or lane.windows_tile != place.tile:
-        if lane.has_windows:
-            unpin(f, &lane.windows_pin)
-        lane.has_windows = False
-        status = fragment_offsets(f, field, place.tile, access, &lane.windows, &lane.windows_pin)
-        if status != OK:
-            return status
-        lane.has_windows = True
-        lane.windows_tile = place.tile
-    total = f.slots[f.nf + 1 + field].raw_size[place.tile]
-    start[0] = window_at(&lane.windows, place.cell)
-    end[0] = window_at(&lane.windows, place.cell + 1) if place.cell + 1 < tile_cells(f, place.tile) else total
-    if start[0] > end[0] or end[0] > total:
-        access.status = CORRUPT
-        access.slot = field
-        access.offset = f.slots[field].tile_at[place.tile]
-        return CORRUPT
-    return OK
+        size[0] = entry.key_size
+    elif field == buffer.layout.key_type:
+        data[0] = &run.type
+        size[0] = 1
+    else:
+        buffer.field(&entry, field, data, size)
 
 
-cdef Status lane_copy(Lanes* lanes, View view, int field, const Place* place, uint64_t start, uint64_t size, Access* access,
-                      uint8_t* out) noexcept nogil:
-    cdef FragmentData* f = view.at[place.fragment]
-    cdef Lane* lane = &lanes.at[place.fragment]
-    cdef uint32_t width = f.kinds[field].width
-    cdef bint var = view.layout.is_var(field)
-    cdef int slot = view.layout.bytes_slot(field) if var else field
-    cdef uint64_t here
+cdef Status open_tile(Lanes* lanes, View view, int field, const Run* run, Access* access) noexcept nogil:
+    """The offsets of a run's tile."""
+    cdef FragmentData* f = view.at[run.fragment]
+    cdef Lane* lane = &lanes.at[run.fragment]
     cdef Status status
-    if size == 0:
-        return OK
-    lanes.failed_in = place.fragment
-    if var and size > DIRECT:
-        return fragment_copy(f, slot, place.tile, start, size, access, out)
-    if not (lane.has_chunk and lane.chunk_tile == place.tile and lane.chunk.start <= start
-            and start < lane.chunk.start + lane.chunk.size // (1 if var else width)):
-        if lane.has_chunk:
-            unpin(f, &lane.chunk)
-        lane.has_chunk = False
-        status = fragment_chunk_at(f, slot, place.tile, start, access, &lane.chunk)
-        if status != OK:
-            return status
-        lane.has_chunk = True
-        lane.chunk_tile = place.tile
-    if not var:
-        memcpy(out, lane.chunk.data + (start - lane.chunk.start) * width, size)
-        return OK
-    here = lane.chunk.start + lane.chunk.size - start
-    if size > here:                             # a cell of several pieces that begins or ends in this one
-        return fragment_copy(f, slot, place.tile, start, size, access, out)
-    memcpy(out, lane.chunk.data + (start - lane.chunk.start), size)
+    lanes.failed_in = run.fragment
+    if lane.has_windows:
+        unpin(f, &lane.windows_pin)
+    lane.has_windows = False
+    status = fragment_offsets(f, field, run.tile, access, &lane.windows, &lane.windows_pin)
+    if status != OK:
+        return status
+    lane.has_windows = True
+    lane.windows_tile = run.tile
+    lane.cells = tile_cells(f, run.tile)
+    lane.total = f.slots[f.nf + 1 + field].raw_size[run.tile]
     return OK
 
 
-cdef void gathered_free(Gathered* column) noexcept nogil:
-    out_free(&column.data)
-    out_free(&column.ends)
+cdef inline Status run_extent(Lanes* lanes, View view, int field, const Run* run, uint64_t skip, uint64_t n, Access* access,
+                              uint64_t* start, uint64_t* end) noexcept nogil:
+    """n cells of a fragment's run, from cell `skip` of it: [start, end) of their tile's bytes."""
+    cdef Lane* lane = &lanes.at[run.fragment]
+    cdef uint64_t cell = run.cell + skip
+    cdef Status status
+    if not lane.has_windows or lane.windows_tile != run.tile:
+        status = open_tile(lanes, view, field, run, access)
+        if status != OK:
+            return status
+    start[0] = window_at(&lane.windows, cell)
+    end[0] = window_at(&lane.windows, cell + n) if cell + n < lane.cells else lane.total
+    if start[0] > end[0] or end[0] > lane.total:
+        lanes.failed_in = run.fragment
+        return damaged(access, view.at[run.fragment], field, run.tile)
+    return OK
 
 
-cdef Status measure(View view, Buffer buffer, int field, const Place* places, size_t n, uint64_t limit, Access* access,
-                    size_t* cells, uint32_t* fragment) noexcept nogil:
-    cdef Lanes lanes
+cdef Status measure(Lanes* lanes, View view, Buffer buffer, int field, const Stretch* stretch, uint64_t limit, Access* access,
+                    size_t* cells, uint64_t* size) noexcept nogil:
+    cdef const Run* run = stretch.runs
+    cdef const uint8_t* data = NULL
+    cdef uint64_t start = 0, end = 0
+    cdef size_t skip = stretch.skip, n, done = 0
+    cdef Status status
+    size[0] = 0
+    while done < stretch.n:
+        n = min(run.n - skip, stretch.n - done)
+        start = end = 0
+        if run.fragment == IN_BUFFER:
+            buffered(buffer, field, run, &data, &end)
+        elif run.fragment != NOWHERE:
+            while True:
+                status = run_extent(lanes, view, field, run, skip, n, access, &start, &end)
+                if status != OK:
+                    return status
+                if size[0] + end - start <= limit or n == 1:
+                    break
+                n = (n + 1) // 2                # by halves: no more than the limit, though perhaps less
+        if size[0] + end - start > limit and done:
+            break
+        size[0] += end - start
+        done += n
+        skip += n
+        if size[0] > limit:
+            break
+        if skip == run.n:
+            run += 1
+            skip = 0
+    cells[0] = done
+    return OK
+
+
+cdef int64_t window_ends(const Windows* windows, uint64_t cell, size_t n, uint64_t bias, uint64_t least, uint64_t most,
+                         int64_t* ends) noexcept nogil:
+    """ends[i] = bias + the offset of cell + i. Negative unless they ascend from `least` to `most`, both below 2^63."""
+    cdef size_t at = 0, many, i
+    cdef uint64_t base
+    cdef int64_t bad = 0, last = least
+    cdef const uint8_t* p
+    while at < n:
+        i = cell + at
+        p = windows.data + i * windows.nbytes
+        many = n - at
+        base = bias
+        if windows.nbytes != 8:
+            many = min(many, ((i >> windows.shift) + 1 << windows.shift) - i)
+            base += load64(windows.minima + 13 * (i >> windows.shift))
+        # A loop for each width, without a branch and without a call: the compiler makes vectors of them.
+        if windows.nbytes == 4:
+            for i in range(many):
+                ends[at + i] = <int64_t>(base + load32(p + 4 * i))
+        elif windows.nbytes == 2:
+            for i in range(many):
+                ends[at + i] = <int64_t>(base + load16(p + 2 * i))
+        elif windows.nbytes == 1:
+            for i in range(many):
+                ends[at + i] = <int64_t>(base + p[i])
+        else:
+            for i in range(many):
+                ends[at + i] = <int64_t>(base + load64(p + 8 * i))
+        at += many
+    # The first that is out of order shows its sign: as long as none is, both sides of each difference are in [least, most].
+    for i in range(n):
+        bad |= <int64_t>(<uint64_t>ends[i] - <uint64_t>last) | <int64_t>(most - <uint64_t>ends[i])
+        last = ends[i]
+    return bad
+
+
+cdef Status gather_ends(Lanes* lanes, View view, Buffer buffer, int field, const Stretch* stretch, Access* access,
+                        int64_t* ends) noexcept nogil:
+    cdef const Run* run = stretch.runs
     cdef const uint8_t* data = NULL
     cdef uint64_t start = 0, end = 0, total = 0
-    cdef size_t i
-    cdef Status status = lanes_open(&lanes, view)
-    if status != OK:
-        access.status = status
-        return status
-    for i in range(n):
-        status = lane_extent(&lanes, view, buffer, field, &places[i], access, &data, &start, &end)
-        if status != OK:
-            break
-        total += end - start
-        if total > limit and i:
-            n = i
-            break
-    lanes_close(&lanes, view)
-    fragment[0] = lanes.failed_in
-    cells[0] = n
-    return status
-
-
-cdef Status gather(View view, Buffer buffer, int field, const Place* places, const int* present, size_t n, uint64_t limit,
-                   Access* access, Gathered* column, size_t* done, uint32_t* fragment) noexcept nogil:
-    cdef Lanes lanes
-    cdef bint var = view.layout.is_var(field)
-    cdef uint64_t start = 0, size, end = 0
-    cdef const uint8_t* data = NULL
-    cdef uint8_t* out
-    cdef const Place* place
-    cdef Entry entry
-    cdef bint absent
-    cdef size_t i
-    cdef Status status = lanes_open(&lanes, view)
-    if status != OK:
-        access.status = status
-        return status
-    for i in range(n):
-        place = &places[i]
-        data = NULL
-        start = 0
-        size = 0 if var else view.layout.slots[field].width
-        absent = present != NULL and present[i] != 1
-        if absent:
-            pass
-        elif var:
-            status = lane_extent(&lanes, view, buffer, field, place, access, &data, &start, &end)
+    cdef size_t skip = stretch.skip, n, done = 0
+    cdef Status status
+    while done < stretch.n:
+        n = min(run.n - skip, stretch.n - done)
+        start = end = 0
+        if run.fragment == IN_BUFFER:
+            buffered(buffer, field, run, &data, &end)
+        elif run.fragment != NOWHERE:
+            status = run_extent(lanes, view, field, run, skip, n, access, &start, &end)
             if status != OK:
-                break
-            size = end - start
-        elif place.fragment == IN_BUFFER:
-            entry.record = <const uint8_t*>place.tile
-            entry.key_size = <uint32_t>place.cell
-            buffer.field(&entry, field, &data, &size)
+                return status
+            if n > 1 and window_ends(&lanes.at[run.fragment].windows, run.cell + skip + 1, n - 1, total - start, total,
+                                     total + end - start, ends + done) < 0:
+                lanes.failed_in = run.fragment
+                return damaged(access, view.at[run.fragment], field, run.tile)
+        total += end - start
+        done += n
+        ends[done - 1] = <int64_t>total
+        run += 1
+        skip = 0
+    return OK
+
+
+# --- what they hold -----------------------------------------------------------------------------------------------------
+
+cdef Status lane_read(Lanes* lanes, View view, int slot, uint32_t fragment, uint64_t tile, uint64_t start, uint64_t size,
+                      Access* access, uint8_t* out) noexcept nogil:
+    """`size` bytes of a tile from byte `start` of it. A chunk that is wanted whole is decoded where it is wanted."""
+    cdef FragmentData* f = view.at[fragment]
+    cdef Lane* lane = &lanes.at[fragment]
+    cdef uint64_t unit = f.kinds[slot].width
+    cdef uint64_t index, position = 0, stored = 0, first = 0, raw = 0, part = 0
+    cdef uint8_t* into
+    cdef bint whole
+    cdef Status status
+    lanes.failed_in = fragment
+    while True:
+        if lane.has_chunk and lane.chunk_tile == tile and lane.start <= start < lane.end:
+            part = min(lane.end - start, size)
+            memcpy(out, lane.data + (start - lane.start), part)
         else:
-            start = place.cell
-        if var and i and column.data.size + size > limit:
-            n = i
-            break
-        out = out_room(&column.data, size)
-        if out == NULL:
-            status = NO_MEMORY
-        elif data != NULL:
-            memcpy(out, data, size)
-        elif absent:
-            memset(out, 0, size)
+            if lane.has_chunk and lane.chunk_tile == tile and lane.end == start:
+                index = lane.index + 1
+            else:
+                index = chunk_index(f, slot, tile, start // unit)
+            unpin(f, &lane.pin)
+            lane.has_chunk = False
+            status = fragment_place(f, slot, tile, index, &position, &stored, &first, &raw)
+            first *= unit
+            if status != OK or not first <= start < first + raw:
+                return damaged(access, f, slot, tile)
+            lane.chunk_tile = tile
+            lane.index = index
+            lane.start = first
+            lane.end = first + raw
+            whole = start == first and raw <= size
+            if chunk_at_hand(f, slot, index) or (lanes.keep and raw < DIRECT) or (raw > DIRECT and not whole):
+                status = fragment_chunk(f, slot, tile, index, access, &lane.pin)
+                lane.data = lane.pin.data
+            elif whole:
+                status = fragment_decode(f, slot, tile, index, access, out, raw)
+                part = raw
+                lane.start = lane.end               # nothing of it is kept but where the next one begins
+            else:
+                lane.own.size = 0
+                into = out_room(&lane.own, raw)
+                if into == NULL:
+                    access.status = NO_MEMORY
+                    access.slot = slot
+                    access.offset = position
+                    return NO_MEMORY
+                status = fragment_decode(f, slot, tile, index, access, into, raw)
+                lane.data = into
+            if status != OK:
+                return status
+            lane.has_chunk = True
+            if lane.start < lane.end:
+                continue
+        size -= part
+        if size == 0:
+            return OK
+        out += part
+        start += part
+
+
+cdef Status gather_bytes(Lanes* lanes, View view, Buffer buffer, int field, const Stretch* stretch, uint64_t first, uint64_t size,
+                         Access* access, uint8_t* out) noexcept nogil:
+    cdef const Run* run = stretch.runs
+    cdef const uint8_t* data = NULL
+    cdef uint64_t start = 0, end = 0, part
+    cdef size_t skip = stretch.skip, n, done = 0
+    cdef int slot = view.layout.bytes_slot(field)
+    cdef const Lane* lane
+    cdef const Run* last = NULL
+    cdef Status status
+    while size and done < stretch.n:
+        n = min(run.n - skip, stretch.n - done)
+        if run.fragment == IN_BUFFER:
+            buffered(buffer, field, run, &data, &end)
+            part = min(end - min(first, end), size)
+            memcpy(out, data + first, part)
+            out += part
+            size -= part
+        elif run.fragment != NOWHERE:
+            status = run_extent(lanes, view, field, run, skip, n, access, &start, &end)
+            if status != OK:
+                return status
+            last = run
+            start += min(first, end - start)
+            part = min(end - start, size)
+            lane = &lanes.at[run.fragment]
+            if lane.has_chunk and lane.chunk_tile == run.tile and lane.start <= start < start + part <= lane.end:
+                memcpy(out, lane.data + (start - lane.start), part)
+            elif part:
+                status = lane_read(lanes, view, slot, run.fragment, run.tile, start, part, access, out)
+                if status != OK:
+                    return status
+            out += part
+            size -= part
+        first = 0
+        done += n
+        run += 1
+        skip = 0
+    if size and last != NULL:                       # the file has changed since it was measured
+        lanes.failed_in = last.fragment
+        return damaged(access, view.at[last.fragment], field, last.tile)
+    return OK
+
+
+cdef Status gather_fixed(Lanes* lanes, View view, Buffer buffer, int field, const Stretch* stretch, Access* access,
+                         uint8_t* out) noexcept nogil:
+    cdef const Run* run = stretch.runs
+    cdef const uint8_t* data = NULL
+    cdef uint64_t width = view.layout.slots[field].width, size = 0
+    cdef size_t skip = stretch.skip, n, done = 0
+    cdef Status status
+    while done < stretch.n:
+        n = min(run.n - skip, stretch.n - done)
+        if run.fragment == IN_BUFFER:
+            buffered(buffer, field, run, &data, &size)
+            memcpy(out, data, width)
+        elif run.fragment == NOWHERE:
+            memset(out, 0, n * width)
         else:
-            status = lane_copy(&lanes, view, field, place, start, size, access, out)
-        column.data.size += size
-        if status == OK and var and out64(&column.ends, column.data.size) < 0:
-            status = NO_MEMORY
-        if status != OK:
-            break
-    lanes_close(&lanes, view)
-    fragment[0] = lanes.failed_in
-    done[0] = n
-    if status == NO_MEMORY:
-        access.status = NO_MEMORY
-    return status
+            status = lane_read(lanes, view, field, run.fragment, run.tile, (run.cell + skip) * width, n * width, access, out)
+            if status != OK:
+                return status
+        out += n * width
+        done += n
+        run += 1
+        skip = 0
+    return OK

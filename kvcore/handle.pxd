@@ -3,8 +3,10 @@
 from libc.stdint cimport uint64_t
 
 from tilekv.kvcore.buffer cimport Buffer, SortedBuffer
+from tilekv.kvcore.columns cimport Rows
 from tilekv.kvcore.digest cimport KeyRef
 from tilekv.kvcore.fragment cimport Access
+from tilekv.kvcore.gather cimport Run, Stretch
 from tilekv.kvcore.layout cimport Layout
 from tilekv.kvcore.merge cimport Merge
 from tilekv.kvcore.search cimport Found, Place, View
@@ -41,23 +43,23 @@ cdef class Handle:
 cdef class Window:
     """Takes cells from a merge, some rows or some bytes of them at a time: a thousand values may be a thousand megabytes."""
     cdef Merge merge
-    cdef Place* places
-    cdef Py_ssize_t room
-    cdef Py_ssize_t n           # places that the merge has given
-    cdef Py_ssize_t at          # how many of them are used
-    # The next cells, as many of the columns' bytes as are made at a time: how many there are at *places, 0 at the end.
-    cdef Py_ssize_t next(self, tuple columns, Place** places) except -1
+    cdef Run* runs
+    cdef Py_ssize_t room        # cells that the merge is asked for
+    cdef Stretch rest           # what it gave and has not been used
+    # The next cells, as many as `limit` bytes of each of the columns, and of keys, hold: False at the end. Good until the next
+    # call.
+    cdef bint next(self, tuple columns, bint keys, uint64_t limit, Stretch* cells) except -1
 
 
 cdef class CellIterator:
     """Iterates over the keys, values or items of a snapshot; lazy, a window of cells at a time."""
-    cdef tuple columns
-    cdef Window window          # None at the end, and while a window is made
-    cdef bint filling           # a thread is in _fill(), perhaps without the GIL
+    cdef tuple columns          # none for keys
     cdef int what
-    cdef list ready
-    cdef Py_ssize_t at
-    cdef int _fill(self) except -1
+    cdef Window window          # None at the end, and while a window is filled
+    cdef Rows rows              # of the window
+    cdef size_t at              # how many of them are used
+    cdef bint filling           # a thread is in _fill(), perhaps without the GIL
+    cdef Rows _fill(self)
 
 
 cdef class Scan:

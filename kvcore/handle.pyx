@@ -1,5 +1,6 @@
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.ref cimport Py_REFCNT
 from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
@@ -12,13 +13,13 @@ from tilekv.errors import ClosedError, InvalidValueError, KeyNotFoundError, Read
 from tilekv.kvcore.buffer cimport Entry, SortedBuffer
 from tilekv.kvcore.cache cimport cache_enter, cache_exit
 from tilekv.kvcore.codec cimport OK, Status
-from tilekv.kvcore.columns cimport (ANY_TYPE, NO_TYPE, Batch, common_type, make_batch, make_keys, make_objects, make_rows,
+from tilekv.kvcore.columns cimport (ANY_TYPE, NO_TYPE, Batch, common_type, fitting, make_batch, make_rows, make_scanned, new_rows,
                                     scan_stream)
 from tilekv.kvcore.digest cimport digest_keys
 from tilekv.kvcore.fragment cimport (DIRECT, FragmentData, Span, access_close, fragment_cell, fragment_copy, fragment_extent,
                                      unpin)
 from tilekv.kvcore.feeds cimport Cells, cells_of
-from tilekv.kvcore.gather cimport measure
+from tilekv.kvcore.gather cimport stretch_advance
 from tilekv.kvcore.layout cimport TOMBSTONE
 from tilekv.kvcore.lookup cimport append_rows, look_up_batch
 from tilekv.kvcore.resident cimport resident_cell
@@ -28,8 +29,9 @@ from tilekv.kvcore.search cimport DELETED, IN_BUFFER, MISSING, PRESENT
 from tilekv.kvcore.values cimport KIND_BYTES, Column, KeyCell, key_cell
 
 cdef enum:
-    WINDOW = 1024               # cells an iterator makes objects of at a time
-    WINDOW_BYTES = 64 << 20     # bytes of one column that are made at a time, or one cell
+    WINDOW = 1024               # cells an iterator copies at a time
+    WINDOW_BYTES = 8 << 20      # bytes of one column that it copies at a time, or one cell
+    BATCH_BYTES = 64 << 20      # bytes of one column that scan() gives at a time, or one cell
     FIRST = 1                   # field of the first attribute
     MOST_ROWS = 1 << 24         # of a batch of scan(), whatever is asked for: the places of its cells take 24 bytes each
 
@@ -362,10 +364,9 @@ cdef class Handle:
     def _iterate(self, int what):
         """An iterator over keys (0), values (1) or items (2), in ascending order of digests, of the state as it is now."""
         cdef CellIterator iterator = CellIterator.__new__(CellIterator)
-        iterator.columns = self._columns
+        iterator.columns = () if what == KEYS else self._columns
         iterator.window = Window(self._merge(), WINDOW)
         iterator.what = what
-        iterator.ready = []
         return iterator
 
     def scan(self, attrs=None, Py_ssize_t rows=65536):
@@ -388,47 +389,30 @@ cdef class Window:
     def __cinit__(self, Merge merge not None, Py_ssize_t room):
         self.merge = merge
         self.room = room
-        self.places = <Place*>malloc(room * sizeof(Place))
-        if self.places == NULL:
+        self.runs = <Run*>malloc(room * sizeof(Run))
+        if self.runs == NULL:
             raise MemoryError
 
     def __dealloc__(self):
-        free(self.places)
+        free(self.runs)
 
-    cdef Py_ssize_t next(self, tuple columns, Place** places) except -1:
-        cdef View view = self.merge.view
-        cdef Buffer buffer = self.merge.buffer.buffer
-        cdef Access access
-        cdef uint32_t fragment = 0
-        cdef size_t cells
-        cdef Status status = OK
-        cdef Column column
-        cdef int field
-        if self.at == self.n:
-            self.at = 0
+    cdef bint next(self, tuple columns, bint keys, uint64_t limit, Stretch* cells) except -1:
+        cdef Py_ssize_t n
+        cdef size_t nruns = 0
+        if self.rest.n == 0:
             with nogil:
-                self.n = self.merge.next(self.places, NULL, NULL, self.room)
-            if self.n <= 0:
-                if self.n < 0:
-                    self.n = 0
-                    self.merge.raise_fault()
-                return 0
-        places[0] = self.places + self.at
-        cells = self.n - self.at
-        access_open(&access)
-        try:
-            for column in columns:
-                field = column.field
-                if not view.layout.is_var(field):
-                    continue
-                with nogil:
-                    status = measure(view, buffer, field, places[0], cells, WINDOW_BYTES, &access, &cells, &fragment)
-                if status != OK:
-                    view.raise_fault(&access, fragment)
-        finally:
-            access_close(&access, &view.codecs.pool)
-        self.at += cells
-        return cells
+                n = self.merge.next(self.runs, &nruns, NULL, NULL, self.room)
+            if n < 0:
+                self.merge.raise_fault()
+            if n == 0:
+                return False
+            self.rest.runs = self.runs
+            self.rest.skip = 0
+            self.rest.n = n
+        cells[0] = self.rest
+        cells.n = fitting(self.merge.view, self.merge.buffer.buffer, columns, keys, &self.rest, limit)
+        stretch_advance(&self.rest, cells.n)
+        return True
 
 
 @cython.final
@@ -437,44 +421,44 @@ cdef class CellIterator:
         return self
 
     def __next__(self):
-        if self.at == len(self.ready):
-            self._fill()
-            if not self.ready:
+        # What is made of a cell may run Python code, and so this iterator: rows are kept, and moved on from, first.
+        cdef Rows rows = self.rows
+        cdef size_t i = self.at
+        if rows is None or i == rows.n:
+            rows = self._fill()
+            if rows is None:
                 raise StopIteration
-        item = self.ready[self.at]
-        self.at += 1
-        return item
+            i = 0
+        self.at = i + 1
+        if self.what == ITEMS:
+            return rows.key(i), rows.value(i)
+        return rows.key(i) if self.what == KEYS else rows.value(i)
 
-    cdef int _fill(self) except -1:
-        """The next window. After a fault the iterator is at its end, as a generator is."""
-        cdef Place* places = NULL
+    cdef Rows _fill(self):
+        """The next window, None at the end. After a fault the iterator is at its end, as a generator is."""
         cdef Window window = self.window
+        cdef Rows rows = self.rows
         cdef Merge merge
-        cdef Py_ssize_t n
+        cdef Stretch cells
         if self.filling:
             raise ValueError("iterator already executing: another thread is in it")
-        self.at = 0
-        self.ready = []
+        self.rows = None
         if window is None:
-            return 0
+            return None
         self.filling = True
         self.window = None
         try:
             merge = window.merge
-            n = window.next(() if self.what == KEYS else self.columns, &places)
-            if n == 0:
-                return 0
-            ready = []
-            if self.what != VALUES:
-                ready = make_objects(merge.view, merge.buffer.buffer, None, places, NULL, n)
-            if self.what != KEYS:
-                values = make_rows(merge.view, merge.buffer.buffer, self.columns, places, NULL, n)
-                ready = values if self.what == VALUES else list(zip(ready, values))
-            self.ready = ready
+            if not window.next(self.columns, self.what != VALUES, WINDOW_BYTES, &cells):
+                return None
+            if rows is None or Py_REFCNT(rows) > 1:             # another thread may be making an object of it
+                rows = new_rows(self.columns)
+            rows.fill(merge.view, merge.buffer.buffer, &cells, self.what != VALUES, False)
+            self.rows = rows
             self.window = window
         finally:
             self.filling = False
-        return 0
+        return rows
 
 
 @cython.final
@@ -491,30 +475,18 @@ cdef class Scan:
         The keys are a column of it when all are of one type, which is found out first: one byte a key is read.
         """
         cdef Window window = Window(Merge(self.view, self.buffer), self.rows)
-        cdef Place* places = NULL
-        cdef Py_ssize_t n
+        cdef Stretch cells
         cdef int type = ANY_TYPE
-        while type != NO_TYPE:
-            n = window.next((), &places)
-            if n == 0:
-                break
-            type = common_type(self.view, places, n, type)
-        empty = make_scanned(self.view, self.buffer.buffer, self.columns, NULL, 0)
+        while type != NO_TYPE and window.next((), False, BATCH_BYTES, &cells):
+            type = common_type(self.view, self.buffer.buffer, &cells, type)
+        cells.runs = NULL
+        cells.skip = cells.n = 0
+        empty = make_scanned(self.view, self.buffer.buffer, self.columns, &cells)
         return scan_stream(empty, iter(self), type)
 
 
 def _batches(Window window, tuple columns):
-    cdef Place* places = NULL
+    cdef Stretch cells
     cdef Merge merge = window.merge
-    cdef Py_ssize_t n
-    while True:
-        n = window.next(columns, &places)
-        if n == 0:
-            return
-        yield make_scanned(merge.view, merge.buffer.buffer, columns, places, n)
-
-
-cdef Batch make_scanned(View view, Buffer buffer, tuple columns, const Place* places, size_t n):
-    cdef Batch batch = make_batch(view, buffer, columns, places, NULL, n)
-    batch._pieces = [make_keys(view, buffer, places, n)]
-    return batch
+    while window.next(columns, True, BATCH_BYTES, &cells):
+        yield make_scanned(merge.view, merge.buffer.buffer, columns, &cells)

@@ -1,30 +1,52 @@
 cimport cython
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.string cimport memcpy
 
 from tilekv.kvcore.buffer cimport Entry, entry_key
 from tilekv.kvcore.codec cimport OK
-from tilekv.kvcore.coords cimport compare_keys
-from tilekv.kvcore.fragment cimport Span, access_close, fragment_cell, fragment_coords, fragment_key, tile_cells, unpin
+from tilekv.kvcore.coords cimport compare_keys, lower_bound
+from tilekv.kvcore.fragment cimport (Span, access_close, fragment_chunk_at, fragment_coords, fragment_key, tile_cells, unpin)
 from tilekv.kvcore.layout cimport TOMBSTONE
 from tilekv.kvcore.search cimport IN_BUFFER
 from tilekv.kvcore.wire cimport out_bytes, out_free
 
+cdef enum:
+    ROUND = 4096                # cells of a round: 128 KiB of pairs
+    LEAST_STEP = 16             # cells of one source in a round, however many sources there are
 
-cdef inline void source_place(Merge merge, uint32_t number, Place* place) noexcept nogil:
-    """Where the head of a source is."""
-    cdef const Source* source = &merge.sources[number]
-    cdef const Entry* entry
+cdef uint64_t END = <uint64_t>-1        # behind every list; of the coordinates themselves, all are less
+
+
+cdef inline bint is_deleted(Merge merge, const Source* source, size_t cell) noexcept nogil:
     if source.fragment == NULL:
-        entry = &merge.buffer.entries[source.cell]
-        place.fragment = IN_BUFFER
-        place.type = entry.type
-        place.tile = <uint64_t>entry.record
-        place.cell = entry.key_size
-        return
-    place.fragment = number - 1
-    place.tile = source.tile
-    place.cell = source.cell
+        return not merge.tombstones and merge.buffer.entries[cell].type & TOMBSTONE
+    return source.types != NULL and source.types[cell] & TOMBSTONE
+
+
+cdef inline void add_run(Merge merge, Run* runs, size_t* count, const Source* source, uint64_t tile, size_t cell,
+                         size_t n) noexcept nogil:
+    """n cells of a tile, joined to the run before when they follow it. REQUIRES: n is 1 in the buffer."""
+    cdef const Entry* entry
+    cdef uint32_t fragment = <uint32_t>(source - merge.sources) - 1
+    cdef Run* run = &runs[count[0]]
+    cdef Run* last
+    if source.fragment == NULL:
+        entry = &merge.buffer.entries[cell]
+        run.fragment = IN_BUFFER
+        run.type = entry.type
+        run.tile = <uint64_t>entry.record
+        run.cell = entry.key_size
+    else:
+        last = run - 1
+        if count[0] and last.fragment == fragment and last.tile == tile and last.cell + last.n == cell:
+            last.n += <uint32_t>n
+            return
+        run.fragment = fragment
+        run.tile = tile
+        run.cell = <uint32_t>cell
+    run.n = <uint32_t>n
+    count[0] += 1
 
 
 @cython.final
@@ -32,15 +54,21 @@ cdef inline void source_place(Merge merge, uint32_t number, Place* place) noexce
 cdef class Merge:
     def __cinit__(self, View view not None, SortedBuffer buffer not None, bint tombstones=False):
         cdef uint32_t i
+        cdef size_t room
         cdef Source* source
         fragments = view.fragments                              # opens them all
         self.view = view
         self.buffer = buffer
         self.tombstones = tombstones
         self.nsources = view.n + 1
+        room = max(<size_t>ROUND, self.nsources * LEAST_STEP) + self.nsources
         self.sources = <Source*>calloc(self.nsources, sizeof(Source))
-        self.heap = <uint32_t*>malloc(self.nsources * sizeof(uint32_t))
-        if self.sources == NULL or self.heap == NULL:
+        self.running = <uint32_t*>malloc(self.nsources * sizeof(uint32_t))
+        self.lists = <size_t*>malloc(2 * self.nsources * sizeof(size_t))
+        self.pairs[0] = <Pair*>malloc(room * sizeof(Pair))
+        self.pairs[1] = <Pair*>malloc(room * sizeof(Pair))
+        if (self.sources == NULL or self.running == NULL or self.lists == NULL or self.pairs[0] == NULL
+                or self.pairs[1] == NULL):
             raise MemoryError
         for i in range(<uint32_t>self.nsources):
             source = &self.sources[i]
@@ -54,22 +82,22 @@ cdef class Merge:
             else:
                 source.fragment = view.at[i - 1]
                 source.may_delete = fragments[i - 1].tombstones != 0
-                if self._open_tile(i) < 0:
+                if self._open_tile(source) < 0:
                     self.raise_fault()
-            self.heap[self.nheap] = i
-            self.nheap += 1
-        for i in range(<uint32_t>self.nheap):
-            self._sift(self.nheap - 1 - i)
+            self.running[self.nrunning] = i
+            self.nrunning += 1
 
     def __dealloc__(self):
         cdef size_t i
         if self.sources != NULL:
             for i in range(self.nsources):
-                if self.sources[i].fragment != NULL:
-                    unpin(self.sources[i].fragment, &self.sources[i].pins[0])
-                    unpin(self.sources[i].fragment, &self.sources[i].pins[1])
+                self._close_tile(&self.sources[i])
+                free(self.sources[i].types)
         free(self.sources)
-        free(self.heap)
+        free(self.running)
+        free(self.lists)
+        free(self.pairs[0])
+        free(self.pairs[1])
         free(self.tied)
         out_free(&self.keys)
         if self.view is not None:
@@ -77,15 +105,21 @@ cdef class Merge:
 
     cdef raise_fault(self):
         # The cursor stands between two cells, or between two tiles: it is at its end from here on.
-        self.nheap = self.ntied = self.tied_at = 0
+        self.stop()
         if self.fault_at == 0:
             raise MemoryError
         self.view.raise_fault(&self.access, self.fault_at - 1)
 
-    cdef int _open_tile(self, uint32_t number) noexcept nogil:
-        cdef Source* source = &self.sources[number]
+    # --- tiles --------------------------------------------------------------------------------------------------------
+
+    cdef void _close_tile(self, Source* source) noexcept nogil:
+        if source.fragment != NULL:
+            unpin(source.fragment, &source.pins[0])
+            unpin(source.fragment, &source.pins[1])
+
+    cdef int _open_tile(self, Source* source) noexcept nogil:
         cdef int dimension
-        self.fault_at = number
+        self.fault_at = <uint32_t>(source - self.sources)
         for dimension in range(2):
             if fragment_coords(source.fragment, source.tile, dimension, &self.access, &source.pins[dimension]) != OK:
                 return -1
@@ -93,180 +127,309 @@ cdef class Merge:
         source.c1 = <const uint64_t*>source.pins[1].data
         source.cell = 0
         source.n = tile_cells(source.fragment, source.tile)
+        if source.may_delete and not self.tombstones:
+            return self._read_types(source)
         return 0
 
-    cdef bint _before(self, uint32_t a, uint32_t b) noexcept nogil:
-        cdef const Source* x = &self.sources[a]
-        cdef const Source* y = &self.sources[b]
-        if x.c0[x.cell] != y.c0[y.cell]:
-            return x.c0[x.cell] < y.c0[y.cell]
-        if x.c1[x.cell] != y.c1[y.cell]:
-            return x.c1[x.cell] < y.c1[y.cell]
-        return a < b
-
-    cdef void _sift(self, size_t at) noexcept nogil:
-        cdef uint32_t moving = self.heap[at]
-        cdef size_t child
-        while True:
-            child = 2 * at + 1
-            if child >= self.nheap:
-                break
-            if child + 1 < self.nheap and self._before(self.heap[child + 1], self.heap[child]):
-                child += 1
-            if self._before(moving, self.heap[child]):
-                break
-            self.heap[at] = self.heap[child]
-            at = child
-        self.heap[at] = moving
-
-    cdef int _advance(self) noexcept nogil:
-        """Past the least head."""
-        cdef uint32_t number = self.heap[0]
-        cdef Source* source = &self.sources[number]
-        source.cell += 1
-        if source.cell == source.n:
-            if source.fragment != NULL:
-                unpin(source.fragment, &source.pins[0])
-                unpin(source.fragment, &source.pins[1])
-                source.tile += 1
-            if source.fragment == NULL or source.tile == source.fragment.ntiles:
-                self.nheap -= 1
-                self.heap[0] = self.heap[self.nheap]
-                if self.nheap == 0:
-                    return 0
-            elif self._open_tile(number) < 0:
-                return -1
-        self._sift(0)
-        return 0
-
-    cdef int _deleted(self, uint32_t number, const Place* place) noexcept nogil:
-        cdef Source* source = &self.sources[number]
-        cdef Span span
-        cdef bint deleted
-        if self.tombstones or not source.may_delete:
-            return 0
-        if source.fragment == NULL:
-            return (self.buffer.entries[source.cell].type & TOMBSTONE) != 0
-        self.fault_at = number
-        if fragment_cell(source.fragment, source.fragment.key_type, place.tile, place.cell, &self.access, &span) != OK:
-            return -1
-        deleted = (span.data[0] & TOMBSTONE) != 0
-        unpin(source.fragment, &span.pin)
-        return deleted
-
-    cdef int _tie(self, uint64_t c0, uint64_t c1) noexcept nogil:
-        """Take every cell with these coordinates; leave in `tied` the newest of each key that is not deleted, in key order."""
-        cdef Source* source
-        cdef Candidate* tied
-        cdef KeyRef key
-        cdef Span span
-        cdef uint32_t number
-        cdef int deleted
-        cdef size_t i, kept = 0
-        self.ntied = self.tied_at = self.keys.size = 0
-        self.tied_c0 = c0
-        self.tied_c1 = c1
-        while self.nheap:
-            number = self.heap[0]
-            source = &self.sources[number]
-            if source.c0[source.cell] != c0 or source.c1[source.cell] != c1:
-                break
-            self.fault_at = 0
-            if self.ntied == self.tied_room:
-                tied = <Candidate*>realloc(self.tied, (2 * self.tied_room + 4) * sizeof(Candidate))
-                if tied == NULL:
-                    return -1
-                self.tied = tied
-                self.tied_room = 2 * self.tied_room + 4
-            tied = &self.tied[self.ntied]
-            tied.source = number
-            source_place(self, number, &tied.place)
-            deleted = self._deleted(number, &tied.place)
-            if deleted < 0:
-                return -1
-            if source.fragment == NULL:
-                entry_key(&self.buffer.entries[source.cell], &tied.key)
-                if out_bytes(&self.keys, tied.key.data, tied.key.size) < 0:
-                    return -1
-            else:
-                self.fault_at = number
-                if fragment_key(source.fragment, source.tile, source.cell, &self.access, &span, &tied.key) != OK:
-                    return -1
+    cdef int _read_types(self, Source* source) noexcept nogil:
+        """The key types of the open tile: a byte a cell, for as many cells as its coordinates take sixteen for."""
+        cdef size_t at = 0, n
+        cdef Pin pin
+        if source.types == NULL:
+            source.types = <uint8_t*>malloc(tile_cells(source.fragment, 0))     # no tile has more
+            if source.types == NULL:
                 self.fault_at = 0
-                if out_bytes(&self.keys, tied.key.data, tied.key.size) < 0:
-                    unpin(source.fragment, &span.pin)
-                    return -1
-                unpin(source.fragment, &span.pin)
-            tied.key_at = self.keys.size - tied.key.size
-            tied.key.type = (tied.key.type & ~TOMBSTONE) | (TOMBSTONE if deleted else 0)
-            self.ntied += 1
-            if self._advance() < 0:
                 return -1
+        while at < source.n:
+            if fragment_chunk_at(source.fragment, source.fragment.key_type, source.tile, at, &self.access, &pin) != OK:
+                return -1
+            n = min(pin.start + pin.size - at, source.n - at)
+            memcpy(source.types + at, pin.data + (at - pin.start), n)
+            unpin(source.fragment, &pin)
+            at += n
+        return 0
+
+    # --- rounds -------------------------------------------------------------------------------------------------------
+
+    cdef int _round(self) noexcept nogil:
+        """Take the next cells. 1 when there were some, whether any of them wins or not; 0 at the end, -1 after a fault."""
+        cdef size_t i, kept = 0, step, left, end, lists = 0, at = 0, k
+        cdef Source* source
+        cdef Source* only = NULL
+        cdef uint64_t bound = END
+        cdef bint bounded = False
+        cdef Pair* pair
+        for i in range(self.nrunning):
+            source = &self.sources[self.running[i]]
+            if source.cell == source.n:
+                if source.fragment == NULL or source.tile + 1 == source.fragment.ntiles:
+                    continue
+                self._close_tile(source)
+                source.tile += 1
+                if self._open_tile(source) < 0:
+                    return -1
+            self.running[kept] = self.running[i]
+            kept += 1
+        self.nrunning = kept
+        if kept == 0:
+            return 0
+        if kept == 1:
+            source = &self.sources[self.running[0]]
+            self.straight = source
+            self.straight_at = source.cell
+            self.straight_end = source.cell = source.n
+            return 1
+        # Before the bound no source has cells beyond its open tile, nor more than its part of the round.
+        step = max(ROUND // kept, <size_t>LEAST_STEP)
+        for i in range(kept):
+            source = &self.sources[self.running[i]]
+            left = source.n - source.cell
+            if left > step:
+                end = source.cell + step
+            elif source.fragment != NULL and source.tile + 1 < source.fragment.ntiles:
+                end = source.n - 1
+            else:
+                continue
+            bounded = True
+            bound = min(bound, source.c0[end])
+        for i in range(kept):
+            source = &self.sources[self.running[i]]
+            source.base = source.cell
+            end = min(source.n, source.cell + step)
+            if bounded:
+                end = lower_bound(source.c0, 1, source.cell, end, bound)
+            if end == source.cell:
+                continue
+            source.cell = end
+            self.lists[lists] = at
+            self.lists[self.nsources + lists] = end - source.base
+            at += end - source.base + 1
+            lists += 1
+            only = source
+        if lists == 0:
+            return self._tie()
+        if lists == 1:
+            self.straight = only
+            self.straight_at = only.base
+            self.straight_end = only.cell
+            return 1
+        pair = self.pairs[0]
+        for i in range(kept):
+            source = &self.sources[self.running[i]]
+            if source.cell == source.base:
+                continue
+            for k in range(source.cell - source.base):
+                pair.c0 = min(source.c0[source.base + k], END - 1)      # damage aside, it is less
+                pair.id = <uint64_t>self.running[i] << 32 | k
+                pair += 1
+            pair.c0 = END
+            pair += 1
+        return self._merge_lists(lists)
+
+    cdef int _merge_lists(self, size_t n) noexcept nogil:
+        cdef size_t* begins = self.lists
+        cdef size_t* lengths = self.lists + self.nsources
+        cdef size_t i
+        cdef Pair* pairs = self.pairs[0]
+        cdef Pair* merged = self.pairs[1]
+        cdef uint64_t same = 0
+        while n > 1:
+            for i in range(n // 2):
+                merge_two(pairs + begins[2 * i], pairs + begins[2 * i + 1], lengths[2 * i] + lengths[2 * i + 1],
+                          merged + begins[2 * i])
+                begins[i] = begins[2 * i]
+                lengths[i] = lengths[2 * i] + lengths[2 * i + 1]
+            if n % 2:
+                memcpy(merged + begins[n - 1], pairs + begins[n - 1], (lengths[n - 1] + 1) * sizeof(Pair))
+                begins[n // 2] = begins[n - 1]
+                lengths[n // 2] = lengths[n - 1]
+            n = (n + 1) // 2
+            pairs, merged = merged, pairs
+        self.won = pairs
+        self.won_at = 0
+        self.nwon = lengths[0]
+        for i in range(1, self.nwon):
+            same |= pairs[i].c0 == pairs[i - 1].c0
+        for i in range(self.nrunning):
+            same |= self.sources[self.running[i]].may_delete
+        return self._settle() if same else 1
+
+    cdef int _settle(self) noexcept nogil:
+        """Of the cells that were merged, leave the newest of each key, and no deletes."""
+        cdef size_t i = 0, j, k, kept = 0
+        cdef Pair* won = self.won
+        cdef Source* source
+        while i < self.nwon:
+            j = i + 1
+            while j < self.nwon and won[j].c0 == won[i].c0:
+                j += 1
+            source = &self.sources[won[i].id >> 32]
+            if j == i + 1:
+                won[kept] = won[i]
+                kept += not is_deleted(self, source, source.base + <uint32_t>won[i].id)
+                i = j
+                continue
+            self.ntied = 0
+            for k in range(i, j):
+                source = &self.sources[won[k].id >> 32]
+                if self._candidate(source, source.base + <uint32_t>won[k].id) < 0:
+                    return -1
+            if self._choose() < 0:
+                return -1
+            for k in range(self.ntied):
+                source = &self.sources[self.tied[k].source]
+                won[kept].c0 = won[i].c0
+                won[kept].id = <uint64_t>self.tied[k].source << 32 | (self.tied[k].cell - source.base)
+                kept += 1
+            i = j
+        self.nwon = kept
+        self.ntied = 0
+        return 1
+
+    # --- equal coordinates --------------------------------------------------------------------------------------------
+
+    cdef int _tie(self) noexcept nogil:
+        """Take all cells with the least coordinates there are: no other coordinate comes before those that end an open tile, and
+        cells like these may stand in the next tile too."""
+        cdef Source* source
+        cdef Source* least = &self.sources[self.running[0]]
+        cdef uint64_t c0, c1
+        cdef size_t i
+        for i in range(1, self.nrunning):
+            source = &self.sources[self.running[i]]
+            if source.c0[source.cell] < least.c0[least.cell] or (
+                    source.c0[source.cell] == least.c0[least.cell] and source.c1[source.cell] < least.c1[least.cell]):
+                least = source
+        c0 = least.c0[least.cell]
+        c1 = least.c1[least.cell]
+        self.ntied = self.tied_at = 0
+        self.tied_c0 = c0
+        for i in range(self.nrunning):
+            source = &self.sources[self.running[i]]
+            while source.c0[source.cell] == c0 and source.c1[source.cell] == c1:
+                if self._candidate(source, source.cell) < 0:
+                    return -1
+                source.cell += 1
+                if source.cell < source.n:
+                    continue
+                if source.fragment == NULL or source.tile + 1 == source.fragment.ntiles:
+                    break
+                self._close_tile(source)
+                source.tile += 1
+                if self._open_tile(source) < 0:
+                    return -1
+        return 1 if self._choose() == 0 else -1
+
+    cdef int _candidate(self, Source* source, size_t cell) noexcept nogil:
+        cdef Candidate* tied
+        if self.ntied == self.tied_room:
+            tied = <Candidate*>realloc(self.tied, (2 * self.tied_room + 4) * sizeof(Candidate))
+            if tied == NULL:
+                self.fault_at = 0
+                return -1
+            self.tied = tied
+            self.tied_room = 2 * self.tied_room + 4
+        tied = &self.tied[self.ntied]
+        tied.source = <uint32_t>(source - self.sources)
+        tied.tile = source.tile
+        tied.cell = cell
+        tied.c1 = source.c1[cell]
+        tied.deleted = is_deleted(self, source, cell)
+        self.ntied += 1
+        return 0
+
+    cdef int _choose(self) noexcept nogil:
+        """Leave in `tied`, whose first coordinates are equal, the newest of each key that is not deleted, in order."""
+        cdef Candidate* tied = self.tied
+        cdef FragmentData* fragment
+        cdef Candidate last
+        cdef Span span
+        cdef size_t i, kept = 0
+        cdef int failed
+        if self.ntied == 1:
+            self.ntied = not tied.deleted
+            return 0
+        self.keys.size = 0
         for i in range(self.ntied):
-            self.tied[i].key.data = self.keys.data + self.tied[i].key_at
-        sort_candidates(self.tied, self.ntied)
+            fragment = self.sources[tied[i].source].fragment
+            self.fault_at = 0
+            if fragment == NULL:
+                entry_key(&self.buffer.entries[tied[i].cell], &tied[i].key)
+                failed = out_bytes(&self.keys, tied[i].key.data, tied[i].key.size)
+            else:
+                if fragment_key(fragment, tied[i].tile, tied[i].cell, &self.access, &span, &tied[i].key) != OK:
+                    self.fault_at = tied[i].source
+                    return -1
+                failed = out_bytes(&self.keys, tied[i].key.data, tied[i].key.size)
+                unpin(fragment, &span.pin)
+            if failed < 0:
+                return -1
+            tied[i].key_at = self.keys.size - tied[i].key.size
         for i in range(self.ntied):
-            if i and compare_keys(&self.tied[i].key, &key) == 0:
+            tied[i].key.data = self.keys.data + tied[i].key_at
+        sort_candidates(tied, self.ntied)
+        for i in range(self.ntied):
+            if i and compare_keys(&tied[i].key, &last.key) == 0 and tied[i].c1 == last.c1:
                 continue                                        # an older cell of the same key
-            key = self.tied[i].key
-            if not key.type & TOMBSTONE:
-                self.tied[kept] = self.tied[i]
+            last = tied[i]
+            if not last.deleted:
+                tied[kept] = last
                 kept += 1
         self.ntied = kept
         return 0
 
-    cdef Py_ssize_t next(self, Place* places, uint64_t* out0, uint64_t* out1, size_t room) noexcept nogil:
-        cdef size_t n = 0
-        cdef uint32_t number
+    # --- what comes of it ---------------------------------------------------------------------------------------------
+
+    cdef Py_ssize_t next(self, Run* runs, size_t* nruns, uint64_t* out0, uint64_t* out1, size_t room) noexcept nogil:
+        cdef size_t n = 0, m, i, cell
         cdef const Source* source
-        cdef const Source* other
-        cdef Place place
-        cdef uint64_t c0, c1
-        cdef size_t child
-        cdef bint alone
-        cdef int deleted
+        cdef const Candidate* tied
+        cdef int got
+        nruns[0] = 0
         while n < room:
             if self.tied_at < self.ntied:
-                if places != NULL:
-                    places[n] = self.tied[self.tied_at].place
+                tied = &self.tied[self.tied_at]
+                add_run(self, runs, nruns, &self.sources[tied.source], tied.tile, tied.cell, 1)
                 if out0 != NULL:
                     out0[n] = self.tied_c0
-                if out1 != NULL:
-                    out1[n] = self.tied_c1
+                    out1[n] = tied.c1
                 self.tied_at += 1
                 n += 1
-                continue
-            if self.nheap == 0:
-                break
-            number = self.heap[0]
-            source = &self.sources[number]
-            c0 = source.c0[source.cell]
-            c1 = source.c1[source.cell]
-            alone = True
-            if source.cell + 1 < source.n:
-                alone = source.c0[source.cell + 1] != c0 or source.c1[source.cell + 1] != c1
-            elif source.fragment != NULL and source.tile + 1 < source.fragment.ntiles:
-                alone = source.fragment.leaves[4 * (source.tile + 1)] != c0
-            for child in range(1, min(<size_t>3, self.nheap)):
-                other = &self.sources[self.heap[child]]
-                if other.c0[other.cell] == c0 and other.c1[other.cell] == c1:
-                    alone = False
-            if not alone:
-                if self._tie(c0, c1) < 0:
-                    return -1
-                continue
-            source_place(self, number, &place)
-            deleted = self._deleted(number, &place)
-            if deleted < 0 or self._advance() < 0:
-                return -1
-            if not deleted:
-                if places != NULL:
-                    places[n] = place
+            elif self.won_at < self.nwon:
+                m = min(self.nwon - self.won_at, room - n)
+                for i in range(self.won_at, self.won_at + m):
+                    source = &self.sources[self.won[i].id >> 32]
+                    cell = source.base + <uint32_t>self.won[i].id
+                    add_run(self, runs, nruns, source, source.tile, cell, 1)
+                    if out0 != NULL:
+                        out0[n] = source.c0[cell]
+                        out1[n] = source.c1[cell]
+                    n += 1
+                self.won_at += m
+            elif self.straight_at < self.straight_end:
+                source = self.straight
+                cell = self.straight_at
+                m = min(self.straight_end - cell, room - n)
+                if source.fragment == NULL or source.types != NULL:
+                    if is_deleted(self, source, cell):
+                        self.straight_at += 1
+                        continue
+                    i = 1
+                    while i < m and source.fragment != NULL and not is_deleted(self, source, cell + i):
+                        i += 1
+                    m = i
+                add_run(self, runs, nruns, source, source.tile, cell, m)
                 if out0 != NULL:
-                    out0[n] = c0
-                if out1 != NULL:
-                    out1[n] = c1
-                n += 1
+                    memcpy(out0 + n, source.c0 + cell, 8 * m)
+                    memcpy(out1 + n, source.c1 + cell, 8 * m)
+                self.straight_at += m
+                n += m
+            else:
+                got = self._round()
+                if got < 0:
+                    return -1
+                if got == 0:
+                    break
         return n
 
     @property
@@ -274,64 +437,82 @@ cdef class Merge:
         """How many cells of the fragments lie behind."""
         cdef size_t i
         cdef uint64_t total = 0
-        cdef const Source* source
         for i in range(1, self.nsources):
-            source = &self.sources[i]
-            if source.tile == source.fragment.ntiles:
-                total += source.fragment.cells
-            else:
-                total += source.tile * source.fragment.capacity + source.cell
+            total += self.sources[i].tile * self.sources[i].fragment.capacity + self.sources[i].cell
         return total
 
     def stop(self):
         """Leave out all that is left."""
-        self.nheap = self.ntied = self.tied_at = 0
-
-    def count(self):
-        """How many cells are left, consuming them: for len()."""
-        cdef Py_ssize_t n, total = 0
-        while True:
-            with nogil:
-                n = self.next(NULL, NULL, NULL, 1 << 20)
-            if n < 0:
-                self.raise_fault()
-            if n == 0:
-                return total
-            total += n
+        self.nrunning = self.ntied = self.tied_at = self.nwon = self.won_at = self.straight_at = self.straight_end = 0
 
     def live(self):
         """How many of the cells that are left stand in each fragment, newest first, consuming them; not of buffered ones."""
-        cdef Place places[256]
-        cdef Py_ssize_t n = 1, i
-        cdef list counts = [0] * self.view.n
+        cdef Run runs[256]
+        cdef Py_ssize_t n = 1
+        cdef size_t nruns = 0, i
+        cdef list counts = [0] * <Py_ssize_t>self.view.n
         cdef uint64_t* sums = <uint64_t*>calloc(self.view.n + 1, sizeof(uint64_t))
         if sums == NULL:
             raise MemoryError
         try:
             with nogil:
                 while n > 0:
-                    n = self.next(places, NULL, NULL, 256)
-                    for i in range(n):
-                        if places[i].fragment != IN_BUFFER:
-                            sums[places[i].fragment] += 1
+                    n = self.next(runs, &nruns, NULL, NULL, 256)
+                    for i in range(nruns):
+                        if runs[i].fragment != IN_BUFFER:
+                            sums[runs[i].fragment] += runs[i].n
             if n < 0:
                 self.raise_fault()
-            for i in range(<Py_ssize_t>self.view.n):
+            for i in range(self.view.n):
                 counts[i] = sums[i]
             return counts
         finally:
             free(sums)
 
+    def count(self):
+        """How many cells are left, consuming them: for len()."""
+        cdef Run runs[256]
+        cdef size_t nruns = 0
+        cdef Py_ssize_t n = 1, total = 0
+        with nogil:
+            while n > 0:
+                n = self.next(runs, &nruns, NULL, NULL, 256)
+                total += n
+        if n < 0:
+            self.raise_fault()
+        return total
+
     def any(self):
         """Whether a cell is left."""
-        cdef Py_ssize_t n = self.next(NULL, NULL, NULL, 1)
+        cdef Run run
+        cdef size_t nruns = 0
+        cdef Py_ssize_t n = self.next(&run, &nruns, NULL, NULL, 1)
         if n < 0:
             self.raise_fault()
         return n > 0
 
 
+cdef void merge_two(const Pair* a, const Pair* b, size_t n, Pair* merged) noexcept nogil:
+    """n pairs of two lists that END stands behind, and END behind them; from `a` first where they are equal."""
+    cdef const Pair* least
+    cdef size_t i
+    cdef bint later
+    for i in range(n):
+        later = b.c0 < a.c0
+        least = a
+        if later:
+            least = b
+        merged[i] = least[0]
+        b += later
+        a += not later
+    merged[n].c0 = END
+
+
 cdef inline bint candidate_before(const Candidate* a, const Candidate* b) noexcept nogil:
-    cdef int difference = compare_keys(&a.key, &b.key)
+    cdef int difference
+    if a.c1 != b.c1:
+        return a.c1 < b.c1
+    difference = compare_keys(&a.key, &b.key)
     return difference < 0 or (difference == 0 and a.source < b.source)
 
 
