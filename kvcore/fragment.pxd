@@ -145,8 +145,6 @@ cdef Status fragment_cell(FragmentData* f, int field, uint64_t tile, uint64_t j,
 cdef Status fragment_key(FragmentData* f, uint64_t tile, uint64_t j, Access* access, Span* span, KeyRef* key) noexcept nogil
 
 
-# The chunk that holds cell (fixed) or byte (bytes slots) `at` of a tile, were the directory sound; fragment_place() finds out.
-cdef uint64_t chunk_index(FragmentData* f, int slot, uint64_t tile, uint64_t at) noexcept nogil
 # Whether fragment_chunk() would find a chunk in place or decoded; a hint. REQUIRES: fragment_place() has accepted the index.
 cdef bint chunk_at_hand(const FragmentData* f, int slot, uint64_t index) noexcept nogil
 
