@@ -13,6 +13,9 @@ myst_enable_extensions = ["colon_fence"]
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 napoleon_use_ivar = True  # an attribute may be a property with a docstring of its own
+suppress_warnings = [
+    "ref.python"
+]  # it looks for such an attribute in other classes too, and finds several
 doctest_global_setup = """
 import os, tempfile
 import numpy as np

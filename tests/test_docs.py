@@ -1,0 +1,35 @@
+"""The pages say all there is, and draw what is so. Their examples are run by `make docs`."""
+
+import re
+import runpy
+from pathlib import Path
+
+import tilekv
+from house_rules import ROOT
+
+DOCS = ROOT / "docs"
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    page = (DOCS / "api.rst").read_text()
+    shown = set(re.findall(r"^\.\. auto\w+:: (\w+)$", page, re.MULTILINE))
+    shown |= set(re.findall(r"``(\w+)``", page))
+    errors = {
+        name
+        for name in tilekv.__all__
+        if getattr(tilekv, name) in vars(tilekv.errors).values()  # by automodule
+    }
+    assert sorted(set(tilekv.__all__) - errors - shown) == []
+    assert sorted(shown - set(tilekv.__all__)) == []
+
+
+def test_the_drawing_is_of_a_store_as_it_is_written(tmp_path: Path) -> None:
+    """Else draw it again: python docs/drawing.py docs/format.svg."""
+    drawing = runpy.run_path(str(DOCS / "drawing.py"))["drawing"]
+    assert drawing(tmp_path) == (DOCS / "format.svg").read_text()
+
+
+def test_every_page_is_in_the_contents() -> None:
+    contents = (DOCS / "index.md").read_text().split("```{toctree}")[1].split("```")[0]
+    pages = {page.stem for page in DOCS.glob("*.md")} | {page.stem for page in DOCS.glob("*.rst")}
+    assert {line for line in contents.split("\n") if line and line[0] != ":"} == pages - {"index"}
