@@ -399,7 +399,9 @@ def _milliseconds(moment: int | dt.datetime | np.datetime64) -> int:
         except OverflowError:  # NumPy 2.5; earlier ones wrap around
             found = np.datetime64("NaT", "ms")
         if found.astype("datetime64[Y]") != moment.astype("datetime64[Y]"):
-            raise OutOfRangeError(f"timestamp is a moment that 64 bits of ms can tell, not {moment!r}")
+            raise OutOfRangeError(
+                f"timestamp is a moment that 64 bits of ms can tell, not {moment!r}"
+            )
         return int(found.astype(np.int64))
     if isinstance(moment, bool) or not isinstance(moment, (int, np.integer)):
         raise WrongTypeError(

@@ -222,7 +222,10 @@ def test_wrong_cells(value: Any, attr: dict[str, Any], error: type[Exception]) -
     [
         (np.datetime64("3000-01-01"), "datetime64[ns]"),  # not in 64 bits: it came back as 1830
         (np.datetime64("2020-01-01T00:00:00.5"), "datetime64[s]"),
-        (np.datetime64(-(2**63) + 1, "ns"), "datetime64[Y]"),  # nor the first day of that year in ns
+        (
+            np.datetime64(-(2**63) + 1, "ns"),
+            "datetime64[Y]",
+        ),  # nor the first day of that year in ns
         (np.timedelta64(1500, "ms"), "timedelta64[s]"),
     ],
 )
