@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from itertools import islice
 from typing import Final
 
+from tilekv.errors import StoreExistsError
 from tilekv.progress import Progress, reporter
 from tilekv.schema import Schema
+from tilekv.storage import Storage, open_storage
+from tilekv.store import Store
 from tilekv.store import open as open_store
 
 _AT_ONCE: Final = 128  # items: enough to spread the cost of a call, few enough for large values
@@ -21,7 +25,8 @@ def convert(
 ) -> int:
     """Copy every entry of a key-value store of TileDB 1.3 to 1.7 into a new tilekv store.
 
-    Keys and values keep their types; the old store is only read. The new one has tilekv's own digest and filters.
+    Keys and values keep their types; the old store is only read. The new one has tilekv's own digest and filters, and appears
+    when it is whole: until then it has a hidden name beside its place.
 
     Parameters
     ----------
@@ -42,17 +47,39 @@ def convert(
     StoreExistsError
         When there is something at `new`.
     StoreNotFoundError, FormatError, CorruptionError, InvalidValueError, MissingPackageError
-        When the old store cannot be read. What was copied until then is left at `new`.
+        When the old store cannot be read. Nothing is left at `new`.
     """
     with open_store(old, key=key) as source:
-        total = len(source)
-        report = reporter(progress, "converting")
-        done = 0
-        with open_store(new, "x", schema=Schema(source.schema.attrs)) as target:
-            items = iter(source.items())
-            while batch := list(islice(items, _AT_ONCE)):
-                target.put_many(batch)
-                done += len(batch)
-                report(min(done, total - 1), total)
-        report(done, total)
+        place = open_storage(new)
+        if not place.is_empty():
+            raise _taken(place)
+        build = place.build()
+        try:
+            target = open_store(build.uri, "x", schema=Schema(source.schema.attrs))
+            try:
+                done = _copy(source, target, reporter(progress, "converting"))
+                target.close()
+            finally:
+                target._discard()
+            if not build.commit(replace=False):
+                raise _taken(place)
+        finally:
+            build.abandon()
+    return done
+
+
+def _taken(place: Storage) -> StoreExistsError:
+    return StoreExistsError(f"there is something at {place.uri} already: convert to a new place")
+
+
+def _copy(source: Store, target: Store, report: Callable[[int, int], object]) -> int:
+    """All entries, a few at a time; how many they were."""
+    total = len(source)
+    done = 0
+    items = iter(source.items())
+    while batch := list(islice(items, _AT_ONCE)):
+        target.put_many(batch)
+        done += len(batch)
+        report(min(done, total - 1), total)
+    report(done, total)
     return done

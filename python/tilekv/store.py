@@ -169,6 +169,11 @@ class Store(Handle, MutableMapping[Any, Any]):
                     self._write_buffer()
                 self._install(None, True)
 
+    def _discard(self) -> None:
+        """Let go of the files without flushing, for whoever removes the store; again is harmless."""
+        with self._lock:
+            self._install(None, True)
+
     def __enter__(self) -> Self:
         self._open_view()
         return self

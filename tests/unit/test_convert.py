@@ -50,6 +50,36 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
         assert dict(db) == {"mine": b"1"}
 
 
+def test_whole_or_not_at_all(tmp_path: Path) -> None:
+    """What is under way has another name, and is removed when it does not get to its end."""
+    old = written(tmp_path / "old")
+
+    def stop(done: int, total: int) -> None:
+        assert not (tmp_path / "new").exists()
+        assert len(list(tmp_path.glob(".tmp-*"))) == 1
+        if done > 200:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tilekv.convert(old, tmp_path / "new", progress=stop)
+    assert [each.name for each in tmp_path.iterdir()] == ["old"]
+
+
+def test_a_store_that_appears_meanwhile_stays(tmp_path: Path) -> None:
+    old = written(tmp_path / "old")
+
+    def appear(done: int, total: int) -> None:
+        if done == total:
+            with tilekv.open(tmp_path / "new", "x") as db:
+                db["mine"] = b"1"
+
+    with pytest.raises(tilekv.StoreExistsError):
+        tilekv.convert(old, tmp_path / "new", progress=appear)
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["new", "old"]
+    with tilekv.open(tmp_path / "new") as db:
+        assert dict(db) == {"mine": b"1"}
+
+
 def test_nothing_is_made_of_nothing(tmp_path: Path) -> None:
     with pytest.raises(tilekv.StoreNotFoundError):
         tilekv.convert(tmp_path / "old", tmp_path / "new")

@@ -2,6 +2,7 @@
 
 import ctypes
 import errno
+import fcntl
 import os
 import stat
 import tempfile
@@ -13,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from faulty import Faults
+from powercut import Disk
 from tilekv.errors import (
     CorruptionError,
     InvalidValueError,
@@ -82,6 +85,31 @@ class Contract:
         assert storage.create({"other": b"new"}, replace=True)
         assert storage.list() == Listing((), ("other",))
         assert storage.read("other") == b"new"
+
+    def test_build(self, open_: Open, storage: Storage) -> None:
+        """It opens by its own uri until the commit, and only then at its place."""
+        fill(draft := storage.draft(), a=b"1")
+        draft.commit("folder")
+        for replace in (False, True):
+            build = storage.build()
+            built = open_storage(build.uri, sync=False)
+            assert built.create({"new": b"1"}, replace=False)
+            fill(draft := built.draft(), a=b"2")
+            draft.commit("other")
+            assert open_().list().folders == ("folder",)
+            assert build.commit(replace) is replace
+            build.abandon()
+            build.abandon()
+            assert not built.exists()
+        assert open_().list() == Listing(("other",), ("new",))
+
+    def test_build_that_is_abandoned(self, open_: Open) -> None:
+        build = open_().build()
+        built = open_storage(build.uri, sync=False)
+        assert built.create({"new": b"1"}, replace=False)
+        build.abandon()
+        assert not built.exists()
+        assert not open_().exists()
 
     def test_replace_nothing(self, open_: Open) -> None:
         storage = open_()
@@ -319,6 +347,30 @@ class TestLocalWithoutSync(TestLocal):
         return lambda: open_storage(tmp_path / "store", sync=False)
 
 
+class TestLocalWithShortReads(TestLocal):
+    @pytest.fixture(autouse=True)
+    def short_reads(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        read = os.read
+        monkeypatch.setattr(os, "read", lambda fd, n: read(fd, 1))
+
+
+class TestLocalOnADiskThatForgets(TestLocal):
+    """The one that tests of power cuts use is a storage like the others."""
+
+    @pytest.fixture(autouse=True)
+    def disk(self, tmp_path: Path) -> Iterator[None]:
+        with Disk(tmp_path).recording():
+            yield
+
+
+class TestLocalWithFaults(Contract):
+    """So is the one that fails where a test wants, until it does."""
+
+    @pytest.fixture
+    def open_(self, tmp_path: Path) -> Open:
+        return lambda: Faults().storage(open_storage(tmp_path / "store"))
+
+
 class TestLocalWithShortWrites(TestLocal):
     @pytest.fixture(autouse=True)
     def short_writes(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -473,6 +525,35 @@ def test_an_interrupted_write_shows_nothing(root: Path, monkeypatch: pytest.Monk
     assert sorted(os.listdir(root)) == sorted(FILES)
 
 
+@pytest.mark.parametrize("call", ["close", "flock", "scandir"])
+def test_errors_say_what_could_not_be_done(
+    root: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """A network file system may say only on closing that its disk is full, and that it has no locks."""
+
+    def broken(*_: object) -> None:
+        raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+    storage = open_storage(root)
+    if call == "close":
+        writer = storage.draft().create("a")
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "close", broken)
+            with pytest.raises(OSError, match=r"cannot write into the store: .*'.*a'"):
+                writer.close()
+    elif call == "flock":
+        monkeypatch.setattr(fcntl, "flock", broken)
+        with (
+            pytest.raises(OSError, match=r"cannot lock the store: .*'.*__lock.tdb'"),
+            storage.lock(),
+        ):
+            pass
+    else:
+        monkeypatch.setattr(os, "scandir", broken)
+        with pytest.raises(OSError, match=r"cannot list the store: .*'.*store'"):
+            storage.list()
+
+
 def test_a_system_that_writes_nothing(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     writer = open_storage(root).draft().create("a")
     monkeypatch.setattr(os, "write", lambda fd, data: 0)
@@ -604,6 +685,29 @@ def nobody() -> Iterator[None]:
         os.seteuid(0)
 
 
+def test_a_folder_that_nobody_may_look_into_is_nobodys(tmp_path: Path) -> None:
+    """One user's draft does not keep another's vacuum from its work."""
+    with tempfile.TemporaryDirectory() as parent:
+        os.chmod(parent, 0o755)
+        storage = open_storage(os.path.join(parent, "store"))
+        assert storage.create(FILES, replace=False)
+        hidden = os.path.join(parent, "store", ".tmp-private")
+        os.mkdir(hidden, 0o700)
+        os.utime(hidden, (0, 0))
+        with nobody() if os.geteuid() == 0 else unreadable(hidden):
+            assert storage.abandoned(1) == []
+        assert storage.abandoned(1) == [".tmp-private"]
+
+
+@contextmanager
+def unreadable(path: str) -> Iterator[None]:
+    os.chmod(path, 0)
+    try:
+        yield
+    finally:
+        os.chmod(path, 0o700)
+
+
 def test_permission_errors_say_what_and_where() -> None:
     with tempfile.TemporaryDirectory() as parent:
         path = os.path.join(parent, "store")
@@ -647,6 +751,27 @@ def test_a_changed_working_directory_moves_nothing(
     monkeypatch.chdir(root)
     assert storage.read("__schema.tdb") == b"schema"
     assert storage.uri == str(root)
+
+
+def test_a_replaced_store_stays_until_the_new_one_is_durable(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until the parent is synced, a power cut may bring the old one back: it must still be whole."""
+    fsync = os.fsync
+
+    def broken(fd: int) -> None:
+        if os.path.sameopenfile(fd, parent):
+            raise OSError(errno.EIO, "Input/output error")
+        fsync(fd)
+
+    parent = os.open(tmp_path, os.O_RDONLY)
+    monkeypatch.setattr(os, "fsync", broken)
+    with pytest.raises(OSError, match="cannot create the store"):
+        open_storage(root).create({"new": b""}, replace=True)
+    os.close(parent)
+    assert open_storage(root).list().files == ("new",)
+    (hidden,) = tmp_path.glob(".tmp-*")
+    assert {each.name: each.read_bytes() for each in hidden.iterdir()} == FILES
 
 
 def test_swap_loses_to_a_faster_creator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

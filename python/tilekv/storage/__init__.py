@@ -9,9 +9,9 @@ from urllib.parse import unquote, urlsplit
 from tilekv.errors import InvalidValueError, WrongTypeError
 from tilekv.storage.local import LocalStorage
 from tilekv.storage.memory import MemoryStorage
-from tilekv.storage.protocol import Draft, FileWriter, Listing, Storage
+from tilekv.storage.protocol import Build, Draft, FileWriter, Listing, Storage
 
-__all__ = ["Draft", "FileWriter", "Listing", "Storage", "open_storage"]
+__all__ = ["Build", "Draft", "FileWriter", "Listing", "Storage", "open_storage"]
 
 
 def open_storage(uri: str | os.PathLike[str], sync: bool = True) -> Storage:

@@ -65,7 +65,7 @@ class LocalStorage:
     def list(self) -> Listing:
         """List the root."""
         folders, files = [], []
-        with self._opened_root() as root, os.scandir(root) as entries:
+        with self._scanned_root() as entries:
             for entry in entries:
                 if is_temporary(entry.name):
                     continue
@@ -78,7 +78,11 @@ class LocalStorage:
     def files(self, folder: str) -> dict[str, int]:
         """Return sizes by name."""
         sizes = {}
-        with self._opened_folder(folder) as fd, os.scandir(fd) as entries:
+        with (
+            self._opened_folder(folder) as fd,
+            _explained("list the fragment", self._in_root(folder)),
+            os.scandir(fd) as entries,
+        ):
             for entry in entries:
                 status = entry.stat(follow_symlinks=False)
                 if stat.S_ISREG(status.st_mode):
@@ -141,29 +145,25 @@ class LocalStorage:
             self._sync_folder(self._path)
 
     def create(self, files: Mapping[str, bytes], replace: bool) -> bool:
-        """Make the root beside its place, under a hidden name, and move it there.
+        """Make the root beside its place and move it there."""
+        build = self.build()
+        with _explained("create the store", build.target):
+            try:
+                os.mkdir(build.uri)
+                for name, data in files.items():
+                    _write_file(os.path.join(build.uri, check_component(name)), data, self._sync)
+                self._sync_folder(build.uri)
+                return build.commit(replace)
+            finally:
+                build.abandon()
 
-        With `replace`, and where the system cannot swap two folders at once, a crash between two
-        renames leaves the old store under the hidden name.
-        """
+    def build(self) -> LocalBuild:
+        """Begin a root beside this one, under a hidden name."""
         target = os.path.realpath(self._path)
         parent = os.path.dirname(target)
-        hidden = os.path.join(parent, temporary_name())
         if not os.path.isdir(parent):
             raise FileNotFoundError(errno.ENOENT, "there is no folder to make a store in", parent)
-        with _explained("create the store", target):
-            try:
-                os.mkdir(hidden)
-                for name, data in files.items():
-                    _write_file(os.path.join(hidden, check_component(name)), data, self._sync)
-                self._sync_folder(hidden)
-                if not (self._take_place(hidden, target) or (replace and swap(hidden, target))):
-                    return False
-                self._sync_folder(parent)
-                return True
-            finally:
-                # What could not be moved, or what was swapped out.
-                shutil.rmtree(hidden, ignore_errors=True)
+        return LocalBuild(os.path.join(parent, temporary_name()), target, self._sync)
 
     def draft(self) -> LocalDraft:
         """Begin a folder, under a hidden name in the root."""
@@ -183,7 +183,8 @@ class LocalStorage:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         try:
             try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                with _explained("lock the store", path):
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 yield False
                 return
@@ -232,19 +233,9 @@ class LocalStorage:
     def abandoned(self, seconds: float) -> Sequence[str]:
         """Hidden entries of the root whose newest file, or they themselves, have not changed since."""
         limit = time.time() - seconds
-        with self._opened_root() as root, os.scandir(root) as entries:
+        with self._scanned_root() as entries:
             hidden = [entry.name for entry in entries if is_temporary(entry.name)]
         return [name for name in sorted(hidden) if _last_change(self._in_root(name)) < limit]
-
-    def _take_place(self, hidden: str, target: str) -> bool:
-        """Rename; False when something is there. An empty folder is replaced by a rename."""
-        try:
-            os.rename(hidden, target)
-        except OSError as error:
-            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-                return False
-            raise
-        return True
 
     def _in_root(self, name: str) -> str:
         return os.path.join(self._path, check_component(name))
@@ -269,6 +260,15 @@ class LocalStorage:
             os.close(fd)
 
     @contextmanager
+    def _scanned_root(self) -> Iterator[Iterator[os.DirEntry[str]]]:
+        with (
+            self._opened_root() as root,
+            _explained("list the store", self._path),
+            os.scandir(root) as entries,
+        ):
+            yield entries
+
+    @contextmanager
     def _opened_folder(self, folder: str) -> Iterator[int]:
         path = self._in_root(folder)
         with _explained("open the fragment", path):
@@ -282,6 +282,43 @@ class LocalStorage:
             yield fd
         finally:
             os.close(fd)
+
+
+class LocalBuild:
+    """A Build of a LocalStorage: a folder beside its place."""
+
+    def __init__(self, path: str, target: str, sync: bool) -> None:
+        self._path = path
+        self.target = target
+        self._sync = sync
+        self._ours = True  # what is under the hidden name is for `abandon` to remove
+
+    @property
+    def uri(self) -> str:
+        """The path of the hidden folder."""
+        return self._path
+
+    def commit(self, replace: bool) -> bool:
+        """Rename, sync the parent.
+
+        With `replace`, and where the system cannot swap two folders at once, a crash between two
+        renames leaves the old store under the hidden name.
+        """
+        with _explained("create the store", self.target):
+            if not _take_place(self._path, self.target):
+                if not (replace and swap(self._path, self.target)):
+                    return False
+                # The old store, which is still the one that a crash leaves: it stays if syncing fails.
+                self._ours = False
+            if self._sync:
+                sync_folder(os.path.dirname(self.target))
+        self._ours = True
+        return True
+
+    def abandon(self) -> None:
+        """Remove what could not be moved, or what was swapped out."""
+        if self._ours:
+            shutil.rmtree(self._path, ignore_errors=True)
 
 
 class LocalDraft:
@@ -362,22 +399,35 @@ class LocalWriter:
         """Close the file."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
-            os.close(fd)
+            # Without a sync this is where a network file system says that it could not write.
+            with _explained("write into the store", self._path):
+                os.close(fd)
 
     def __del__(self) -> None:
         """Do not leak the descriptor of a draft that was abandoned after an error."""
         self.close()
 
 
+def _take_place(hidden: str, target: str) -> bool:
+    """Rename; False when something is there. An empty folder is replaced by a rename."""
+    try:
+        os.rename(hidden, target)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            return False
+        raise
+    return True
+
+
 def _last_change(path: str) -> float:
-    """The newest time of a file or folder and what is in it; the end of time when it is gone."""
+    """The newest time of a file or folder and what is in it; the end of time when it is gone, or nobody may look."""
     try:
         newest = os.lstat(path).st_mtime
         if os.path.isdir(path) and not os.path.islink(path):
             with os.scandir(path) as entries:
                 times = (entry.stat(follow_symlinks=False).st_mtime for entry in entries)
                 newest = max(newest, *times, newest)
-    except FileNotFoundError:
+    except OSError:
         return math.inf
     return newest
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from tilekv.errors import StoreNotFoundError
 from tilekv.kvcore.view import FileView
+from tilekv.names import temporary_name
 from tilekv.storage.protocol import Listing, check_component
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ class _Root:
         self.files = dict(files)
         self.folders: dict[str, dict[str, bytes]] = {}
         self.locked = False  # by a consolidation or a vacuum
+
+    def is_empty(self) -> bool:
+        return not (self.files or self.folders)
 
 
 _lock = threading.Lock()
@@ -63,7 +67,7 @@ class MemoryStorage:
             root = _roots.get(self._name)
             if root is None:
                 return True
-            return not root.folders.get(folder) if folder else not (root.files or root.folders)
+            return not root.folders.get(folder) if folder else root.is_empty()
 
     def list(self) -> Listing:
         """List the root."""
@@ -108,10 +112,14 @@ class MemoryStorage:
             check_component(name)
         with _lock:
             root = _roots.get(self._name)
-            if root is not None and (root.files or root.folders) and not replace:
+            if root is not None and not root.is_empty() and not replace:
                 return False
             _roots[self._name] = _Root(files)
             return True
+
+    def build(self) -> MemoryBuild:
+        """Begin a root under a hidden name."""
+        return MemoryBuild(temporary_name(), self._name)
 
     def draft(self) -> MemoryDraft:
         """Begin a folder."""
@@ -166,6 +174,33 @@ class MemoryStorage:
         if name not in files:
             raise FileNotFoundError(f"there is no file {name!r} in {self.uri!r}")
         return files[name]
+
+
+class MemoryBuild:
+    """A Build of a MemoryStorage: a root of another name."""
+
+    def __init__(self, hidden: str, name: str) -> None:
+        self._hidden = hidden
+        self._name = name
+
+    @property
+    def uri(self) -> str:
+        """The hidden name."""
+        return f"memory://{self._hidden}"
+
+    def commit(self, replace: bool) -> bool:
+        """Give it its name."""
+        with _lock:
+            there = _roots.get(self._name)
+            if there is not None and not there.is_empty() and not replace:
+                return False
+            _roots[self._name] = _roots.pop(self._hidden)
+            return True
+
+    def abandon(self) -> None:
+        """Forget it."""
+        with _lock:
+            _roots.pop(self._hidden, None)
 
 
 class MemoryDraft:

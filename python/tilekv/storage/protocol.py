@@ -76,6 +76,29 @@ class Draft(Protocol):
         """Remove the draft; harmless after a commit. Never raises."""
 
 
+class Build(Protocol):
+    """A store that is being made: nobody sees it at its place before it is committed."""
+
+    @property
+    def uri(self) -> str:
+        """What opens it meanwhile, to create and fill it; close it before the commit."""
+
+    def commit(self, replace: bool) -> bool:
+        """Show it at its place, whole and durable, or not at all.
+
+        After an error the store may be visible but not durable.
+
+        Returns
+        -------
+        bool
+            False when something is there already. `replace` puts the new store into its place, and
+            `abandon` removes what was there.
+        """
+
+    def abandon(self) -> None:
+        """Remove what is left; harmless after a commit. Never raises."""
+
+
 class Storage(Protocol):
     """A place for one store, which need not exist. Any number of threads.
 
@@ -124,6 +147,9 @@ class Storage(Protocol):
             False when something is in the root already. `replace` puts the new root into its
             place and removes what was there.
         """
+
+    def build(self) -> Build:
+        """Begin a store that is to be here. FileNotFoundError when there is no folder to make it in."""
 
     def draft(self) -> Draft:
         """Begin a folder."""

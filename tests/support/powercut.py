@@ -1,0 +1,314 @@
+"""A disk that forgets: what was not synced may be lost, in any order, when the power is cut.
+
+`Disk` stands between tilekv's local storage and the real files below a folder. It carries out every call and keeps, beside it,
+what a disk would have: of a file the bytes of its last sync, of a folder the names of its last sync. `outcomes` gives what a cut
+at this moment may leave. The rules are those of POSIX, and a little worse than any file system in use:
+
+* bytes written since a file's last sync may be kept, lost, zeroed or torn;
+* names made, renamed, swapped and removed since their folder's last sync may each be there or not, in any order;
+* a rename is one change of its folder: it happens or it does not.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tilekv.storage import exchange, local
+
+Tree = Mapping[str, bytes | None]  # by path below the disk's folder; None: a folder
+EXCHANGE = 2
+
+
+@dataclass(eq=False)
+class File:
+    data: bytes = b""
+    synced: bytes = b""
+
+    def after(self, how: str) -> bytes:
+        """What is read after the cut."""
+        tail = len(self.data) - len(self.synced)
+        if how == "kept" or tail <= 0:
+            return self.data if how == "kept" else self.synced
+        return (
+            self.synced
+            + {
+                "lost": b"",
+                "zeroed": bytes(tail),
+                "torn": self.data[len(self.synced) :][: tail // 2],
+            }[how]
+        )
+
+
+@dataclass(eq=False)
+class Folder:
+    now: dict[str, File | Folder] = field(default_factory=dict)
+    synced: dict[str, File | Folder] = field(default_factory=dict)
+    # Names set or taken away since, one mapping for each call; None: taken away.
+    pending: list[dict[str, File | Folder | None]] = field(default_factory=list)
+
+    def change(self, names: dict[str, File | Folder | None]) -> None:
+        self.pending.append(names)
+        _apply(self.now, names)
+
+
+def _apply(entries: dict[str, File | Folder], names: Mapping[str, File | Folder | None]) -> None:
+    for name, node in names.items():
+        if node is None:
+            entries.pop(name, None)
+        else:
+            entries[name] = node
+
+
+CUTS = ("lost", "kept", "zeroed", "torn")
+
+
+class Disk:
+    """All below a folder, as the disk has it.
+
+    Parameters
+    ----------
+    folder : Path
+        What is there now is durable.
+    changed : callable, optional
+        Called after every call that changes anything, with its name.
+    """
+
+    def __init__(self, folder: Path, changed: Callable[[str], object] = lambda call: None) -> None:
+        self.folder = folder
+        self.changed = changed
+        self.log: list[str] = []  # what was changed and synced, in order, without hidden names
+        self._root = _loaded(folder)
+        self._open: dict[int, tuple[File | Folder, str]] = {}
+
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """Local storages write through this disk meanwhile. Nothing is really synced."""
+        recorder = _Recorder(self)
+        with pytest.MonkeyPatch.context() as patch:
+            for module in (local, exchange):
+                patch.setattr(module, "os", recorder)
+                patch.setattr(module, "shutil", recorder)
+            patch.setattr(exchange, "_rename", self.renamed)
+            yield
+
+    def outcomes(self, seed: int) -> Iterator[Tree]:
+        """What a cut now may leave: of the changes all, none, each alone, all but each, some at random; of the bytes likewise."""
+        pending = list(_pending(self._root))
+        n = len(pending)
+        choices = [frozenset(), frozenset(range(n))]
+        choices += [frozenset([i]) for i in range(n)]
+        choices += [frozenset(range(n)) - {i} for i in range(n)]
+        rng = random.Random(seed)
+        choices += [frozenset(i for i in range(n) if rng.random() < 0.5) for _ in range(4)]
+        for kept in dict.fromkeys(choices):
+            durable = {id(pending[i]) for i in kept}
+            for how in CUTS:
+                yield _survivors(self._root, durable, lambda: how)  # noqa: B023 - used at once
+            yield _survivors(self._root, durable, lambda: rng.choice(CUTS))
+
+    # --- what the recorder tells -----------------------------------------------------------------
+
+    def holds(self, path: str) -> bool:
+        return Path(path).is_relative_to(self.folder)
+
+    def _parent(self, path: str) -> tuple[Folder, str]:
+        *folders, name = Path(path).relative_to(self.folder).parts
+        node = self._root
+        for part in folders:
+            child = node.now[part]
+            assert isinstance(child, Folder)
+            node = child
+        return node, name
+
+    def _node(self, path: str) -> File | Folder:
+        if Path(path) == self.folder:
+            return self._root
+        parent, name = self._parent(path)
+        return parent.now[name]
+
+    def _done(self, *words: str) -> None:
+        shown = [
+            "hidden" if ".tmp-" in os.path.basename(word) else os.path.basename(word)
+            for word in words[1:]
+        ]
+        self.log.append(" ".join([words[0], *shown]))
+        self.changed(self.log[-1])
+
+    def opened(self, fd: int, path: str, new: bool) -> None:
+        if new:
+            parent, name = self._parent(path)
+            parent.change({name: File()})
+        self._open[fd] = self._node(path), path
+        if new:
+            self._done("create", path)
+
+    def closed(self, fd: int) -> None:
+        self._open.pop(fd, None)
+
+    def written(self, fd: int, data: bytes) -> None:
+        file, path = self._open[fd]
+        assert isinstance(file, File)
+        file.data += data
+        self._done("write", path)
+
+    def synced(self, fd: int) -> None:
+        node, path = self._open[fd]
+        if isinstance(node, File):
+            node.synced = node.data
+        else:
+            node.synced = dict(node.now)
+            node.pending.clear()
+        self._done("sync", path)
+
+    def made(self, path: str) -> None:
+        parent, name = self._parent(path)
+        parent.change({name: Folder()})
+        self._done("mkdir", path)
+
+    def removed(self, path: str) -> None:
+        parent, name = self._parent(path)
+        parent.change({name: None})
+        self._done("unlink", path)
+
+    def moved(self, old: str, new: str) -> None:
+        parent, name = self._parent(old)
+        other, target = self._parent(new)
+        assert parent is other, "tilekv renames within a folder"
+        parent.change({name: None, target: parent.now[name]})
+        self._done("rename", old, new)
+
+    def renamed(self, old: str, new: str, flag: int) -> bool:
+        """In the place of `exchange._rename`."""
+        done = _real_rename(old, new, flag)
+        if done and self.holds(old):
+            if flag == EXCHANGE:
+                parent, name = self._parent(old)
+                _, target = self._parent(new)
+                parent.change({name: parent.now[target], target: parent.now[name]})
+                self._done("exchange", old, new)
+            else:
+                self.moved(old, new)
+        return done
+
+
+_real_rename = exchange._rename
+
+
+class _Recorder:
+    """In the place of the modules os and shutil: does what they do, and tells the disk."""
+
+    def __init__(self, disk: Disk) -> None:
+        self._disk = disk
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(os, name)
+
+    def open(self, path: str, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        new = bool(flags & os.O_CREAT) and not os.path.lexists(path)
+        fd = os.open(path, flags, mode, dir_fd=dir_fd)
+        if dir_fd is None and self._disk.holds(path):
+            self._disk.opened(fd, path, new)
+        return fd
+
+    def close(self, fd: int) -> None:
+        self._disk.closed(fd)
+        os.close(fd)
+
+    def write(self, fd: int, data: Any) -> int:
+        done = os.write(fd, data)
+        self._disk.written(fd, bytes(data[:done]))
+        return done
+
+    def fsync(self, fd: int) -> None:
+        self._disk.synced(fd)
+
+    def mkdir(self, path: str) -> None:
+        os.mkdir(path)
+        self._disk.made(path)
+
+    def rename(self, old: str, new: str) -> None:
+        os.rename(old, new)
+        self._disk.moved(old, new)
+
+    def unlink(self, path: str) -> None:
+        os.unlink(path)
+        self._disk.removed(path)
+
+    def rmtree(self, path: str, ignore_errors: bool) -> None:
+        """shutil's, one call at a time."""
+        assert ignore_errors
+        if not os.path.isdir(path):
+            return
+        for each in os.scandir(path):
+            if each.is_dir(follow_symlinks=False):
+                self.rmtree(each.path, ignore_errors)
+            else:
+                self.unlink(each.path)
+        os.rmdir(path)
+        self._disk.removed(path)
+
+
+def _loaded(path: Path) -> Folder:
+    folder = Folder()
+    for each in path.iterdir():
+        if each.is_dir():
+            folder.now[each.name] = _loaded(each)
+        else:
+            data = each.read_bytes()
+            folder.now[each.name] = File(data, data)
+    folder.synced = dict(folder.now)
+    return folder
+
+
+def _pending(folder: Folder) -> Iterator[Mapping[str, File | Folder | None]]:
+    """The changes that are not durable, of all folders that may still be reached."""
+    seen: set[int] = set()
+    stack = [folder]
+    while stack:
+        each = stack.pop()
+        if id(each) in seen:
+            continue
+        seen.add(id(each))
+        yield from each.pending
+        nodes = itertools.chain(
+            each.now.values(), each.synced.values(), *(change.values() for change in each.pending)
+        )
+        stack.extend(node for node in nodes if isinstance(node, Folder))
+
+
+def _survivors(root: Folder, durable: set[int], fate: Callable[[], str]) -> Tree:
+    tree: dict[str, bytes | None] = {}
+
+    def walk(folder: Folder, prefix: str) -> None:
+        entries = dict(folder.synced)
+        for change in folder.pending:
+            if id(change) in durable:
+                _apply(entries, change)
+        for name, node in sorted(entries.items()):
+            if isinstance(node, Folder):
+                tree[prefix + name] = None
+                walk(node, f"{prefix}{name}/")
+            else:
+                tree[prefix + name] = node.after(fate())
+
+    walk(root, "")
+    return tree
+
+
+def restore(tree: Tree, folder: Path) -> None:
+    """Make a folder of what a cut has left."""
+    folder.mkdir()
+    for name, data in tree.items():
+        if data is None:
+            folder.joinpath(name).mkdir()
+        else:
+            folder.joinpath(name).write_bytes(data)
