@@ -1,6 +1,5 @@
 """commit: a flush is whole or nothing, whatever fails, and needs little memory beside what it writes."""
 
-import errno
 import gc
 import random
 import subprocess
@@ -13,46 +12,11 @@ from typing import Any
 import pytest
 
 import tilekv
+from faulty import BEFORE, Faults, every_call, fault_at, meet
 from tilekv import commit
 from tilekv.kvcore.codec import CodecPool
 from tilekv.names import FragmentName
 from tilekv.storage import Draft, FileWriter, Storage, open_storage
-
-
-class Faults:
-    """Counts what is asked of a storage and fails call number `at`, before or after it is done."""
-
-    def __init__(self, at: int | None = None, late: bool = False) -> None:
-        self.at = at
-        self.late = late
-        self.calls: list[str] = []
-
-    def wrap(self, target: Any) -> Any:
-        return Wrapped(target, self)
-
-
-class Wrapped:
-    def __init__(self, target: Any, faults: Faults) -> None:
-        self._target = target
-        self._faults = faults
-
-    def __getattr__(self, name: str) -> Any:
-        method = getattr(self._target, name)
-        if not callable(method) or name in ("close", "abandon"):
-            return method
-        faults = self._faults
-
-        def call(*args: Any) -> Any:
-            faults.calls.append(name)
-            fails = len(faults.calls) - 1 == faults.at
-            if fails and not faults.late:
-                raise OSError(errno.ENOSPC, "injected")
-            result = method(*args)
-            if fails:
-                raise OSError(errno.EIO, "injected")
-            return faults.wrap(result) if name in ("draft", "create") else result
-
-        return call
 
 
 @pytest.fixture
@@ -62,59 +26,14 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "s"
 
 
-def calls_of_a_flush() -> list[str]:
-    faults = Faults()
-    with tilekv.open("memory://calls", "w") as db:
-        db["a"] = b"b"
-        db._engine.storage = faults.wrap(db._engine.storage)
-        db.flush()
-    return faults.calls
-
-
 def drafts(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir() if path.name.startswith(".tmp-")}
-
-
-@pytest.mark.parametrize("late", [False, True])
-def test_a_fault_at_every_call(folder: Path, late: bool) -> None:
-    """The buffer is kept, nothing (or, behind the commit, everything) is visible, and flushing again does it."""
-    calls = calls_of_a_flush()
-    assert {"create", "write", "sync", "commit", "list"} <= set(calls)
-    there = drafts(folder)
-    for at, name in enumerate(calls):
-        with tilekv.open(folder, "a") as db:
-            before = dict(db)
-            sound, expected = db._engine.storage, before | {"new": b"%d" % at, 3: b"%d" % at}
-            db["new"] = db[3] = b"%d" % at
-            faults = Faults(at, late)
-            db._engine.storage = faults.wrap(sound)
-            with pytest.raises(OSError, match="injected"):
-                db.flush()
-            assert db.info().buffered == 2
-            assert dict(db) == expected
-            with tilekv.open(folder) as other:
-                assert dict(other) == (expected if late and name == "commit" else before)
-            if not late or name != "draft":  # whose folder nobody was told of
-                assert drafts(folder) == there
-            there = drafts(folder)
-            db._engine.storage = Faults(at, late).wrap(sound)
-            with pytest.raises(OSError, match="injected"):
-                db.close()
-            assert not db.closed
-            db._engine.storage = sound
-            db.flush()
-            assert db.info().buffered == 0
-            assert dict(db) == expected
-            assert db.verify() == []
-        with tilekv.open(folder) as other:
-            assert dict(other) == expected
-        there = drafts(folder)
 
 
 def test_a_flush_that_failed_by_the_byte_budget(folder: Path) -> None:
     with tilekv.open(folder, "a", config={"kv.buffer_bytes": 1000}) as db:
         sound = db._engine.storage
-        db._engine.storage = Faults(5).wrap(sound)
+        meet(db, fault_at(6, BEFORE[0]))
         with pytest.raises(OSError, match="injected"):
             db.put_many([(i, b"x" * 100) for i in range(20)])
         db._engine.storage = sound
@@ -137,10 +56,15 @@ def test_an_exception_in_a_cycle_holds_a_failed_flush(folder: Path) -> None:
     with tilekv.open(folder, "a") as db:
         db["a"] = b"b"
         sound = db._engine.storage
-        for at in range(len(calls_of_a_flush())):
-            db._engine.storage = Faults(at).wrap(sound)
+
+        def attempt(number: int) -> Faults:
+            db._engine.storage = sound
+            faults = meet(db, fault_at(number, BEFORE[0]))
             fail(db)
             gc.collect()
+            return faults
+
+        assert every_call(attempt) > 20
         db._engine.storage = sound
 
 

@@ -15,18 +15,8 @@ from pathlib import Path
 import pytest
 
 import tilekv
-from life import (
-    SMALL,
-    Breaker,
-    Clock,
-    Killed,
-    age,
-    break_at,
-    contents,
-    every_call,
-    everything,
-    folders,
-)
+from faulty import Faults, every_call, fault_at, meet
+from life import SMALL, Clock, age, contents, everything, folders
 from tilekv import Attr, Schema
 from tilekv.storage import open_storage
 
@@ -332,7 +322,7 @@ def test_writer_commits_at_any_moment_of_a_consolidation(
     model = contents(template)
     middle = clock.now - 50
 
-    def attempt(at: int) -> Breaker:
+    def attempt(at: int) -> Faults:
         path = tmp_path / f"store {at}"
         shutil.copytree(template, path)
 
@@ -343,11 +333,12 @@ def test_writer_commits_at_any_moment_of_a_consolidation(
                 write(path, {1: b"late", 100: b"late", 4: None}, config={"kv.sync": False})
 
         with tilekv.open(path, "a", config={"kv.sync": False}) as db:
-            breaker = break_at(db, at, commit)
+            faults = meet(db, fault_at(at, commit))
             db.consolidate(vacuum=True)
+            hit = len(faults.calls) >= at
             # 1 and 4 are not in the newest fragment, so that a write of `middle` is newer in any order.
-            expected = model | ({1: b"late", 100: b"late"} if breaker.hit else {})
-            if breaker.hit:
+            expected = model | ({1: b"late", 100: b"late"} if hit else {})
+            if hit:
                 del expected[4]
             assert dict(db.items()) == expected
         assert contents(path) == expected
@@ -355,7 +346,7 @@ def test_writer_commits_at_any_moment_of_a_consolidation(
             db.consolidate(vacuum=True)
         assert contents(path) == expected
         shutil.rmtree(path)
-        return breaker
+        return faults
 
     assert model[1] == b"1"
     assert model[4] == b"0"
@@ -485,82 +476,6 @@ def test_fresh_readers_during_consolidations_and_vacuums(tmp_path: Path) -> None
 
 # --- interrupted -----------------------------------------------------------------------------------
 
-KINDS = ["error", "error after", "killed", "killed after"]
-
-
-def long_life(path: Path) -> dict[object, bytes]:
-    """Fragments, an older consolidation that nobody vacuumed, and a split one under way: all that can be met at once."""
-    rng = random.Random(5)
-    model: dict[object, bytes] = {}
-    with tilekv.open(path, "x", schema=SMALL, config={"kv.sync": False}) as db:
-        for flush in range(5):
-            part = {key: rng.randbytes(24) for key in rng.sample(range(60), 40)}
-            gone = rng.sample(range(60), 10)
-            db.put_many(part)
-            db.delete_many(gone)
-            db.flush()
-            model = {key: value for key, value in (model | part).items() if key not in gone}
-            if flush == 2:
-                db.consolidate()
-    path.joinpath("__5_5_" + "a" * 32 + ".vac").write_text("/__1_1_" + "b" * 32 + "\n")
-    return model
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_interrupted_anywhere_and_repeated(tmp_path: Path, kind: str) -> None:
-    """First a consolidation, then a vacuum: reads before, between and after are the same."""
-    template = tmp_path / "template"
-    model = long_life(template)
-    config = {"kv.sync": False, "kv.max_fragment_bytes": 1500}
-
-    def attempt(at: int) -> Breaker:
-        path = tmp_path / f"store {at}"
-        shutil.copytree(template, path)
-        db = tilekv.open(path, "a", config=config)
-        breaker = break_at(db, at, kind)
-        try:
-            db.consolidate(vacuum=True)
-        except (Killed, OSError):
-            assert breaker.hit
-        db.close()
-        assert contents(path) == model
-        for hidden in path.glob(".tmp-*"):
-            age(hidden, 2)
-        with tilekv.open(path, "a", config=config) as db:
-            db.consolidate(vacuum=True)
-            kept = {fragment.name for fragment in db.fragments}
-        assert contents(path) == model
-        assert folders(path) == kept
-        assert vacs(path) == []
-        assert list(path.glob(".tmp-*")) == []
-        shutil.rmtree(path)
-        return breaker
-
-    # Errors are let through by the same code wherever they come from; a kill is different at every call.
-    assert every_call(attempt, 1 if kind == "killed" else 4) > 20
-
-
-def test_failed_consolidation_leaves_no_output_behind(tmp_path: Path) -> None:
-    """A full disk must not be left fuller."""
-    template = tmp_path / "template"
-    long_life(template)
-    before = folders(template)
-
-    def attempt(at: int) -> Breaker:
-        path = tmp_path / f"store {at}"
-        shutil.copytree(template, path)
-        with tilekv.open(path, "a", config={"kv.sync": False, **SPLIT}) as db:
-            breaker = break_at(db, at, "error")
-            try:
-                db.consolidate()
-            except OSError:
-                assert folders(path) == before
-                assert list(path.glob(".tmp-*")) == []
-        shutil.rmtree(path)
-        return breaker
-
-    assert every_call(attempt, 3) > 10
-
 
 def test_progress_that_raises_changes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "store"
@@ -595,35 +510,6 @@ def test_vacuum_removes_what_is_superseded_and_nothing_else(tmp_path: Path) -> N
         assert vacs(path) == []
         assert list(path.glob(".tmp-*")) == []
     assert contents(path) == {1: b"1", 2: b"2", 3: b"3"}
-
-
-def test_inner_lists_go_before_their_owners(tmp_path: Path) -> None:
-    """Would an owner go first, what it had superseded would be seen again after a crash."""
-    template = tmp_path / "template"
-    with tilekv.open(template, "a", schema=SMALL, config={"kv.sync": False}) as db:
-        for flush in range(4):
-            db.put_many({"k": b"%d" % flush, flush: b"x"})
-            if flush == 1:
-                db.delete_many([0])
-            db.consolidate()
-    model = contents(template)
-    assert model == {"k": b"3", 1: b"x", 2: b"x", 3: b"x"}
-    assert len(vacs(template)) == 3
-
-    def attempt(at: int) -> Breaker:
-        path = tmp_path / f"store {at}"
-        shutil.copytree(template, path)
-        with tilekv.open(path, "a", config={"kv.sync": False}) as db:
-            breaker = break_at(db, at, "killed")
-            try:
-                db.vacuum()
-            except Killed:
-                assert breaker.hit
-        assert contents(path) == model
-        shutil.rmtree(path)
-        return breaker
-
-    assert every_call(attempt) > 6
 
 
 def test_orphan_lists_are_removed(tmp_path: Path) -> None:
@@ -672,7 +558,7 @@ def test_flush_whose_folder_vanished_can_be_repeated(tmp_path: Path) -> None:
                 shutil.rmtree(hidden)
 
         storage = db._engine.storage
-        break_at(db, 6, lose)
+        meet(db, fault_at(6, lose))
         with pytest.raises(FileNotFoundError):
             db.flush()
         db._engine.storage = storage

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 import tilekv
-from life import SMALL, Breaker, Clock, Killed, break_at, contents, every_call, folders
+from faulty import KILLS, Faults, Killed, every_call, fault_at, meet
+from life import SMALL, Clock, contents, folders
 from tilekv import Attr, Schema
 
 NAME = "__{0}_{0}_" + "a" * 32
@@ -133,22 +134,22 @@ def test_vacuum_of_included_lists_interrupted_anywhere(
     merged_apart(template, names[sources])
     merged_apart(template, names)
 
-    def attempt(at: int) -> Breaker:
+    def attempt(at: int) -> Faults:
         path = tmp_path / f"store {at}"
         shutil.copytree(template, path)
         with tilekv.open(path, "a") as db:
-            breaker = break_at(db, at, "killed")
+            faults = meet(db, fault_at(at, KILLS[0]))
             try:
                 db.vacuum()
             except Killed:
-                assert breaker.hit
+                assert faults.hit
         assert contents(path) == model
         with tilekv.open(path, "a") as db:
             db.vacuum()
         assert contents(path) == model
         assert len(folders(path)) == 1
         shutil.rmtree(path)
-        return breaker
+        return faults
 
     assert every_call(attempt) > 5
 

@@ -1,0 +1,158 @@
+"""Every call of the storage fails, in every way, in everything that writes.
+
+Nothing acknowledged is lost, and nothing else is there in part. Errors come to a process that goes on: its buffer is kept, and
+the same step succeeds once the fault is gone. After a kill, another process finds what is left.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tilekv
+from faulty import BEFORE, Faults, Killed, everywhere, fault_at, faults_of
+from grounds import LocalGround, MemoryGround
+from operations import OPERATIONS, Operation, State
+from survival import check, go_on
+from tilekv.storage import open_storage
+
+NIGHTLY = bool(os.environ.get("TILEKV_NIGHTLY"))
+
+
+class FaultySteps:
+    """Takes the steps of an operation; each that fails is checked, and taken again.
+
+    Attributes
+    ----------
+    acknowledged : int
+        How many steps were.
+    """
+
+    def __init__(
+        self, uri: str, states: Sequence[State], faults: Faults, tidy: Callable[[str], None]
+    ) -> None:
+        self.uri = uri
+        self.states = states
+        self.faults = faults
+        self.tidy = tidy
+        self.acknowledged = 0
+        self.handles: list[tilekv.Store] = []
+
+    def open(self, uri: str, mode: Any, config: Mapping[str, object]) -> tilekv.Store:
+        options = {"kv.sync": False} | config
+
+        def opened() -> None:
+            self.handles.append(tilekv.open(uri, mode, config=options))
+
+        self._again(opened, None)
+        return self.handles[-1]
+
+    def take(self, step: Callable[[], object], done: type[Exception] | None = None) -> None:
+        self._again(step, done)
+        self.acknowledged += 1
+
+    def _again(self, step: Callable[[], object], done: type[Exception] | None) -> None:
+        kept = [db._buffer.n for db in self.handles]
+        try:
+            step()
+            return
+        except (OSError, tilekv.FormatError):
+            assert self.faults.hit, "it failed by itself"
+        # The handle has what was not flushed, and the store is as it was or as it was to be.
+        assert [db._buffer.n for db in self.handles[: len(kept)]] == kept
+        check(self.uri, self.states, self.acknowledged)
+        if self.faults.hit.when == "before":
+            self.tidy(self.uri)
+        try:
+            step()
+        except tilekv.TileKVError as error:
+            if done is None or not isinstance(error, done):
+                raise
+
+
+class Runs:
+    """Runs one operation with one fault after another; `went_on` has the layouts of stores that were used again."""
+
+    def __init__(self, operation: Operation, template: Path, ground: Any) -> None:
+        self.operation = operation
+        self.template = template
+        self.ground = ground
+        operation.prepare(template)
+        self.states = operation.states(template)
+        store = template / "store"
+        self.before = set(os.listdir(store)) if store.exists() else set()
+        self.went_on: set[object] = set()
+
+    def calls(self) -> list[str]:
+        """The calls of a run without a fault."""
+        faults = Faults()
+        self.run(faults)
+        assert len(faults.calls) > 3
+        return faults.calls
+
+    def run(self, faults: Faults) -> None:
+        with self.ground.world(self.template) as (uri, folder):
+            steps = FaultySteps(uri, self.states, faults, self.tidy)
+            with everywhere(faults):
+                try:
+                    self.operation.run(uri, folder, steps)
+                except Killed:
+                    assert faults.dead
+                else:
+                    assert steps.acknowledged == len(self.states) - 1
+            for db in steps.handles:
+                db._discard()
+            now = check(uri, self.states, steps.acknowledged)
+            layout = self.layout(uri)
+            if NIGHTLY or layout not in self.went_on:
+                self.went_on.add(layout)
+                go_on(uri, now)
+
+    def tidy(self, uri: str) -> None:
+        """A full disk must not be left fuller: no drafts, and no output of a consolidation that superseded nothing."""
+        if self.ground.name == "memory" or self.operation.name == "vacuum":
+            return
+        new = set(os.listdir(uri) if os.path.exists(uri) else ()) - self.before
+        assert not [name for name in new if name.startswith(".tmp-")]
+        if "consolidate" in self.operation.name and not any(name.endswith(".vac") for name in new):
+            assert not new
+
+    def layout(self, uri: str) -> object:
+        """What the listing shows: of what was there before, the names; of the rest, how many."""
+        storage = open_storage(uri)
+        if not storage.exists():
+            return None
+        names = {name for names in storage.list() for name in names}
+        new = names - self.before
+        return frozenset(names & self.before), len(new), sum(name.endswith(".vac") for name in new)
+
+
+@pytest.fixture(params=["local", "memory"])
+def ground(request: pytest.FixtureRequest, folder: Path) -> Any:
+    return LocalGround(folder) if request.param == "local" else MemoryGround()
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
+def test_every_call_fails_in_every_way(
+    operation: Operation, ground: Any, folder: Path, tally: Any
+) -> None:
+    template = folder / "template"
+    template.mkdir()
+    runs = Runs(operation, template, ground)
+    for number, name in enumerate(runs.calls(), start=1):
+        for fault in faults_of(name):
+            if not NIGHTLY and ground.name == "local" and fault in BEFORE[1:]:
+                continue  # raised before the call, by the test: what follows is the same as for the first, and as in memory
+            faults = fault_at(number, fault)
+            try:
+                runs.run(faults)
+            except BaseException as error:
+                error.add_note(f"{operation.name}, call {number}, {name}: {fault}")
+                raise
+            assert faults.hit
+            assert faults.calls[number - 1] == name
+            tally("faults in storage calls")

@@ -1,0 +1,56 @@
+"""Where the tests of crashes keep their stores: in folders or in memory, made anew from a template each time."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tilekv.storage import memory
+
+
+class LocalGround:
+    """Stores in a folder. What a template's files hold is shared: nothing ever writes into a file of a store again."""
+
+    name = "local"
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._made = 0
+
+    @contextmanager
+    def world(self, template: Path) -> Iterator[tuple[str, Path]]:
+        """A copy of a folder: the uri of the store in it, and the folder."""
+        self._made += 1
+        folder = self._folder / f"world {self._made}"
+        shutil.copytree(template, folder, copy_function=os.link)
+        yield str(folder / "store"), folder
+        shutil.rmtree(folder)
+
+
+class MemoryGround:
+    """The same in memory; what is beside the store stays in its folder."""
+
+    name = "memory"
+
+    @contextmanager
+    def world(self, template: Path) -> Iterator[tuple[str, Path]]:
+        name = f"ground {template}"
+        memory._roots.pop(name, None)
+        if (template / "store").exists():
+            memory._roots[name] = _load(template / "store")
+        yield f"memory://{name}", template
+        memory._roots.pop(name, None)
+
+
+def _load(store: Path) -> Any:
+    root = memory._Root(
+        {each.name: each.read_bytes() for each in store.iterdir() if each.is_file()}
+    )
+    for folder in store.iterdir():
+        if folder.is_dir() and not folder.name.startswith(".tmp-"):
+            root.folders[folder.name] = {each.name: each.read_bytes() for each in folder.iterdir()}
+    return root
