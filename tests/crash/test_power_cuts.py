@@ -42,6 +42,8 @@ class Cuts:
         step()
         self.acknowledged += 1
         self.cut("acknowledged")
+        durable = {frozenset(_visible(tree)) for tree in self.disk.outcomes(self.points)}
+        assert len(durable) == 1, "something that readers see was not synced"
 
 
 def _seen(tree: Tree) -> list[tuple[str, bytes | None]]:
@@ -52,6 +54,10 @@ def _seen(tree: Tree) -> list[tuple[str, bytes | None]]:
         if hidden < 0 or "/" not in path[hidden:]:
             found.append((path, None if hidden >= 0 else data))
     return found
+
+
+def _visible(tree: Tree) -> list[tuple[str, bytes | None]]:
+    return [(path, data) for path, data in tree.items() if ".tmp-" not in path]
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)

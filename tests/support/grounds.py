@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tilekv.names import LOCK
 from tilekv.storage import memory
 
 
@@ -19,16 +21,20 @@ class LocalGround:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._made = 0
+        self._made = itertools.count()
 
     @contextmanager
     def world(self, template: Path) -> Iterator[tuple[str, Path]]:
         """A copy of a folder: the uri of the store in it, and the folder."""
-        self._made += 1
-        folder = self._folder / f"world {self._made}"
-        shutil.copytree(template, folder, copy_function=os.link)
+        folder = self._folder / f"world {next(self._made)}"
+        shutil.copytree(template, folder, copy_function=_share)
         yield str(folder / "store"), folder
         shutil.rmtree(folder)
+
+
+def _share(source: str, target: str) -> None:
+    # A lock is one of a file, by whatever name.
+    (shutil.copy if os.path.basename(source) == LOCK else os.link)(source, target)
 
 
 class MemoryGround:
