@@ -66,6 +66,8 @@ class Contract:
                 use()
         with pytest.raises(StoreNotFoundError):
             storage.list()
+        with pytest.raises(StoreNotFoundError), storage.lock():
+            pass
 
     def test_create(self, open_: Open) -> None:
         storage = open_()

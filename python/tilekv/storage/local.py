@@ -180,7 +180,10 @@ class LocalStorage:
         """An exclusive flock on the store's lock file, which the system drops when the process dies."""
         path = self._in_root(LOCK)
         with _explained("lock the store", path):
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+            try:
+                fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+            except FileNotFoundError:
+                self._missing()
         try:
             try:
                 with _explained("lock the store", path):
