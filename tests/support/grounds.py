@@ -7,8 +7,8 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
-from typing import Any
 
 from tilekv.names import LOCK
 from tilekv.storage import memory
@@ -47,16 +47,22 @@ class MemoryGround:
         name = f"ground {template}"
         memory._roots.pop(name, None)
         if (template / "store").exists():
-            memory._roots[name] = _load(template / "store")
+            memory._roots[name] = memory._Root(self._files(template))
+            memory._roots[name].folders.update(self._folders(template))
         yield f"memory://{name}", template
         memory._roots.pop(name, None)
 
+    @cache  # noqa: B019 - one ground a test
+    def _files(self, template: Path) -> dict[str, bytes]:
+        return {
+            each.name: each.read_bytes()
+            for each in (template / "store").iterdir()
+            if each.is_file()
+        }
 
-def _load(store: Path) -> Any:
-    root = memory._Root(
-        {each.name: each.read_bytes() for each in store.iterdir() if each.is_file()}
-    )
-    for folder in store.iterdir():
-        if folder.is_dir() and not folder.name.startswith(".tmp-"):
-            root.folders[folder.name] = {each.name: each.read_bytes() for each in folder.iterdir()}
-    return root
+    @cache  # noqa: B019
+    def _folders(self, template: Path) -> dict[str, dict[str, bytes]]:
+        return {
+            folder.name: {each.name: each.read_bytes() for each in folder.iterdir()}
+            for folder in (template / "store").glob("__*_*_*/")
+        }
