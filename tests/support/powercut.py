@@ -87,7 +87,7 @@ class Disk:
         self.changed = changed
         self.log: list[str] = []  # what was changed and synced, in order, without hidden names
         self._root = _loaded(folder)
-        self._open: dict[int, tuple[File | Folder, str]] = {}
+        self.opened: dict[int, tuple[File | Folder, str]] = {}  # by descriptor
 
     @contextmanager
     def recording(self) -> Iterator[None]:
@@ -143,25 +143,25 @@ class Disk:
         self.log.append(" ".join([words[0], *shown]))
         self.changed(self.log[-1])
 
-    def opened(self, fd: int, path: str, new: bool) -> None:
+    def begun(self, fd: int, path: str, new: bool) -> None:
         if new:
             parent, name = self._parent(path)
             parent.change({name: File()})
-        self._open[fd] = self._node(path), path
+        self.opened[fd] = self._node(path), path
         if new:
             self._done("create", path)
 
     def closed(self, fd: int) -> None:
-        self._open.pop(fd, None)
+        self.opened.pop(fd, None)
 
     def written(self, fd: int, data: bytes) -> None:
-        file, path = self._open[fd]
+        file, path = self.opened[fd]
         assert isinstance(file, File)
         file.data += data
         self._done("write", path)
 
     def synced(self, fd: int) -> None:
-        node, path = self._open[fd]
+        node, path = self.opened[fd]
         if isinstance(node, File):
             node.synced = node.data
         else:
@@ -216,7 +216,7 @@ class _Recorder:
         new = bool(flags & os.O_CREAT) and not os.path.lexists(path)
         fd = os.open(path, flags, mode, dir_fd=dir_fd)
         if dir_fd is None and self._disk.holds(path):
-            self._disk.opened(fd, path, new)
+            self._disk.begun(fd, path, new)
         return fd
 
     def close(self, fd: int) -> None:
@@ -225,23 +225,28 @@ class _Recorder:
 
     def write(self, fd: int, data: Any) -> int:
         done = os.write(fd, data)
-        self._disk.written(fd, bytes(data[:done]))
+        if fd in self._disk.opened:
+            self._disk.written(fd, bytes(data[:done]))
         return done
 
     def fsync(self, fd: int) -> None:
-        self._disk.synced(fd)
+        if fd in self._disk.opened:
+            self._disk.synced(fd)
 
     def mkdir(self, path: str) -> None:
         os.mkdir(path)
-        self._disk.made(path)
+        if self._disk.holds(path):
+            self._disk.made(path)
 
     def rename(self, old: str, new: str) -> None:
         os.rename(old, new)
-        self._disk.moved(old, new)
+        if self._disk.holds(old):
+            self._disk.moved(old, new)
 
     def unlink(self, path: str) -> None:
         os.unlink(path)
-        self._disk.removed(path)
+        if self._disk.holds(path):
+            self._disk.removed(path)
 
     def rmtree(self, path: str, ignore_errors: bool) -> None:
         """shutil's, one call at a time."""
@@ -254,7 +259,8 @@ class _Recorder:
             else:
                 self.unlink(each.path)
         os.rmdir(path)
-        self._disk.removed(path)
+        if self._disk.holds(path):
+            self._disk.removed(path)
 
 
 def _loaded(path: Path) -> Folder:
