@@ -24,6 +24,7 @@ help:
 	@echo 'PYTHON=... names the interpreter (3.11 or newer; now $(PYTHON)).'
 
 test: lint $(VENV)/.tools-test
+	@command -v strace >/dev/null || tools/apt-install strace
 	@echo 'tilekv: running the tests'
 	@$(PY) -m pytest
 

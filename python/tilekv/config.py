@@ -60,7 +60,9 @@ class Config:
         ``kv.threads``: most threads of one operation; 0, the default, is one for each core that
         the process may use.
     sync : bool
-        ``kv.sync``: a flush returns when its data is durable. True; False trades that for speed.
+        ``kv.sync``: a flush returns when its data is durable. True; False syncs nothing, for speed:
+        the death of the process loses nothing that was flushed, a crash of the machine may lose or
+        damage whatever was written lately, and what that replaced if it was vacuumed.
     mmap : bool
         ``kv.mmap``: read through memory maps. True; False reads with pread, for network file
         systems.
