@@ -8,7 +8,7 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 # What the installed package is made from. Nobody else needs make to know about it: pip builds the package as it always does.
 SOURCES := $(sort $(shell find kvcore python -name '*.py' -o -name '*.py[ix]' -o -name '*.pxd' -o -name '*.[ch]' -o -name py.typed))
 
-.PHONY: test demo lint format docs build bench clean help FORCE
+.PHONY: test demo lint format docs build bench bench-kernels bench-costs clean help FORCE
 # Every step writes into the one environment.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
@@ -19,6 +19,8 @@ help:
 	@echo 'make lint    the checks alone; make format puts right what can be'
 	@echo 'make build   the package into $(VENV)'
 	@echo 'make bench   1,000,000 keys on tilekv and its rivals (an hour or two)'
+	@echo 'make bench-kernels  digests, sort, search, codecs beside hashlib, NumPy and the codecs own bindings'
+	@echo 'make bench-costs    how costs grow with keys, value size and fragments; each choice switched off'
 	@echo 'make docs    the pages, and every example in them run'
 	@echo 'make clean   remove what was built, $(VENV) too'
 	@echo 'PYTHON=... names the interpreter (3.11 or newer; now $(PYTHON)).'
@@ -50,6 +52,12 @@ demo: $(VENV)/.built $(VENV)/.tools-demo
 bench: $(VENV)/.built $(VENV)/.tools-bench
 	@tools/redis
 	@$(VENV)/bin/python -m bench --json bench/results/all.json --svg bench/results/ratios.svg
+
+bench-kernels: $(VENV)/.built $(VENV)/.tools-test
+	@$(VENV)/bin/python -m bench.kernels
+
+bench-costs: $(VENV)/.built $(VENV)/.tools-bench
+	@$(VENV)/bin/python -m bench.costs --json bench/results/costs.json --svg bench/results/costs.svg
 
 docs: $(VENV)/.built $(VENV)/.tools-docs
 	@$(PY) -m sphinx -W -q -b doctest docs docs/_build/doctest

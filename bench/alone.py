@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 from threading import Barrier
 from typing import Any
 
 from bench.data import Source, make_data
-from bench.place import CONTEXT, timed
+from bench.place import CONTEXT
 from bench.rivals import Rival, rival
 
 
@@ -82,7 +83,9 @@ def write_at_once(store: Rival, source: Source, path: Path, writers: int) -> flo
     for process in processes:
         process.start()
     gate.wait(600)
-    seconds = timed(gate.wait, 3600)
+    start = time.perf_counter()
+    gate.wait(3600)
+    seconds = time.perf_counter() - start
     for process in processes:
         process.join()
     return seconds

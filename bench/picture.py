@@ -1,11 +1,11 @@
-"""The ratios of a run as one picture."""
+"""What was measured, as pictures: the ratios to rivals, and how costs grow."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-import matplotlib
+import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from bench.report import ratio
@@ -24,6 +24,8 @@ SHOWN = {
     "consolidate": "consolidate, compact",
     "disk": "bytes on disk",
 }
+GROWN = ("load", "get", "miss", "get_many", "read", "items", "scan", "consolidate")
+MARKERS = "os^Dv*PX"
 
 
 def draw_ratios(record: dict[str, Any], path: Path) -> None:
@@ -32,10 +34,9 @@ def draw_ratios(record: dict[str, Any], path: Path) -> None:
     data = "sentence" if "sentence" in results else next(iter(results))
     rows = [name for name in SHOWN if name in results[data]]
     rivals = [name for name in record["rivals"] if name != "tilekv"]
-    matplotlib.rcParams["svg.hashsalt"] = "tilekv"  # the same figures make the same file
+    _settle()
     figure = Figure(figsize=(8, 1.6 + 0.42 * len(rows)), layout="constrained")
     axes = figure.add_subplot()
-    markers = "os^Dv*PX"
     for number, name in enumerate(rivals):
         points = []
         for row, workload in enumerate(rows):
@@ -46,7 +47,7 @@ def draw_ratios(record: dict[str, Any], path: Path) -> None:
             ):
                 points.append((one, row))
         if points:
-            axes.plot(*zip(*points, strict=True), markers[number % 8], label=name, alpha=0.85)
+            axes.plot(*zip(*points, strict=True), MARKERS[number % 8], label=name, alpha=0.85)
     axes.axvline(1, color="black", linewidth=1)
     axes.set_xscale("log")
     axes.set_yticks(range(len(rows)), [SHOWN[name] for name in rows])
@@ -61,3 +62,33 @@ def draw_ratios(record: dict[str, Any], path: Path) -> None:
     )
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
     figure.savefig(path, format="svg", metadata={"Date": None})
+
+
+def draw_growth(record: dict[str, Any], path: Path) -> None:
+    """Draw what a key costs over each axis of `bench.costs`, both axes logarithmic, into an SVG."""
+    _settle()
+    growth = record["growth"]
+    figure = Figure(figsize=(4 * len(growth), 3.6), layout="constrained")
+    panels = figure.subplots(1, len(growth), sharey=True, squeeze=False)[0]
+    for axes, (axis, lines) in zip(panels, growth.items(), strict=True):
+        for number, name in enumerate(GROWN):
+            points = [
+                (at, seconds * 1e9)
+                for at, seconds in zip(lines["at"], lines["figures"][name], strict=True)
+                if seconds is not None
+            ]
+            if points:
+                axes.plot(*zip(*points, strict=True), MARKERS[number] + "-", label=name)
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xlabel(axis)
+        axes.grid(alpha=0.3)
+    panels[0].set_ylabel("ns a key")
+    panels[-1].legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
+    figure.savefig(path, format="svg", metadata={"Date": None})
+
+
+def _settle() -> None:
+    """The same figures make the same file, and text stays text."""
+    mpl.rcParams["svg.hashsalt"] = "tilekv"
+    mpl.rcParams["svg.fonttype"] = "none"

@@ -9,6 +9,7 @@ import shutil
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,17 @@ from bench.rivals import NotOffered, Rival, rival
 CONTEXT = multiprocessing.get_context("spawn")
 
 
-def timed(work: Callable[..., object], *arguments: object) -> float:
-    """Seconds that a call takes."""
-    start = time.perf_counter()
-    work(*arguments)
-    return time.perf_counter() - start
+@dataclass(frozen=True)
+class Options:
+    """What every place of a run has in common.
+
+    `asked` keys are looked up, `open_keys` are in the store of open_large; `cpu` counts the processor's seconds, of
+    all threads of the process, instead of the wall's.
+    """
+
+    asked: int
+    open_keys: int
+    cpu: bool = False
 
 
 class Place:
@@ -34,16 +41,22 @@ class Place:
     `spoil`.
     """
 
-    def __init__(self, name: str, folder: Path, asked: int, open_keys: int) -> None:
+    def __init__(self, name: str, folder: Path, options: Options) -> None:
         self.rival: Rival = rival(name)
         self.folder = folder
         self.path = folder / "store"
-        self.open_keys = open_keys
-        self._asked = asked
+        self.options = options
+        self.clock = time.process_time if options.cpu else time.perf_counter
         self._holds = False
         # The cache_bytes that the store is open with; False when it is not open.
         self._open: int | bool | None = False
         self.built: set[str] = set()  # names of other stores, made once for the data set
+
+    def timed(self, work: Callable[..., object], *arguments: object) -> float:
+        """Seconds that a call takes."""
+        start = self.clock()
+        work(*arguments)
+        return self.clock() - start
 
     def prepare(self, source: Source) -> tuple[int, int]:
         """Make the data; return how many keys there are, and how many bytes."""
@@ -52,7 +65,7 @@ class Place:
         self.folder.mkdir()
         self.built.clear()
         self.source = source
-        self.data: Data = make_data(source, self._asked)
+        self.data: Data = make_data(source, self.options.asked)
         gc.collect()
         gc.freeze()  # a million keys would be looked at by every full collection
         return len(self.data.keys), self.data.raw_bytes
@@ -66,7 +79,7 @@ class Place:
         """Make the store anew; return the seconds of the load alone."""
         self.spoil()
         self.rival.remove(self.path)
-        seconds = timed(self.rival.load, self.path, self.data.keys, self.data.values)
+        seconds = self.timed(self.rival.load, self.path, self.data.keys, self.data.values)
         self.rival.settle(self.path)
         self._holds = True
         return seconds
@@ -117,7 +130,7 @@ class Place:
         self.rival.stop()
 
 
-def serve(connection: Connection, name: str, folder: Path, asked: int, open_keys: int) -> None:
+def serve(connection: Connection, name: str, folder: Path, options: Options) -> None:
     """The main function of a rival's process: answer (what, argument) with (outcome, result) until there is no more.
 
     Outcomes are "done", "absent" (the rival does not offer it) and "failed" (the result is the traceback).
@@ -129,7 +142,7 @@ def serve(connection: Connection, name: str, folder: Path, asked: int, open_keys
     def answer(what: str, argument: Any) -> Any:
         nonlocal place
         if what == "begin":
-            place = Place(name, folder, asked, open_keys)
+            place = Place(name, folder, options)
             return place.rival.version, place.rival.what
         assert place is not None
         if what == "prepare":
@@ -152,10 +165,10 @@ def serve(connection: Connection, name: str, folder: Path, asked: int, open_keys
 class Worker:
     """A rival's process, as the parent sees it."""
 
-    def __init__(self, name: str, folder: Path, asked: int, open_keys: int) -> None:
+    def __init__(self, name: str, folder: Path, options: Options) -> None:
         self.name = name
         self._connection, theirs = CONTEXT.Pipe()
-        arguments = (theirs, name, folder, asked, open_keys)
+        arguments = (theirs, name, folder, options)
         self._process = CONTEXT.Process(target=serve, args=arguments)
         self._process.start()
         theirs.close()

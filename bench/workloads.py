@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import shutil
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.alone import peak, write_at_once
-from bench.place import Place, timed
+from bench.place import Place
 from bench.rivals import NotOffered
 
 SMALL_CACHE = 8 << 20
@@ -41,15 +40,15 @@ def load(place: Place) -> float:
 
 
 def get(place: Place) -> float:
-    return _second(place.opened().get, place.asked)
+    return _second(place, place.opened().get, place.asked)
 
 
 def get_small_cache(place: Place) -> float:
-    return _second(place.opened(SMALL_CACHE).get, place.asked)
+    return _second(place, place.opened(SMALL_CACHE).get, place.asked)
 
 
 def miss(place: Place) -> float:
-    return _second(place.opened().miss, place.data.absent[: place.rival.lookups])
+    return _second(place, place.opened().miss, place.data.absent[: place.rival.lookups])
 
 
 def get_many(place: Place) -> float:
@@ -59,14 +58,14 @@ def get_many(place: Place) -> float:
     table = dict(zip(place.data.keys, place.data.values, strict=True))
     assert values == [table[key] for key in asked], "what was found is not what was loaded"
     del found, values, table
-    return len(asked) / timed(store.get_many, asked)
+    return len(asked) / place.timed(store.get_many, asked)
 
 
 def read(place: Place) -> float:
     store, asked = place.opened(), place.data.asked
     table = dict(zip(place.data.keys, place.data.values, strict=True))
     assert store.read(asked) == sum(len(table[key]) for key in asked)
-    return len(asked) / timed(store.read, asked)
+    return len(asked) / place.timed(store.read, asked)
 
 
 def items(place: Place) -> float:
@@ -85,7 +84,7 @@ def open_(place: Place) -> float:
     path, store = place.loaded(), place.rival
     if store.in_memory:
         raise NotOffered(f"{store.name} has nothing to open")
-    return _opening(partial(store.open, path), lambda _: store.close())
+    return _opening(place, partial(store.open, path), lambda _: store.close())
 
 
 def open_large(place: Place) -> float:
@@ -98,13 +97,13 @@ def open_large(place: Place) -> float:
         raise NotOffered("tilekv alone: how its own time grows")
     times = []
     schema = tilekv.Schema([tilekv.Attr("a", "int32")])
-    for name, count in (("empty", 0), ("large", place.open_keys)):
+    for name, count in (("empty", 0), ("large", place.options.open_keys)):
         path = place.folder / name
         if name not in place.built:
             with tilekv.open(path, "x", schema=schema, config={"kv.buffer_bytes": "8 GiB"}) as db:
                 db.put_many(np.arange(count), a=np.zeros(count, "int32"))
             place.built.add(name)
-        times.append(_opening(partial(tilekv.open, path), tilekv.Store.close))
+        times.append(_opening(place, partial(tilekv.open, path), tilekv.Store.close))
     return times[1] - times[0]
 
 
@@ -112,13 +111,13 @@ def overwrite(place: Place) -> float:
     path, data = place.loaded(), place.data
     new = data.values[-len(data.asked) :]
     place.spoil()
-    return len(data.asked) / timed(place.rival.write, path, data.asked, new)
+    return len(data.asked) / place.timed(place.rival.write, path, data.asked, new)
 
 
 def delete(place: Place) -> float:
     path, asked = place.loaded(), place.data.asked
     place.spoil()
-    return len(asked) / timed(place.rival.delete, path, asked)
+    return len(asked) / place.timed(place.rival.delete, path, asked)
 
 
 def get_parts(count: int) -> Callable[[Place], float]:
@@ -128,14 +127,14 @@ def get_parts(count: int) -> Callable[[Place], float]:
             place.rival.load_parts(place.folder / name, place.parts(count))
             place.built.add(name)
         with place.other(name) as store:
-            return _second(store.get, place.asked)
+            return _second(place, store.get, place.asked)
 
     return run
 
 
 def consolidate(place: Place) -> float:
     path = _ten_parts(place)
-    return len(place.data.keys) / timed(place.rival.consolidate, path)
+    return len(place.data.keys) / place.timed(place.rival.consolidate, path)
 
 
 def consolidate_memory(place: Place) -> float:
@@ -173,23 +172,23 @@ def disk(place: Place) -> float:
     return place.rival.disk_bytes(place.loaded()) / len(place.data.keys)
 
 
-def _second(work: Callable[[list[bytes]], object], keys: list[bytes]) -> float:
+def _second(place: Place, work: Callable[[list[bytes]], object], keys: list[bytes]) -> float:
     work(keys)
-    return len(keys) / timed(work, keys)
+    return len(keys) / place.timed(work, keys)
 
 
 def _all(place: Place, work: Callable[[], int]) -> float:
     assert work() == len(place.data.keys)
-    return len(place.data.keys) / timed(work)
+    return len(place.data.keys) / place.timed(work)
 
 
-def _opening(begin: Callable[[], Any], end: Callable[[Any], object]) -> float:
+def _opening(place: Place, begin: Callable[[], Any], end: Callable[[Any], object]) -> float:
     """Median seconds of opening; slow ones are tried less often."""
     times: list[float] = []
     while len(times) < 3 or (len(times) < 101 and sum(times) < 1):
-        start = time.perf_counter()
+        start = place.clock()
         opened = begin()
-        times.append(time.perf_counter() - start)
+        times.append(place.clock() - start)
         end(opened)
     return statistics.median(times)
 

@@ -42,8 +42,8 @@ class RocksDict(Rival):
 
     def open(self, path: Path, cache_bytes: int | None = None) -> None:
         """Read only."""
-        options = self._options(256 << 20 if cache_bytes is None else cache_bytes)
-        self.db = Rdict(str(path), options, access_type=AccessType.read_only())
+        cache = 256 << 20 if cache_bytes is None else cache_bytes
+        self.db = self._db(path, cache, AccessType.read_only())
 
     def close(self) -> None:
         """Close."""
@@ -82,13 +82,13 @@ class RocksDict(Rival):
 
     def write(self, path: Path, keys: list[bytes], values: list[bytes], threads: int = 0) -> None:
         """WriteBatches and a flush."""
-        with Rdict(str(path), self._options()) as db:
+        with self._db(path) as db:
             self._put(db, keys, values)
             db.flush()
 
     def delete(self, path: Path, keys: list[bytes]) -> None:
         """Deletes in WriteBatches and a flush."""
-        with Rdict(str(path), self._options()) as db:
+        with self._db(path) as db:
             for at in range(0, len(keys), BATCH):
                 batch = WriteBatch(raw_mode=True)
                 for key in keys[at : at + BATCH]:
@@ -107,7 +107,7 @@ class RocksDict(Rival):
 
     def consolidate(self, path: Path) -> None:
         """compact_range."""
-        with Rdict(str(path), self._options()) as db:
+        with self._db(path) as db:
             db.compact_range(None, None)
 
     def _put(self, db: Rdict, keys: list[bytes], values: list[bytes]) -> None:
@@ -122,6 +122,18 @@ class RocksDict(Rival):
         options = WriteOptions()
         options.disable_wal = True
         return options
+
+    def _db(
+        self, path: Path, cache_bytes: int = 256 << 20, access: AccessType | None = None
+    ) -> Rdict:
+        """A database, new or not.
+
+        One that is there must be given its column family's options too: rocksdict 0.3.29 takes them from the
+        database's OPTIONS file otherwise, with a block cache of 8 MiB and filters that are not read.
+        """
+        options = self._options(cache_bytes)
+        families = {"default": options} if path.exists() else None
+        return Rdict(str(path), options, families, access or AccessType.read_write())
 
     def _options(self, cache_bytes: int = 256 << 20) -> Options:
         options = Options(raw_mode=True)
