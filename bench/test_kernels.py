@@ -1,0 +1,204 @@
+"""The kernels that every operation is made of, each beside what a Python program would use instead.
+
+`python -m bench.kernels` runs this with pytest-benchmark and prints ns a key and MB a second. The digest and the sort are
+called as compiled modules call one another, through the C function that the module exports: their Python forms
+convert every key, which takes longer than the kernel.
+"""
+
+from __future__ import annotations
+
+import bisect
+import ctypes
+import hashlib
+import random
+import struct
+import sys
+from array import array
+from typing import Any
+
+import lz4.block
+import numpy as np
+import pytest
+import zstandard
+
+from tilekv.filters import BitWidthReductionFilter, FilterList, LZ4Filter, ZstdFilter
+from tilekv.kvcore import codec, coords, digest
+from tilekv.schema import CHUNK_BYTES
+
+COUNT = 100_000
+KEY_REF = np.dtype([("data", "<u8"), ("size", "<u8"), ("type", "<u8")])
+POINTER, SIZE = ctypes.c_void_p, ctypes.c_size_t
+
+
+def exported(module: Any, name: str, result: Any, *arguments: Any) -> Any:
+    """A C function of a compiled module. Its signature is stated here: see the module's .pxd when it fails."""
+    capsule = module.__pyx_capi__[name]
+    name_of = ctypes.pythonapi.PyCapsule_GetName
+    name_of.restype, name_of.argtypes = ctypes.c_char_p, [ctypes.py_object]
+    signature = name_of(capsule)
+    assert signature.count(b",") + 1 == len(arguments), f"{name} has changed: {signature.decode()}"
+    pointer_of = ctypes.pythonapi.PyCapsule_GetPointer
+    pointer_of.restype, pointer_of.argtypes = POINTER, [ctypes.py_object, ctypes.c_char_p]
+    return ctypes.CFUNCTYPE(result, *arguments)(pointer_of(capsule, signature))
+
+
+@pytest.fixture(scope="module")
+def keys() -> list[bytes]:
+    made = [b"user:%015d" % number for number in range(COUNT)]
+    random.Random(1).shuffle(made)
+    return made
+
+
+@pytest.fixture(scope="module")
+def refs(keys: list[bytes]) -> np.ndarray:
+    """KeyRef of every key: BLOB, where its bytes are in `keys`."""
+    made = np.zeros(COUNT, KEY_REF)
+    header = sys.getsizeof(b"") - 1
+    made["data"] = [id(key) + header for key in keys]
+    made["size"] = 20
+    made["type"] = 40
+    return made
+
+
+def expected(keys: list[bytes], function: Any) -> np.ndarray:
+    """(2, keys) coordinates by hashlib."""
+    raw = b"".join([function(struct.pack("<BQ", 40, len(key)) + key) for key in keys])
+    return np.frombuffer(raw, "<u8").reshape(-1, 2).T
+
+
+FUNCTIONS = {
+    "blake2b": lambda data: hashlib.blake2b(data, digest_size=16).digest(),
+    "md5": lambda data: hashlib.md5(data, usedforsecurity=False).digest(),
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_digest(benchmark: Any, keys: list[bytes], refs: np.ndarray, name: str) -> None:
+    benchmark.group, benchmark.extra_info["keys"] = f"digest {name}", COUNT
+    arguments = (ctypes.c_int, POINTER, SIZE, POINTER, POINTER)
+    digest_keys = exported(digest, "digest_keys", None, *arguments)
+    out = np.zeros((2, COUNT), np.uint64)
+    benchmark(
+        digest_keys,
+        digest.DIGESTS[name],
+        refs.ctypes.data,
+        COUNT,
+        out[0].ctypes.data,
+        out[1].ctypes.data,
+    )
+    assert np.array_equal(out, expected(keys, FUNCTIONS[name]))
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_digest_by_hashlib(benchmark: Any, keys: list[bytes], name: str) -> None:
+    benchmark.group, benchmark.extra_info["keys"] = f"digest {name}", COUNT
+    benchmark.extra_info["reference"] = True
+    prefix = struct.pack("<BQ", 40, 20)
+    framed = [prefix + key for key in keys]
+    if name == "md5":
+        function = hashlib.md5
+        benchmark(lambda: [function(each).digest() for each in framed])
+    else:
+        blake = hashlib.blake2b
+        benchmark(lambda: [blake(each, digest_size=16).digest() for each in framed])
+
+
+def test_sort(benchmark: Any, keys: list[bytes], refs: np.ndarray) -> None:
+    benchmark.group, benchmark.extra_info["keys"] = "sort", COUNT
+    words = np.ascontiguousarray(expected(keys, FUNCTIONS["blake2b"]))
+    arguments = (POINTER, POINTER, POINTER, SIZE, POINTER)
+    sort_cells = exported(coords, "sort_cells", ctypes.c_int, *arguments)
+    order = np.zeros(COUNT, np.uint32)
+    where = [words[0].ctypes.data, words[1].ctypes.data, refs.ctypes.data]
+    assert benchmark(sort_cells, *where, COUNT, order.ctypes.data) == 0
+    assert np.array_equal(order, np.argsort(words[0]))
+
+
+def test_sort_by_argsort(benchmark: Any, keys: list[bytes]) -> None:
+    benchmark.group, benchmark.extra_info["keys"] = "sort", COUNT
+    benchmark.extra_info["reference"] = True
+    benchmark(np.argsort, np.ascontiguousarray(expected(keys, FUNCTIONS["blake2b"])[0]))
+
+
+@pytest.fixture(scope="module")
+def tile() -> tuple[array, list[int]]:
+    """1,024 sorted words, and words to be found."""
+    rng = random.Random(2)
+    values = array("Q", sorted(rng.randrange(2**64) for _ in range(1024)))
+    return values, [rng.choice(values) for _ in range(10_000)]
+
+
+def test_search(benchmark: Any, tile: tuple[array, list[int]]) -> None:
+    benchmark.group, benchmark.extra_info["keys"] = "search of 1,024", 10_000
+    values, asked = tile
+    find = coords.first_not_below
+    found = benchmark(lambda: [find(values, word) for word in asked])
+    assert [values[at] for at in found] == asked
+
+
+def test_search_by_bisect(benchmark: Any, tile: tuple[array, list[int]]) -> None:
+    benchmark.group, benchmark.extra_info["keys"] = "search of 1,024", 10_000
+    benchmark.extra_info["reference"] = True
+    values, asked = tile
+    find = bisect.bisect_left
+    benchmark(lambda: [find(values, word) for word in asked])
+
+
+VALUES = b"".join(
+    random.Random(number).randbytes(50) + b"the quick brown fox jumps over the lazy dog and so"
+    for number in range(1311)
+)[: 1 << 17]
+OFFSETS = np.arange(0, 100 * (1 << 14), 100, np.uint64).tobytes()
+CODECS = {
+    "zstd 1": (FilterList(ZstdFilter(level=1)), (1, False, False), VALUES),
+    "lz4": (FilterList(LZ4Filter()), (1, False, False), VALUES),
+    "bit width": (FilterList(BitWidthReductionFilter(window=8192)), (8, False, True), OFFSETS),
+}
+
+
+@pytest.mark.parametrize("name", CODECS)
+def test_encode(benchmark: Any, name: str) -> None:
+    filters, element, raw = CODECS[name]
+    benchmark.group, benchmark.extra_info["bytes"] = f"encode {name}", len(raw)
+    pipeline = filters.to_bytes(CHUNK_BYTES)
+    stored = benchmark(codec.encode, pipeline, *element, raw)
+    assert codec.decode(pipeline, *element, stored, len(raw)) == raw
+
+
+@pytest.mark.parametrize("name", CODECS)
+def test_decode(benchmark: Any, name: str) -> None:
+    filters, element, raw = CODECS[name]
+    benchmark.group, benchmark.extra_info["bytes"] = f"decode {name}", len(raw)
+    pipeline = filters.to_bytes(CHUNK_BYTES)
+    stored = codec.encode(pipeline, *element, raw)
+    assert benchmark(codec.decode, pipeline, *element, stored, len(raw)) == raw
+
+
+ZSTD = zstandard.ZstdCompressor(level=1, write_checksum=True), zstandard.ZstdDecompressor()
+BINDINGS = {
+    "zstd 1": (ZSTD[0].compress, ZSTD[1].decompress),
+    "lz4": (lz4.block.compress, lz4.block.decompress),
+}
+
+
+@pytest.mark.parametrize("name", BINDINGS)
+def test_encode_by_binding(benchmark: Any, name: str) -> None:
+    benchmark.group, benchmark.extra_info["bytes"] = f"encode {name}", len(VALUES)
+    benchmark.extra_info["reference"] = True
+    encode = BINDINGS[name][0]
+    chunks = chunked(VALUES)
+    benchmark(lambda: [encode(chunk) for chunk in chunks])
+
+
+@pytest.mark.parametrize("name", BINDINGS)
+def test_decode_by_binding(benchmark: Any, name: str) -> None:
+    benchmark.group, benchmark.extra_info["bytes"] = f"decode {name}", len(VALUES)
+    benchmark.extra_info["reference"] = True
+    encode, decode = BINDINGS[name]
+    stored = [encode(chunk) for chunk in chunked(VALUES)]
+    assert b"".join(benchmark(lambda: [decode(chunk) for chunk in stored])) == VALUES
+
+
+def chunked(raw: bytes) -> list[bytes]:
+    """In pieces as large as tilekv's chunks, each a frame or block of its own."""
+    return [raw[at : at + CHUNK_BYTES] for at in range(0, len(raw), CHUNK_BYTES)]
