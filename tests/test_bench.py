@@ -1,0 +1,126 @@
+"""A tiny run of the benchmarks: everything runs, is recorded and drawn, and a wrong answer is noticed. About 15 seconds."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+# Without Redis: its server is not for a test to install. TileDB takes 2 ms a look-up, and has a run of its own.
+RIVALS = ["tilekv", "lmdb", "rocksdict", "sqlite3", "dict"]
+
+
+def run(*arguments: str) -> str:
+    """Python on the benchmarks, which are no installed package; its output."""
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def record(tmp_path_factory: pytest.TempPathFactory) -> dict:
+    folder = tmp_path_factory.mktemp("bench")
+    options = ["--tiny", "--sets", "sentence,files", "--rivals", ",".join(RIVALS)]
+    out = run("-m", "bench", *options, f"--json={folder / 'a.json'}", f"--svg={folder / 'a.svg'}")
+    return json.loads((folder / "a.json").read_text()) | {"out": out, "svg": folder / "a.svg"}
+
+
+def test_every_workload_runs(record) -> None:
+    assert record["failures"] == []
+    figures = record["figures"]["sentence"]
+    units = record["units"]
+    assert set(figures) == set(units)
+    for workload, rounds in figures.items():
+        assert len(rounds["tilekv"]) == 1, workload
+        assert set(rounds) <= set(RIVALS)
+        if units[workload] == "/s":
+            assert all(one[0] > 0 for one in rounds.values()), workload
+    for name in RIVALS:
+        assert {"load", "get", "get_many", "items", "overwrite", "delete"} <= {
+            workload for workload, rounds in figures.items() if name in rounds
+        }
+    assert set(figures["get_8MB"]) == {"tilekv", "rocksdict", "sqlite3"}
+    assert 60 < figures["disk"]["tilekv"][0] < 120 < figures["disk"]["lmdb"][0]
+
+
+def test_real_data(record) -> None:
+    assert record["sets"]["files"]["keys"] > 1000
+    assert record["figures"]["files"]["get_many"]["tilekv"][0] > 0
+
+
+def test_goals_are_judged(record) -> None:
+    goals = {row["goal"]: row for row in record["goals"] if row["data"] == "sentence"}
+    disk = goals["disk / lmdb"]
+    figures = record["figures"]["sentence"]["disk"]
+    assert disk["median"] == figures["tilekv"][0] / figures["lmdb"][0]
+    assert disk["met"] == (disk["median"] <= disk["bound"])
+    assert goals["load / redis"]["met"] is None
+    assert "not measured" in record["out"]
+
+
+def test_record_and_picture(record) -> None:
+    assert record["machine"]["cores"] >= 1
+    assert record["commit"]
+    assert record["rivals"]["lmdb"]["version"]
+    text = "".join(ET.parse(record["svg"]).getroot().itertext())
+    assert "2,000 keys" in text
+    assert "load, durable" in text
+    assert set(RIVALS) - {"tilekv"} <= set(text.split())
+
+
+def test_tiledb() -> None:
+    options = [
+        "--sets",
+        "sentence",
+        "--rivals",
+        "tilekv,tiledb",
+        "--workloads",
+        "load,get_many,read",
+    ]
+    out = run("-m", "bench", "--tiny", *options)
+    assert "tiledb 0.36.1" in out
+    assert "FAILED" not in out
+
+
+def test_a_wrong_answer_is_no_figure(tmp_path) -> None:
+    run(
+        "-c",
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from bench.data import Source\n"
+        "from bench.place import Options, Place\n"
+        "from bench.workloads import WORKLOADS\n"
+        "place = Place('dict', Path(sys.argv[1]), Options(10, 10))\n"
+        "place.prepare(Source('sentence', 100))\n"
+        "assert WORKLOADS['get_many'].run(place) > 0\n"
+        "place.rival.table[place.data.asked[3]] = b''\n"
+        "try:\n"
+        "    WORKLOADS['get_many'].run(place)\n"
+        "except AssertionError:\n"
+        "    pass\n"
+        "else:\n"
+        "    raise SystemExit('taken for right')\n",
+        str(tmp_path / "place"),
+    )
+
+
+def test_costs(tmp_path) -> None:
+    files = [f"--json={tmp_path / 'a.json'}", f"--svg={tmp_path / 'a.svg'}"]
+    run("-m", "bench.costs", "--keys=2000", "--rounds=1", *files)
+    record = json.loads((tmp_path / "a.json").read_text())
+    assert record["growth"]["fragments"]["at"] == [1, 2, 5, 10, 20]
+    assert all(one > 0 for one in record["growth"]["keys"]["figures"]["get"])
+    assert set(record["choices"]["default"].values()) == {1}
+    assert record["choices"]["values plain"]["disk"] > 1.2
+    text = "".join(ET.parse(tmp_path / "a.svg").getroot().itertext())
+    assert all(axis in text for axis in ("keys", "value bytes", "fragments"))
+
+
+def test_kernels() -> None:
+    out = run("-m", "pytest", "bench/test_kernels.py", "-q", "--no-header", "--benchmark-disable")
+    assert "18 passed" in out
