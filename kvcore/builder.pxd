@@ -21,7 +21,7 @@ cdef class FragmentBuilder:
     """Takes windows of sorted cells, each but the last a whole number of tiles.
 
     Use: for each window, add(source) gives the Cuts of every slot; write what encode() makes of their runs to the files in
-    order and call written(cuts). metadata() is the last file. One thread at a time.
+    order and call written(cuts). Then end every file with its trailer(); metadata() is the last file. One thread at a time.
     """
     cdef readonly Layout layout
     cdef SlotState* states

@@ -4,7 +4,7 @@ from libc.string cimport memcpy
 
 from tilekv.kvcore.layout cimport SLOT_BYTES
 from tilekv.kvcore.metadata cimport (BLOCK_MAGIC, CHAR_TYPE, FANOUT, FORMAT_VERSION, PRIVATE_META, RTREE_AT,
-                                     TAG_CHUNKS, TAG_IDENTITY, TAG_SOURCES, UINT64_TYPE)
+                                     TAG_BOUND, TAG_CHUNKS, TAG_IDENTITY, TAG_SOURCES, UINT64_TYPE)
 from tilekv.kvcore.tile cimport CellSource, Cut, Cuts, plan_cuts
 from tilekv.kvcore.wire cimport load64, out8, out32, out64, out_bytes, out_free, store32, tkv_crc32c
 
@@ -109,8 +109,14 @@ cdef class FragmentBuilder:
         if state.nchunks > 0xFFFFFFFF:
             raise ValueError("more than 4,294,967,295 chunks in one file of a fragment")
 
-    def metadata(self, bytes uuid not None, uint64_t t1, uint64_t t2, sources=()):
-        """The metadata file, as bytes. uuid: 16 bytes; t1, t2: ms; sources: names of the fragments a consolidation read."""
+    @staticmethod
+    def trailer(bytes uuid not None, uint32_t slot):
+        """What ends the file of a slot, so that it is taken for no other fragment's and no other attribute's."""
+        return uuid + slot.to_bytes(4, "little")
+
+    def metadata(self, bytes uuid not None, uint64_t t1, uint64_t t2, sources=(), bint bound=True):
+        """The metadata file, as bytes. uuid: 16 bytes; t1, t2: ms; sources: names of the fragments a consolidation read; bound:
+        every data file ends in its trailer()."""
         cdef Out out, footer
         cdef int na = self.layout.nf, f, slot
         cdef uint64_t first
@@ -168,6 +174,9 @@ cdef class FragmentBuilder:
                 check(out32(&out, len(names)))
                 check(out_bytes(&out, <const char*>names, len(names)))
                 pad(&out, 8)
+            if bound:
+                check(out32(&out, TAG_BOUND))
+                check(out32(&out, 0))
             for slot in range(self.layout.nslots):
                 if self.states[slot].many:
                     self._directory(&out, slot)

@@ -7,9 +7,9 @@ from libc.string cimport memset
 from tilekv.kvcore.codec cimport CORRUPT, NO_MEMORY, OK, Status, Windows
 from tilekv.kvcore.coords cimport compare_keys
 from tilekv.kvcore.digest cimport KeyRef, digest_keys
-from tilekv.kvcore.fragment cimport (Access, Fragment, FragmentData, Pin, Span, access_close, fragment_cell, fragment_coords,
-                                     fragment_decode, fragment_key, fragment_place, offsets_ascend, plain_windows, tile_cells,
-                                     unpin)
+from tilekv.kvcore.fragment cimport (Access, Fragment, FragmentData, Pin, Span, access_close, fragment_bound, fragment_cell,
+                                     fragment_coords, fragment_decode, fragment_key, fragment_place, offsets_ascend,
+                                     plain_windows, tile_cells, unpin)
 from tilekv.kvcore.layout cimport KEY_FIELD, SLOT_COORDS, SLOT_OFFSETS, TOMBSTONE
 from tilekv.kvcore.view cimport VIEW_OK, file_bytes
 from tilekv.kvcore.wire cimport Out, load64, out_bytes, out_free, out_room
@@ -49,10 +49,17 @@ def check_fragment(Fragment fragment not None):
         if fragment.files[slot] is None:
             continue
         size = fragment.size_of(slot)
-        if size != f.slots[slot].size:
-            problems.append((fragment.files[slot], None, f"{size} bytes, {f.slots[slot].size} by the metadata"))
+        expected = f.slots[slot].size + fragment.trailer
+        if size != expected:
+            problems.append((fragment.files[slot], min(size, expected), f"{size} bytes, {expected} by the metadata"))
         damaged[slot] = set()
+        if size >= expected and not check_trailer(fragment, slot, problems):
+            damaged[slot] = set(range(f.ntiles))
+            continue
         for tile in range(f.ntiles):
+            if size < expected and f.slots[slot].tile_at[tile] + 8 > size:
+                damaged[slot].add(tile)                         # cut off: the size says so
+                continue
             before = len(problems)
             check_tile(fragment, slot, tile, problems)
             if len(problems) > before:
@@ -63,6 +70,22 @@ def check_fragment(Fragment fragment not None):
         if fragment.layout.is_var(field):
             check_values(fragment, field, damaged[field] | damaged[fragment.layout.bytes_slot(field)], problems)
     return problems
+
+
+cdef bint check_trailer(Fragment fragment, int slot, list problems) except -1:
+    cdef Access access
+    cdef Status status
+    memset(&access, 0, sizeof(access))
+    try:
+        with nogil:
+            status = fragment_bound(&fragment.data, slot, &access)
+        if status == NO_MEMORY:
+            raise MemoryError
+        if status != OK:
+            problems.append((fragment.files[slot], access.offset, "its end does not say that it is this file of this fragment"))
+        return status == OK
+    finally:
+        access_close(&access, fragment.data.codecs)
 
 
 cdef int check_tile(Fragment fragment, int slot, uint64_t tile, list problems) except -1:
@@ -240,7 +263,9 @@ cdef int check_values(Fragment fragment, int field, set damaged, list problems) 
             if status == NO_MEMORY:
                 raise MemoryError
             if status != OK:
-                what = f"cell {j} of tile {tile} is no {'text' if text else 'array'}" if not sound else f"tile {tile} cannot be read"
+                what = f"tile {tile} cannot be read"
+                if not sound:
+                    what = f"cell {j} of tile {tile} is no {'text' if text else 'array'}"
                 problems.append((fragment.files[slot], f.slots[slot].tile_at[tile], what))
                 status = OK
                 sound = True

@@ -45,6 +45,7 @@ cdef struct SlotView:           # a data file; pointers lead into the mapped met
     uint32_t width
     uint64_t size               # bytes of the file, by the footer
     uint64_t nchunks
+    bint bound                  # the trailer has been found to be this slot's; from the start when there is none
     bint in_place               # chunks are used where they are mapped; else they are decoded into the cache
     void** ready                # in place, a pointer a chunk: its raw bytes, once its checksum has held
     Windows* windows            # in place, offsets: a reader a tile; `data` is set last
@@ -61,6 +62,7 @@ cdef struct FragmentData:
     uint64_t ntiles
     uint64_t last_tile_cells
     uint64_t cells
+    const uint8_t* uuid         # 16 bytes, in the metadata
     const Slot* kinds           # by slot, of the layout
     SlotView* slots
     const uint64_t* leaves      # 4 words a tile: lo0, hi0, lo1, hi1
@@ -121,6 +123,8 @@ cdef bint offsets_ascend(const Windows* windows, uint64_t n, uint64_t total) noe
 # that cannot be. start: its first cell or byte in the tile; raw: its raw bytes.
 cdef Status fragment_place(FragmentData* f, int slot, uint64_t tile, uint64_t index, uint64_t* position, uint64_t* stored,
                            uint64_t* start, uint64_t* raw) noexcept nogil
+# Whether the file of a slot ends in its trailer: CORRUPT when it is another fragment's, or another slot's.
+cdef Status fragment_bound(FragmentData* f, int slot, Access* access) noexcept nogil
 # That chunk verified and decoded into `into`, past the cache. raw: from fragment_place().
 cdef Status fragment_decode(FragmentData* f, int slot, uint64_t tile, uint64_t index, Access* access, uint8_t* into,
                             uint64_t raw) noexcept nogil
@@ -159,6 +163,7 @@ cdef class Fragment:
     cdef readonly bytes uuid
     cdef readonly tuple sources
     cdef readonly tuple files               # by slot: file name, or None
+    cdef readonly int trailer               # bytes of each data file that the footer does not count
     cdef Layout layout
     cdef ChunkCache _cache
     cdef CodecPool _codecs

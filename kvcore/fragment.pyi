@@ -23,6 +23,8 @@ class Fragment:
     @property
     def sources(self) -> tuple[str, ...]: ...
     @property
+    def trailer(self) -> int: ...
+    @property
     def files(self) -> tuple[str | None, ...]: ...
     def __new__(
         cls,
@@ -32,6 +34,7 @@ class Fragment:
         views: Iterable[FileView],
         cache: ChunkCache,
         codecs: CodecPool,
+        partial: bool = False,
     ) -> Fragment: ...
     @property
     def stored_bytes(self) -> int: ...

@@ -1,6 +1,6 @@
 cimport cython
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy
+from libc.string cimport memcmp, memcpy
 
 from tilekv.errors import CorruptionError
 
@@ -8,8 +8,8 @@ from tilekv.kvcore.cache cimport cache_drop, cache_find, cache_insert, cache_rel
 from tilekv.kvcore.codec cimport (CORRUPT, FILTER_BIT_WIDTH, NO_MEMORY, OK, UNSUPPORTED, check_chunk, codec_acquire,
                                   codec_release, decode_chunk, open_windows, window_at)
 from tilekv.kvcore.layout cimport PIECE, SLOT_BYTES, SLOT_COORDS, SLOT_OFFSETS, Slot
-from tilekv.kvcore.metadata cimport (BLOCK_MAGIC, BLOCK_TAIL, CHAR_TYPE, FANOUT, FORMAT_VERSION, PRIVATE_META, TAG_CHUNKS,
-                                     TAG_IDENTITY, TAG_SOURCES, TILE_PAYLOAD, UINT64_TYPE)
+from tilekv.kvcore.metadata cimport (BLOCK_MAGIC, BLOCK_TAIL, CHAR_TYPE, FANOUT, FORMAT_VERSION, PRIVATE_META, TAG_BOUND,
+                                     TAG_CHUNKS, TAG_IDENTITY, TAG_SOURCES, TILE_PAYLOAD, TRAILER, UINT64_TYPE)
 from tilekv.kvcore.view cimport VIEW_IO, VIEW_NO_MEMORY, VIEW_OK, ViewStatus, file_bytes
 from tilekv.kvcore.wire cimport (Cursor, cursor, load32, load64, out_free, out_room, take, take8, take16, take32, take64,
                                  tkv_crc32c)
@@ -108,6 +108,25 @@ cdef Status fragment_place(FragmentData* f, int slot, uint64_t tile, uint64_t in
     return OK
 
 
+cdef Status fragment_bound(FragmentData* f, int slot, Access* access) noexcept nogil:
+    cdef SlotView* s = &f.slots[slot]
+    cdef const uint8_t* at = NULL
+    cdef ViewStatus got
+    if s.bound:
+        return OK
+    got = file_bytes(&s.file, s.size, TRAILER, &access.stored, &at)
+    if got != VIEW_OK:
+        return fail(access, fault_of(got), slot, s.size)
+    if memcmp(at, f.uuid, 16) != 0 or load32(at + 16) != <uint32_t>slot:
+        return fail(access, CORRUPT, slot, s.size)
+    s.bound = True                              # every thread that looks finds the same
+    return OK
+
+
+cdef inline Status fault_of(ViewStatus got) noexcept nogil:
+    return NO_MEMORY if got == VIEW_NO_MEMORY else <Status>READ_FAILED if got == VIEW_IO else CORRUPT
+
+
 cdef Status stored_chunk(FragmentData* f, int slot, uint64_t tile, uint64_t index, Access* access, const uint8_t** at,
                          uint64_t* stored, uint64_t* start, uint64_t* raw) noexcept nogil:
     cdef uint64_t position = 0
@@ -115,13 +134,15 @@ cdef Status stored_chunk(FragmentData* f, int slot, uint64_t tile, uint64_t inde
     cdef Status status = fragment_place(f, slot, tile, index, &position, stored, start, raw)
     if status != OK:
         return fail(access, status, slot, f.slots[slot].tile_at[tile])
+    status = fragment_bound(f, slot, access)
+    if status != OK:
+        return status
     got = file_bytes(&f.slots[slot].file, position, stored[0], &access.stored, at)
     access.slot = slot
     access.offset = position
     if got == VIEW_OK:
         return OK
-    return fail(access, NO_MEMORY if got == VIEW_NO_MEMORY else <Status>READ_FAILED if got == VIEW_IO else CORRUPT, slot,
-                position)
+    return fail(access, fault_of(got), slot, position)
 
 
 cdef Status fragment_decode(FragmentData* f, int slot, uint64_t tile, uint64_t index, Access* access, uint8_t* into,
@@ -359,9 +380,9 @@ cdef bint chunk_at_hand(const FragmentData* f, int slot, uint64_t index) noexcep
 @cython.no_gc_clear             # __dealloc__ needs the cache
 cdef class Fragment:
     def __cinit__(self, Layout layout not None, str name not None, FileView metadata not None, views, ChunkCache cache not None,
-                  CodecPool codecs not None):
+                  CodecPool codecs not None, bint partial=False):
         """views: a FileView for each of `layout.files`, in that order. CorruptionError when the metadata is not what tilekv wrote
-        or a file has another size than it says."""
+        or a file is shorter than it says; with `partial` such a file is read as far as it goes."""
         cdef int slot
         cdef SlotView* s
         cdef const Slot* kind
@@ -401,9 +422,10 @@ cdef class Fragment:
             s = &self.data.slots[slot]
             kind = &layout.slots[slot]
             s.file = view.ref
-            if view.ref.size < s.size:
+            s.bound = self.trailer == 0
+            if view.ref.size < s.size + self.trailer and not partial:
                 raise CorruptionError(f"{name}/{self.files[slot]}", view.ref.size,
-                                      f"the file has {view.ref.size} bytes and the metadata says {s.size}")
+                                      f"the file has {view.ref.size} bytes and the metadata says {s.size + self.trailer}")
             self._check_tiles(slot)
             s.in_place = view.ref.base != NULL and (kind.pipeline.n == 0 or (
                 kind.kind == SLOT_OFFSETS and kind.pipeline.n == 1 and kind.pipeline.filters[0].type == FILTER_BIT_WIDTH))
@@ -586,6 +608,7 @@ cdef class Fragment:
                 self._bad_metadata(block - self._meta, "a record that is longer than the private block")
             if tag == TAG_IDENTITY and size == 48:
                 self.uuid = payload[:16]
+                self.data.uuid = payload
                 self.t1 = load64(payload + 16)
                 self.t2 = load64(payload + 24)
                 self.cells = load64(payload + 32)
@@ -601,6 +624,8 @@ cdef class Fragment:
                         sources.append(at[:size].decode())
                     except UnicodeDecodeError:
                         self._bad_metadata(payload - self._meta, "a source whose name is not text")
+            elif tag == TAG_BOUND:
+                self.trailer = TRAILER
             elif tag == TAG_CHUNKS:
                 self._parse_directory(payload, size)
         self.sources = tuple(sources)

@@ -9,6 +9,9 @@ Generic tile, raw, one chunk: 34-byte header, empty pipeline (8), u64 1, u32 raw
 payload, 6 zero bytes}, payload: the vector's length stands at +72, its data at +80.
 
 A record: u32 tag, u32 bytes, payload, zero padding to a multiple of 8.
+
+With TAG_BOUND every data file ends, behind the bytes that the footer counts, in a trailer {16-byte uuid of its fragment, u32
+slot}: a chunk's checksum says nothing of where the chunk belongs, and files of two fragments, or attributes, may have one layout.
 """
 
 cdef enum:
@@ -22,6 +25,7 @@ cdef enum:
     UINT64_TYPE = 10
     BLOCK_TAIL = 12             # u32 length, u32 CRC, "TKVB"
     BLOCK_MAGIC = 0x42564B54    # "TKVB"
+    TRAILER = 20                # bytes
 
 cdef enum Tag:
     # 16-byte uuid, u64 t1, u64 t2, u64 cells, u64 tombstones
@@ -34,3 +38,5 @@ cdef enum Tag:
     TAG_CHUNKS = 3
     # reserved: a filter over the digests
     TAG_FILTER = 4
+    # no payload: data files end in a trailer
+    TAG_BOUND = 5

@@ -6,6 +6,7 @@ Nothing here knows of folders or renames: a draft becomes visible by its `commit
 from __future__ import annotations
 
 import time
+import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -60,6 +61,7 @@ def write_fragment(
         When writing fails; nothing is visible then, or (after a failed last sync) all of it is.
     """
     builder = FragmentBuilder(layout)
+    unique = uuid.uuid4()
     draft = storage.draft()
     try:
         with ExitStack() as closing:
@@ -69,11 +71,13 @@ def write_fragment(
             }
             for window in windows:
                 _write_window(builder, codecs, window, writers, threads, written)
-            for writer in writers.values():
+            for slot, writer in writers.items():
+                writer.write(builder.trailer(unique.bytes, slot))
                 writer.sync()
         draft.sync()
-        name = FragmentName.new(*(span or (_timestamp(storage),)))
-        metadata = builder.metadata(bytes.fromhex(name.uuid), name.t1, name.t2, sources)
+        first, last = span or (_timestamp(storage),) * 2
+        name = FragmentName.new(first, last, unique.hex)
+        metadata = builder.metadata(unique.bytes, name.t1, name.t2, sources)
         with _open(draft, FRAGMENT_METADATA) as writer:
             writer.write(metadata)
             writer.sync()

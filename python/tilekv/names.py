@@ -48,15 +48,15 @@ class FragmentName(NamedTuple):
     uuid: str
 
     @classmethod
-    def new(cls, t1: int, t2: int | None = None) -> FragmentName:
-        """Return a name that no other fragment has; `t2` is `t1` unless given.
+    def new(cls, t1: int, t2: int | None = None, unique: str | None = None) -> FragmentName:
+        """Return a name that no other fragment has; `t2` is `t1` unless given, `unique` a new uuid.
 
         Raises OutOfRangeError unless 0 <= t1 <= t2 < 2**64.
         """
         last = t1 if t2 is None else t2
         if not 0 <= t1 <= last <= MAX_TIMESTAMP:
             raise OutOfRangeError(f"timestamps are 0 to 2^64-1, in order, not {t1} and {last}")
-        return cls(t1, last, uuid.uuid4().hex)
+        return cls(t1, last, unique or uuid.uuid4().hex)
 
     @classmethod
     def parse(cls, name: str) -> FragmentName | None:

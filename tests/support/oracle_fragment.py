@@ -17,7 +17,8 @@ TOMBSTONE = 0x80
 PIECE = 1 << 20  # only a longer cell may be cut
 PLAIN = 1 << 16  # the most bytes of a chunk of several cells that no filter touches
 FANOUT = 10
-IDENTITY, SOURCES, CHUNKS = 1, 2, 3  # tags of records
+IDENTITY, SOURCES, CHUNKS, BOUND = 1, 2, 3, 5  # tags of records
+TRAILER = 20  # bytes at the end of a data file that the footer does not count
 
 
 class Field(NamedTuple):
@@ -197,12 +198,15 @@ class FragmentReader:
                 self.fragment.sources = tuple(names)
             elif tag == CHUNKS:
                 self.chunk_directory(walk)
+            elif tag == BOUND:
+                expect(size == 0, f"{walk.name}: a record of tag {BOUND} with a payload")
             else:
                 walk.take(size, "an unknown record")
             expect(walk.at == after, f"{walk.name}: the size of a record of tag {tag}")
             walk.zeros(-walk.at % 8 + walk.at)
             seen.append(tag)
         expect(walk.at == end and seen.count(IDENTITY) == 1, f"{walk.name}: records {seen}")
+        expect(seen.count(BOUND) == 1, f"{walk.name}: its data files need not end in a trailer")
         walk.u32("private block: length", end - start)
         block = walk.data[start : walk.at]
         crc = walk.u32("private block: CRC-32C")
@@ -238,7 +242,7 @@ class FragmentReader:
         is_bytes = slot > self.na
         starts = self.var_offsets[slot - self.na - 1] if is_bytes else self.offsets[slot]
         size = self.var_sizes[slot - self.na - 1] if is_bytes else self.sizes[slot]
-        expect(size == len(walk.data), f"{name} has {len(walk.data)} bytes, not {size}")
+        expect(size + TRAILER == len(walk.data), f"{name} has {len(walk.data)} bytes, not {size}")
         expect(len(starts) == self.ntiles, f"{name} has {len(starts)} tiles")
         tiles = []
         for start in starts:
@@ -247,6 +251,9 @@ class FragmentReader:
                 f"{name}: a tile at {start}, while the one before ends at {walk.at}",
             )
             tiles.append(read_tile(walk, pipeline, datatype))
+        expect(walk.at == size, f"{name}: the tiles end at {walk.at}, not {size}")
+        expect(walk.take(16, "trailer: uuid").hex() == self.folder.name[-32:], f"{name}: the uuid")
+        walk.u32("trailer: slot", slot)
         walk.end()
         self.fragment.tiles[name] = tiles
         self.fragment.dumps[name] = walk.dump()

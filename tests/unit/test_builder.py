@@ -30,6 +30,7 @@ def written(builder: FragmentBuilder, source: CellSource, codecs: CodecPool) -> 
             bytes(encode(builder.layout, source, cuts, *run, codecs)) for run in runs
         )
         builder.written(cuts)
+        files[cuts.slot] += builder.trailer(UUID, cuts.slot)
     return files
 
 

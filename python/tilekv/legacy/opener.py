@@ -188,7 +188,7 @@ class OldOpener(Opener):
                     )
                 builder.written(cuts)
         name = old.name
-        metadata = builder.metadata(bytes.fromhex(name.uuid), name.t1, name.t2)
+        metadata = builder.metadata(bytes.fromhex(name.uuid), name.t1, name.t2, bound=False)
         return Fragment(
             self.layout,
             name.shown,
