@@ -1,5 +1,13 @@
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Final
 
 from tilekv.kvcore.fragment import Fragment
+from tilekv.kvcore.search import View
+
+ABSENT: Final = 0
+SET: Final = 1
+DELETED: Final = 2
+UNKNOWN: Final = 3
 
 def proven_keys(fragment: Fragment, tile: int) -> tuple[list[Any], list[Any], int]: ...
+def states(view: View, keys: Iterable[Any]) -> bytes: ...

@@ -1,4 +1,4 @@
-"""The cells of a damaged fragment that can still be proven right."""
+"""What can still be proven of a damaged fragment: cells that are right, and keys that are not in it."""
 
 from libc.stdint cimport uint64_t
 from libc.string cimport memset
@@ -8,8 +8,14 @@ from tilekv.kvcore.digest cimport KeyRef, digest_keys
 from tilekv.kvcore.fragment cimport (Access, Fragment, FragmentData, Pin, Span, access_close, fragment_coords, fragment_key,
                                      tile_cells, unpin)
 from tilekv.kvcore.layout cimport TOMBSTONE
-from tilekv.kvcore.values cimport load_key
+from tilekv.kvcore.search cimport DELETED as TOMB
+from tilekv.kvcore.search cimport FAULT, MISSING, PRESENT, Found, Place, View
+from tilekv.kvcore.values cimport KeyCell, key_cell, load_key
 from tilekv.kvcore.wire cimport load64
+
+
+# What states() says of a key.
+ABSENT, SET, DELETED, UNKNOWN = range(4)
 
 
 def proven_keys(Fragment fragment not None, uint64_t tile):
@@ -56,3 +62,25 @@ cdef bint readable(Status status) except -1:
     if status == NO_MEMORY:
         raise MemoryError
     return status == OK
+
+
+def states(View view not None, keys):
+    """What a view of one fragment has to say of each key, as bytes of ABSENT, SET, DELETED and UNKNOWN. MemoryError."""
+    cdef Access access
+    cdef KeyCell cell
+    cdef Place place
+    cdef Found found
+    cdef uint64_t c0 = 0, c1 = 0
+    answers = bytearray()
+    memset(&access, 0, sizeof(access))
+    try:
+        for key in keys:
+            _held = key_cell(key, &cell)
+            digest_keys(view.layout.digest, &cell.ref, 1, &c0, &c1)
+            found = view.find(&cell.ref, c0, c1, &access, &place)
+            if found == FAULT:
+                readable(access.status)
+            answers.append(SET if found == PRESENT else DELETED if found == TOMB else ABSENT if found == MISSING else UNKNOWN)
+        return bytes(answers)
+    finally:
+        access_close(&access, &view.codecs.pool)

@@ -57,9 +57,11 @@ from tilekv.kvschema import KVSchema
 from tilekv.map import TILEDB_READ, TILEDB_WRITE, Map, MapIter, Object, QueryType
 from tilekv.mapitem import MapItem
 from tilekv.mapschema import Attribute, MapSchema
+from tilekv.problem import Problem
+from tilekv.salvage import Salvage, salvage
 from tilekv.schema import Attr, Schema
 from tilekv.store import Store, open
-from tilekv.verify import Problem
+from tilekv.verify import verify
 
 __version__ = _version("tilekv")
 
@@ -107,6 +109,7 @@ __all__ = [
     "QueryType",
     "ReadOnlyError",
     "RleFilter",
+    "Salvage",
     "Scan",
     "Schema",
     "SnapshotGone",
@@ -123,4 +126,6 @@ __all__ = [
     "convert",
     "object_type",
     "open",
+    "salvage",
+    "verify",
 ]

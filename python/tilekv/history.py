@@ -57,14 +57,14 @@ def read_history(storage: Storage, listing: Listing, timestamp: int | None = Non
     lists = {
         owner: listed(storage.read(file), owner) for file, owner in owners.items() if owner in names
     }
-    inner = {owner: _swallowed(owner, lists) for owner in lists}
+    inner = {owner: swallowed(owner, lists) for owner in lists}
     lists = {owner: names | inner[owner] for owner, names in lists.items()}
     superseded = set().union(*lists.values())
-    swallowed = frozenset().union(*inner.values())
-    _check_circles(lists)
+    within = frozenset().union(*inner.values())
+    check_circles(lists)
     visible = [name for text, name in names.items() if text not in superseded]
     visible.sort(key=lambda name: name.order, reverse=True)
-    return History(tuple(visible), frozenset(superseded & names.keys()), lists, swallowed, orphans)
+    return History(tuple(visible), frozenset(superseded & names.keys()), lists, within, orphans)
 
 
 def vac_bytes(owner: str, fragments: Iterable[str]) -> bytes:
@@ -95,7 +95,7 @@ def _check_line(owner: str, lines: bytes) -> bytes:
     return b"/.crc32c-%08x\n" % crc32c(owner.encode() + b"\n" + lines)
 
 
-def _swallowed(owner: str, lists: Mapping[str, frozenset[str]]) -> frozenset[str]:
+def swallowed(owner: str, lists: Mapping[str, frozenset[str]]) -> frozenset[str]:
     """Fragments whose list is part of the owner's: two consolidations ran at once, and the larger one holds all of it.
 
     Without this the older value of a key could win, since the smaller one may begin later. Of equal lists the greater name stays.
@@ -108,7 +108,7 @@ def _swallowed(owner: str, lists: Mapping[str, frozenset[str]]) -> frozenset[str
     )
 
 
-def _check_circles(lists: Mapping[str, frozenset[str]]) -> None:
+def check_circles(lists: Mapping[str, frozenset[str]]) -> None:
     """Nothing supersedes itself, directly or through others: all of it would vanish."""
     done: set[str] = set()
     above: set[str] = set()

@@ -181,7 +181,7 @@ class Attr:
     @property
     def type_name(self) -> str:
         """``"bytes"``, ``"str"`` or the name of the dtype; Attr takes it as a dtype."""
-        return _type_name(self.datatype)
+        return type_name_of(self.datatype)
 
     def __repr__(self) -> str:
         """Return the expression that makes it, without what is default."""
@@ -350,7 +350,7 @@ class Schema:
             )
         attrs = []
         for field, entry in zip(fields, descriptor.attrs, strict=True):
-            name = _type_name(field.datatype)
+            name = type_name_of(field.datatype)
             if entry.dtype != name:
                 raise InvalidValueError(
                     f"{entry.name!r} is {entry.dtype!r} in {DESCRIPTOR_FILE} and {name!r} here"
@@ -418,7 +418,7 @@ def _check_files(attrs: tuple[Attr, ...]) -> None:
             )
 
 
-def _type_name(code: int) -> str:
+def type_name_of(code: int) -> str:
     """The name by which Attr takes a datatype; for those it refuses, TileDB's."""
     if code in (CHAR, UTF8):
         return "bytes" if code == CHAR else "str"

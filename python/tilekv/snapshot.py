@@ -11,7 +11,15 @@ from tilekv.kvcore.codec import CodecPool
 from tilekv.kvcore.fragment import Fragment
 from tilekv.kvcore.layout import Layout
 from tilekv.kvcore.search import View
-from tilekv.names import FRAGMENT_METADATA, FragmentName, data_file, newer_tiledb, vac_file
+from tilekv.kvcore.view import FileView
+from tilekv.names import (
+    FRAGMENT_METADATA,
+    FragmentName,
+    data_file,
+    newer_tiledb,
+    vac_file,
+    vac_owner,
+)
 from tilekv.storage import Listing, Storage
 
 
@@ -131,15 +139,21 @@ class Opener:
                 "kv.max_mapped_fragments"
             ) from None
 
-    def fragment(self, name: str) -> Fragment:
-        """Open one fragment. FileNotFoundError when it, or a file of it, is not there."""
+    def fragment(self, name: str, partial: bool = False) -> Fragment:
+        """Open one fragment. FileNotFoundError when it, or a file of it, is not there.
+
+        With `partial` it opens as long as its metadata is whole: of a data file that is short or missing there is what there is.
+        """
         views = self.storage.views(name, self.mmap)
+        files = [data_file(stem, is_bytes) for _, stem, is_bytes in self.layout.files]
+        if partial:
+            views = dict.fromkeys(files, FileView.memory(b"")) | views
         try:
             metadata = views[FRAGMENT_METADATA]
-            data = [views[data_file(stem, is_bytes)] for _, stem, is_bytes in self.layout.files]
+            data = [views[file] for file in files]
         except KeyError as error:
             raise FileNotFoundError(f"{name}/{error.args[0]}") from None
-        return Fragment(self.layout, name, metadata, data, self.cache, self.codecs)
+        return Fragment(self.layout, name, metadata, data, self.cache, self.codecs, partial)
 
     def _open_all(self, names: Iterable[str], opened: dict[str, Fragment]) -> None:
         """Open those that are not. FileNotFoundError when one is gone."""

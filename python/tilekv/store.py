@@ -32,10 +32,11 @@ from tilekv.info import Info, describe
 from tilekv.kvcore.fragment import Fragment
 from tilekv.kvcore.handle import Handle
 from tilekv.kvcore.values import Column
+from tilekv.problem import Problem
 from tilekv.progress import Progress
 from tilekv.schema import Schema
 from tilekv.storage import open_storage
-from tilekv.verify import Problem, verify_store
+from tilekv.verify import verify_store
 
 MODES: Final = ("r", "a", "x", "w")
 _KEYS, _VALUES, _ITEMS = range(3)  # what Handle._iterate gives
@@ -252,7 +253,8 @@ class Store(Handle, MutableMapping[Any, Any]):
         Returns
         -------
         list of Problem
-            All that is wrong with the fragments of this snapshot; empty when the store is sound.
+            All that is wrong with the fragments of this snapshot; empty when they are sound. `tilekv.verify` checks the
+            rest of the store too, and stores that do not open.
         """
         return verify_store(self.fragments)
 

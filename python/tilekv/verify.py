@@ -2,35 +2,137 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import Final, NamedTuple
 
+from tilekv.config import Config
+from tilekv.engine import is_old, is_store, layout_of, open_engine
+from tilekv.errors import CorruptionError
+from tilekv.history import listed
 from tilekv.kvcore.check import check_fragment
 from tilekv.kvcore.fragment import Fragment
+from tilekv.names import FRAGMENT_METADATA, FragmentName, vac_owner
+from tilekv.problem import Problem
+from tilekv.remains import find_remains, open_remains
+from tilekv.snapshot import Opener, check_writer
+from tilekv.storage import Listing, Storage, open_storage
+
+_CACHE: Final = 16 << 20  # bytes of decoded chunks
 
 
-@dataclass(frozen=True)
-class Problem:
-    """One thing that is wrong.
+class Findings(NamedTuple):
+    """What checking a whole store found.
 
     Attributes
     ----------
-    fragment, file : str
-        The fragment and the file in it.
-    offset : int or None
-        The byte of the file where the damaged part begins; None when it has no place of its own.
-    message : str
-        What is wrong.
+    problems : list of Problem
+        All that is wrong.
+    fragments, cells : int
+        How many were looked at; replaced fragments are among them.
     """
 
-    fragment: str
-    file: str
-    offset: int | None
-    message: str
+    problems: list[Problem]
+    fragments: int
+    cells: int
 
-    def __str__(self) -> str:
-        place = f"{self.fragment}/{self.file}"
-        return f"{place if self.offset is None else f'{place}, byte {self.offset}'}: {self.message}"
+
+def verify(uri: str | os.PathLike[str]) -> list[Problem]:
+    """Check every file of a store, whether it opens or not.
+
+    More than `Store.verify`, which checks what one handle sees: both copies of the schema, the lists of replaced fragments, the
+    replaced fragments themselves, and folders that hold a fragment under a name that is none. Damage to one file does not keep
+    the others from being checked. Nothing is mapped, so that a disk that fails gives an error and no signal.
+
+    Parameters
+    ----------
+    uri : str or os.PathLike
+        A store of tilekv; of a store of TileDB 1.x, which has no checksums, what can be checked.
+
+    Returns
+    -------
+    list of Problem
+        All that is wrong; empty when the store is sound.
+
+    Raises
+    ------
+    StoreNotFoundError, FormatError
+        When there is no store, or one of another program.
+    """
+    return examine(open_storage(uri, False)).problems
+
+
+def examine(storage: Storage) -> Findings:
+    """As `verify`, with counts."""
+    try:
+        old = is_old(storage)
+    except CorruptionError:
+        old = False  # tilekv wrote it, and its descriptor is missing
+    if old or not (is_store(storage) or _has_fragments(storage)):
+        engine = open_engine(storage, "r", None, Config())
+        seen = engine.opener.view().fragments
+        return Findings(verify_store(seen), len(seen), sum(fragment.cells for fragment in seen))
+    listing = storage.list()
+    check_writer(storage, listing)
+    try:
+        remains = find_remains(storage)
+    except CorruptionError as error:
+        return Findings([Problem.of(error)], 0, 0)
+    problems = list(remains.problems)
+    opener = Opener(storage, layout_of(remains.schema), _CACHE, False, 1 << 31)
+    fragments = cells = 0
+    for folder in listing.folders:
+        if FragmentName.parse(folder) is None:
+            problems += _strange_folder(storage, folder)
+            continue
+        fragment = open_remains(opener, folder, problems)
+        if fragment is not None:
+            problems += verify_store([fragment])
+            fragments += 1
+            cells += fragment.cells
+    problems += _wrong_lists(storage, listing)
+    if not problems:
+        problems += _wrong_view(opener)
+    return Findings(problems, fragments, cells)
+
+
+def _has_fragments(storage: Storage) -> bool:
+    return storage.exists() and any(map(FragmentName.parse, storage.list().folders))
+
+
+def _strange_folder(storage: Storage, folder: str) -> list[Problem]:
+    """A fragment that was renamed is not looked for: its name is all that tells a fragment from another folder."""
+    try:
+        inside = storage.files(folder)
+    except OSError as error:
+        return [Problem.of(error)]
+    if FRAGMENT_METADATA not in inside:
+        return []
+    message = "this folder holds a fragment, and its name is not one of a fragment: it is not read"
+    return [Problem(folder, FRAGMENT_METADATA, None, message)]
+
+
+def _wrong_lists(storage: Storage, listing: Listing) -> list[Problem]:
+    """Lists of replaced fragments that no consolidation wrote, or not for the fragment they are named after."""
+    problems = []
+    for file in listing.files:
+        owner = vac_owner(file)
+        if owner is None or owner not in listing.folders:
+            continue  # left by a crash: it counts for nothing
+        try:
+            listed(storage.read(file), owner)
+        except OSError as error:
+            problems.append(Problem.of(error))
+    return problems
+
+
+def _wrong_view(opener: Opener) -> list[Problem]:
+    """What only all of the lists together show."""
+    try:
+        opener.view()
+    except CorruptionError as error:
+        return [Problem.of(error)]
+    return []
 
 
 def verify_store(fragments: Iterable[Fragment]) -> list[Problem]:

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import tilekv
-from tilekv.verify import Problem, verify_store
+from tilekv.problem import Problem
+from tilekv.verify import verify_store
 
 
 def test_problems_of_several_fragments(tmp_path: Path) -> None:

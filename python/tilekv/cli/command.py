@@ -13,7 +13,7 @@ from io import TextIOWrapper
 from typing import Any, Final
 
 from tilekv.cli.entries import KEY_TYPES, get_value, key_of, list_keys, put_value, remove_keys
-from tilekv.cli.report import show_info, show_problems
+from tilekv.cli.report import salvage_store, show_info, show_problems
 from tilekv.cli.text import error_text
 from tilekv.cli.tree import export_tree, import_tree
 from tilekv.cli.upkeep import consolidate_store, convert_store, vacuum_store
@@ -183,11 +183,31 @@ def build_parser() -> argparse.ArgumentParser:
     )
 
     one = _command(commands, "verify", "check every checksum and every digest")
-    one.description = "Check every checksum and every digest. Problems are listed; the exit code is 1 if there is one."
+    one.description = """Check every file of the store, whether it opens or not: every checksum, every digest, what consolidations
+        have replaced. All problems are listed; the exit code is 1 if there is one. With --json: an object of uri, sound (bool),
+        fragments and cells (how many were checked), and problems, a list of objects of fragment (empty for a file of the store
+        itself), file, offset (a byte, or null) and message."""
     one.epilog = f"example: {PROGRAM} verify photos.kv"
     one.add_argument("store", metavar="STORE")
     _add_json(one)
     one.set_defaults(run=lambda args: show_problems(args.store, args.json))
+
+    one = _command(commands, "salvage", "copy what is whole out of a damaged store")
+    one.description = """Copy every entry of OLD that is proven right and current to NEW, and say what could not be copied. An
+        entry that a newer one may have replaced, in a part that cannot be read, is not passed off as current. The exit code is
+        1 if anything may be missing. OLD is only read. With --json: an object of copied, stale and lost (numbers of entries),
+        unreadable (fragments), problems (as verify has them) and rebuilt (texts)."""
+    one.epilog = f"example: {PROGRAM} salvage broken.kv new.kv --stale old-values.kv"
+    one.add_argument("old", metavar="OLD")
+    one.add_argument("new", metavar="NEW", help="must not be there")
+    one.add_argument(
+        "--stale", metavar="STORE", help="make a store of the entries that may be out of date"
+    )
+    _add_json(one)
+    _add_progress(one)
+    one.set_defaults(
+        run=lambda args: salvage_store(args.old, args.new, args.stale, args.json, _shown(args))
+    )
     return parser
 
 

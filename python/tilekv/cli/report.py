@@ -1,4 +1,4 @@
-"""info and verify: what a store is, and whether it is sound."""
+"""info, verify and salvage: what a store is, whether it is sound, and what is left of one that is not."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Final
 import numpy as np
 
 from tilekv.cli.text import counted, size_text
-from tilekv.errors import CorruptionError
+from tilekv.salvage import salvage
 from tilekv.schema import Attr
+from tilekv.storage import open_storage
 from tilekv.store import open as open_store
-from tilekv.verify import Problem
+from tilekv.verify import examine
 
 NEWEST: Final = 10  # fragments that info prints; --json has all
 
@@ -81,29 +82,58 @@ def attr_text(attr: Attr) -> str:
 
 
 def show_problems(uri: str, as_json: bool) -> int:
-    """Check the whole store and print what is wrong with it.
+    """Check the whole store and print all that is wrong with it.
 
     Returns
     -------
     int
         The exit code: 1 for a damaged store.
     """
-    try:
-        with open_store(uri) as db:
-            problems = db.verify()
-            fragments, cells = len(db.fragments), db.info().cells
-    except CorruptionError as error:  # so damaged that it does not open
-        problems = [Problem("", error.file, error.offset, error.reason)]
-        fragments = cells = 0
+    found = examine(open_storage(uri))
     if as_json:
-        found = {"uri": uri, "sound": not problems, "problems": [asdict(each) for each in problems]}
-        print(json.dumps(found, indent=2))
-    elif problems:
-        for problem in problems:
+        facts = {
+            "uri": uri,
+            "sound": not found.problems,
+            "fragments": found.fragments,
+            "cells": found.cells,
+            "problems": [asdict(each) for each in found.problems],
+        }
+        print(json.dumps(facts, indent=2))
+    elif found.problems:
+        for problem in found.problems:
             print(problem)
-        print(f"damaged: {counted(len(problems), 'problem')}")
+        print(f"damaged: {counted(len(found.problems), 'problem')}")
     else:
         print(
-            f"sound: {counted(cells, 'cell')} in {counted(fragments, 'fragment')}, every checksum and every digest"
+            f"sound: {counted(found.cells, 'cell')} in {counted(found.fragments, 'fragment')}, "
+            "every checksum and every digest"
         )
-    return 1 if problems else 0
+    return 1 if found.problems else 0
+
+
+def salvage_store(old: str, new: str, stale: str | None, as_json: bool, shown: bool) -> int:
+    """Copy what can be proven out of a damaged store; print what could not be.
+
+    Returns
+    -------
+    int
+        The exit code: 1 when anything may be missing from the new store.
+    """
+    found = salvage(old, new, stale=stale, progress=shown)
+    whole = not (found.stale or found.lost or found.unreadable)
+    if as_json:
+        print(json.dumps(asdict(found), indent=2))
+        return 0 if whole else 1
+    for problem in found.problems:
+        print(problem)
+    for what in found.rebuilt:
+        print(f"rebuilt: {what}")
+    print(f"copied {counted(found.copied, 'entry', 'entries')}, proven and current")
+    if found.stale:
+        where = f"they are in {stale}" if stale else "--stale STORE keeps them"
+        print(f"{counted(found.stale, 'entry', 'entries')} may be out of date: {where}")
+    if found.lost:
+        print(f"{counted(found.lost, 'entry', 'entries')} cannot be read")
+    for name in found.unreadable:
+        print(f"nothing of {name} can be read, nor how much it held")
+    return 0 if whole else 1

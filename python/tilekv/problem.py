@@ -1,0 +1,41 @@
+"""What checking a store finds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tilekv.errors import CorruptionError
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong.
+
+    Attributes
+    ----------
+    fragment : str
+        The fragment's folder; empty for a file of the store itself.
+    file : str
+        The file in it.
+    offset : int or None
+        The byte of the file where the damaged part begins; None when it has no place of its own.
+    message : str
+        What is wrong.
+    """
+
+    fragment: str
+    file: str
+    offset: int | None
+    message: str
+
+    @classmethod
+    def of(cls, error: OSError) -> Problem:
+        """What an error says that came of reading a store."""
+        if not isinstance(error, CorruptionError):
+            return cls("", str(error.filename or ""), None, error.strerror or str(error))
+        folder, _, file = error.file.rpartition("/")
+        return cls(folder, file, error.offset, error.reason)
+
+    def __str__(self) -> str:
+        place = f"{self.fragment}/{self.file}" if self.fragment else self.file
+        return f"{place if self.offset is None else f'{place}, byte {self.offset}'}: {self.message}"
