@@ -72,8 +72,6 @@ cdef class SortedBuffer(CellSource):
     cdef uint64_t reach         # bytes that are read of a record as a rule
     cdef int _sort(self, const Entry* log, size_t n) noexcept nogil
     cdef void _keep_last(self, const Entry* log, const Item* items, size_t n) noexcept nogil
-    cdef void _ahead(self, bint row, size_t i) noexcept nogil
-    cdef void _cell(self, int field, size_t i, const uint8_t** data, uint64_t* size) noexcept nogil
 
 
 cdef inline void entry_key(const Entry* entry, KeyRef* key) noexcept nogil:

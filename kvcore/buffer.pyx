@@ -288,20 +288,6 @@ cdef class SortedBuffer(CellSource):
             memcpy(c1, self.c1 + lo, (hi - lo) * 8)
         return 0
 
-    cdef inline void _ahead(self, bint row, size_t i) noexcept nogil:
-        """Ask for the record of a cell that comes soon: neighbours in order are anywhere in the arena, and each would be awaited.
-
-        Of a long record the first bytes: the processor guesses the rest.
-        """
-        cdef const uint8_t* at
-        cdef uint64_t k = 0
-        if i >= self.n:
-            return
-        at = self.entries[i].record + (self.entries[i].key_size if row else 0)
-        while k <= self.reach:
-            tkv_prefetch(at + k)
-            k += LINE
-
     cdef int fixed(self, int field, size_t lo, size_t hi, uint8_t* out) noexcept nogil:
         cdef uint32_t width = self.buffer.layout.slots[field].width
         cdef uint32_t place = self.buffer.places[field]
@@ -322,46 +308,61 @@ cdef class SortedBuffer(CellSource):
             out += width
         return 0
 
-    cdef inline void _cell(self, int field, size_t i, const uint8_t** data, uint64_t* size) noexcept nogil:
-        cdef const Entry* entry = &self.entries[i]
-        data[0] = entry.record
-        size[0] = entry.key_size
-        if field != KEY_FIELD:
-            if entry.type & TOMBSTONE:
-                size[0] = 0
-            else:
-                self.buffer.field(entry, field, data, size)
-
     cdef int lengths(self, int field, size_t lo, size_t hi, uint64_t* out) noexcept nogil:
-        cdef const uint8_t* data = NULL
-        cdef const Entry* entry
-        cdef uint32_t ends = 0
+        cdef uint64_t end_at = self.buffer.fixed_bytes + 8 * <uint64_t>self.buffer.places[field]
+        cdef bint first = self.buffer.places[field] == 0
+        cdef const Entry* entry = self.entries + lo
+        cdef const uint8_t* end
         cdef size_t i
-        if field == KEY_FIELD:
-            for i in range(lo, hi):
-                out[i - lo] = self.entries[i].key_size
-            return 0
-        ends = self.buffer.fixed_bytes + 8 * self.buffer.places[field]
-        for i in range(lo, hi):
-            entry = &self.entries[i]
-            if i + AHEAD < self.n:
-                tkv_prefetch(entry[AHEAD].record + entry[AHEAD].key_size + ends)
-            self._cell(field, i, &data, &out[i - lo])
+        for i in range(hi - lo):
+            if field == KEY_FIELD:
+                out[i] = entry.key_size
+            elif entry.type & TOMBSTONE:
+                out[i] = 0
+            else:
+                end = entry.record + entry.key_size + end_at
+                out[i] = load64(end) - (0 if first else load64(end - 8))
+            if field != KEY_FIELD and lo + i + AHEAD < self.n:
+                tkv_prefetch(entry[AHEAD].record + entry[AHEAD].key_size + end_at)
+            entry += 1
         return 0
 
     cdef int bytes(self, int field, size_t cell, uint64_t skip, uint64_t n, uint8_t* out) noexcept nogil:
-        cdef const uint8_t* data = NULL
-        cdef uint64_t size = 0, part
+        cdef uint64_t end_at = self.buffer.fixed_bytes + 8 * <uint64_t>self.buffer.places[field]
+        cdef uint64_t data_at = self.buffer.fixed_bytes + 8 * <uint64_t>self.buffer.nvar
+        cdef bint first = self.buffer.places[field] == 0
+        cdef const Entry* entry = self.entries + cell
+        cdef const uint8_t* data
+        cdef uint64_t size, start, part
         while n:
-            self._ahead(field != KEY_FIELD, cell + AHEAD)
-            self._cell(field, cell, &data, &size)
+            if cell + AHEAD < self.n:
+                ask_for(entry[AHEAD].record + (0 if field == KEY_FIELD else entry[AHEAD].key_size),
+                        min(entry[AHEAD].key_size, <uint32_t>MOST_AHEAD) if field == KEY_FIELD else self.reach)
+            data = entry.record
+            size = entry.key_size
+            if field != KEY_FIELD:
+                size = 0
+                if not entry.type & TOMBSTONE:
+                    data += entry.key_size
+                    start = 0 if first else load64(data + end_at - 8)
+                    size = load64(data + end_at) - start
+                    data += data_at + start
             part = min(size - skip, n)
             memcpy(out, data + skip, part)
             out += part
             n -= part
             skip = 0
             cell += 1
+            entry += 1
         return 0
+
+
+cdef inline void ask_for(const uint8_t* at, uint64_t n) noexcept nogil:
+    """Records of neighbours in order are anywhere in the arena: each would be waited for. n: bytes, from `at` on."""
+    cdef uint64_t k = 0
+    while k <= n:
+        tkv_prefetch(at + k)
+        k += LINE
 
 
 cdef void digest_log(DigestKind kind, const Entry* log, size_t n, uint64_t* c0, uint64_t* c1) noexcept nogil:
