@@ -38,9 +38,9 @@ cdef class Rows:
     cdef list names
     cdef Gathered* fields       # one a column, then the keys, then their types
     cdef size_t nfields
-    # Other cells of the same columns, with their keys or without. `keep`: see Lanes.
-    cdef int fill(self, View view, Buffer buffer, const Stretch* stretch, bint keys, bint keep) except -1
-    cdef int _field(self, View view, Buffer buffer, int field, const Stretch* stretch, bint keep, Gathered* into) except -1
+    # Other cells of the same columns, with their keys or without.
+    cdef int fill(self, View view, Buffer buffer, const Stretch* stretch, bint keys) except -1
+    cdef int _field(self, View view, Buffer buffer, int field, const Stretch* stretch, Gathered* into) except -1
     cdef object key(self, size_t i)
     # Bare for one attribute, else a dict.
     cdef object value(self, size_t i)

@@ -1,7 +1,7 @@
 cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport int64_t, uint8_t, uint64_t, uintptr_t
-from libc.stdlib cimport calloc, free, malloc
+from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 import numpy as np
@@ -10,14 +10,14 @@ from tilekv.errors import InvalidValueError, KeyNotFoundError
 
 from tilekv.kvcore.arrow cimport (Node, array_capsules, array_node, blob_node, column_node, null_node, record_node,
                                   schema_capsule, stream_capsule)
+from tilekv.kvcore.asked cimport Asked, ask, asked_bytes, asked_ends, asked_fixed
 from tilekv.kvcore.codec cimport OK, Status
 from tilekv.kvcore.feeds cimport cells_key, count_cells, gathered_keys
 from tilekv.kvcore.digest cimport KeyRef
 from tilekv.kvcore.fragment cimport Access, access_close
-from tilekv.kvcore.gather cimport (Lanes, Run, gather_bytes, gather_ends, gather_fixed, lanes_close, lanes_open, measure, runs_of,
+from tilekv.kvcore.gather cimport (NOWHERE, Lanes, gather_bytes, gather_ends, gather_fixed, lanes_close, lanes_open, measure,
                                    stretch_advance)
 from tilekv.kvcore.layout cimport KEY_FIELD
-from tilekv.kvcore.search cimport PRESENT
 from tilekv.kvcore.values cimport KIND_BYTES, KeyCell, load_key
 from tilekv.kvcore.values import DTYPES as _DTYPES
 from tilekv.kvcore.wire cimport out64, out_bytes, out_free, out_room
@@ -230,39 +230,49 @@ cdef int finish(View view, Lanes* lanes, Access* access, Status status) except -
     return 0
 
 
-cdef int read_ends(View view, Buffer buffer, int field, const Stretch* stretch, bint keep, int64_t* ends) except -1:
+# In these, the cells are a stretch, or `asked` when that is not None.
+
+cdef int read_ends(View view, Buffer buffer, int field, const Stretch* stretch, Asked asked, int64_t* ends) except -1:
     cdef Access access
     cdef Lanes lanes
     cdef Status status
     memset(&access, 0, sizeof(access))
     with nogil:
-        status = lanes_open(&lanes, view, keep)
-        if status == OK:
+        status = lanes_open(&lanes, view, asked is not None or stretch.keep)
+        if status == OK and asked is not None:
+            status = asked_ends(&lanes, view, buffer, field, asked, &access, ends)
+        elif status == OK:
             status = gather_ends(&lanes, view, buffer, field, stretch, &access, ends)
     return finish(view, &lanes, &access, status)
 
 
-cdef int read_bytes(View view, Buffer buffer, int field, const Stretch* stretch, bint keep, uint64_t size,
+cdef int read_bytes(View view, Buffer buffer, int field, const Stretch* stretch, Asked asked, const int64_t* ends, size_t n,
                     uint8_t* out) except -1:
     cdef Access access
     cdef Lanes lanes
     cdef Status status
     memset(&access, 0, sizeof(access))
+    if n == 0:
+        return 0
     with nogil:
-        status = lanes_open(&lanes, view, keep)
-        if status == OK:
-            status = gather_bytes(&lanes, view, buffer, field, stretch, 0, size, &access, out)
+        status = lanes_open(&lanes, view, asked is not None or stretch.keep)
+        if status == OK and asked is not None:
+            status = asked_bytes(&lanes, view, buffer, field, asked, ends, &access, out)
+        elif status == OK:
+            status = gather_bytes(&lanes, view, buffer, field, stretch, 0, ends[n - 1], &access, out)
     return finish(view, &lanes, &access, status)
 
 
-cdef int read_fixed(View view, Buffer buffer, int field, const Stretch* stretch, bint keep, uint8_t* out) except -1:
+cdef int read_fixed(View view, Buffer buffer, int field, const Stretch* stretch, Asked asked, uint8_t* out) except -1:
     cdef Access access
     cdef Lanes lanes
     cdef Status status
     memset(&access, 0, sizeof(access))
     with nogil:
-        status = lanes_open(&lanes, view, keep)
-        if status == OK:
+        status = lanes_open(&lanes, view, asked is not None or stretch.keep)
+        if status == OK and asked is not None:
+            status = asked_fixed(&lanes, view, buffer, field, asked, &access, out)
+        elif status == OK:
             status = gather_fixed(&lanes, view, buffer, field, stretch, &access, out)
     return finish(view, &lanes, &access, status)
 
@@ -281,7 +291,7 @@ cdef size_t fitting(View view, Buffer buffer, tuple columns, bint keys, const St
     for field in fields:
         memset(&access, 0, sizeof(access))
         with nogil:
-            status = lanes_open(&lanes, view, False)
+            status = lanes_open(&lanes, view, stretch.keep)
             if status == OK:
                 status = measure(&lanes, view, buffer, field, &part, limit, &access, &part.n, &size)
         finish(view, &lanes, &access, status)
@@ -312,34 +322,34 @@ cdef class Rows:
                 out_free(&self.fields[i].ends)
         free(self.fields)
 
-    cdef int fill(self, View view, Buffer buffer, const Stretch* stretch, bint keys, bint keep) except -1:
+    cdef int fill(self, View view, Buffer buffer, const Stretch* stretch, bint keys) except -1:
         cdef Column column
         cdef size_t i = 0
         self.n = 0
         for column in self.columns:
-            self._field(view, buffer, column.field, stretch, keep, &self.fields[i])
+            self._field(view, buffer, column.field, stretch, &self.fields[i])
             i += 1
         if keys:
-            self._field(view, buffer, KEY_FIELD, stretch, keep, &self.fields[i])
-            self._field(view, buffer, view.layout.key_type, stretch, keep, &self.fields[i + 1])
+            self._field(view, buffer, KEY_FIELD, stretch, &self.fields[i])
+            self._field(view, buffer, view.layout.key_type, stretch, &self.fields[i + 1])
         self.n = stretch.n
         return 0
 
-    cdef int _field(self, View view, Buffer buffer, int field, const Stretch* stretch, bint keep, Gathered* into) except -1:
+    cdef int _field(self, View view, Buffer buffer, int field, const Stretch* stretch, Gathered* into) except -1:
         cdef bint var = view.layout.is_var(field)
         cdef uint64_t size = stretch.n * <uint64_t>view.layout.slots[field].width
-        cdef int64_t* ends
+        cdef int64_t* ends = NULL
         if var:
             ends = <int64_t*>out_room(&into.ends, 8 * stretch.n)
             if ends == NULL:
                 raise MemoryError
-            read_ends(view, buffer, field, stretch, keep, ends)
+            read_ends(view, buffer, field, stretch, None, ends)
             size = ends[stretch.n - 1]
         if out_room(&into.data, size) == NULL:
             raise MemoryError
         if var:
-            return read_bytes(view, buffer, field, stretch, keep, size, into.data.data)
-        return read_fixed(view, buffer, field, stretch, keep, into.data.data)
+            return read_bytes(view, buffer, field, stretch, None, ends, stretch.n, into.data.data)
+        return read_fixed(view, buffer, field, stretch, None, into.data.data)
 
     cdef object key(self, size_t i):
         cdef const Gathered* keys = &self.fields[self.nfields - 2]
@@ -379,27 +389,23 @@ cdef class Rows:
 cdef list make_rows(View view, Buffer buffer, tuple columns, const Place* places, const int* present, size_t n):
     cdef list result = [None] * <Py_ssize_t>n
     cdef Rows rows = new_rows(columns)
+    cdef Asked asked = ask(view, places, present, n)
     cdef Stretch rest, part
-    cdef size_t at = 0, i
-    cdef Run* runs = <Run*>malloc(n * sizeof(Run) + 1)
-    if runs == NULL:
-        raise MemoryError
-    try:
-        runs_of(places, present, n, runs)
-        rest.runs = runs
-        rest.skip = 0
-        rest.n = n
-        while rest.n:
-            part = rest
-            part.n = fitting(view, buffer, columns, False, &rest, BLOCK_BYTES)
-            rows.fill(view, buffer, &part, False, True)
-            for i in range(part.n):
-                if present == NULL or present[at + i] == PRESENT:
-                    result[at + i] = rows.value(i)
-            at += part.n
-            stretch_advance(&rest, part.n)
-    finally:
-        free(runs)
+    cdef size_t at = 0, i, index
+    rest.runs = asked.runs
+    rest.skip = 0
+    rest.n = n
+    rest.keep = True
+    while rest.n:
+        part = rest
+        part.n = fitting(view, buffer, columns, False, &rest, BLOCK_BYTES)
+        rows.fill(view, buffer, &part, False)
+        for i in range(part.n):
+            index = asked.spots[at + i].index
+            if asked.runs[at + i].fragment != NOWHERE:
+                result[index] = rows.value(i)
+        at += part.n
+        stretch_advance(&rest, part.n)
     return result
 
 
@@ -410,59 +416,47 @@ cdef inline uint8_t* into_array(object array) except? NULL:
     return <uint8_t*><uintptr_t>array.__array_interface__["data"][0]
 
 
-cdef object read_column(View view, Buffer buffer, Column column, const Stretch* stretch, bint keep):
-    """A column as NumPy, gathered into the arrays themselves."""
+cdef object read_column(View view, Buffer buffer, Column column, const Stretch* stretch, Asked asked, size_t n):
+    """A column of n cells as NumPy, gathered into the arrays themselves."""
     cdef VarColumn var
-    cdef int64_t* ends
-    cdef size_t n = stretch.n
+    cdef int64_t* offsets
     if not view.layout.is_var(column.field):
         data = np.empty(n * view.layout.slots[column.field].width, np.uint8)
-        read_fixed(view, buffer, column.field, stretch, keep, into_array(data))
+        read_fixed(view, buffer, column.field, stretch, asked, into_array(data))
         return data.view(column.dtype).reshape((n, *column.shape))
     var = VarColumn.__new__(VarColumn)
     var._column = column
     var.offsets = np.empty(n + 1, np.int64)
-    ends = <int64_t*>into_array(var.offsets)
-    ends[0] = 0
-    read_ends(view, buffer, column.field, stretch, keep, ends + 1)
-    var.data = np.empty(ends[n], np.uint8)
-    read_bytes(view, buffer, column.field, stretch, keep, ends[n], into_array(var.data))
+    offsets = <int64_t*>into_array(var.offsets)
+    offsets[0] = 0
+    read_ends(view, buffer, column.field, stretch, asked, offsets + 1)
+    var.data = np.empty(offsets[n], np.uint8)
+    read_bytes(view, buffer, column.field, stretch, asked, offsets + 1, n, into_array(var.data))
     return var
 
 
-cdef Batch read_batch(View view, Buffer buffer, tuple columns, const Stretch* stretch, bint keep):
+cdef Batch read_batch(View view, Buffer buffer, tuple columns, const Stretch* stretch, Asked asked, size_t n):
     cdef Batch batch = Batch.__new__(Batch)
     cdef Column column
     batch.columns = columns
-    batch._arrays = {column.name: read_column(view, buffer, column, stretch, keep) for column in columns}
+    batch._arrays = {column.name: read_column(view, buffer, column, stretch, asked, n) for column in columns}
     return batch
 
 
 cdef Batch make_batch(View view, Buffer buffer, tuple columns, const Place* places, const int* present, size_t n):
-    cdef Stretch stretch
-    cdef Run* runs = <Run*>malloc(n * sizeof(Run) + 1)
-    if runs == NULL:
-        raise MemoryError
-    try:
-        runs_of(places, present, n, runs)
-        stretch.runs = runs
-        stretch.skip = 0
-        stretch.n = n
-        return read_batch(view, buffer, columns, &stretch, True)
-    finally:
-        free(runs)
+    return read_batch(view, buffer, columns, NULL, ask(view, places, present, n), n)
 
 
 cdef Batch make_scanned(View view, Buffer buffer, tuple columns, const Stretch* stretch):
-    cdef Batch batch = read_batch(view, buffer, columns, stretch, False)
-    cdef VarColumn keys = read_column(view, buffer, KEYS, stretch, False)
+    cdef Batch batch = read_batch(view, buffer, columns, stretch, None, stretch.n)
+    cdef VarColumn keys = read_column(view, buffer, KEYS, stretch, None, stretch.n)
     batch._pieces = [gathered_keys(read_types(view, buffer, stretch), keys.offsets, keys.data)]
     return batch
 
 
 cdef object read_types(View view, Buffer buffer, const Stretch* stretch):
     types = np.empty(stretch.n, np.uint8)
-    read_fixed(view, buffer, view.layout.key_type, stretch, False, into_array(types))
+    read_fixed(view, buffer, view.layout.key_type, stretch, None, into_array(types))
     return types
 
 

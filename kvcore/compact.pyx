@@ -68,6 +68,7 @@ cdef class MergedCells(CellSource):
         stretch.runs = self.runs + first
         stretch.skip = lo - self.begins[first]
         stretch.n = n
+        stretch.keep = False
         memset(access, 0, sizeof(Access))
         access.status = lanes_open(lanes, self.view, False)
         return access.status

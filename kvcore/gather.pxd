@@ -5,7 +5,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from tilekv.kvcore.buffer cimport Buffer
 from tilekv.kvcore.codec cimport Status, Windows
 from tilekv.kvcore.fragment cimport Access, Pin
-from tilekv.kvcore.search cimport Place, View
+from tilekv.kvcore.search cimport View
 from tilekv.kvcore.wire cimport Out
 
 cdef enum:
@@ -25,11 +25,10 @@ cdef struct Stretch:
     const Run* runs
     size_t skip
     size_t n
+    bint keep                   # what is decoded stays in the cache: for keys that are asked for; a scan passes it by
 
 # The stretch behind the first n cells.
 cdef void stretch_advance(Stretch* stretch, size_t n) noexcept nogil
-# One run for each place whose present[i] is PRESENT (NULL: all are), neighbours joined: how many runs there are.
-cdef size_t runs_of(const Place* places, const int* present, size_t n, Run* runs) noexcept nogil
 
 
 # Where a reader of one field stands in one fragment: the open tile's offsets and the open chunk. Neighbours in a chunk share it,
@@ -53,7 +52,7 @@ cdef struct Lanes:              # of one field; one thread at a time
     Lane few[FEW_LANES]
     Lane* at
     size_t n
-    bint keep                   # chunks go through the cache: for keys that are asked for; a scan passes it by
+    bint keep                   # see Stretch
     uint32_t failed_in          # the fragment of the last fault
 
 cdef Status lanes_open(Lanes* lanes, View view, bint keep) noexcept nogil

@@ -5,7 +5,7 @@ from tilekv.kvcore.buffer cimport Entry
 from tilekv.kvcore.codec cimport CORRUPT, NO_MEMORY, OK, window_at
 from tilekv.kvcore.fragment cimport (DIRECT, FragmentData, chunk_at_hand, chunk_index, fragment_chunk, fragment_decode,
                                      fragment_offsets, fragment_place, tile_cells, unpin)
-from tilekv.kvcore.search cimport IN_BUFFER, PRESENT
+from tilekv.kvcore.search cimport IN_BUFFER
 from tilekv.kvcore.wire cimport load16, load32, load64, out_free, out_room
 
 
@@ -16,30 +16,6 @@ cdef void stretch_advance(Stretch* stretch, size_t n) noexcept nogil:
         n -= stretch.runs.n
         stretch.runs += 1
     stretch.skip = n
-
-
-cdef size_t runs_of(const Place* places, const int* present, size_t n, Run* runs) noexcept nogil:
-    cdef const Place* place
-    cdef Run* last = runs
-    cdef size_t i, count = 0
-    for i in range(n):
-        place = &places[i]
-        if present != NULL and present[i] != PRESENT:
-            last = &runs[count]
-            last.fragment = NOWHERE
-        elif (count and last.fragment == place.fragment != IN_BUFFER and last.tile == place.tile
-              and <uint64_t>last.cell + last.n == place.cell):
-            last.n += 1
-            continue
-        else:
-            last = &runs[count]
-            last.fragment = place.fragment
-            last.type = place.type
-            last.tile = place.tile
-            last.cell = <uint32_t>place.cell
-        last.n = 1
-        count += 1
-    return count
 
 
 cdef Status lanes_open(Lanes* lanes, View view, bint keep) noexcept nogil:

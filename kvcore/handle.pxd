@@ -44,7 +44,7 @@ cdef class Window:
     """Takes cells from a merge, some rows or some bytes of them at a time: a thousand values may be a thousand megabytes."""
     cdef Merge merge
     cdef Run* runs
-    cdef Py_ssize_t room        # cells that the merge is asked for
+    cdef Py_ssize_t room, most  # cells that the merge is asked for: now, and ever
     cdef Stretch rest           # what it gave and has not been used
     # The next cells, as many as `limit` bytes of each of the columns, and of keys, hold: False at the end. Good until the next
     # call.

@@ -13,7 +13,7 @@ from tilekv.kvcore.values import Column
 
 @final
 class Window:
-    def __new__(cls, merge: Merge, room: int) -> Window: ...
+    def __new__(cls, merge: Merge, room: int, most: int) -> Window: ...
 
 @final
 class CellIterator(Iterator[Any]):

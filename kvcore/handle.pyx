@@ -29,7 +29,8 @@ from tilekv.kvcore.search cimport DELETED, IN_BUFFER, MISSING, PRESENT
 from tilekv.kvcore.values cimport KIND_BYTES, Column, KeyCell, key_cell
 
 cdef enum:
-    WINDOW = 1024               # cells an iterator copies at a time
+    WINDOW = 1024               # cells an iterator copies at first, and of each fragment
+    MOST_WINDOWS = 16
     WINDOW_BYTES = 8 << 20      # bytes of one column that it copies at a time, or one cell
     BATCH_BYTES = 64 << 20      # bytes of one column that scan() gives at a time, or one cell
     FIRST = 1                   # field of the first attribute
@@ -364,8 +365,11 @@ cdef class Handle:
     def _iterate(self, int what):
         """An iterator over keys (0), values (1) or items (2), in ascending order of digests, of the state as it is now."""
         cdef CellIterator iterator = CellIterator.__new__(CellIterator)
+        cdef Merge merge
         iterator.columns = () if what == KEYS else self._columns
-        iterator.window = Window(self._merge(), WINDOW)
+        merge = self._merge()
+        # A window that every fragment has a part in ends in the middle of a chunk of each, which the next one decodes again.
+        iterator.window = Window(merge, WINDOW, WINDOW * min(max(<Py_ssize_t>merge.view.n, 1), MOST_WINDOWS))
         iterator.what = what
         return iterator
 
@@ -386,10 +390,12 @@ cdef class Handle:
 
 @cython.final
 cdef class Window:
-    def __cinit__(self, Merge merge not None, Py_ssize_t room):
+    def __cinit__(self, Merge merge not None, Py_ssize_t room, Py_ssize_t most):
+        """room, most: cells that the merge is asked for at first, and once it has doubled often enough."""
         self.merge = merge
         self.room = room
-        self.runs = <Run*>malloc(room * sizeof(Run))
+        self.most = most
+        self.runs = <Run*>malloc(most * sizeof(Run))
         if self.runs == NULL:
             raise MemoryError
 
@@ -409,6 +415,8 @@ cdef class Window:
             self.rest.runs = self.runs
             self.rest.skip = 0
             self.rest.n = n
+            self.rest.keep = False
+            self.room = min(2 * self.room, self.most)
         cells[0] = self.rest
         cells.n = fitting(self.merge.view, self.merge.buffer.buffer, columns, keys, &self.rest, limit)
         stretch_advance(&self.rest, cells.n)
@@ -453,7 +461,7 @@ cdef class CellIterator:
                 return None
             if rows is None or Py_REFCNT(rows) > 1:             # another thread may be making an object of it
                 rows = new_rows(self.columns)
-            rows.fill(merge.view, merge.buffer.buffer, &cells, self.what != VALUES, False)
+            rows.fill(merge.view, merge.buffer.buffer, &cells, self.what != VALUES)
             self.rows = rows
             self.window = window
         finally:
@@ -467,20 +475,19 @@ cdef class Scan:
     all rows to whoever takes Arrow, a batch at a time."""
 
     def __iter__(self):
-        return _batches(Window(Merge(self.view, self.buffer), self.rows), self.columns)
+        return _batches(Window(Merge(self.view, self.buffer), self.rows, self.rows), self.columns)
 
     def __arrow_c_stream__(self, requested_schema=None):
         """The rows as an Arrow PyCapsule, a stream of batches; a requested schema is ignored, as the protocol allows.
 
         The keys are a column of it when all are of one type, which is found out first: one byte a key is read.
         """
-        cdef Window window = Window(Merge(self.view, self.buffer), self.rows)
+        cdef Window window = Window(Merge(self.view, self.buffer), self.rows, self.rows)
         cdef Stretch cells
         cdef int type = ANY_TYPE
         while type != NO_TYPE and window.next((), False, BATCH_BYTES, &cells):
             type = common_type(self.view, self.buffer.buffer, &cells, type)
-        cells.runs = NULL
-        cells.skip = cells.n = 0
+        memset(&cells, 0, sizeof(cells))
         empty = make_scanned(self.view, self.buffer.buffer, self.columns, &cells)
         return scan_stream(empty, iter(self), type)
 

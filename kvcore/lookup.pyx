@@ -234,6 +234,7 @@ cdef Batch look_up_batch(View view, Buffer buffer, tuple columns, list pieces, b
     cdef Lookup lookup = Lookup(view, buffer, count_cells(pieces))
     cdef Cells cells
     cdef Batch batch
+    cdef uint8_t[::1] there
     cdef size_t i
     for cells in pieces:
         lookup.add(cells, NULL, 0, cells.n)
@@ -245,5 +246,8 @@ cdef Batch look_up_batch(View view, Buffer buffer, tuple columns, list pieces, b
                 raise KeyNotFoundError(load_key(&lookup.keys[i]))
     batch = make_batch(view, buffer, columns, lookup.places, lookup.found, lookup.n)
     batch._pieces = pieces
-    batch.found = np.array([lookup.found[i] == PRESENT for i in range(lookup.n)], dtype=bool)
+    batch.found = np.empty(lookup.n, dtype=bool)
+    there = batch.found.view(np.uint8)
+    for i in range(lookup.n):
+        there[i] = lookup.found[i] == PRESENT
     return batch

@@ -3,11 +3,10 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from tilekv.kvcore.buffer cimport SortedBuffer
-from tilekv.kvcore.digest cimport KeyRef
 from tilekv.kvcore.fragment cimport Access, FragmentData, Pin
 from tilekv.kvcore.gather cimport Run
 from tilekv.kvcore.search cimport View
-from tilekv.kvcore.wire cimport Out
+from tilekv.kvcore.ties cimport Ties
 
 cdef struct Source:             # one sorted run of cells; the buffer is source 0 and newest, fragment i is source i + 1
     FragmentData* fragment      # NULL: the buffer
@@ -24,15 +23,6 @@ cdef struct Source:             # one sorted run of cells; the buffer is source 
 cdef struct Pair:               # a cell of a round
     uint64_t c0
     uint64_t id                 # source << 32 | number among the source's cells of the round
-
-cdef struct Candidate:          # one of several cells with equal coordinates
-    uint32_t source
-    bint deleted
-    uint64_t tile
-    uint64_t cell
-    uint64_t c1
-    size_t key_at               # its key in Merge.keys
-    KeyRef key
 
 
 cdef class Merge:
@@ -58,13 +48,12 @@ cdef class Merge:
     cdef size_t straight_at, straight_end
     cdef Pair* won
     cdef size_t won_at, nwon
-    cdef Candidate* tied
-    cdef size_t ntied, tied_at, tied_room
+    cdef Ties ties
+    cdef size_t tied_at, ntied
     cdef uint64_t tied_c0
     # room to work in
     cdef Pair* pairs[2]
     cdef size_t* lists          # of the round, by number: where each begins among the pairs; then how long each is
-    cdef Out keys
     # The next winners, at most `room` cells, as at most `room` runs: how many cells there are, 0 at the end, -1 after a
     # fault. Their coordinates too, unless NULL.
     cdef Py_ssize_t next(self, Run* runs, size_t* nruns, uint64_t* c0, uint64_t* c1, size_t room) noexcept nogil
@@ -76,5 +65,5 @@ cdef class Merge:
     cdef int _merge_lists(self, size_t n) noexcept nogil
     cdef int _settle(self) noexcept nogil
     cdef int _tie(self) noexcept nogil
-    cdef int _candidate(self, Source* source, size_t cell) noexcept nogil
+    cdef int _add_tied(self, Source* source, size_t cell) noexcept nogil
     cdef int _choose(self) noexcept nogil

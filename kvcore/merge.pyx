@@ -1,15 +1,15 @@
 cimport cython
 from libc.stdint cimport uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
 
-from tilekv.kvcore.buffer cimport Entry, entry_key
-from tilekv.kvcore.codec cimport OK
-from tilekv.kvcore.coords cimport compare_keys, lower_bound
-from tilekv.kvcore.fragment cimport (Span, access_close, fragment_chunk_at, fragment_coords, fragment_key, tile_cells, unpin)
+from tilekv.kvcore.buffer cimport Entry
+from tilekv.kvcore.codec cimport NO_MEMORY, OK
+from tilekv.kvcore.coords cimport lower_bound
+from tilekv.kvcore.fragment cimport access_close, fragment_chunk_at, fragment_coords, tile_cells, unpin
 from tilekv.kvcore.layout cimport TOMBSTONE
 from tilekv.kvcore.search cimport IN_BUFFER
-from tilekv.kvcore.wire cimport out_bytes, out_free
+from tilekv.kvcore.ties cimport Tied, new_ties
 
 cdef enum:
     ROUND = 4096                # cells of a round: 128 KiB of pairs
@@ -22,6 +22,10 @@ cdef inline bint is_deleted(Merge merge, const Source* source, size_t cell) noex
     if source.fragment == NULL:
         return not merge.tombstones and merge.buffer.entries[cell].type & TOMBSTONE
     return source.types != NULL and source.types[cell] & TOMBSTONE
+
+
+cdef inline uint64_t pair_id(Merge merge, const Source* source, size_t cell) noexcept nogil:
+    return <uint64_t>(source - merge.sources) << 32 | (cell - source.base)
 
 
 cdef inline void add_run(Merge merge, Run* runs, size_t* count, const Source* source, uint64_t tile, size_t cell,
@@ -60,6 +64,7 @@ cdef class Merge:
         self.view = view
         self.buffer = buffer
         self.tombstones = tombstones
+        self.ties = new_ties(view, buffer.buffer)
         self.nsources = view.n + 1
         room = max(<size_t>ROUND, self.nsources * LEAST_STEP) + self.nsources
         self.sources = <Source*>calloc(self.nsources, sizeof(Source))
@@ -98,8 +103,6 @@ cdef class Merge:
         free(self.lists)
         free(self.pairs[0])
         free(self.pairs[1])
-        free(self.tied)
-        out_free(&self.keys)
         if self.view is not None:
             access_close(&self.access, &self.view.codecs.pool)
 
@@ -269,21 +272,19 @@ cdef class Merge:
                 kept += not is_deleted(self, source, source.base + <uint32_t>won[i].id)
                 i = j
                 continue
-            self.ntied = 0
+            self.ties.clear()
             for k in range(i, j):
                 source = &self.sources[won[k].id >> 32]
-                if self._candidate(source, source.base + <uint32_t>won[k].id) < 0:
+                if self._add_tied(source, source.base + <uint32_t>won[k].id) < 0:
                     return -1
             if self._choose() < 0:
                 return -1
-            for k in range(self.ntied):
-                source = &self.sources[self.tied[k].source]
+            for k in range(self.ties.n):
                 won[kept].c0 = won[i].c0
-                won[kept].id = <uint64_t>self.tied[k].source << 32 | (self.tied[k].cell - source.base)
+                won[kept].id = self.ties.cells[k].id
                 kept += 1
             i = j
         self.nwon = kept
-        self.ntied = 0
         return 1
 
     # --- equal coordinates --------------------------------------------------------------------------------------------
@@ -302,12 +303,12 @@ cdef class Merge:
                 least = source
         c0 = least.c0[least.cell]
         c1 = least.c1[least.cell]
-        self.ntied = self.tied_at = 0
+        self.ties.clear()
         self.tied_c0 = c0
         for i in range(self.nrunning):
             source = &self.sources[self.running[i]]
             while source.c0[source.cell] == c0 and source.c1[source.cell] == c1:
-                if self._candidate(source, source.cell) < 0:
+                if self._add_tied(source, source.cell) < 0:
                     return -1
                 source.cell += 1
                 if source.cell < source.n:
@@ -318,78 +319,40 @@ cdef class Merge:
                 source.tile += 1
                 if self._open_tile(source) < 0:
                     return -1
-        return 1 if self._choose() == 0 else -1
+        if self._choose() < 0:
+            return -1
+        self.tied_at = 0
+        self.ntied = self.ties.n
+        return 1
 
-    cdef int _candidate(self, Source* source, size_t cell) noexcept nogil:
-        cdef Candidate* tied
-        if self.ntied == self.tied_room:
-            tied = <Candidate*>realloc(self.tied, (2 * self.tied_room + 4) * sizeof(Candidate))
-            if tied == NULL:
-                self.fault_at = 0
-                return -1
-            self.tied = tied
-            self.tied_room = 2 * self.tied_room + 4
-        tied = &self.tied[self.ntied]
-        tied.source = <uint32_t>(source - self.sources)
-        tied.tile = source.tile
-        tied.cell = cell
-        tied.c1 = source.c1[cell]
-        tied.deleted = is_deleted(self, source, cell)
-        self.ntied += 1
-        return 0
+    cdef int _add_tied(self, Source* source, size_t cell) noexcept nogil:
+        cdef Run run
+        cdef size_t count = 0
+        add_run(self, &run, &count, source, source.tile, cell, 1)
+        if self.ties.add(&run, source.c1[cell], pair_id(self, source, cell), is_deleted(self, source, cell)) == OK:
+            return 0
+        self.fault_at = 0
+        return -1
 
     cdef int _choose(self) noexcept nogil:
-        """Leave in `tied`, whose first coordinates are equal, the newest of each key that is not deleted, in order."""
-        cdef Candidate* tied = self.tied
-        cdef FragmentData* fragment
-        cdef Candidate last
-        cdef Span span
-        cdef size_t i, kept = 0
-        cdef int failed
-        if self.ntied == 1:
-            self.ntied = not tied.deleted
+        if self.ties.choose(&self.access) == OK:
             return 0
-        self.keys.size = 0
-        for i in range(self.ntied):
-            fragment = self.sources[tied[i].source].fragment
-            self.fault_at = 0
-            if fragment == NULL:
-                entry_key(&self.buffer.entries[tied[i].cell], &tied[i].key)
-                failed = out_bytes(&self.keys, tied[i].key.data, tied[i].key.size)
-            else:
-                if fragment_key(fragment, tied[i].tile, tied[i].cell, &self.access, &span, &tied[i].key) != OK:
-                    self.fault_at = tied[i].source
-                    return -1
-                failed = out_bytes(&self.keys, tied[i].key.data, tied[i].key.size)
-                unpin(fragment, &span.pin)
-            if failed < 0:
-                return -1
-            tied[i].key_at = self.keys.size - tied[i].key.size
-        for i in range(self.ntied):
-            tied[i].key.data = self.keys.data + tied[i].key_at
-        sort_candidates(tied, self.ntied)
-        for i in range(self.ntied):
-            if i and compare_keys(&tied[i].key, &last.key) == 0 and tied[i].c1 == last.c1:
-                continue                                        # an older cell of the same key
-            last = tied[i]
-            if not last.deleted:
-                tied[kept] = last
-                kept += 1
-        self.ntied = kept
-        return 0
+        self.fault_at = 0 if self.access.status == NO_MEMORY else self.ties.fault_in + 1
+        return -1
 
     # --- what comes of it ---------------------------------------------------------------------------------------------
 
     cdef Py_ssize_t next(self, Run* runs, size_t* nruns, uint64_t* out0, uint64_t* out1, size_t room) noexcept nogil:
         cdef size_t n = 0, m, i, cell
         cdef const Source* source
-        cdef const Candidate* tied
+        cdef const Tied* tied
         cdef int got
         nruns[0] = 0
         while n < room:
             if self.tied_at < self.ntied:
-                tied = &self.tied[self.tied_at]
-                add_run(self, runs, nruns, &self.sources[tied.source], tied.tile, tied.cell, 1)
+                tied = &self.ties.cells[self.tied_at]
+                runs[nruns[0]] = self.ties.runs[tied.age]
+                nruns[0] += 1
                 if out0 != NULL:
                     out0[n] = self.tied_c0
                     out1[n] = tied.c1
@@ -506,38 +469,3 @@ cdef void merge_two(const Pair* a, const Pair* b, size_t n, Pair* merged) noexce
         b += later
         a += not later
     merged[n].c0 = END
-
-
-cdef inline bint candidate_before(const Candidate* a, const Candidate* b) noexcept nogil:
-    cdef int difference
-    if a.c1 != b.c1:
-        return a.c1 < b.c1
-    difference = compare_keys(&a.key, &b.key)
-    return difference < 0 or (difference == 0 and a.source < b.source)
-
-
-cdef void sort_candidates(Candidate* items, size_t n) noexcept nogil:
-    """Heap sort: usually two items, but an attacker of an MD5 store may bring thousands."""
-    cdef size_t start = n // 2, end = n, root, child
-    cdef Candidate item
-    while end > 1:
-        if start:
-            start -= 1
-        else:
-            end -= 1
-            item = items[end]
-            items[end] = items[0]
-            items[0] = item
-        root = start
-        item = items[root]
-        while True:
-            child = 2 * root + 1
-            if child >= end:
-                break
-            if child + 1 < end and candidate_before(&items[child], &items[child + 1]):
-                child += 1
-            if not candidate_before(&item, &items[child]):
-                break
-            items[root] = items[child]
-            root = child
-        items[root] = item

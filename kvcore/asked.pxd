@@ -1,0 +1,38 @@
+"""Cells of keys in any order: read in the order in which they stand, put where they were asked for. Runs without the GIL.
+
+In the order asked, every cell waits for its own lines of offsets, directory and chunk, and a chunk that does not stay in the
+cache is decoded once a cell; in the order of places neighbours share them.
+"""
+
+from libc.stdint cimport int64_t, uint8_t, uint64_t
+
+from tilekv.kvcore.buffer cimport Buffer
+from tilekv.kvcore.codec cimport Status
+from tilekv.kvcore.fragment cimport Access
+from tilekv.kvcore.gather cimport Lanes, Run
+from tilekv.kvcore.search cimport Place, View
+
+cdef struct Spot:
+    uint64_t place              # the cell's number among those of all fragments
+    uint64_t index              # of its key among those asked for
+
+
+cdef class Asked:
+    """n cells, one a run; left out are those whose present[i] is not PRESENT (NULL: none)."""
+    cdef size_t n
+    cdef Run* runs              # in the order of places
+    cdef Spot* spots            # likewise
+    cdef int _order(self, View view, const Place* places, const int* present) noexcept nogil
+
+cdef Asked ask(View view, const Place* places, const int* present, size_t n)
+
+# In all of these: one field, with lanes opened for it. After a fault `access` says what, lanes.failed_in where.
+
+# ends[i]: where the cell of key i ends when the cells of a var field stand one after the other.
+cdef Status asked_ends(Lanes* lanes, View view, Buffer buffer, int field, Asked asked, Access* access, int64_t* ends) noexcept nogil
+# The bytes of a var field, where `ends` says.
+cdef Status asked_bytes(Lanes* lanes, View view, Buffer buffer, int field, Asked asked, const int64_t* ends, Access* access,
+                        uint8_t* out) noexcept nogil
+# The cells of a fixed field.
+cdef Status asked_fixed(Lanes* lanes, View view, Buffer buffer, int field, Asked asked, Access* access,
+                        uint8_t* out) noexcept nogil
