@@ -29,7 +29,8 @@ cdef Asked ask(View view, const Place* places, const int* present, size_t n)
 # In all of these: one field, with lanes opened for it. After a fault `access` says what, lanes.failed_in where.
 
 # ends[i]: where the cell of key i ends when the cells of a var field stand one after the other.
-cdef Status asked_ends(Lanes* lanes, View view, Buffer buffer, int field, Asked asked, Access* access, int64_t* ends) noexcept nogil
+cdef Status asked_ends(Lanes* lanes, View view, Buffer buffer, int field, Asked asked, Access* access,
+                       int64_t* ends) noexcept nogil
 # The bytes of a var field, where `ends` says.
 cdef Status asked_bytes(Lanes* lanes, View view, Buffer buffer, int field, Asked asked, const int64_t* ends, Access* access,
                         uint8_t* out) noexcept nogil
