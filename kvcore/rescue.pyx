@@ -3,6 +3,7 @@
 from libc.stdint cimport uint64_t
 from libc.string cimport memset
 
+from tilekv.kvcore.cache cimport cache_enter, cache_exit
 from tilekv.kvcore.codec cimport NO_MEMORY, OK, Status
 from tilekv.kvcore.digest cimport KeyRef, digest_keys
 from tilekv.kvcore.fragment cimport (Access, Fragment, FragmentData, Pin, Span, access_close, fragment_coords, fragment_key,
@@ -71,13 +72,16 @@ def states(View view not None, keys):
     cdef Place place
     cdef Found found
     cdef uint64_t c0 = 0, c1 = 0
+    cdef int turn
     answers = bytearray()
     memset(&access, 0, sizeof(access))
     try:
         for key in keys:
             _held = key_cell(key, &cell)
             digest_keys(view.layout.digest, &cell.ref, 1, &c0, &c1)
-            found = view.find(&cell.ref, c0, c1, &access, &place)
+            turn = cache_enter(&view.cache.cache)
+            found = view.find(&cell.ref, c0, c1, -1, &access, &place)
+            cache_exit(&view.cache.cache, turn)
             if found == FAULT:
                 readable(access.status)
             answers.append(SET if found == PRESENT else DELETED if found == TOMB else ABSENT if found == MISSING else UNKNOWN)
