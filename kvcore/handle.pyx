@@ -13,7 +13,7 @@ from tilekv.errors import ClosedError, InvalidValueError, KeyNotFoundError, Read
 from tilekv.kvcore.buffer cimport Entry, SortedBuffer
 from tilekv.kvcore.cache cimport cache_enter, cache_exit
 from tilekv.kvcore.codec cimport OK, Status
-from tilekv.kvcore.columns cimport (ANY_TYPE, NO_TYPE, Batch, common_type, fitting, make_batch, make_rows, make_scanned, new_rows,
+from tilekv.kvcore.columns cimport (ANY_TYPE, NO_TYPE, common_type, fitting, make_scanned, new_rows,
                                     scan_stream)
 from tilekv.kvcore.digest cimport digest_keys
 from tilekv.kvcore.fragment cimport (DIRECT, FragmentData, Span, access_close, fragment_cell, fragment_copy, fragment_extent,

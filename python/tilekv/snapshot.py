@@ -18,7 +18,6 @@ from tilekv.names import (
     data_file,
     newer_tiledb,
     vac_file,
-    vac_owner,
 )
 from tilekv.storage import Listing, Storage
 
