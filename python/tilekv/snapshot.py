@@ -166,21 +166,15 @@ class Opener:
         try:
             return self.fragment(name)
         except FileNotFoundError:
-            try:
-                there = self.storage.files(name)
-            except FileNotFoundError:
-                there = None
-            if there is None:
-                raise
-            missing = sorted(self._files() - there.keys())
+            missing = self.missing(name)
             if not missing:
                 raise  # it was gone for a moment: a vacuum is at work
             raise CorruptionError(f"{name}/{missing[0]}", None, "the file is missing") from None
 
-    def _files(self) -> set[str]:
-        """The names of a fragment's files."""
-        names = {data_file(stem, is_bytes) for _, stem, is_bytes in self.layout.files}
-        return names | {FRAGMENT_METADATA}
+    def missing(self, name: str) -> list[str]:
+        """The files that a fragment lacks. FileNotFoundError when all of it is gone."""
+        files = {data_file(stem, is_bytes) for _, stem, is_bytes in self.layout.files}
+        return sorted((files | {FRAGMENT_METADATA}) - self.storage.files(name).keys())
 
     def relax(self, view: View) -> None:
         """Let the system forget which pages of the fragments' maps were touched: they count as this process's memory."""
