@@ -2,18 +2,21 @@
 
 import os
 
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport UINT64_MAX
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
+from tilekv.errors import InvalidValueError
 
-cdef extern from "blake2b.h" nogil:
-    void tkv_blake2b(uint8_t type, const uint8_t* key, uint64_t size, uint64_t* halves) noexcept
 
-cdef extern from "md5.h" nogil:
-    void tkv_md5(uint8_t type, const uint8_t* key, uint64_t size, uint64_t* halves) noexcept
-    void tkv_md5_lp64(uint8_t type, const uint8_t* key, uint64_t size, uint64_t* halves) noexcept
+cdef extern from "levels.h" nogil:
+    ctypedef struct Hash "tkv_hash":
+        pass
+    int tkv_best_level() noexcept
+    const Hash* tkv_hash_at(DigestKind kind, int level) noexcept
+    void tkv_digest_all(const Hash* hash, const KeyRef* keys, size_t n, uint64_t* c0, uint64_t* c1) noexcept
 
 cdef extern from "siphash.h" nogil:
     uint64_t tkv_siphash13(const uint64_t* secret, uint64_t first, const uint8_t* bytes, uint64_t size) noexcept
@@ -21,8 +24,29 @@ cdef extern from "siphash.h" nogil:
 
 DIGESTS = {"blake2b": BLAKE2B, "md5": MD5, "md5-lp64": MD5_LP64}
 
-# Written once, below, while the module is imported; a forked child keeps its parent's, and with it the tables it inherits.
+# In the order of their numbers in levels.h; the kernels of all give the same digests.
+SIMD_LEVELS = ("scalar", "avx2", "avx512")[:tkv_best_level() + 1]
+
+# Both written once, below, while the module is imported. A forked child keeps its parent's secret, and with it the tables it
+# inherits.
+cdef int level_in_use
 cdef uint64_t[2] table_secret
+
+
+cdef int simd_level(object name) except -1:
+    """The number of a level of SIMD_LEVELS; None and "" are the level in use."""
+    if not name:
+        return level_in_use
+    if name not in SIMD_LEVELS:
+        raise InvalidValueError(
+            f"the SIMD levels of this processor are {', '.join(SIMD_LEVELS)}, not {name!r}; "
+            "leave TILEKV_SIMD unset for the highest"
+        )
+    return SIMD_LEVELS.index(name)
+
+level_in_use = tkv_best_level()
+level_in_use = simd_level(os.environ.get("TILEKV_SIMD"))
+SIMD = SIMD_LEVELS[level_in_use]
 
 
 cdef int read_secret(bytes secret, uint64_t* words) except -1:
@@ -34,30 +58,22 @@ cdef int read_secret(bytes secret, uint64_t* words) except -1:
 read_secret(os.urandom(16), table_secret)
 
 
-cdef inline void digest_key(DigestKind kind, const KeyRef* key, uint64_t* halves) noexcept nogil:
-    if kind == BLAKE2B:
-        tkv_blake2b(key.type, key.data, key.size, halves)
-    elif kind == MD5:
-        tkv_md5(key.type, key.data, key.size, halves)
-    elif kind == COLLIDING:
-        halves[0] = halves[1] = 1
-    else:
-        tkv_md5_lp64(key.type, key.data, key.size, halves)
-
-
 # 2^64-1 lies outside the domain [0, 2^64-2] of both dimensions. That two digests may now share a coordinate is harmless, because
 # every lookup compares the stored key.
 cdef inline uint64_t clamp(uint64_t half) noexcept nogil:
     return half - (half == UINT64_MAX)
 
 
-cdef void digest_keys(DigestKind kind, const KeyRef* keys, size_t n, uint64_t* c0, uint64_t* c1) noexcept nogil:
-    cdef uint64_t[2] halves
+cdef void digest_keys_at(int level, DigestKind kind, const KeyRef* keys, size_t n, uint64_t* c0, uint64_t* c1) noexcept nogil:
     cdef size_t i
+    tkv_digest_all(tkv_hash_at(kind, level), keys, n, c0, c1)
     for i in range(n):
-        digest_key(kind, &keys[i], halves)
-        c0[i] = clamp(halves[0])
-        c1[i] = clamp(halves[1])
+        c0[i] = clamp(c0[i])
+        c1[i] = clamp(c1[i])
+
+
+cdef void digest_keys(DigestKind kind, const KeyRef* keys, size_t n, uint64_t* c0, uint64_t* c1) noexcept nogil:
+    digest_keys_at(level_in_use, kind, keys, n, c0, c1)
 
 
 cdef uint64_t table_hash(const KeyRef* key) noexcept nogil:
@@ -80,6 +96,37 @@ cdef int key_ref(object key_type, bytes key, KeyRef* ref) except -1:
     return 0
 
 
+@cython.final
+cdef class _Keys:
+    """A batch of keys, and room for its coordinates."""
+    cdef list held              # with its tuples, what keeps the bytes alive while the GIL is released
+    cdef size_t n
+    cdef KeyRef* refs
+    cdef uint64_t* c0
+    cdef uint64_t* c1
+
+    def __cinit__(self, keys):
+        cdef size_t i
+        self.held = list(keys)
+        self.n = len(self.held)
+        self.refs = <KeyRef*> malloc(self.n * sizeof(KeyRef) + 1)
+        self.c0 = <uint64_t*> malloc(self.n * 2 * sizeof(uint64_t) + 1)
+        if self.refs == NULL or self.c0 == NULL:
+            raise MemoryError(f"no memory for the coordinates of {self.n} keys")
+        self.c1 = self.c0 + self.n
+        for i in range(self.n):
+            key_type, key = <tuple?> self.held[i]
+            key_ref(key_type, <bytes?> key, &self.refs[i])
+
+    def __dealloc__(self):
+        free(self.refs)
+        free(self.c0)
+
+    cdef list pairs(self):
+        cdef size_t i
+        return [(self.c0[i], self.c1[i]) for i in range(self.n)]
+
+
 def digest(kind, key_type, bytes key not None):
     """The 16-byte digest of one key as the hash function gives it, not clamped to the domain.
 
@@ -90,33 +137,40 @@ def digest(kind, key_type, bytes key not None):
     cdef KeyRef ref
     key_ref(key_type, key, &ref)
     with nogil:
-        digest_key(how, &ref, halves)
+        tkv_digest_all(tkv_hash_at(how, level_in_use), &ref, 1, &halves[0], &halves[1])
     return PyBytes_FromStringAndSize(<const char*> halves, 16)
 
 
-def coordinates(kind, keys):
+def coordinates(kind, keys, *, simd=None):
     """The coordinates ``(c0, c1)`` of each ``(key type, key bytes)`` of ``keys``, in order: ints of 0 to 2^64-2.
 
-    ``kind`` is a value of ``DIGESTS``, a key type a datatype code of 0 to 127; ValueError for any other.
+    ``kind`` is a value of ``DIGESTS``, a key type a datatype code of 0 to 127, ``simd`` one of ``SIMD_LEVELS`` (None: ``SIMD``);
+    ValueError for any other.
     """
     cdef DigestKind how = <DigestKind> checked_kind(kind)
-    cdef list held = list(keys)     # with its tuples, what keeps the bytes alive while the GIL is released
-    cdef size_t n = len(held)
-    cdef size_t i
-    cdef KeyRef* refs = <KeyRef*> malloc(n * sizeof(KeyRef) + 1)
-    cdef uint64_t* c0 = <uint64_t*> malloc(n * 2 * sizeof(uint64_t) + 1)
-    try:
-        if refs == NULL or c0 == NULL:
-            raise MemoryError(f"no memory for the coordinates of {n} keys")
-        for i in range(n):
-            key_type, key = <tuple?> held[i]
-            key_ref(key_type, <bytes?> key, &refs[i])
-        with nogil:
-            digest_keys(how, refs, n, c0, c0 + n)
-        return [(c0[i], c0[n + i]) for i in range(n)]
-    finally:
-        free(refs)
-        free(c0)
+    cdef int level = simd_level(simd)
+    cdef _Keys batch = _Keys(keys)
+    with nogil:
+        digest_keys_at(level, how, batch.refs, batch.n, batch.c0, batch.c1)
+    return batch.pairs()
+
+
+def _coordinates_again(kind, keys, size_t times, *, size_t block=256, simd=None):
+    """``coordinates``, computed ``times`` times over in batches of ``block`` keys: what the benchmarks time."""
+    cdef DigestKind how = <DigestKind> checked_kind(kind)
+    cdef int level = simd_level(simd)
+    cdef _Keys batch = _Keys(keys)
+    cdef size_t at, n, _
+    if times == 0 or block == 0:
+        raise ValueError(f"times and block are 1 or more, not {times} and {block}")
+    with nogil:
+        for _ in range(times):
+            at = 0
+            while at < batch.n:
+                n = min(block, batch.n - at)
+                digest_keys_at(level, how, batch.refs + at, n, batch.c0 + at, batch.c1 + at)
+                at += n
+    return batch.pairs()
 
 
 def _clamp(uint64_t half):

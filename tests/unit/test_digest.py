@@ -1,10 +1,13 @@
-"""kvcore.digest against hashlib, against word-by-word models, and against every coordinate that TileDB wrote."""
+"""kvcore.digest, at every SIMD level of this machine, against hashlib, against word-by-word models, and against every
+coordinate that TileDB wrote."""
 
 import csv
 import gzip
 import hashlib
 import json
 import math
+import os
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +15,19 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy._core._multiarray_umath import __cpu_features__ as cpu_features
 
-from tilekv.kvcore.digest import DIGESTS, _clamp, _table_hash, coordinates, digest
+from tilekv.errors import InvalidValueError
+from tilekv.kvcore.digest import (
+    DIGESTS,
+    SIMD,
+    SIMD_LEVELS,
+    _clamp,
+    _coordinates_again,
+    _table_hash,
+    coordinates,
+    digest,
+)
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 STORES = {
@@ -155,8 +169,90 @@ def test_digest_of_every_kind_of_key(kind, key_type):
     st.lists(st.tuples(st.integers(0, 127), st.binary(max_size=400)), max_size=20),
 )
 def test_coordinates_are_the_halves_of_the_digests(kind, keys):
-    assert coordinates(kind, keys) == [halves(MODELS[kind](*key)) for key in keys]
+    expected = [halves(MODELS[kind](*key)) for key in keys]
+    for simd in SIMD_LEVELS:
+        assert coordinates(kind, keys, simd=simd) == expected
     assert [digest(kind, *key) for key in keys] == [MODELS[kind](*key) for key in keys]
+
+
+@pytest.mark.parametrize("simd", SIMD_LEVELS)
+@pytest.mark.parametrize("kind", [BLAKE2B, MD5])
+def test_batches_of_one_length(kind, simd):
+    """The most lanes are 32: a batch that fills them, and some that go on alone."""
+    for length in range(301):
+        keys = [(length % 128, some_key(length + i)[i:]) for i in range(35)]
+        expected = [halves(MODELS[kind](*key)) for key in keys]
+        assert coordinates(kind, keys, simd=simd) == expected, f"{length} bytes"
+
+
+@pytest.mark.parametrize("simd", SIMD_LEVELS)
+@pytest.mark.parametrize("kind", [BLAKE2B, MD5])
+def test_batches_of_mixed_lengths(kind, simd):
+    """Lanes are filled, emptied and filled again at different blocks."""
+    pick = random.Random(5)
+    for most in (7, 22, 46, 60, 130, 300, 2000):
+        for n in [*range(40), 200]:
+            keys = [(pick.randrange(128), pick.randbytes(pick.randint(0, most))) for _ in range(n)]
+            expected = [halves(MODELS[kind](*key)) for key in keys]
+            assert coordinates(kind, keys, simd=simd) == expected, f"{n} of up to {most} bytes"
+
+
+@pytest.mark.parametrize("simd", SIMD_LEVELS)
+@pytest.mark.parametrize("kind", [BLAKE2B, MD5])
+def test_batches_with_one_long_key(kind, simd):
+    for n in (1, 2, 5, 40, 70):
+        keys = [(CHAR, some_key(i)) for i in range(100, 100 + n)]
+        keys[n // 2] = (CHAR, some_key(1 << 17))
+        assert coordinates(kind, keys, simd=simd) == [halves(MODELS[kind](*key)) for key in keys]
+
+
+def test_the_levels_are_those_that_numpy_sees():
+    seen = [
+        level for level, name in (("avx2", "AVX2"), ("avx512", "AVX512F")) if cpu_features.get(name)
+    ]
+    assert list(SIMD_LEVELS) == ["scalar", *seen]
+    assert (os.environ.get("TILEKV_SIMD") or SIMD_LEVELS[-1]) == SIMD
+
+
+def in_a_process(simd, program):
+    return subprocess.run(
+        [sys.executable, "-P", "-c", program],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "TILEKV_SIMD": simd},
+    )
+
+
+@pytest.mark.parametrize("simd", [*SIMD_LEVELS, ""])
+def test_the_level_can_be_forced(simd):
+    program = (
+        "from tilekv.kvcore import digest as d; print(d.SIMD, d.coordinates(0, [(4, b'k')] * 9)[8])"
+    )
+    run = in_a_process(simd, program)
+    assert run.returncode == 0, run.stderr
+    expected = halves(blake2b(CHAR, b"k"))
+    assert run.stdout == f"{simd or SIMD_LEVELS[-1]} {expected}\n"
+
+
+def test_a_level_that_is_not_there():
+    run = in_a_process("altivec", "import tilekv")
+    assert run.returncode == 1
+    assert (
+        f"the SIMD levels of this processor are {', '.join(SIMD_LEVELS)}, not 'altivec'"
+        in run.stderr
+    )
+    with pytest.raises(InvalidValueError, match="TILEKV_SIMD"):
+        coordinates(MD5, [], simd="altivec")
+
+
+def test_coordinates_in_blocks():
+    keys = [(CHAR, some_key(i)) for i in range(10)]
+    for block in (1, 3, 10, 256):
+        assert _coordinates_again(BLAKE2B, keys, 2, block=block) == coordinates(BLAKE2B, keys)
+    for times, block in ((1, 0), (0, 1)):
+        with pytest.raises(ValueError, match="1 or more"):
+            _coordinates_again(BLAKE2B, keys, times, block=block)
 
 
 def test_the_type_and_the_size_are_part_of_the_key():
