@@ -53,7 +53,9 @@ class Config:
     buffer_bytes : int
         ``kv.buffer_bytes``: a write buffer of more bytes than this flushes itself. 256 MiB.
     cache_bytes : int
-        ``kv.cache_bytes``: most bytes of decoded chunks that are kept. 256 MiB; 0 keeps none.
+        ``kv.cache_bytes``: most bytes of decoded chunks that are kept. 256 MiB; 0 keeps none. Up to half
+        of it goes to a table of positions, 16 bytes a key, once a sixteenth of the keys was asked for:
+        below 32 bytes a key, lookups search each fragment instead.
     max_fragment_bytes : int
         ``kv.max_fragment_bytes``: a consolidation splits what would be larger. 16 GiB.
     threads : int
