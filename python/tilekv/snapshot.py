@@ -64,19 +64,14 @@ class Opener:
             When a newer TileDB has moved data where tilekv cannot read it.
         """
         opened: dict[str, Fragment] = known.opened if known else {}
-        listing = self.storage.list()
-        while True:
-            history = self._history(listing, timestamp, opened)
-            again = self.storage.list()
-            if history and again == listing and self._lists_are_whole(history, opened):
-                names = map(str, history.visible)
-                return self.assemble(opened.get(name, name) for name in names)
-            listing = again
+        while (names := self._names(self.storage.list(), timestamp, opened)) is None:
+            pass
+        return self.assemble(opened.get(name, name) for name in names)
 
-    def _history(
+    def _names(
         self, listing: Listing, timestamp: int | None, opened: dict[str, Fragment]
-    ) -> History | None:
-        """What counts by a listing, the visible fragments opened; None when something of it is gone."""
+    ) -> list[str] | None:
+        """The visible fragments by a listing, newest first, opened; None when it is no longer what is there."""
         check_writer(self.storage, listing)
         try:
             history = read_history(self.storage, listing, timestamp)
@@ -86,7 +81,9 @@ class Opener:
                 self._check_past(listing, timestamp, opened)
         except FileNotFoundError:
             return None
-        return history
+        if self.storage.list() != listing or not self._lists_are_whole(history, opened):
+            return None
+        return [str(name) for name in history.visible]
 
     def _lists_are_whole(self, history: History, opened: dict[str, Fragment]) -> bool:
         """Whether no list of a consolidation is missing; False when a vacuum is at work, CorruptionError when one is lost.

@@ -162,6 +162,7 @@ def _convert(uri: str, folder: Path, steps: Steps) -> None:
 
 def _converted(folder: Path) -> list[State]:
     with tilekv.open(folder / "old") as db:
+        assert len(db) == 20
         return [None, dict(db.items())]
 
 

@@ -142,7 +142,7 @@ class OldOpener(Opener):
     def _names(
         self, listing: Listing, timestamp: int | None, opened: dict[str, Fragment]
     ) -> list[str] | None:
-        """The visible fragments by a listing, newest first, opened; None when something of it is gone."""
+        """As `Opener._names`."""
         try:
             names = visible(self.storage, listing, timestamp)
             lost = self._lost(names) if len(names) > 1 else [None] * len(names)
@@ -150,7 +150,7 @@ class OldOpener(Opener):
                 opened[name.shown] = self._rewritten(self._store.fragment(name), cells)
         except FileNotFoundError:
             return None
-        return [name.shown for name in names]
+        return [name.shown for name in names] if self.storage.list() == listing else None
 
     def _lost(self, names: Sequence[OldName]) -> list[Mask | None]:
         """By fragment, the cells whose coordinates a newer fragment has.
