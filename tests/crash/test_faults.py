@@ -115,11 +115,12 @@ class Runs:
                 go_on(uri, now)
 
     def tidy(self, uri: str) -> None:
-        """A full disk must not be left fuller: no drafts, and no output of a consolidation that superseded nothing."""
+        """A full disk must not be left fuller: no drafts, no half store, no output of a consolidation that superseded nothing."""
         if self.ground.name == "memory" or self.operation.name == "vacuum":
             return
         new = set(os.listdir(uri) if os.path.exists(uri) else ()) - self.before
-        assert not [name for name in new if name.startswith(".tmp-")]
+        beside = os.listdir(os.path.dirname(uri))
+        assert not [name for name in [*new, *beside] if name.startswith(".tmp-")]
         if "consolidate" in self.operation.name and not any(name.endswith(".vac") for name in new):
             assert not new
 
