@@ -51,12 +51,17 @@ typedef struct tkv_batch {
     size_t owner[TKV_MOST_LANES];
 } tkv_batch;
 
-static inline void tkv_one(const tkv_batch* batch, size_t i)
+static inline void tkv_one(const tkv_hash* hash, const tkv_key* key, uint64_t* c0, uint64_t* c1)
 {
     uint64_t halves[2];
-    batch->hash->one(&batch->keys[i], halves);
-    batch->c0[i] = halves[0];
-    batch->c1[i] = halves[1];
+    hash->one(key, halves);
+    *c0 = halves[0];
+    *c1 = halves[1];
+}
+
+static inline void tkv_one_of(const tkv_batch* batch, size_t i)
+{
+    tkv_one(batch->hash, &batch->keys[i], &batch->c0[i], &batch->c1[i]);
 }
 
 static inline void tkv_take(const tkv_batch* batch, const tkv_lanes* lanes, unsigned lane)
@@ -95,7 +100,7 @@ static size_t tkv_short_keys(tkv_batch* batch, tkv_lanes* lanes)
             tkv_take(batch, lanes, filled - 1);
     }
     for (; filled > 0; filled--)
-        tkv_one(batch, batch->owner[filled - 1]);
+        tkv_one_of(batch, batch->owner[filled - 1]);
     return longer;
 }
 
@@ -165,24 +170,29 @@ static void tkv_longer_keys(tkv_batch* batch, tkv_lanes* lanes)
 /* The few that are left begin anew: one alone would take as long for a block as all lanes together. */
     for (lane = 0; lane < hash->lanes; lane++)
         if (course.left[lane])
-            tkv_one(batch, batch->owner[lane]);
+            tkv_one_of(batch, batch->owner[lane]);
 }
 
-/* The digests of n keys: bytes 0..7 of each into c0, bytes 8..15 into c1. */
-static void tkv_digest_all(const tkv_hash* hash, const tkv_key* keys, size_t n, uint64_t* c0, uint64_t* c1)
+__attribute__((noinline)) static void tkv_digest_lanes(
+    const tkv_hash* hash, const tkv_key* keys, size_t n, uint64_t* c0, uint64_t* c1)
 {
     tkv_batch batch = {.hash = hash, .keys = keys, .n = n, .c0 = c0, .c1 = c1};
-    if (hash->lanes == 0 || n < TKV_LANES_PAY) {
+    tkv_lanes lanes;
+    memset(&lanes, 0, sizeof lanes);
+    for (unsigned lane = 0; lane < hash->lanes; lane++)
+        lanes.block[lane] = (const uint8_t*)tkv_room(hash, &lanes, lane);
+    if (tkv_short_keys(&batch, &lanes))
+        tkv_longer_keys(&batch, &lanes);
+}
+
+/* The digests of n keys: bytes 0..7 of each into c0, bytes 8..15 into c1. The look-up of one key pays for none of the lanes. */
+static inline void tkv_digest_all(const tkv_hash* hash, const tkv_key* keys, size_t n, uint64_t* c0, uint64_t* c1)
+{
+    if (hash->lanes && n >= TKV_LANES_PAY)
+        tkv_digest_lanes(hash, keys, n, c0, c1);
+    else
         for (size_t i = 0; i < n; i++)
-            tkv_one(&batch, i);
-    } else {
-        tkv_lanes lanes;
-        memset(&lanes, 0, sizeof lanes);
-        for (unsigned lane = 0; lane < hash->lanes; lane++)
-            lanes.block[lane] = (const uint8_t*)tkv_room(hash, &lanes, lane);
-        if (tkv_short_keys(&batch, &lanes))
-            tkv_longer_keys(&batch, &lanes);
-    }
+            tkv_one(hash, &keys[i], &c0[i], &c1[i]);
 }
 
 #endif
