@@ -167,6 +167,9 @@ class _Layer:
     reader: _Reader | None
     sources: list[_Layer] = field(default_factory=list)
     covered: bool = False  # all its sources are there
+    doubtful: bool = (
+        False  # it may have been replaced, by a consolidation of which nothing can be read
+    )
     valueless: set[tuple[int, bytes]] = field(default_factory=set)  # keys whose value is lost
 
     def own(self, keys: list[Any]) -> list[int]:
@@ -229,6 +232,9 @@ def _layers(
         found[owner].covered = names <= found.keys()
         found[owner].sources = _newest_first(found, names & found.keys(), lists)
     superseded = frozenset[str]().union(*lists.values())
+    for unknown in superseded & found.keys() - lists.keys():
+        if found[unknown].fragment is None:
+            _doubt(found, unknown)
     return _newest_first(found, found.keys() - superseded, lists)
 
 
@@ -255,6 +261,15 @@ def _lists(
     lists = {owner: names | inner[owner] for owner, names in lists.items()}
     check_circles(lists)
     return lists
+
+
+def _doubt(found: Mapping[str, _Layer], consolidation: str) -> None:
+    """Of a consolidation that was superseded itself neither metadata nor list is left: what lies in its time may be its sources,
+    which are seen again and seem newer than what came after."""
+    outer = FragmentName.parse(consolidation)
+    for name in filter(None, map(FragmentName.parse, found)):
+        if outer and name != outer and outer.t1 <= name.t1 and name.t2 <= outer.t2:
+            found[str(name)].doubtful = True
 
 
 def _sources_of(layer: _Layer) -> dict[str, frozenset[str]]:
@@ -291,6 +306,7 @@ class _Copier:
         self._capacity = capacity
         self._report = report
         self.stale = 0
+        self._set_aside: set[tuple[int, bytes]] = set()  # keys that may be met again
 
     def copy(
         self, layer: _Layer, newer: Sequence[_Layer], owners: Sequence[_Layer] = ()
@@ -320,12 +336,14 @@ class _Copier:
                     copied += done
                     lost += failed
                 self._report(len(present) + len(deleted) + unread)
+        missing = 0
         for i, source in enumerate([] if layer.sound else layer.sources):
             before = [*newer, *layer.sources[:i]]
             done, failed = self.copy(source, before, [*owners, layer])
             copied += done
-            # What the consolidation lacks was counted; of one that is unreadable nothing was.
-            lost = max(lost - done, 0) if layer.fragment else lost + failed
+            missing += failed
+        if layer.covered:
+            lost = min(lost, missing) if layer.fragment else missing
         return copied, lost
 
     def _entries(
@@ -335,7 +353,7 @@ class _Copier:
         newer: Sequence[_Layer],
         owners: Sequence[_Layer],
     ) -> tuple[int, int]:
-        certain = [True] * len(keys)
+        certain = [not layer.doubtful] * len(keys)
         shown = [True] * len(keys)
         for owner in owners:
             for i, state in enumerate(owner.own(keys)):
@@ -344,9 +362,9 @@ class _Copier:
                 certain[i] &= owner.covered and not lost
         for other in newer:
             for i, state in enumerate(other.says(keys)):
-                lost = other.lost(keys[i])
-                shown[i] &= state in (ABSENT, UNKNOWN) or lost
-                certain[i] &= state != UNKNOWN and not lost
+                open_ = other.lost(keys[i]) or (other.doubtful and state != ABSENT)
+                shown[i] &= state in (ABSENT, UNKNOWN) or open_
+                certain[i] &= state != UNKNOWN and not open_
         chosen = [i for i in range(len(keys)) if shown[i]]
         values = layer.values([keys[i] for i in chosen])
         current: list[tuple[Any, Any]] = []
@@ -358,6 +376,10 @@ class _Copier:
                 (current if certain[i] else doubtful).append((keys[i], value))
         self._target.put_many(current)
         self.stale += len(doubtful)
+        if any(other.doubtful for other in newer) or layer.doubtful:
+            again = {key_bytes(key) for key, _ in doubtful}
+            self.stale -= len(again & self._set_aside)
+            self._set_aside |= again
         if self._aside is not None:
             self._aside.put_many(doubtful)
         return len(current), len(chosen) - len(current) - len(doubtful)
