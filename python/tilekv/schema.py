@@ -61,6 +61,7 @@ MAX_CELL_BYTES: Final = 0x7FFFFFF8  # chunks hold whole cells of fixed width
 MAX_CAPACITY: Final = COORDS_CHUNK_BYTES // 8
 MAX_NAME_BYTES: Final = 240  # a file name has 255 bytes, and `_var.tdb` is added
 
+MAX_SIDES: Final = 32  # of a cell's shape: what every NumPy can have
 DIGESTS: Final = ("blake2b", "md5")
 # TileDB 1.x on 64-bit Unix: makes keys collide. Its stores are shown with it, and none is created.
 OLD_DIGEST: Final = "md5-lp64"
@@ -450,6 +451,10 @@ def _sides(name: str, shape: Shape) -> tuple[int, ...] | None:
         return None
     given = shape if isinstance(shape, tuple) else (shape,)
     sides = tuple(_int(n, f"attribute {name!r}: a side of the shape") for n in given)
+    if len(sides) > MAX_SIDES:
+        raise InvalidValueError(
+            f"attribute {name!r}: a shape has up to {MAX_SIDES} sides, not {len(sides)}"
+        )
     if any(n < 1 for n in sides):
         raise InvalidValueError(f"attribute {name!r}: shape {shape} has no values")
     return sides or None
