@@ -376,6 +376,8 @@ def test_verify_of_a_sound_store(store, capsysbinary) -> None:
     assert json.loads(output(capsysbinary, "verify", "--json", store)) == {
         "uri": store,
         "sound": True,
+        "fragments": 1,
+        "cells": 5,
         "problems": [],
     }
 

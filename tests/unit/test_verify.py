@@ -1,23 +1,44 @@
-"""verify: the same of all fragments of a snapshot."""
+"""verify: all that is wrong, of a handle's fragments and of a whole store."""
 
+from __future__ import annotations
+
+import json
 from pathlib import Path
 
+import pytest
+
 import tilekv
+from tilekv.cli.command import main
 from tilekv.problem import Problem
 from tilekv.verify import verify_store
 
 
-def test_problems_of_several_fragments(tmp_path: Path) -> None:
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
     with tilekv.open(tmp_path / "s", "x") as db:
         for i in range(3):
             db[i] = b"value"
             db.flush()
+    return tmp_path / "s"
+
+
+def flip(path: Path, at: int = 30) -> None:
+    data = bytearray(path.read_bytes())
+    data[at] ^= 0x10
+    path.write_bytes(data)
+
+
+def fragments(store: Path) -> list[Path]:
+    return sorted(store.glob("__*_*_*/"))
+
+
+def test_problems_of_several_fragments(store: Path) -> None:
+    with tilekv.open(store) as db:
         names = [fragment.name for fragment in db.fragments]
         assert db.verify() == verify_store(db.fragments) == []
     for name in names[:2]:
-        path = tmp_path / "s" / name / "value_var.tdb"
-        path.write_bytes(path.read_bytes()[:-1] + b"!")
-    with tilekv.open(tmp_path / "s", "a") as db:
+        flip(store / name / "value_var.tdb")
+    with tilekv.open(store) as db:
         found = db.verify()
         assert [(problem.fragment, problem.file) for problem in found] == [
             (name, "value_var.tdb") for name in names[:2]
@@ -26,6 +47,70 @@ def test_problems_of_several_fragments(tmp_path: Path) -> None:
         assert db[0] == b"value"  # the third is whole, and the damage does not spread
 
 
+def test_everything_is_listed_of_a_store_that_does_not_open(store: Path) -> None:
+    one, two, three = fragments(store)
+    flip(store / "__array_schema.tdb")
+    flip(one / "__fragment_metadata.tdb", -30)
+    flip(two / "__key_var.tdb", 10)
+    flip(three / "value_var.tdb")
+    (three / "__key_type.tdb").unlink()
+    store.joinpath("copy_of_it").mkdir()
+    store.joinpath("copy_of_it", "__fragment_metadata.tdb").write_bytes(b"")
+    with pytest.raises(tilekv.CorruptionError):
+        tilekv.open(store)
+    found = {(problem.fragment, problem.file) for problem in tilekv.verify(store)}
+    assert found == {
+        ("", "__array_schema.tdb"),
+        (one.name, "__fragment_metadata.tdb"),
+        (two.name, "__key_var.tdb"),
+        (three.name, "value_var.tdb"),
+        (three.name, "__key_type.tdb"),
+        ("copy_of_it", "__fragment_metadata.tdb"),
+    }
+
+
+def test_replaced_fragments_and_lists_are_checked(store: Path) -> None:
+    sources = fragments(store)
+    with tilekv.open(store, "a") as db:
+        db.consolidate()
+    assert tilekv.verify(store) == []
+    flip(sources[1] / "__coords.tdb")
+    [problem] = tilekv.verify(store)
+    assert (problem.fragment, problem.file) == (sources[1].name, "__coords.tdb")
+    [list_] = store.glob("*.vac")
+    flip(list_, 5)
+    assert {problem.file for problem in tilekv.verify(store)} == {"__coords.tdb", list_.name}
+
+
+def test_no_store(tmp_path: Path) -> None:
+    with pytest.raises(tilekv.StoreNotFoundError):
+        tilekv.verify(tmp_path / "nothing")
+    with pytest.raises(tilekv.StoreNotFoundError):
+        tilekv.verify(tmp_path)
+
+
+def test_command(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", "--json", str(store)]) == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "uri": str(store),
+        "sound": True,
+        "fragments": 3,
+        "cells": 3,
+        "problems": [],
+    }
+    flip(fragments(store)[0] / "__fragment_metadata.tdb", -30)
+    flip(store / "__kv_schema.tdb")
+    assert main(["verify", "--json", str(store)]) == 1
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["sound"], facts["fragments"]) == (False, 2)
+    assert [problem["file"] for problem in facts["problems"]] == [
+        "__kv_schema.tdb",
+        "__fragment_metadata.tdb",
+    ]
+    assert set(facts["problems"][0]) == {"fragment", "file", "offset", "message"}
+
+
 def test_text() -> None:
     assert str(Problem("f", "a.tdb", 5, "bad")) == "f/a.tdb, byte 5: bad"
     assert str(Problem("f", "a.tdb", None, "bad")) == "f/a.tdb: bad"
+    assert str(Problem("", "a.tdb", 0, "bad")) == "a.tdb, byte 0: bad"
