@@ -110,11 +110,12 @@ def test_cost_of_many_keys_of_one_digest(place: Place) -> None:
         image = crowd(place, image, keys, b"new", keys[n // 2], 2)
         place.show(image)
         with tilekv.open(place.uri) as db:
-            start = time.perf_counter()
-            assert len(db) == n
-            merged = time.perf_counter()
+            start = time.process_time()  # of the processor: others may be at work
+            for _ in range(5):
+                assert len(db) == n
+            merged = time.process_time()
             for _ in range(1000):
                 assert db[keys[n // 2]] == b"new"
-            taken.append((merged - start, time.perf_counter() - merged))
+            taken.append((merged - start, time.process_time() - merged))
     assert taken[1][0] < 24 * taken[0][0]
     assert taken[1][1] < 4 * taken[0][1]

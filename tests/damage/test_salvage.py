@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 import tilekv
 from damage import Image, Place, check_salvage, files_at, same
+from life import Clock
 from tilekv.__main__ import main
 from tilekv.errors import CorruptionError, FormatError, StoreExistsError
 
@@ -119,6 +121,35 @@ def test_sources_stand_in_for_a_consolidation(images: dict[str, Image], place: P
         check_salvage(image, place.uri)
 
 
+def test_a_slow_writer_behind_a_damaged_consolidation(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its fragment is older than the consolidation and was no part of it: of its keys the sources tell as much as that would."""
+    clock = Clock(monkeypatch, 2_000_000_000_000)
+    with tilekv.open(place.uri, "w") as db:
+        empty = place.image({}, {})
+        db.put_many({"a": b"newer", "b": b"b", "c": b"c"})
+        db.flush()
+        db.delete_many(["b", "d"])
+        db.consolidate()
+    image = place.image({}, {})
+    clock.now -= 3_600_000
+    place.show(empty)
+    with tilekv.open(place.uri, "a") as db:
+        db.put_many({"a": b"slow", "d": b"slow", "e": b"slow"})
+    late = place.image({}, {})
+    image.files |= {path: data for path, data in late.files.items() if "/" in path}
+    place.show(image)
+    with tilekv.open(place.uri) as db:
+        rows = dict(db.items())
+    assert rows == {"a": b"newer", "c": b"c", "d": b"slow", "e": b"slow"}
+    [owner] = [path.removesuffix(".vac") for path in image.files if path.endswith(".vac")]
+    for file in (METADATA, "__coords.tdb", "__key_var.tdb", "value_var.tdb"):
+        report, found, aside = salvaged(place, image.with_file(f"{owner}/{file}", b""))
+        assert (found, aside) == (rows, {})
+        assert (report.stale, report.lost, report.unreadable) == (0, 0, ())
+
+
 @pytest.mark.parametrize("digest", ["blake2b", "md5"])
 def test_descriptor_lost(place: Place, digest: str) -> None:
     """Two equal copies of the schema prove each other, the cells prove the digest. Shapes are lost."""
@@ -159,6 +190,13 @@ def test_schema_lost(three: Image, images: dict[str, Image], place: Place) -> No
 
 def test_schema_that_nothing_proves(three: Image, place: Place) -> None:
     place.show(three.with_file("__tilekv.json", b"").with_file("__kv_schema.tdb", None))
+    with pytest.raises(CorruptionError, match="nothing proves the schema"):
+        tilekv.salvage(place.uri, "memory://not-made")
+    # Two copies that differ: each may be the damaged one, though both can be read.
+    data = bytearray(three.files["__kv_schema.tdb"])
+    data[data.index(struct.pack("<Q", 1024))] ^= 1
+    other = three.with_file("__tilekv.json", b"").with_file("__kv_schema.tdb", bytes(data))
+    place.show(other)
     with pytest.raises(CorruptionError, match="nothing proves the schema"):
         tilekv.salvage(place.uri, "memory://not-made")
     assert [problem.file for problem in tilekv.verify(place.uri)] == ["__tilekv.json"]
