@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Iterable
@@ -170,6 +171,7 @@ def show(run: Run, sets: dict[str, DataSet], goals: list[dict[str, Any]]) -> Non
 def main(arguments: list[str] | None = None) -> int:
     """Run and report; 1 when something failed."""
     options = parse(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # stores are removed, the server ends
     sets = chosen_sets(options)
     machine = report.machine()
     with tempfile.TemporaryDirectory(prefix="tilekv-bench-") as folder:

@@ -150,7 +150,7 @@ def serve(connection: Connection, name: str, folder: Path, options: Options) -> 
         return WORKLOADS[argument].run(place)
 
     try:
-        while (request := connection.recv()) is not None:
+        while (request := _received(connection)) is not None:
             try:
                 connection.send(("done", answer(*request)))
             except (ImportError, NotOffered) as reason:
@@ -160,6 +160,15 @@ def serve(connection: Connection, name: str, folder: Path, options: Options) -> 
     finally:
         if place is not None:
             place.finish()
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _received(connection: Connection) -> tuple[str, Any] | None:
+    try:
+        request: tuple[str, Any] | None = connection.recv()
+    except EOFError:  # the run was ended from outside
+        return None
+    return request
 
 
 class Worker:
