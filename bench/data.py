@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 SENTENCE = b"the quick brown fox jumps over the lazy dog and so"  # 50 bytes
 DPKG = Path("/var/lib/dpkg")
@@ -133,6 +134,27 @@ def paragraphs() -> Iterator[tuple[bytes, bytes]]:
         first = paragraph.lstrip(b"\n").partition(b"\n")[0]
         if first.startswith(b"Package: "):
             yield first[9:], paragraph
+
+
+# A paragraph's fields as attributes: str, but for those that count.
+TEXTS = (
+    "Version", "Architecture", "Maintainer", "Depends", "Section", "Priority", "Description", "Homepage",
+    "Filename", "SHA256",
+)  # fmt: skip
+NUMBERS = ("Installed-Size", "Size")
+
+
+def attributes(paragraphs_: list[bytes]) -> dict[str, list[Any]]:
+    """The fields of packages' paragraphs as columns; what a paragraph lacks is "" or 0."""
+    columns: dict[str, list[Any]] = {name: [] for name in (*TEXTS, *NUMBERS)}
+    for paragraph in paragraphs_:
+        lines = paragraph.decode(errors="replace").splitlines()
+        fields = dict(line.split(": ", 1) for line in lines if ": " in line and line[0] != " ")
+        for name in TEXTS:
+            columns[name].append(fields.get(name, ""))
+        for name in NUMBERS:
+            columns[name].append(int(fields.get(name, 0)))
+    return columns
 
 
 KINDS: dict[

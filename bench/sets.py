@@ -27,7 +27,10 @@ class DataSet:
 
 SETS = {
     "sentence": DataSet(
-        "sentence", 100, tuple(WORKLOADS), "values of 50 random bytes and 50 of one sentence"
+        "sentence",
+        100,
+        tuple(name for name in WORKLOADS if name != "attributes"),
+        "values of 50 random bytes and 50 of one sentence",
     ),
     "words": DataSet("words", 100, BASIC, "values of 50 random bytes and 50 of words"),
     "10B": DataSet("sentence", 10, BASIC, "values of 10 bytes"),
@@ -35,5 +38,7 @@ SETS = {
     "10KB": DataSet("sentence", 10_000, BASIC, "values of 10,000 bytes"),
     "1MB": DataSet("sentence", 1_000_000, BASIC, "values of 1,000,000 bytes"),
     "files": DataSet("files", 0, BASIC, "paths of installed files, with package and MD5"),
-    "packages": DataSet("packages", 0, BASIC, "paragraphs of Debian's package index"),
+    "packages": DataSet(
+        "packages", 0, (*BASIC, "attributes"), "paragraphs of Debian's package index"
+    ),
 }

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.alone import peak, write_at_once
+from bench.data import attributes as fields
 from bench.place import Place
 from bench.rivals import NotOffered
 
@@ -78,6 +79,25 @@ def values(place: Place) -> float:
 
 def scan(place: Place) -> float:
     return _all(place, place.opened().scan)
+
+
+def attributes(place: Place) -> float:
+    if place.source.kind != "packages":
+        raise NotOffered("only Debian's packages have attributes")
+    name, asked = "rows", place.data.asked
+    columns = fields(place.data.values)
+    if place.rival.in_memory:
+        place.spoil()  # it has one store
+    if name not in place.built or place.rival.in_memory:
+        place.rival.remove(place.folder / name)
+        place.rival.load_rows(place.folder / name, place.data.keys, columns)
+        place.built.add(name)
+    wanted = ["Version", "Installed-Size"]
+    table = dict(zip(place.data.keys, zip(*map(columns.get, wanted), strict=True), strict=True))
+    with place.other(name) as store:
+        rows = zip(*store.read_rows(asked, wanted), strict=True)
+        assert list(rows) == [table[key] for key in asked], "what was read is not what was loaded"
+        return len(asked) / place.timed(store.read_rows, asked, wanted)
 
 
 def open_(place: Place) -> float:
@@ -210,6 +230,7 @@ WORKLOADS = {
     "items": Workload(items, "/s", "all items, one Python pair each"),
     "values": Workload(values, "/s", "all values, one Python object each"),
     "scan": Workload(scan, "/s", "all items in columns"),
+    "attributes": Workload(attributes, "/s", "2 of 12 attributes of the same keys, as columns"),
     "get_8MB": Workload(get_small_cache, "/s", "as get, with a cache of 8 MiB and larger data"),
     "open": Workload(open_, "s", "open the store"),
     "open_large": Workload(open_large, "s", "open many keys in one fragment, less opening none"),

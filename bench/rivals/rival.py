@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -78,6 +79,19 @@ class Rival:
     def delete(self, path: Path, keys: list[bytes]) -> None:
         """Delete keys that are there, durably."""
         self._not_offered()
+
+    def load_rows(self, path: Path, keys: list[bytes], columns: dict[str, list[Any]]) -> None:
+        """Create the store with several attributes a key: JSON, unless the store has columns of its own."""
+        rows = zip(*columns.values(), strict=True)
+        values = [json.dumps(dict(zip(columns, row, strict=True))).encode() for row in rows]
+        self.load(path, keys, values)
+        self.settle(path)
+
+    def read_rows(self, keys: list[bytes], names: list[str]) -> list[list[Any]]:
+        """Some attributes of all keys, a column each."""
+        found = self.get_many(keys)
+        rows = [json.loads(one[1] if isinstance(one, tuple) else one) for one in found]
+        return [[row[name] for row in rows] for name in names]
 
     def load_parts(self, path: Path, parts: list[tuple[list[bytes], list[bytes]]]) -> None:
         """Create the store with one immutable file, or folder, a part."""

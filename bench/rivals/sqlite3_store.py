@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from bench.rivals.rival import Rival
 
@@ -45,13 +47,8 @@ class SQLite(Rival):
 
     def get_many(self, keys: list[bytes]) -> list[bytes]:
         """SELECT ... WHERE k IN (...), put into the order asked."""
-        found: list[bytes] = []
-        for at in range(0, len(keys), BATCH):
-            some = keys[at : at + BATCH]
-            marks = ",".join("?" * len(some))
-            rows = dict(self.connection.execute(f"SELECT k, v FROM kv WHERE k IN ({marks})", some))
-            found.extend(map(rows.__getitem__, some))
-        return found
+        table = dict(self._in(keys, ["k", "v"]))
+        return [table[key] for key in keys]
 
     def items(self) -> int:
         """SELECT k, v."""
@@ -82,6 +79,30 @@ class SQLite(Rival):
             rows = ((key,) for key in keys)
             connection.executemany("DELETE FROM kv WHERE k = ?", rows)
         self.connection.close()
+
+    def load_rows(self, path: Path, keys: list[bytes], columns: dict[str, list[Any]]) -> None:
+        """A table with a column an attribute."""
+        path.mkdir()
+        names = ",".join(f'"{name}"' for name in columns)
+        marks = ",".join("?" * (len(columns) + 1))
+        with self._connection(path) as connection:
+            connection.execute(f"CREATE TABLE kv (k BLOB PRIMARY KEY, {names})")
+            connection.execute("BEGIN IMMEDIATE")
+            rows = zip(keys, *columns.values(), strict=True)
+            connection.executemany(f"INSERT INTO kv VALUES ({marks})", rows)
+        self.connection.close()
+
+    def read_rows(self, keys: list[bytes], names: list[str]) -> list[list[Any]]:
+        """SELECT of the columns, put into the order asked."""
+        found = {row[0]: row[1:] for row in self._in(keys, ["k", *(f'"{name}"' for name in names)])}
+        return [list(column) for column in zip(*(found[key] for key in keys), strict=True)]
+
+    def _in(self, keys: list[bytes], names: list[str]) -> Iterator[Any]:
+        for at in range(0, len(keys), BATCH):
+            some = keys[at : at + BATCH]
+            marks = ",".join("?" * len(some))
+            query = f"SELECT {','.join(names)} FROM kv WHERE k IN ({marks})"
+            yield from self.connection.execute(query, some)
 
     def many_writers(self) -> None:
         """One at a time: the others wait."""

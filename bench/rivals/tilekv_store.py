@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 import tilekv
 from bench.rivals.rival import Rival
@@ -76,6 +79,22 @@ class TileKV(Rival):
         """delete_many and flush."""
         with tilekv.open(path, "a") as db:
             db.delete_many(keys)
+
+    def load_rows(self, path: Path, keys: list[bytes], columns: dict[str, list[Any]]) -> None:
+        """An attribute a column: text, or int64."""
+        schema = tilekv.Schema(
+            [tilekv.Attr(name, type(column[0])) for name, column in columns.items()]
+        )
+        with tilekv.open(path, "x", schema=schema) as db:
+            db.put_many(keys, **columns)
+
+    def read_rows(self, keys: list[bytes], names: list[str]) -> list[list[Any]]:
+        """read, and the columns as lists."""
+        batch = self.db.read(keys, attrs=names)
+        return [
+            column.tolist() if isinstance(column, np.ndarray) else column.to_list()
+            for column in (batch[name] for name in names)
+        ]
 
     def load_parts(self, path: Path, parts: list[tuple[list[bytes], list[bytes]]]) -> None:
         """A flush a part."""
