@@ -22,7 +22,8 @@ from tilekv.errors import (
     StoreNotFoundError,
     WrongTypeError,
 )
-from tilekv.storage import Draft, Listing, Storage, exchange, open_storage
+from tilekv.kvcore.writeback import begin_writing
+from tilekv.storage import Draft, Listing, Storage, exchange, local, open_storage
 
 FILES = {"__schema.tdb": b"schema", "__lock.tdb": b""}
 BAD_NAMES = ["", ".", "..", "a/b", "/a", "a\\b", "a\0b"]
@@ -434,6 +435,28 @@ def test_a_file_synced_by_its_writer_is_not_synced_again(root: Path, synced: lis
     draft.sync()
     draft.sync()
     assert synced == ["a", "tmp"]
+
+
+@pytest.mark.parametrize("sync", [True, False])
+def test_the_disk_begins_early(root: Path, monkeypatch: pytest.MonkeyPatch, sync: bool) -> None:
+    """Every so many bytes of a file the system is told to write those that are new; syncing is not left to that."""
+    begun: list[tuple[int, int]] = []
+    monkeypatch.setattr(local, "EARLY_WRITE", 100)
+    monkeypatch.setattr(local, "begin_writing", lambda _fd, at, n: begun.append((at, n)))
+    writer = open_storage(root, sync).draft().create("a")
+    for size in (99, 2, 98, 3, 250):
+        writer.write(b"x" * size)
+    assert begun == ([(0, 101), (101, 101), (202, 250)] if sync else [])
+    writer.sync()
+    writer.close()
+
+
+def test_begin_writing_promises_nothing(tmp_path: Path) -> None:
+    with (tmp_path / "file").open("wb", buffering=0) as file:
+        file.write(b"x" * 10_000)
+        begin_writing(file.fileno(), 0, 10_000)
+    begin_writing(-1, 0, 10)  # fsync is what says that something is wrong
+    assert (tmp_path / "file").read_bytes() == b"x" * 10_000
 
 
 @needs_proc

