@@ -111,13 +111,13 @@ cdef class Buffer:
 
     cdef int refuse(self, const KeyRef* key, uint64_t row_size) except -1:
         if key.size > LONGEST_KEY:
-            raise InvalidValueError(f"a key of {key.size} bytes; the longest is {LONGEST_KEY:,}")
+            raise InvalidValueError(f"a key of {key.size} bytes; the longest is {<uint64_t>LONGEST_KEY:,}")
         self._check_count(1)
         raise MemoryError(f"no memory for a record of {key.size + row_size} bytes")
 
     cdef int _check_count(self, size_t n) except -1:
         if self.n + n > MOST_ENTRIES:
-            raise InvalidValueError(f"more than {MOST_ENTRIES:,} entries between two flushes")
+            raise InvalidValueError(f"more than {<uint64_t>MOST_ENTRIES:,} entries between two flushes")
         return 0
 
     cdef uint8_t* add(self, const KeyRef* key, bint delete, uint64_t row_size) except NULL:

@@ -7,6 +7,7 @@ The sizes of its buffers are not part of the interface, so those of offsets and 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from tilekv.kvcore.arrow cimport ArrowArray, ArrowArrayStream, ArrowSchema
+from tilekv.kvcore.digest cimport KeyRef
 from tilekv.kvcore.values cimport Column, KeyCell
 from tilekv.kvcore.wire cimport load32
 
@@ -55,6 +56,12 @@ cdef inline void feed_cell(const Feed* feed, int64_t i, const uint8_t** data, ui
             data[0] = view + 4
         else:
             data[0] = <const uint8_t*>feed.blocks[2 + load32(view + 8)] + load32(view + 12)
+
+
+cdef inline void feed_key(const Feed* feed, int64_t i, KeyRef* key) noexcept nogil:
+    """REQUIRES: not FEED_OBJECTS."""
+    feed_cell(feed, i, &key.data, &key.size)
+    key.type = feed.types[i] if feed.types != NULL else feed.type
 
 
 # Key i. Returns the object that owns the bytes: keep it, and the Cells, while key.ref is used.

@@ -67,8 +67,7 @@ cdef Cells object_cells(list objects):
 cdef object cells_key(Cells cells, Py_ssize_t i, KeyCell* key):
     if cells.feed.kind == FEED_OBJECTS:
         return key_cell(cells.objects[i], key)
-    feed_cell(&cells.feed, i, &key.ref.data, &key.ref.size)
-    key.ref.type = cells.feed.types[i] if cells.feed.types != NULL else cells.feed.type
+    feed_key(&cells.feed, i, &key.ref)
     return cells
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from tilekv.errors import InvalidValueError, WrongTypeError
 
 from tilekv.kvcore.feeds cimport (FEED_OBJECTS, ArrowChunk, ArrowReader, Cells, Feed, cells_key, cells_of, count_cells, feed_cell,
-                                  is_arrow, open_arrow, table_cells, table_names)
+                                  feed_key, is_arrow, open_arrow, table_cells, table_names)
 from tilekv.kvcore.values cimport KIND_BYTES, KIND_TEXT, Column, KeyCell, Kind, key_cell
 from tilekv.kvcore.wire cimport store64
 
@@ -96,15 +96,28 @@ cdef int check_names(tuple columns, object given, str what) except -1:
 
 
 cdef int append_row(Buffer buffer, tuple columns, const KeyRef* key, const Row* row) except -1:
-    cdef size_t i, n = len(columns)
-    cdef uint64_t size = buffer.fixed_bytes + 8 * buffer.nvar, end = 0
-    cdef uint8_t* at
-    cdef uint8_t* ends
+    if put_row(buffer, len(columns), key, row) < 0:
+        buffer.refuse(key, row_size(buffer, len(columns), row))
+    return 0
+
+
+cdef uint64_t row_size(Buffer buffer, size_t n, const Row* row) noexcept nogil:
+    cdef uint64_t size = buffer.fixed_bytes + 8 * buffer.nvar
+    cdef size_t i
     for i in range(n):
         if buffer.layout.is_var(<int>i + 1):                    # attribute i is field i + 1
             size += row.cells[i].size
-    at = buffer.add(key, False, size)
-    ends = at + buffer.fixed_bytes
+    return size
+
+
+cdef int put_row(Buffer buffer, size_t n, const KeyRef* key, const Row* row) noexcept nogil:
+    """Append a row of n attributes; -1 when there is no room for it."""
+    cdef uint8_t* at = buffer.room(key, False, row_size(buffer, n, row))
+    cdef uint8_t* ends = at + buffer.fixed_bytes
+    cdef uint64_t end = 0
+    cdef size_t i
+    if at == NULL:
+        return -1
     for i in range(n):
         if not buffer.layout.is_var(<int>i + 1):
             memcpy(at + buffer.places[i + 1], row.cells[i].data, row.cells[i].size)
@@ -122,6 +135,8 @@ cdef int stage_pairs(Buffer staged, tuple columns, object pairs) except -1:
         raise WrongTypeError("put_many of an Arrow table needs the name of the column that holds the keys: key=")
     if isinstance(pairs, (str, bytes)) or not isinstance(pairs, Iterable):
         raise WrongTypeError(f"put_many without values takes a mapping or (key, value) pairs, not {type(pairs).__name__}")
+    if type(pairs) is dict:
+        return stage_rows(staged, columns, list(pairs), list(pairs.values()))
     memset(&row, 0, sizeof(row))
     try:
         for pair in pairs.items() if isinstance(pairs, Mapping) else pairs:
@@ -147,8 +162,7 @@ cdef int stage_rows(Buffer staged, tuple columns, object keys, object values) ex
         return stage_columns(staged, columns, keys, {column.name: values})
     if isinstance(keys, Sized) and isinstance(values, Sized) and len(keys) != len(values):
         raise InvalidValueError(f"{len(keys)} keys, but {len(values)} values")
-    if (type(keys) in _LISTS and type(values) in _LISTS and len(columns) == 1
-            and (column.kind == KIND_BYTES or column.kind == KIND_TEXT)):
+    if are_plain(columns, keys, values):
         done = stage_quick(staged, column.kind, keys, values)
         keys = islice(keys, done, None)
         values = islice(values, done, None)
@@ -164,6 +178,13 @@ cdef int stage_rows(Buffer staged, tuple columns, object keys, object values) ex
     finally:
         row_free(&row)
     return 0
+
+
+cdef bint are_plain(tuple columns, object keys, object values) except -1:
+    """Whether stage_quick() can take them, if they are of one length."""
+    cdef Column column = columns[0]
+    return (len(columns) == 1 and (column.kind == KIND_BYTES or column.kind == KIND_TEXT)
+            and type(keys) in _LISTS and type(values) in _LISTS)
 
 
 cdef Py_ssize_t stage_quick(Buffer staged, Kind kind, object keys, object values) except -1:
@@ -260,8 +281,14 @@ cdef int check_many(object given, str what) except -1:
 cdef int stage_columns(Buffer staged, tuple columns, object keys, dict given) except -1:
     cdef Column column
     cdef list runs, pieces
-    cdef Py_ssize_t n, found
+    cdef Py_ssize_t n, found, done
     check_names(columns, given, "columns")
+    column = columns[0]
+    values = given[column.name]
+    if are_plain(columns, keys, values) and len(keys) == len(values):
+        done = stage_quick(staged, column.kind, keys, values)
+        keys = keys[done:]
+        given = {column.name: values[done:]}
     runs = [cells_of(keys, None, "keys")]
     n = count_cells(runs[0])
     for column in columns:
@@ -315,14 +342,16 @@ cdef int stage_table(Buffer staged, tuple columns, object table, str key) except
 
 
 cdef int stage_cells(Buffer staged, tuple columns, list cells) except -1:
-    """Rows from Cells of one length: the keys and, in schema order, every attribute."""
+    """Rows from Cells of one length: the keys and, in schema order, every attribute. Without the GIL when none are objects."""
     cdef Cells keys = cells[0]
     cdef Cells some
     cdef KeyCell key
     cdef Row row
     cdef Column column
     cdef list lists = []        # of the columns that are Python objects
-    cdef Py_ssize_t i, k, width = len(columns)
+    cdef Py_ssize_t i = 0, k, width = len(columns)
+    cdef bint plain = keys.feed.kind != FEED_OBJECTS
+    cdef int status
     cdef const Feed** feeds = <const Feed**>malloc(width * sizeof(Feed*))
     if feeds == NULL:
         raise MemoryError
@@ -333,6 +362,13 @@ cdef int stage_cells(Buffer staged, tuple columns, list cells) except -1:
             some = cells[k + 1]
             feeds[k] = &some.feed
             lists.append(some.objects)
+            plain = plain and some.feed.kind != FEED_OBJECTS
+        if plain:
+            with nogil:
+                status = put_feeds(staged, &keys.feed, feeds, width, &key.ref, &row, keys.n)
+            if status < 0:
+                staged.refuse(&key.ref, row_size(staged, width, &row))
+            return 0
         for i in range(keys.n):
             _held = cells_key(keys, i, &key)
             kept = []
@@ -346,6 +382,19 @@ cdef int stage_cells(Buffer staged, tuple columns, list cells) except -1:
     finally:
         row_free(&row)
         free(feeds)
+    return 0
+
+
+cdef int put_feeds(Buffer staged, const Feed* keys, const Feed** feeds, Py_ssize_t width, KeyRef* key, Row* row,
+                   Py_ssize_t n) noexcept nogil:
+    """-1 when there is no room for the row that key and row hold then."""
+    cdef Py_ssize_t i, k
+    for i in range(n):
+        feed_key(keys, i, key)
+        for k in range(width):
+            feed_cell(feeds[k], i, &row.cells[k].data, &row.cells[k].size)
+        if put_row(staged, width, key, row) < 0:
+            return -1
     return 0
 
 

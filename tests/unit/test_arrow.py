@@ -601,6 +601,17 @@ def test_a_list_longer_than_its_child(store: Make) -> None:
         db.put_many([1, 2], v=Once(array=(schema, array)))
 
 
+def test_a_key_that_is_too_long_among_columns(store: Make) -> None:
+    """Rows of arrays are copied without the GIL: what is refused there is told after it. The 4 GiB are never touched."""
+    db = store(Attr("n", "int64"))
+    ends = pa.py_buffer(np.array([0, 3, 2**32 + 3]))
+    data = pa.py_buffer(np.zeros(2**32 + 3, "u1"))
+    keys = pa.Array.from_buffers(pa.large_binary(), 2, [None, ends, data])
+    with pytest.raises(InvalidValueError, match=r"a key of 4294967296 bytes; the longest is 4,294"):
+        db.put_many(keys, n=np.arange(2))
+    assert db.info().buffered == 0
+
+
 def test_capsules_are_consumed_once(store: Make) -> None:
     db = store(Attr("v", "int8"))
     db["a"] = 1
