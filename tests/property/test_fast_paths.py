@@ -217,3 +217,77 @@ def test_a_wrong_row_among_many_is_refused_with_all_of_them() -> None:
                 with pytest.raises(tilekv.WrongTypeError):
                     db.put_many(some_keys, some_values)
                 assert db.info().buffered == 0
+
+
+@pytest.mark.parametrize("cache", [0, 20_000, 256 << 20])
+@pytest.mark.parametrize("parts", [1, 4])
+def test_columns_of_keys_in_any_order(tmp_path: Path, parts: int, cache: int) -> None:
+    """Cells are read in the order in which they stand: repeated, missing, deleted and buffered keys all come out where they
+    were asked for."""
+    schema = tilekv.Schema([tilekv.Attr(*attr) for attr in ATTRS], capacity=64)
+    expected = {key: row for key, row in rows(parts).items() if len(row[2]) < 1000}
+    keys = list(expected)
+    config = {"kv.sync": False, "kv.cache_bytes": cache}
+    pick = random.Random(parts)
+    with tilekv.open(tmp_path / "s", "x", schema=schema, config=config) as db:
+        for part in range(parts):
+            db.put_many({key: expected[key] for key in keys[part::parts]})
+            db.delete_many(keys[:50])
+            db.flush()
+        db.put_many({key: expected[key] for key in keys[100:200]})
+        db.delete_many(keys[50:100])
+        asked = pick.choices([*keys, *range(N, N + 50)], k=5000)
+        there = [key in expected and keys.index(key) >= 100 for key in asked]
+        batch = db.read(asked, missing="mask")
+        assert batch.found is not None
+        assert batch.found.tolist() == there
+        assert batch.keys == asked
+        blank = 0, "", b""
+        found = list(
+            zip(batch["n"].tolist(), batch["text"].to_list(), batch["blob"].to_list(), strict=True)
+        )
+        assert found == [
+            expected[key] if present else blank for key, present in zip(asked, there, strict=True)
+        ]
+        listed = db.get_many(asked)
+        assert [row and tuple(row.values()) for row in listed] == [
+            expected[key] if present else None for key, present in zip(asked, there, strict=True)
+        ]
+
+
+def test_scans_and_iterators_leave_the_cache_as_it_is(tmp_path: Path) -> None:
+    """What the look-ups of a program keep warm is not driven out, and what they have decoded is used."""
+    expected = {key: row[2] for key, row in rows(0).items()}
+    with tilekv.open(tmp_path / "s", "x", config={"kv.sync": False}) as db:
+        db.put_many(expected)
+        db.flush()
+        cache = db._engine.opener.cache
+        for warm in (0, 5):
+            db.get_many(list(expected)[:warm])
+            used = cache.used
+            assert bool(used) == bool(warm)
+            assert dict(db.items()) == expected
+            assert list(db.values()) == [expected[key] for key in db]
+            assert sum(len(batch["value"].data) for batch in db.scan()) == sum(
+                map(len, expected.values())
+            )
+            assert cache.used == used
+
+
+def test_batches_are_bounded_in_bytes() -> None:
+    """64 MiB of a column, however many rows are asked for."""
+    size = 3 << 20
+    with tilekv.open("memory://bounded", "w", config={"kv.cache_bytes": 0}) as db:
+        db.put_many(range(50), [bytes([i]) * (size + i) for i in range(50)])
+        db.flush()
+        counts = []
+        for batch in db.scan():
+            counts.append(len(batch))
+            assert len(batch["value"].data) <= 64 << 20
+            for i, key in enumerate(batch.keys):
+                first, last = batch["value"].offsets[i : i + 2].tolist()
+                assert last - first == size + key
+                assert set(batch["value"].data[first:last:4096].tolist()) == {key}
+        assert counts == [21, 21, 8]
+        for key, value in db.items():
+            assert value == bytes([key]) * (size + key)

@@ -1,12 +1,16 @@
 """kvcore.merge: each key once, the newest cell of it, without what is deleted."""
 
+import hashlib
 import json
+import random
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import tilekv
+from oracle_chunks import crc32c
 from tilekv.kvcore.buffer import SortedBuffer
 from tilekv.kvcore.merge import Merge
 
@@ -78,3 +82,111 @@ def _as_key(key: object) -> tilekv.Key:
         return tilekv.Key(40, key)
     assert isinstance(key, tilekv.Key)
     return key
+
+
+def place(key: int) -> tuple[int, ...]:
+    """The coordinates of an int key."""
+    data = struct.pack("<BQq", 1, 8, key)
+    return struct.unpack("<QQ", hashlib.blake2b(data, digest_size=16).digest())
+
+
+N = 12_000  # some rounds of 4,096 cells
+
+
+def dealt(keys: list[int], parts: int) -> list[list[int]]:
+    return [keys[part::parts] for part in range(parts)]
+
+
+def in_blocks(keys: list[int], parts: int) -> list[list[int]]:
+    """No two fragments overlap."""
+    keys = sorted(keys, key=place)
+    return [
+        keys[part * len(keys) // parts : (part + 1) * len(keys) // parts] for part in range(parts)
+    ]
+
+
+def one_large(keys: list[int], parts: int) -> list[list[int]]:
+    return [keys, *([key] for key in keys[: parts - 1])]
+
+
+def overwritten(keys: list[int], parts: int) -> list[list[int]]:
+    pick = random.Random(parts)
+    return [keys, *(pick.sample(keys, len(keys) // 3) for _ in range(parts - 1))]
+
+
+def growing(keys: list[int], parts: int) -> list[list[int]]:
+    return [keys[: len(keys) >> part] for part in range(parts)]
+
+
+@pytest.mark.parametrize("deal", [dealt, in_blocks, one_large, overwritten, growing])
+@pytest.mark.parametrize(("parts", "capacity"), [(1, 1024), (2, 7), (3, 1024), (9, 100), (40, 16)])
+@pytest.mark.parametrize("deletes", [False, True])
+def test_rounds(deal: object, parts: int, capacity: int, deletes: bool) -> None:
+    """However cells are spread over fragments and tiles, a merge is the newest of each in the order of digests."""
+    assert callable(deal)
+    schema = tilekv.Schema([tilekv.Attr("value", "int64")], capacity=capacity)
+    model: dict[int, int] = {}
+    with tilekv.open("memory://rounds", "w", schema=schema, config={"kv.threads": 1}) as db:
+        for part, keys in enumerate(deal(list(range(N // (1 if parts < 9 else 4))), parts)):
+            rows = {key: key + part for key in keys}
+            gone = keys[::5] if deletes and part % 2 else []
+            db.put_many(list(rows), list(rows.values()))
+            db.delete_many(gone)
+            model |= rows
+            for key in gone:
+                del model[key]
+            if part % 9 != 8:
+                db.flush()
+        expected = sorted(model.items(), key=lambda item: place(item[0]))
+        assert list(db.items()) == expected
+        assert list(db.keys()) == [key for key, _ in expected]
+        assert list(db.values()) == [value for _, value in expected]
+        assert len(db) == len(expected)
+        batches = list(db.scan(rows=1000))
+        assert {len(batch) for batch in batches[:-1]} <= {1000}
+        assert [key for batch in batches for key in batch.keys] == list(db)
+        db.consolidate()
+        assert list(db.items()) == expected
+
+
+WORDS = {
+    "descending": lambda word, i: 2**63 - i,
+    "equal": lambda word, i: 7,
+    "beyond": lambda word, i: 2**64 - 1,
+    "mixed": lambda word, i: word if i % 3 else 2**64 - 1 - word,
+}
+
+
+@pytest.mark.parametrize("which", WORDS)
+@pytest.mark.parametrize("dimensions", [(0,), (1,), (0, 1)])
+def test_coordinates_that_lie_end(tmp_path: Path, which: str, dimensions: tuple[int, ...]) -> None:
+    """Right checksums over coordinates in no order: nobody can say what a merge should give, but it ends, with cells of the
+    store. Lists are merged without looking where they end."""
+    capacity, parts = 64, 6
+    schema = tilekv.Schema([tilekv.Attr("value", bytes)], capacity=capacity)
+    with tilekv.open(tmp_path / "s", "x", schema=schema, config={"kv.sync": False}) as db:
+        for part in range(parts):
+            db.put_many([(i, b"%d" % i) for i in range(part, 5 * capacity, 2)])
+            db.delete_many(range(part, 5 * capacity, 50))
+            db.flush()
+    for file in sorted(tmp_path.glob("s/__*_*_*/__coords.tdb"))[::2]:
+        stored = bytearray(file.read_bytes())
+        cells = (len(stored) - 20) // 16
+        for tile in range(cells // capacity):
+            for dimension in dimensions:
+                at = tile * (40 + 16 * capacity) + 8 + dimension * (16 + 8 * capacity)
+                words = struct.unpack_from(f"<{capacity}Q", stored, at + 16)
+                words = [WORDS[which](word, i) for i, word in enumerate(words)]
+                struct.pack_into(f"<{capacity}Q", stored, at + 16, *words)
+                sealed = stored[at : at + 12] + stored[at + 16 : at + 16 + 8 * capacity]
+                struct.pack_into("<I", stored, at + 12, crc32c(bytes(sealed)))
+        file.write_bytes(stored)
+    with tilekv.open(tmp_path / "s") as lying:
+        cells = sum(fragment.cells for fragment in lying.fragments)
+        for pairs in (
+            list(lying.items()),
+            [(k, b["value"][i]) for b in lying.scan() for i, k in enumerate(b.keys)],
+        ):
+            assert 0 < len(pairs) <= cells
+            assert all(value == b"%d" % key for key, value in pairs)
+        assert len(lying) <= cells
