@@ -80,7 +80,7 @@ cdef Spot* sort_spots(Spot* spots, Spot* spare, size_t n, uint64_t most) noexcep
         for i in range(n):
             counts[spots[i].place >> shift & ((1 << DIGIT) - 1)] += 1
         total = 0
-        for i in range(1 << DIGIT):
+        for i in range(<size_t>1 << DIGIT):
             count = counts[i]
             counts[i] = total
             total += count

@@ -51,17 +51,27 @@ cdef class VarColumn:
     def __getitem__(self, Py_ssize_t i):
         """Cell i as a Python object."""
         cdef Py_ssize_t n = len(self.offsets) - 1
-        cdef const uint8_t[::1] data = self.data
-        cdef const int64_t[::1] offsets = self.offsets
         if i < 0:
             i += n
         if not 0 <= i < n:
             raise IndexError(i)
-        return self._column.load(&data[0] + offsets[i] if data.shape[0] else <const uint8_t*>b"", offsets[i + 1] - offsets[i])
+        return self._cells(i, i + 1)[0]
 
     def to_list(self):
         """All cells as Python objects."""
-        return [self[i] for i in range(len(self))]
+        return self._cells(0, len(self.offsets) - 1)
+
+    cdef list _cells(self, Py_ssize_t first, Py_ssize_t last):
+        cdef const uint8_t[::1] data = self.data
+        cdef const int64_t[::1] offsets = self.offsets
+        cdef const uint8_t* base = &data[0] if data.shape[0] else <const uint8_t*>b""
+        cdef Py_ssize_t i
+        cdef list cells = []
+        for i in range(first, last):
+            if not 0 <= offsets[i] <= offsets[i + 1] <= data.shape[0]:      # the arrays are the caller's, to change too
+                raise InvalidValueError(f"cell {i} cannot be bytes {offsets[i]} to {offsets[i + 1]} of {data.shape[0]}")
+            cells.append(self._column.load(base + offsets[i], offsets[i + 1] - offsets[i]))
+        return cells
 
     def __arrow_c_schema__(self):
         """The type as an Arrow PyCapsule."""

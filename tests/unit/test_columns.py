@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import tilekv
-from tilekv import Attr, KeyNotFoundError, Schema
+from tilekv import Attr, InvalidValueError, KeyNotFoundError, Schema
 from tilekv.kvcore.values import key_bytes
 
 Make = Callable[..., tilekv.Store]
@@ -62,6 +62,22 @@ def test_columns_have_dtype_and_shape(store: Make) -> None:
         batch["s"][4]
     with pytest.raises(KeyNotFoundError, match="'n', 'm'"):
         batch["no"]
+
+
+def test_offsets_that_were_changed(store: Make) -> None:
+    """The arrays are the caller's: cells are never read from beyond them."""
+    db = store()
+    db.put_many(range(3), [b"a", b"bc", b"def"])
+    column = db.read(range(3))["v"]
+    assert column.to_list() == [column[i] for i in range(3)] == [b"a", b"bc", b"def"]
+    for wrong in (-1, 2, 7, 1 << 62):
+        column.offsets[2] = wrong
+        for look in (column.to_list, lambda: (column[1], column[2])):
+            if wrong == 2:
+                assert look() in ([b"a", b"b", b"cdef"], (b"b", b"cdef"))
+                continue
+            with pytest.raises(InvalidValueError, match="cannot be bytes"):
+                look()
 
 
 def test_keys_of_arrays_are_what_a_scan_gives(store: Make) -> None:
