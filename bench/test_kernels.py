@@ -11,6 +11,7 @@ import bisect
 import ctypes
 import hashlib
 import random
+import re
 import struct
 import sys
 from array import array
@@ -27,19 +28,21 @@ from tilekv.schema import CHUNK_BYTES
 
 COUNT = 100_000
 KEY_REF = np.dtype([("data", "<u8"), ("size", "<u8"), ("type", "<u8")])
+ITEM = np.dtype([("c0", "<u8"), ("c1", "<u8"), ("index", "<u4"), ("", "<u4")])
 POINTER, SIZE = ctypes.c_void_p, ctypes.c_size_t
 
 
-def exported(module: Any, name: str, result: Any, *arguments: Any) -> Any:
-    """A C function of a compiled module. Its signature is stated here: see the module's .pxd when it fails."""
+def exported(module: Any, name: str, signature: str, *types: Any) -> Any:
+    """A C function of a compiled module. The signature is stated, for a call that no longer fits would crash."""
     capsule = module.__pyx_capi__[name]
     name_of = ctypes.pythonapi.PyCapsule_GetName
     name_of.restype, name_of.argtypes = ctypes.c_char_p, [ctypes.py_object]
-    signature = name_of(capsule)
-    assert signature.count(b",") + 1 == len(arguments), f"{name} has changed: {signature.decode()}"
+    mangled = name_of(capsule)
+    there = re.sub(r"(?:struct |enum )?__pyx_t_\w*_([A-Za-z]+)", r"\1", mangled.decode())
+    assert there == signature, f"{name} is another: see {module.__name__}'s .pxd"
     pointer_of = ctypes.pythonapi.PyCapsule_GetPointer
     pointer_of.restype, pointer_of.argtypes = POINTER, [ctypes.py_object, ctypes.c_char_p]
-    return ctypes.CFUNCTYPE(result, *arguments)(pointer_of(capsule, signature))
+    return ctypes.CFUNCTYPE(*types)(pointer_of(capsule, mangled))
 
 
 @pytest.fixture(scope="module")
@@ -75,8 +78,9 @@ FUNCTIONS = {
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_digest(benchmark: Any, keys: list[bytes], refs: np.ndarray, name: str) -> None:
     benchmark.group, benchmark.extra_info["keys"] = f"digest {name}", COUNT
-    arguments = (ctypes.c_int, POINTER, SIZE, POINTER, POINTER)
-    digest_keys = exported(digest, "digest_keys", None, *arguments)
+    signature = "void (tkv_kind, tkv_key const *, size_t, uint64_t *, uint64_t *)"
+    types = (None, ctypes.c_int, POINTER, SIZE, POINTER, POINTER)
+    digest_keys = exported(digest, "digest_keys", signature, *types)
     out = np.zeros((2, COUNT), np.uint64)
     benchmark(
         digest_keys,
@@ -103,15 +107,19 @@ def test_digest_by_hashlib(benchmark: Any, keys: list[bytes], name: str) -> None
         benchmark(lambda: [blake(each, digest_size=16).digest() for each in framed])
 
 
-def test_sort(benchmark: Any, keys: list[bytes], refs: np.ndarray) -> None:
+def test_sort(benchmark: Any, keys: list[bytes]) -> None:
     benchmark.group, benchmark.extra_info["keys"] = "sort", COUNT
     words = np.ascontiguousarray(expected(keys, FUNCTIONS["blake2b"]))
-    arguments = (POINTER, POINTER, POINTER, SIZE, POINTER)
-    sort_cells = exported(coords, "sort_cells", ctypes.c_int, *arguments)
-    order = np.zeros(COUNT, np.uint32)
-    where = [words[0].ctypes.data, words[1].ctypes.data, refs.ctypes.data]
-    assert benchmark(sort_cells, *where, COUNT, order.ctypes.data) == 0
-    assert np.array_equal(order, np.argsort(words[0]))
+    signature = (
+        "int (uint64_t const *, uint64_t const *, size_t, CompareCells, void const *, Item *)"
+    )
+    types = (ctypes.c_int, POINTER, POINTER, SIZE, POINTER, POINTER, POINTER)
+    sort_cells = exported(coords, "sort_cells", signature, *types)
+    items = np.zeros(COUNT, ITEM)
+    # No two coordinates are equal: nothing is compared.
+    where = (words[0].ctypes.data, words[1].ctypes.data, COUNT, None, None, items.ctypes.data)
+    assert benchmark(sort_cells, *where) == 0
+    assert np.array_equal(items["index"], np.argsort(words[0]))
 
 
 def test_sort_by_argsort(benchmark: Any, keys: list[bytes]) -> None:
