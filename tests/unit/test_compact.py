@@ -17,10 +17,11 @@ from tilekv.kvcore.merge import Merge
 
 
 def data_files(path: Path) -> dict[str, bytes]:
-    """The data files of a store's one fragment. Metadata holds times and names."""
+    """The data files of a store's one fragment, without the 20 bytes at their end that say which fragment it is. Metadata
+    holds times and names."""
     (folder,) = path.glob("__*_*_*/")
     return {
-        each.name: each.read_bytes()
+        each.name: each.read_bytes()[:-20]
         for each in folder.iterdir()
         if each.name != "__fragment_metadata.tdb"
     }
