@@ -4,7 +4,7 @@ import hashlib
 import json
 import random
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -157,6 +157,39 @@ WORDS = {
 }
 
 
+def rewrite(
+    file: Path, dimensions: tuple[int, ...], word_of: Callable[[int, int, int], int]
+) -> None:
+    """Give a coordinates file other words, word_of(word, i, n) for cell i of a tile of n, and checksums that hold."""
+    stored = bytearray(file.read_bytes())
+    at = 0
+    while at < len(stored) - 20:
+        n = struct.unpack_from("<I", stored, at + 8)[0] // 8
+        for dimension in dimensions:
+            chunk = at + 8 + dimension * (16 + 8 * n)
+            words = struct.unpack_from(f"<{n}Q", stored, chunk + 16)
+            words = [word_of(word, i, n) for i, word in enumerate(words)]
+            struct.pack_into(f"<{n}Q", stored, chunk + 16, *words)
+            sealed = stored[chunk : chunk + 12] + stored[chunk + 16 : chunk + 16 + 8 * n]
+            struct.pack_into("<I", stored, chunk + 12, crc32c(bytes(sealed)))
+        at += 40 + 16 * n
+    file.write_bytes(stored)
+
+
+def test_coordinates_beyond_the_last(tmp_path: Path) -> None:
+    """Lists are merged up to a word that no coordinate reaches: one that does is a cell all the same."""
+    with tilekv.open(tmp_path / "s", "x", config={"kv.sync": False}) as db:
+        for part in range(6):
+            db.put_many([(i, b"%d" % i) for i in range(part, 600, 6)])
+            db.flush()
+        expected = dict(db.items())
+    for file in tmp_path.glob("s/__*_*_*/__coords.tdb"):
+        rewrite(file, (0,), lambda word, i, n: word if i < n - 3 else 2**64 - 1)
+    with tilekv.open(tmp_path / "s") as lying:
+        assert sorted(lying.items()) == sorted(expected.items())
+        assert len(lying) == 600
+
+
 @pytest.mark.parametrize("which", WORDS)
 @pytest.mark.parametrize("dimensions", [(0,), (1,), (0, 1)])
 def test_coordinates_that_lie_end(tmp_path: Path, which: str, dimensions: tuple[int, ...]) -> None:
@@ -170,17 +203,7 @@ def test_coordinates_that_lie_end(tmp_path: Path, which: str, dimensions: tuple[
             db.delete_many(range(part, 5 * capacity, 50))
             db.flush()
     for file in sorted(tmp_path.glob("s/__*_*_*/__coords.tdb"))[::2]:
-        stored = bytearray(file.read_bytes())
-        cells = (len(stored) - 20) // 16
-        for tile in range(cells // capacity):
-            for dimension in dimensions:
-                at = tile * (40 + 16 * capacity) + 8 + dimension * (16 + 8 * capacity)
-                words = struct.unpack_from(f"<{capacity}Q", stored, at + 16)
-                words = [WORDS[which](word, i) for i, word in enumerate(words)]
-                struct.pack_into(f"<{capacity}Q", stored, at + 16, *words)
-                sealed = stored[at : at + 12] + stored[at + 16 : at + 16 + 8 * capacity]
-                struct.pack_into("<I", stored, at + 12, crc32c(bytes(sealed)))
-        file.write_bytes(stored)
+        rewrite(file, dimensions, lambda word, i, n: WORDS[which](word, i))
     with tilekv.open(tmp_path / "s") as lying:
         cells = sum(fragment.cells for fragment in lying.fragments)
         for pairs in (
