@@ -68,7 +68,7 @@ cdef class Asked:
 
 
 cdef Spot* sort_spots(Spot* spots, Spot* spare, size_t n, uint64_t most) noexcept nogil:
-    """Frees the one of the two that it does not return. Two or three passes: 6 ns a cell."""
+    """Sorts by place; frees the one of the two that it does not return."""
     cdef size_t counts[1 << DIGIT]
     cdef size_t i, digit, total, count
     cdef int shift = 0

@@ -29,7 +29,7 @@ cdef struct Gathered:           # the cells of one field
 
 cdef class Rows:
     """Cells copied out of a snapshot, to be made into objects one at a time: each is in the cache of the core when it is
-    looked at and when it goes, and its memory is the next one's. A list of a window's objects, made first, took a fifth longer.
+    looked at and when it goes, and its memory is the next one's.
 
     Any number of threads may take objects, but fill() REQUIRES that nobody does.
     """

@@ -31,8 +31,8 @@ cdef class Merge:
     It goes by rounds. A round takes from every source the cells before a bound that all of them have open: some thousands in
     all, so that they stay in the cache of a core. Where one source has them all, they are a straight run and nothing is compared.
     Else they are merged two lists at a time by the first coordinate, newest first among equals, without a branch that depends
-    on the data: log2(sources) steps of 2 ns a cell, where a heap took 10 (it guesses wrong at every other comparison). Cells
-    with equal coordinates are told apart by their keys.
+    on the data: the cells of ten fragments are counted in 24 ns each, where a heap, which guesses wrong at every other step,
+    took 44. Cells with equal coordinates are told apart by their keys.
     """
     cdef View view
     cdef SortedBuffer buffer
