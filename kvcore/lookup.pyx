@@ -3,7 +3,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromSt
 from cpython.list cimport PyList_GET_ITEM
 from libc.stdint cimport uint8_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 import numpy as np
 
@@ -231,23 +231,28 @@ cdef int append_rows(View view, Buffer buffer, tuple columns, Cells keys, object
 
 
 cdef Batch look_up_batch(View view, Buffer buffer, tuple columns, list pieces, bint mask):
-    cdef Lookup lookup = Lookup(view, buffer, count_cells(pieces))
+    """Looked up in parts, so that keys and digests stay in the processor's cache: only where each cell is, is kept of all."""
+    cdef size_t n = count_cells(pieces), start, i, at = 0
+    cdef Lookup lookup = Lookup(view, buffer, min(n, <size_t>PART))
+    cdef uint8_t[::1] held = np.empty((n + 1) * sizeof(Place), np.uint8)
+    cdef Place* places = <Place*>&held[0]
+    cdef int[::1] found = np.empty(n + 1, np.intc)
     cdef Cells cells
     cdef Batch batch
-    cdef uint8_t[::1] there
-    cdef size_t i
+    view.expect(n)
     for cells in pieces:
-        lookup.add(cells, NULL, 0, cells.n)
-    view.expect(lookup.n)
-    lookup.find(False)
-    if not mask:
-        for i in range(lookup.n):
-            if lookup.found[i] != PRESENT:
-                raise KeyNotFoundError(load_key(&lookup.keys[i]))
-    batch = make_batch(view, buffer, columns, lookup.places, lookup.found, lookup.n)
+        for start in range(0, cells.n, PART):
+            lookup.clear()
+            lookup.add(cells, NULL, start, min(<size_t>PART, <size_t>cells.n - start))
+            lookup.find(False)
+            if not mask:
+                for i in range(lookup.n):
+                    if lookup.found[i] != PRESENT:
+                        raise KeyNotFoundError(load_key(&lookup.keys[i]))
+            memcpy(&places[at], lookup.places, lookup.n * sizeof(Place))
+            memcpy(&found[at], lookup.found, lookup.n * sizeof(int))
+            at += lookup.n
+    batch = make_batch(view, buffer, columns, places, &found[0], n)
     batch._pieces = pieces
-    batch.found = np.empty(lookup.n, dtype=bool)
-    there = batch.found.view(np.uint8)
-    for i in range(lookup.n):
-        there[i] = lookup.found[i] == PRESENT
+    batch.found = np.asarray(found)[:n] == PRESENT
     return batch
