@@ -19,6 +19,7 @@ KEYS = 2500
 VALUE = 200  # bytes
 CAPACITY = 1024
 FIELDS = 3  # __key, value, __key_type
+TRAILER = 20  # bytes behind the last tile: which fragment and slot it belongs to
 SLOTS = ["__coords", "__key", "__key_var", "__key_type", "value", "value_var"]
 WIDTH, LEFT, RIGHT = 1000, 570, 380  # of the drawing, of the column of bars and of that of rows
 BAR, ROW = 46, 24
@@ -116,7 +117,7 @@ def measured(root: Path) -> Store:
 def cut(data: bytes) -> Iterator[list[tuple[int, int, int]]]:
     """The tiles of a file: of each chunk the raw, stored and metadata size."""
     at = 0
-    while at < len(data):
+    while at < len(data) - TRAILER:
         (n,) = struct.unpack_from("<Q", data, at)
         at += 8
         chunks = []

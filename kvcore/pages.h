@@ -33,7 +33,8 @@ static inline void *tkv_pages_alloc(size_t n)
         if (before)
             munmap(at, before);
         munmap(at + before + size, TKV_LARGE_PAGE - before);
-        madvise(at + before, size, MADV_HUGEPAGE);
+        /* Not the rest of the last large page: its first touch would take all of it. */
+        madvise(at + before, n & ~(TKV_LARGE_PAGE - 1), MADV_HUGEPAGE);
         return at + before;
     }
 #endif

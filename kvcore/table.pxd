@@ -28,7 +28,7 @@ cdef enum:
 
 # Immutable once built.
 cdef struct Table:
-    uint64_t* entries           # 64-byte aligned
+    uint64_t* entries           # in large pages, and so in lines, from 2 MiB on
     uint64_t buckets
     uint64_t bytes
     size_t n                    # fragments

@@ -1,10 +1,11 @@
 from libc.stdlib cimport calloc, free
+from libc.string cimport memset
 
 from tilekv.kvcore.codec cimport OK, Status
 from tilekv.kvcore.fragment cimport Access, FragmentData, Pin, fragment_coords, tile_cells, unpin
 
-cdef extern from "scale.h" nogil:
-    void* tkv_pages_new(size_t n)
+cdef extern from "pages.h" nogil:
+    void* tkv_pages_alloc(size_t n)
     void tkv_pages_free(void* at, size_t n)
 
 cdef uint64_t TOO_SMALL = <uint64_t>1 << 63
@@ -85,10 +86,11 @@ cdef Table* table_build(FragmentData** at, size_t n, Access* access) noexcept no
         table.first[i + 1] = table.first[i] + at[i].cells
     table.buckets = table.first[n] * CELL_BYTES // 64 + 1
     table.bytes = table_bytes(table.first[n])
-    table.entries = <uint64_t*>tkv_pages_new(table.bytes)
+    table.entries = <uint64_t*>tkv_pages_alloc(table.bytes)
     if table.entries == NULL:
         table_free(table)
         return NULL
+    memset(table.entries, 0, table.bytes)
     for i in range(n):
         for tile in range(at[i].ntiles):
             if enter_tile(table, at, i, tile, access) != OK:
