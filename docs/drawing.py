@@ -147,7 +147,11 @@ def metadata(data: bytes) -> tuple[list[Part], list[Part]]:
         for name, first, last in zip(names, edges, ends, strict=True)
     ]
     records = []
-    words = {1: "tag 1: uuid, times, counts", 3: "tag 3: chunks of a file"}
+    words = {
+        1: "tag 1: uuid, times, counts",
+        3: "tag 3: chunks of a file",
+        5: "tag 5: files have trailers",
+    }
     at = block
     while at + 8 <= end - 12:
         tag, length = struct.unpack_from("<II", data, at)
