@@ -147,6 +147,7 @@ def _load(data: bytes) -> dict[str, Any]:
             raise ValueError("not an object")
         crc = members.pop("crc32c", None)
         found = crc32c(_canonical(members))
+        _json(members).encode()  # an escape may stand for half a character, which no file can hold
     except (ValueError, RecursionError) as error:
         raise CorruptionError(DESCRIPTOR_FILE, 0, f"it is not JSON: {error}") from None
     if type(crc) is not int or crc != found:

@@ -112,6 +112,8 @@ def test_newer_format_names_who_wrote_it() -> None:
         {"attrs": {"a": {"dtype": "int32", "shape": [0]}}},
         {"attrs": {"a": {"dtype": "int32", "shape": [True]}}},
         {"attrs": {"a": {"dtype": "int32", "shape": [1.0]}}},
+        {"version": "\ud800"},
+        {"attrs": {"\ud800": {"dtype": "int32"}}},
     ],
 )
 def test_sealed_but_wrong(changes: dict[str, Any]) -> None:
