@@ -22,6 +22,7 @@ cdef enum:
     CHAR = 4                    # datatype codes of str and bytes keys
     BLOB = 40
     MOST_SIDES = 32             # of nested lists of fixed size
+    MOST_ELEMENTS = 0x400000000000  # of an Arrow array: more has no place in memory, and what is computed of it no place in 64 bits
 
 _DTYPES = {"b": "?", "c": "<i1", "C": "<u1", "s": "<i2", "S": "<u2", "i": "<i4", "I": "<u4", "l": "<i8", "L": "<u8",
            "e": "<f2", "f": "<f4", "g": "<f8", "tdD": "<i4", "tdm": "<M8[ms]",
@@ -239,9 +240,11 @@ cdef ArrowReader open_arrow(object given):
 cdef list table_names(ArrowReader reader):
     cdef const ArrowSchema* schema = &reader.types.schema
     cdef int64_t i
-    if bytes(schema.format) != b"+s":
+    if format_of(schema, "the table") != "+s":
         raise WrongTypeError("with key= put_many takes an Arrow table, not a single column")
-    names = [(<bytes>schema.children[i].name).decode() if schema.children[i].name != NULL else ""
+    if schema.n_children < 0 or schema.n_children > 0 and schema.children == NULL:
+        raise InvalidValueError("the table: the Arrow array does not fit its type")
+    names = [(<bytes>schema.children[i].name).decode("utf-8", "replace") if schema.children[i].name != NULL else ""
              for i in range(schema.n_children)]
     if len(set(names)) != len(names):
         raise InvalidValueError(f"the table has columns of one name: {', '.join(map(repr, names))}")
@@ -251,6 +254,7 @@ cdef list table_names(ArrowReader reader):
 cdef Cells table_cells(ArrowChunk chunk, Py_ssize_t i, Column column, str what):
     cdef ArrowArray* rows = &chunk.array
     check_array(rows, 1, chunk.types.schema.n_children, "the table")
+    check_range(rows, 0, rows.length, "the table")
     refuse_nulls(rows, 0, rows.length, "the table")
     return arrow_cells(chunk, chunk.types.schema.children[i], rows.children[i], rows.offset, rows.length, column, what)
 
@@ -258,12 +262,37 @@ cdef Cells table_cells(ArrowChunk chunk, Py_ssize_t i, Column column, str what):
 # --- Arrow arrays as cells ----------------------------------------------------------------------------------------------
 
 cdef int check_array(const ArrowArray* array, int64_t buffers, int64_t children, str what) except -1:
-    if array.length < 0 or array.offset < 0 or array.n_buffers < buffers or array.n_children != children:
+    if (array.n_buffers < buffers or array.n_buffers > 0 and array.buffers == NULL
+            or array.n_children != children or children > 0 and array.children == NULL):
         raise InvalidValueError(f"{what}: the Arrow array does not fit its type")
     return 0
 
 
+cdef int check_item(const ArrowSchema* schema, const ArrowArray* array, int64_t buffers, str what) except -1:
+    """Both have the one child of a list."""
+    check_array(array, buffers, 1, what)
+    if schema.n_children != 1 or schema.children == NULL or schema.children[0] == NULL or array.children[0] == NULL:
+        raise InvalidValueError(f"{what}: the Arrow array does not fit its type")
+    return 0
+
+
+cdef str format_of(const ArrowSchema* schema, str what):
+    if schema.format == NULL:
+        raise InvalidValueError(f"{what}: the Arrow array has no type")
+    return bytes(schema.format).decode("utf-8", "replace")
+
+
+cdef object size_in(str format, str what):
+    """The number behind the colon of a format."""
+    text = format.partition(":")[2]
+    if not (text.isascii() and text.isdecimal() and len(text) < 10):
+        raise InvalidValueError(f"{what}: Arrow has no type {format!r}")
+    return int(text)
+
+
 cdef int check_range(const ArrowArray* array, object start, object n, str what) except -1:
+    if <uint64_t>array.length > <uint64_t>MOST_ELEMENTS or <uint64_t>array.offset > <uint64_t>MOST_ELEMENTS:
+        raise InvalidValueError(f"{what}: no Arrow array has {array.length} elements from {array.offset} on")
     if start < 0 or n < 0 or start + n > array.length:
         raise InvalidValueError(f"{what}: an Arrow array of {array.length} elements is asked for {n} from {start} on")
     return 0
@@ -288,7 +317,7 @@ cdef object bits(const void* pointer, object start, object n, str what):
 
 
 cdef int refuse_nulls(const ArrowArray* array, object start, object n, str what) except -1:
-    if array.null_count == 0 or n == 0 or array.n_buffers == 0 or array.buffers[0] == NULL:
+    if array.null_count == 0 or n == 0 or array.n_buffers <= 0 or array.buffers == NULL or array.buffers[0] == NULL:
         return 0
     there = bits(array.buffers[0], array.offset + start, n, what)
     if not there.all():
@@ -301,21 +330,21 @@ cdef object elements(const ArrowSchema* schema, const ArrowArray* array, object 
     """Numbers, times, bools, and lists of fixed size of them, as NumPy of shape (n, *sides); None for other types."""
     cdef int64_t sides = 0
     shape = [n]
-    format = bytes(schema.format).decode("utf-8", "replace")
+    format = format_of(schema, what)
     while format.startswith("+w:"):
-        check_array(array, 1, 1, what)
+        check_item(schema, array, 1, what)
         check_range(array, start, n, what)
         refuse_nulls(array, start, n, what)
-        side = int(format[3:])
+        side = size_in(format, what)
         start = (start + array.offset) * side
         n = n * side
         sides += 1
-        if side < 0 or sides > MOST_SIDES:
+        if sides > MOST_SIDES:
             raise WrongTypeError(f"{what}: lists within lists within lists, {MOST_SIDES} deep or more")
         shape.append(side)
         schema = schema.children[0]
         array = array.children[0]
-        format = bytes(schema.format).decode("utf-8", "replace")
+        format = format_of(schema, what)
     dtype = _DTYPES.get(format) or _TIMESTAMPS.get(format[:4])
     if dtype is None:
         return None
@@ -323,6 +352,10 @@ cdef object elements(const ArrowSchema* schema, const ArrowArray* array, object 
     check_range(array, start, n, what)
     refuse_nulls(array, start, n, what)
     if schema.dictionary != NULL:
+        if schema.dictionary.dictionary != NULL:
+            raise WrongTypeError(f"{what}: a dictionary of dictionaries")
+        if array.dictionary == NULL:
+            raise InvalidValueError(f"{what}: the Arrow array has no dictionary")
         values = elements(schema.dictionary, array.dictionary, 0, array.dictionary.length, what)
         return None if values is None else values[indices(schema, array, start, n, what)].reshape(*shape, *values.shape[1:])
     if format == "b":
@@ -368,7 +401,7 @@ cdef object in_unit(object found, Column column):
 
 cdef object indices(const ArrowSchema* schema, const ArrowArray* array, object start, object n, str what):
     """Of a dictionary-encoded array, as int64."""
-    dtype = _DTYPES.get(bytes(schema.format).decode(), "")
+    dtype = _DTYPES.get(format_of(schema, what), "")
     check_array(array, 2, 0, what)
     check_range(array, start, n, what)
     refuse_nulls(array, start, n, what)
@@ -454,7 +487,7 @@ cdef Cells arrow_cells(ArrowChunk chunk, const ArrowSchema* schema, const ArrowA
     """Elements start to start + n of an Arrow array as keys (column None) or as cells of an attribute."""
     cdef Cells cells
     cdef const ArrowSchema* item
-    format = bytes(schema.format).decode("utf-8", "replace")
+    format = format_of(schema, what)
     if schema.dictionary != NULL:
         index = indices(schema, array, start, n, what)
         if schema.dictionary.dictionary != NULL:
@@ -476,7 +509,7 @@ cdef Cells arrow_cells(ArrowChunk chunk, const ArrowSchema* schema, const ArrowA
         refuse_nulls(array, start, n, what)
         if format.startswith("w:"):
             check_array(array, 2, 0, what)
-            width = int(format[2:])
+            width = size_in(format, what)
             cells = fixed_cells(raw(array.buffers[1], 0, (array.offset + start + n) * width, "u1", what)
                                 [(array.offset + start) * width:].reshape(n, width))
         elif format[0] == "v":
@@ -490,7 +523,7 @@ cdef Cells arrow_cells(ArrowChunk chunk, const ArrowSchema* schema, const ArrowA
         cells.owner = (chunk, cells.owner)
         return cells
     if format in ("+l", "+L") and column is not None and column.dtype is not None and column.shape is None:
-        check_array(array, 2, 1, what)
+        check_item(schema, array, 2, what)
         refuse_nulls(array, start, n, what)
         offsets = offsets_of(array, start, n, 4 if format == "+l" else 8, what)
         item = schema.children[0]
@@ -500,7 +533,7 @@ cdef Cells arrow_cells(ArrowChunk chunk, const ArrowSchema* schema, const ArrowA
             cells = var_cells((offsets - offsets[0]) * column.dtype.itemsize, <const void*>address(found), what)
             cells.owner = (cells.owner, found)
             return cells
-        raise wrong_type(what, f"lists of {bytes(item.format).decode('utf-8', 'replace')!r}", column)
+        raise wrong_type(what, f"lists of {format_of(item, what)!r}", column)
     found = elements(schema, array, start, n, what)
     if found is not None:
         found = key_array(found) if column is None else column.array(in_unit(found, column))
