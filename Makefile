@@ -8,7 +8,7 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 # What the installed package is made from. Nobody else needs make to know about it: pip builds the package as it always does.
 SOURCES := $(sort $(shell find kvcore python -name '*.py' -o -name '*.py[ix]' -o -name '*.pxd' -o -name '*.[ch]' -o -name py.typed))
 
-.PHONY: test demo lint format docs build bench bench-kernels bench-costs clean help FORCE
+.PHONY: test demo lint format docs build bench bench-kernels bench-costs sanitize debug-test fuzz clean help FORCE
 # Every step writes into the one environment.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
@@ -22,6 +22,9 @@ help:
 	@echo 'make bench-kernels  digests, sort, search, codecs beside hashlib, NumPy and the codecs own bindings'
 	@echo 'make bench-costs    how costs grow with keys, value size and fragments; each choice switched off'
 	@echo 'make docs    the pages, and every example in them run'
+	@echo 'make sanitize    the tests under AddressSanitizer and UBSan; TESTS=tests/unit names some'
+	@echo 'make debug-test  the tests with bounds checks and assertions, and freed memory filled'
+	@echo 'make fuzz        SECONDS=600 of fuzzing, sanitized; KEEP=--keep renews the corpus'
 	@echo 'make clean   remove what was built, $(VENV) too'
 	@echo 'PYTHON=... names the interpreter (3.11 or newer; now $(PYTHON)).'
 
@@ -66,8 +69,39 @@ docs: $(VENV)/.built $(VENV)/.tools-docs
 
 build: $(VENV)/.built
 
+# --- other builds, each in an environment and a build folder of its own ---
+
+TESTS := tests
+SECONDS := 600
+KEEP :=
+# PYTHONMALLOC: Python's own allocator would hide small overruns. libstdc++: others' extensions throw C++ exceptions, which
+# AddressSanitizer can only pass on when it has seen that library first.
+SANITIZED = LD_PRELOAD="$$(gcc -print-file-name=libasan.so):$$(gcc -print-file-name=libubsan.so):$$(gcc \
+	-print-file-name=libstdc++.so):$(CURDIR)/$(VENV)/edges.so" PYTHONMALLOC=malloc \
+	ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1
+
+sanitize fuzz: export TILEKV_SANITIZE = 1
+sanitize fuzz:
+	@$(MAKE) VENV=.venv-sanitize .venv-sanitize/.$@
+
+debug-test: export TILEKV_DEBUG = 1
+debug-test:
+	@$(MAKE) VENV=.venv-debug .venv-debug/.$@
+
+.venv-debug/.debug-test: $(VENV)/.built $(VENV)/.tools-test FORCE
+	@$(PY) -m pytest $(TESTS)
+
+.venv-sanitize/edges.so: tests/support/edges.c
+	@gcc -O2 -shared -fPIC -Wall -Wextra -o $@ $<
+
+.venv-sanitize/.sanitize: $(VENV)/.built $(VENV)/.tools-test $(VENV)/edges.so FORCE
+	@$(SANITIZED) $(PY) -m pytest -m 'not unsanitized' $(TESTS)
+
+.venv-sanitize/.fuzz: $(VENV)/.built $(VENV)/.tools-test $(VENV)/edges.so FORCE
+	@$(SANITIZED) PYTHONPATH=tests/support $(PY) -m fuzzer --seconds $(SECONDS) --seed "$$(date +%s)" $(KEEP)
+
 clean:
-	rm -rf $(VENV) docs/_build build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks .demo
+	rm -rf $(VENV) .venv-sanitize .venv-debug docs/_build build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks .demo
 	find kvcore python tests bench demo -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Always run, and quick when there is nothing to do: an interpreter named by PYTHON may differ from the last one.
@@ -82,7 +116,7 @@ $(VENV)/.tools-%: pyproject.toml $(VENV)/.ready
 # Changes when a file is added or removed. setuptools never takes anything out of build/lib*, so after a removal that goes.
 $(VENV)/.sources: FORCE $(VENV)/.ready
 	@printf '%s\n' $(SOURCES) >$@.now
-	@cmp -s $@.now $@ || { [ -f $@ ] && ! grep -qvxFf $@.now $@ || rm -rf build/lib*; mv $@.now $@; }
+	@cmp -s $@.now $@ || { [ -f $@ ] && ! grep -qvxFf $@.now $@ || rm -rf build/lib* build/*/lib*; mv $@.now $@; }
 
 $(VENV)/.built: $(SOURCES) $(VENV)/.sources setup.py pyproject.toml README.md LICENSE $(VENV)/.tools-build
 	@echo 'tilekv: building the package (minutes the first time)'

@@ -10,24 +10,35 @@ from setuptools.command.build_ext import build_ext
 
 PACKAGE = "tilekv.kvcore"
 SOURCES = Path("kvcore")
-DEBUG = os.environ.get("TILEKV_DEBUG") == "1"  # assertions, bounds checks, line tracing
+DEBUG = os.environ.get("TILEKV_DEBUG") == "1"  # assertions, bounds checks, freed memory filled
+TRACE = (
+    os.environ.get("TILEKV_TRACE") == "1"
+)  # lines for coverage; every line calls the interpreter
+SANITIZE = os.environ.get("TILEKV_SANITIZE") == "1"  # AddressSanitizer, UBSan, edges for the fuzzer
+VARIANT = "debug" * DEBUG + "trace" * TRACE + "sanitize" * SANITIZE
 
 DIRECTIVES = {
     "language_level": 3,
     "boundscheck": DEBUG,
     "wraparound": False,
     "cdivision": True,
-    "linetrace": DEBUG,
+    "linetrace": TRACE,
     "warn.maybe_uninitialized": True,
     "warn.unreachable": True,
 }
-MACROS = (
-    [("CYTHON_TRACE_NOGIL", "1"), ("CYTHON_USE_SYS_MONITORING", "0")]
-    if DEBUG
-    else [("CYTHON_WITHOUT_ASSERTIONS", "1")]
-)
+MACROS = [("TILEKV_DEBUG", "1")] if DEBUG else [("CYTHON_WITHOUT_ASSERTIONS", "1")]
+if TRACE:
+    MACROS += [("CYTHON_TRACE_NOGIL", "1"), ("CYTHON_USE_SYS_MONITORING", "0")]
 
 COMPILE = ["-O3", "-fno-strict-aliasing", "-Wall", "-Wextra", "-Wno-unused-parameter"]
+LINK = []
+if DEBUG:
+    COMPILE += ["-O1", "-g"]
+if SANITIZE:
+    # A finding ends the process: nobody reads what a passing test printed.
+    LINK = ["-fsanitize=address,undefined"]
+    COMPILE += [*LINK, "-fno-sanitize-recover=undefined", "-fsanitize-coverage=trace-pc"]
+    COMPILE += ["-O1", "-g", "-fno-omit-frame-pointer"]
 LIBRARIES = {"compress": ["zstd", "lz4", "z", "bz2"]}  # by module
 
 Options.warning_errors = True
@@ -52,7 +63,7 @@ class BuildExt(build_ext):
             shutil.copy2(pxd, package)
         self.cython_include_dirs = [str(root)]
         self.cython_directives = DIRECTIVES
-        self.cython_c_in_temp = not DEBUG  # Cython.Coverage wants the .c beside the .pyx
+        self.cython_c_in_temp = not TRACE  # Cython.Coverage wants the .c beside the .pyx
         super().build_extensions()
 
 
@@ -66,9 +77,11 @@ setup(
             depends=headers,
             define_macros=MACROS,
             extra_compile_args=COMPILE,
+            extra_link_args=LINK,
             libraries=LIBRARIES.get(pyx.stem, []),
         )
         for pyx in sorted(SOURCES.glob("*.pyx"))
     ],
     cmdclass={"build_ext": BuildExt},
+    options={"build": {"build_base": str(Path("build", VARIANT))}},
 )
