@@ -15,6 +15,9 @@ cdef extern from "atomic.h" nogil:
     int64_t tkv_counted(const int64_t* at)
     void tkv_take_away(void** at)
 
+cdef extern from "spoil.h" nogil:
+    void tkv_spoil(void* at, size_t n)
+
 cdef enum:
     WAITING = 4 << 20           # bytes of evicted chunks that may wait, beside a quarter of the budget
 
@@ -30,10 +33,13 @@ cdef Chunk* chunk_new(uint64_t size) noexcept nogil:
 
 
 cdef void chunk_free(Chunk* chunk) noexcept nogil:
+    tkv_spoil(chunk, sizeof(Chunk) + chunk.size)
     free(chunk)
 
 
 cdef void unlink(Cache* cache, Chunk* chunk) noexcept nogil:
+    assert chunk.home != NULL and chunk.home[0] == chunk
+    assert chunk.pins == 0 and cache.used >= chunk.size
     tkv_take_away(<void**>chunk.home)
     chunk.home = NULL
     cache.used -= chunk.size
@@ -57,6 +63,7 @@ cdef void free_chain(Cache* cache, Chunk* chunk) noexcept nogil:
     cdef Chunk* following
     while chunk != NULL:
         following = chunk.next
+        assert chunk.pins == 0 and cache.waiting >= chunk.size
         cache.waiting -= chunk.size
         chunk_free(chunk)
         chunk = following
@@ -70,6 +77,7 @@ cdef void reclaim(Cache* cache) noexcept nogil:
     """
     cdef int i
     for i in range(2):
+        assert tkv_counted(&cache.readers[i]) >= 0
         if tkv_counted(&cache.readers[i]) == 0:
             cache.seen[i] = True
     if cache.seen[0] and cache.seen[1]:
@@ -146,6 +154,7 @@ cdef Chunk* cache_insert(Cache* cache, Chunk* chunk, Chunk** home, uint8_t* rece
 cdef void cache_release(Cache* cache, Chunk* chunk) noexcept nogil:
     cdef bint own
     tkv_lock_acquire(cache.lock)
+    assert chunk.pins > 0
     chunk.pins -= 1
     own = chunk.home == NULL
     if not own and chunk.pins == 0 and cache.used > cache.budget:
@@ -190,6 +199,7 @@ cdef class ChunkCache:
 
     def __dealloc__(self):
         # Fragments drop their chunks before they let go of the cache, so the ring is empty by now.
+        assert self.cache.hand == NULL and self.cache.readers[0] == 0 and self.cache.readers[1] == 0
         free_chain(&self.cache, self.cache.leaving)
         free_chain(&self.cache, self.cache.evicted)
         if self.cache.lock != NULL:

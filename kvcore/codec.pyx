@@ -36,6 +36,9 @@ cdef extern from "lock.h" nogil:
     void tkv_lock_acquire(void* lock)
     void tkv_lock_release(void* lock)
 
+cdef extern from "spoil.h" nogil:
+    void tkv_spoil(void* at, size_t n)
+
 cdef enum:
     HEADER = 12                 # the three sizes before a chunk's metadata
     CRC = 4
@@ -258,6 +261,8 @@ cdef void codec_release(Pool* pool, Codec* codec) noexcept nogil:
     for i in range(4):
         if codec.scratch[i].capacity > KEPT_SCRATCH:
             out_free(&codec.scratch[i])
+        else:
+            tkv_spoil(codec.scratch[i].data, codec.scratch[i].capacity)
     tkv_lock_acquire(pool.lock)
     codec.next = pool.free
     pool.free = codec

@@ -10,6 +10,8 @@
 #include <stdint.h>
 #include <stdlib.h>
 
+#include "spoil.h"
+
 #if defined(__linux__)
 #include <sys/mman.h>
 #endif
@@ -49,6 +51,7 @@ static inline void tkv_pages_free(void *at, size_t n)
         return;
     }
 #endif
+    tkv_spoil(at, n);
     free(at);
 }
 

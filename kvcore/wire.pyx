@@ -7,6 +7,9 @@ from libc.stdlib cimport free, realloc
 cdef extern from "crc32c.h" nogil:
     uint32_t tkv_crc32c_tables(uint32_t crc, const void* data, size_t n)
 
+cdef extern from "spoil.h" nogil:
+    void tkv_spoil(void* at, size_t n)
+
 
 cdef uint8_t* out_room(Out* out, size_t n) noexcept nogil:
     cdef size_t capacity
@@ -46,6 +49,7 @@ cdef int out64(Out* out, uint64_t v) noexcept nogil:
 
 
 cdef void out_free(Out* out) noexcept nogil:
+    tkv_spoil(out.data, out.capacity)
     free(out.data)
     out.data = NULL
     out.size = 0
