@@ -17,6 +17,7 @@ import pyarrow as pa
 import pytest
 
 import tilekv
+from fuzz_arrow import DICTIONARY, NO_BUFFERS, NO_CHILDREN, Made, node
 from sample_stores import CODES, some
 from tilekv import Attr, InvalidValueError, OutOfRangeError, Schema, WrongTypeError
 
@@ -599,6 +600,22 @@ def test_a_list_longer_than_its_child(store: Make) -> None:
     db = store(Attr("v", "int8", var=True))
     with pytest.raises(InvalidValueError, match="2 elements is asked for 3"):
         db.put_many([1, 2], v=Once(array=(schema, array)))
+
+
+@pytest.mark.parametrize(
+    ("data", "match"),
+    [
+        (node(b"+w:x", 4, 1, 1) + node(b"i", 8, 2), r"no type '\+w:x'"),
+        (node(b"+w:2", 4, 1, 1, NO_CHILDREN) + node(b"i", 8, 2), "does not fit"),
+        (node(b"i", 4, 2, 0, NO_BUFFERS), "does not fit"),
+        (node(b"i", 4, 2, 0, DICTIONARY | NO_CHILDREN) + node(b"i", 4, 2), "needs|no dictionary"),
+        (node(b"i", 2**62, 2), "no Arrow array has 46116"),
+    ],
+)
+def test_arrays_that_do_not_fit_their_types(store: Make, data: bytes, match: str) -> None:
+    db = store(Attr("v", "int32", shape=2) if data[:2] == b"+w" else Attr("v", "int32"))
+    with pytest.raises(InvalidValueError, match=match):
+        db.put_many(range(4), v=Made(data))
 
 
 def test_a_key_that_is_too_long_among_columns(store: Make) -> None:

@@ -1,0 +1,226 @@
+"""Arrow arrays that do not fit their types, through the C data interface, for the fuzzer.
+
+The interface has pointers and no sizes of buffers: what no consumer can check stays right here. Every buffer has ROOM bytes,
+and lengths and offsets are either within it or far beyond what any array has. All else may be anything: formats, counts of
+buffers and children, missing buffers, children and dictionaries, nulls, offsets that fall.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import itertools
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+import tilekv
+from fuzz_targets import Target
+from tilekv import Attr, Schema
+
+ROOM = 1 << 16
+MOST = 200  # elements
+USES = 300  # of a store
+HEAD = struct.Struct(
+    "<16sqqqBBB"
+)  # format, length, nulls, offset, buffers, children, what is there
+NODE = HEAD.size + 64  # and the first bytes of its buffers
+
+DICTIONARY, NO_BUFFERS, NO_CHILDREN, NO_NAME = 1, 2, 4, 8
+
+
+class CSchema(ctypes.Structure):
+    """ArrowSchema."""
+
+
+class CArray(ctypes.Structure):
+    """ArrowArray."""
+
+
+RELEASE_SCHEMA = ctypes.CFUNCTYPE(None, ctypes.POINTER(CSchema))
+RELEASE_ARRAY = ctypes.CFUNCTYPE(None, ctypes.POINTER(CArray))
+CSchema._fields_ = [
+    ("format", ctypes.c_char_p),
+    ("name", ctypes.c_char_p),
+    ("metadata", ctypes.c_char_p),
+    ("flags", ctypes.c_int64),
+    ("n_children", ctypes.c_int64),
+    ("children", ctypes.POINTER(ctypes.POINTER(CSchema))),
+    ("dictionary", ctypes.POINTER(CSchema)),
+    ("release", RELEASE_SCHEMA),
+    ("private_data", ctypes.c_void_p),
+]
+CArray._fields_ = [
+    ("length", ctypes.c_int64),
+    ("null_count", ctypes.c_int64),
+    ("offset", ctypes.c_int64),
+    ("n_buffers", ctypes.c_int64),
+    ("n_children", ctypes.c_int64),
+    ("buffers", ctypes.POINTER(ctypes.c_void_p)),
+    ("children", ctypes.POINTER(ctypes.POINTER(CArray))),
+    ("dictionary", ctypes.POINTER(CArray)),
+    ("release", RELEASE_ARRAY),
+    ("private_data", ctypes.c_void_p),
+]
+
+
+@RELEASE_SCHEMA
+def release_schema(at: Any) -> None:
+    at.contents.release = RELEASE_SCHEMA()
+
+
+@RELEASE_ARRAY
+def release_array(at: Any) -> None:
+    at.contents.release = RELEASE_ARRAY()
+
+
+capsule = ctypes.pythonapi.PyCapsule_New
+capsule.restype = ctypes.py_object
+capsule.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
+
+
+class Made:
+    """A schema and an array of the nodes in some bytes, each node's children and dictionary being the nodes that follow."""
+
+    def __init__(self, data: bytes) -> None:
+        self.kept: list[Any] = []
+        self.nodes = [data[at : at + NODE].ljust(NODE, b"\0") for at in range(0, len(data), NODE)]
+        self.schema, self.array = self.node(0)
+
+    def __arrow_c_array__(self, requested_schema: object = None) -> tuple[object, object]:
+        at = ctypes.addressof(self.schema), ctypes.addressof(self.array)
+        return capsule(at[0], b"arrow_schema", None), capsule(at[1], b"arrow_array", None)
+
+    def node(self, depth: int) -> tuple[CSchema, CArray]:
+        given = self.nodes.pop(0) if self.nodes else bytes(NODE)
+        parts = HEAD.unpack_from(given)
+        text, length, nulls, offset, buffers, children, flags = parts
+        schema, array = CSchema(), CArray()
+        schema.format = text.rstrip(b"\0")
+        schema.name = None if flags & NO_NAME else text[-4:].rstrip(b"\0")
+        schema.release, array.release = release_schema, release_array
+        array.length, array.null_count, array.offset = within(length), nulls, within(offset)
+        width = 8 if text.split(b"\0")[0] in (b"U", b"Z", b"+L") else 4
+        self.fill(array, buffers % 5, given[HEAD.size :], width, bool(flags & NO_BUFFERS))
+        inner = [self.node(depth + 1) for _ in range(children % 3)] if depth < 4 else []
+        if inner and not flags & NO_CHILDREN:
+            of_schema = (ctypes.POINTER(CSchema) * len(inner))(
+                *(ctypes.pointer(one) for one, _ in inner)
+            )
+            of_array = (ctypes.POINTER(CArray) * len(inner))(
+                *(ctypes.pointer(one) for _, one in inner)
+            )
+            schema.children, array.children = of_schema, of_array
+            schema.n_children = array.n_children = len(inner)
+            self.kept += [of_schema, of_array]
+        elif inner:
+            array.n_children = len(inner)  # and there is no place for them
+        if flags & DICTIONARY and depth < 4:
+            values_schema, values = self.node(depth + 1)
+            schema.dictionary = ctypes.pointer(values_schema)
+            if flags & NO_CHILDREN == 0:
+                array.dictionary = ctypes.pointer(values)
+        self.kept += [schema, array, inner]
+        return schema, array
+
+    def fill(self, array: CArray, buffers: int, begin: bytes, width: int, missing: bool) -> None:
+        """Numbers in the buffers: no offset that leads out of one, and the sizes of views' blocks are right."""
+        array.n_buffers = buffers
+        if missing:
+            return
+        made = (ctypes.c_void_p * max(buffers, 1))()
+        for i in range(buffers):
+            # Offsets of 16 bits, which lead nowhere outside.
+            words = bytes(byte * (place % width < 2) for place, byte in enumerate(begin))
+            data = begin if i == 0 else words
+            buffer = ctypes.create_string_buffer((data * (ROOM // len(data) + 1))[:ROOM], ROOM)
+            if i == buffers - 1 and i > 2:
+                ctypes.memmove(buffer, struct.pack("<8q", *[ROOM] * 8), 64)
+            made[i] = ctypes.addressof(buffer)
+            self.kept.append(buffer)
+        array.buffers = made
+        self.kept.append(made)
+
+
+def within(number: int) -> int:
+    """As it is when it is negative, or so large that a consumer can tell; else small enough for the buffers."""
+    return number if number < 0 or number >= 1 << 62 else number % MOST
+
+
+def node(text: bytes, length: int, buffers: int, children: int = 0, flags: int = 0) -> bytes:
+    return HEAD.pack(text, length, 0, 0, buffers, children, flags) + bytes(range(0, 256, 4))
+
+
+class Arrows(Target):
+    """Columns and tables of Arrow, as keys and as values."""
+
+    name = "arrow"
+    short = 500
+    refuses = (tilekv.InvalidValueError, tilekv.WrongTypeError, tilekv.OutOfRangeError)
+
+    def __init__(self) -> None:
+        self.stores: dict[Attr | None, tuple[tilekv.Store, int]] = {}
+
+    def seeds(self) -> Sequence[bytes]:
+        plain = [
+            b"c",
+            b"C",
+            b"s",
+            b"S",
+            b"i",
+            b"I",
+            b"l",
+            b"L",
+            b"f",
+            b"g",
+            b"b",
+            b"tsm:",
+            b"tDn",
+            b"tdD",
+        ]
+        found = [node(text, 4, 2) for text in (*plain, b"w:3")]
+        found += [node(text, 4, 3) for text in (b"u", b"U", b"z", b"Z", b"vu", b"vz")]
+        found += [node(text, 4, 4) for text in (b"vu", b"vz")]
+        found += [node(b"+w:2", 4, 1, 1) + node(text, 8, 2) for text in (b"i", b"f", b"b")]
+        found += [node(text, 4, 2, 1) + node(b"i", 180, 2) for text in (b"+l", b"+L")]
+        found += [node(b"i", 4, 2, 0, DICTIONARY) + node(text, 4, 3) for text in (b"u", b"i", b"l")]
+        found += [
+            node(b"+s", 4, 1, 2) + node(b"l", 4, 2) + node(text, 4, 3) for text in (b"u", b"i")
+        ]
+        return [*found, node(b"n", 4, 0)]
+
+    def run(self, data: bytes) -> None:
+        columns = [Attr("b", bytes), Attr("s", str), Attr("n", "int32"), Attr("m", "datetime64[m]")]
+        columns += [Attr("v", "int32", var=True), Attr("w", "float32", shape=2)]
+        refused = None
+        for attr in (None, *columns):
+            try:
+                self.put(attr, data)
+            except self.refuses as error:
+                refused = error
+        if refused:
+            raise refused
+
+    def put(self, attr: Attr | None, data: bytes) -> None:
+        """As the column of an attribute; with None as keys, and as a table with keys in it."""
+        made = Made(data)
+        n = max(0, min(made.array.length, MOST))
+        db = self.store(attr)
+        if attr is not None:
+            db.put_many(range(n), **{attr.name: made})
+            list(itertools.islice(db.items(), 5))
+            return
+        with contextlib.suppress(*self.refuses):
+            db.put_many(made, n=[0] * n)
+        db.put_many(Made(data), key="n")
+
+    def store(self, attr: Attr | None) -> tilekv.Store:
+        """A store that takes an attribute, and is used a few times: creating one takes a millisecond."""
+        db, uses = self.stores.get(attr, (None, USES))
+        if db is None or uses == USES:
+            if db is not None:
+                db.close()
+            schema = Schema([attr or Attr("n", "int32")])
+            db, uses = tilekv.open(f"memory://fuzz {attr}", "w", schema=schema), 0
+        self.stores[attr] = db, uses + 1
+        return db

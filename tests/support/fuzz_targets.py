@@ -1,0 +1,474 @@
+"""What is fuzzed: everything that reads bytes which others may have written.
+
+A target takes bytes, may refuse them with the errors that it names, and returns. Anything else is a finding.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import itertools
+import json
+import random
+import struct
+import tarfile
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+import tilekv
+from fuzz_mutations import mutated
+from fuzz_seals import Files, sealed_chunk, sealed_descriptor, sealed_list, sealed_store
+from old_stores import OldStoreWriter
+from tilekv.descriptor import Descriptor
+from tilekv.engine import layout_of
+from tilekv.history import listed, read_history, vac_bytes
+from tilekv.kvcore import codec
+from tilekv.legacy.schema import read_old_schema
+from tilekv.names import FragmentName, newer_tiledb, vac_owner
+from tilekv.schema import Schema
+from tilekv.schemafile import read_schema
+from tilekv.storage import Listing
+from tilekv.storage.memory import MemoryStorage
+from tilekv.storage.protocol import check_component
+from tilekv.verify import verify
+
+TESTS = Path(__file__).parents[1]
+REFUSED = (tilekv.CorruptionError, tilekv.FormatError)
+
+
+class Target(ABC):
+    """Something that reads bytes."""
+
+    name: ClassVar[str]
+    short: ClassVar[int]  # inputs of the short run, by what one costs
+    refuses: ClassVar[tuple[type[Exception], ...]] = REFUSED
+
+    @abstractmethod
+    def seeds(self) -> Sequence[bytes]:
+        """Valid inputs, always the same."""
+
+    @abstractmethod
+    def run(self, data: bytes) -> None:
+        """Read it; raises what is in `refuses`."""
+
+    def mutated(self, rng: random.Random, data: bytes, other: bytes) -> bytes:
+        return mutated(rng, data, other)
+
+    def sealed(self, data: bytes) -> bytes:
+        return data
+
+
+class SchemaFile(Target):
+    """The schema file of today's format and of the old ones."""
+
+    name = "schema"
+    short = 1500
+
+    def seeds(self) -> Sequence[bytes]:
+        stores = [*_goldens().values(), *_old_stores()]
+        return list(dict.fromkeys(files["__kv_schema.tdb"] for files in stores))
+
+    def run(self, data: bytes) -> None:
+        for read in (self.old, lambda data: read_schema(data, "schema")):
+            with contextlib.suppress(*REFUSED, tilekv.InvalidValueError):  # encrypted without a key
+                read(data)
+
+    @staticmethod
+    def old(data: bytes) -> None:
+        layout_of(read_old_schema(data, "schema", None).shown("md5-lp64"))
+
+
+STRANGE = [
+    None,
+    True,
+    0,
+    1,
+    -1,
+    2**31,
+    2**64,
+    10**400,
+    0.5,
+    1e308,
+    "",
+    "x",
+    "\ud800",
+    "a/b",
+    [],
+    [0],
+]
+STRANGE += [
+    [[]],
+    {},
+    {"dtype": "int32"},
+    {"dtype": "int64", "shape": [2**40, 2**40]},
+    "int32",
+    "md5",
+]
+
+
+def strange_member(rng: random.Random, members: dict[str, Any]) -> None:
+    """Give a member, or one inside it, another value or another name, or take it away."""
+    while members:
+        key = rng.choice(list(members))
+        inner = members[key]
+        if isinstance(inner, dict) and inner and rng.random() < 0.8:
+            members = inner
+            continue
+        if rng.random() < 0.15:
+            del members[key]
+        elif rng.random() < 0.2:
+            members[mutated(rng, key.encode()).decode("utf-8", "replace")] = members.pop(key)
+        elif rng.random() < 0.3 and isinstance(inner, str):
+            members[key] = mutated(rng, inner.encode()).decode("utf-8", "replace")
+        else:
+            members[key] = copy.deepcopy(rng.choice(STRANGE))
+        return
+
+
+class DescriptorFile(Target):
+    """`__tilekv.json`, by itself and with the schema that it describes."""
+
+    name = "descriptor"
+    short = 1500
+
+    def seeds(self) -> Sequence[bytes]:
+        return [files["__tilekv.json"] for files in _goldens().values()]
+
+    def mutated(self, rng: random.Random, data: bytes, other: bytes) -> bytes:
+        """Mostly JSON still, with a value in it that is another: few mutations of bytes get past the parser."""
+        try:
+            members = json.loads(data)
+        except (ValueError, RecursionError):
+            return mutated(rng, data, other)
+        if not isinstance(members, dict) or rng.random() < 0.2:
+            return mutated(rng, data, other)
+        strange_member(rng, members)
+        return json.dumps(members).encode()
+
+    def sealed(self, data: bytes) -> bytes:
+        return sealed_descriptor(data)
+
+    def run(self, data: bytes) -> None:
+        descriptor = Descriptor.from_bytes(data)
+        assert Descriptor.from_bytes(descriptor.to_bytes()) == descriptor
+        for files in _goldens().values():
+            with contextlib.suppress(*REFUSED):
+                schema = files["__kv_schema.tdb"]
+                renewed = sealed_descriptor(data, schema)
+                layout_of(Schema.from_file(schema, Descriptor.from_bytes(renewed), "schema"))
+
+
+class Lists(Target):
+    """`.vac` files, alone and a few of them together: line breaks of two part the files, whose owners are taken in turn."""
+
+    name = "lists"
+    short = 1000
+    folders: ClassVar = [f"__{t}_{t + s}_{t:032x}" for t in (1, 5, 10**12) for s in (0, 9)]
+
+    def seeds(self) -> Sequence[bytes]:
+        a, b, c, *rest = self.folders
+        lists = [[[a]], [[b, c]], [[b], [c], [a]], [[a, b], [a, b, c]], [rest, rest]]
+        return [b"\n".join(vac_bytes("x", one) for one in each) for each in lists]
+
+    def run(self, data: bytes) -> None:
+        files = {}
+        for owner, part in zip(self.folders, data.split(b"\n\n"), strict=False):
+            files[f"{owner}.vac"] = sealed_list(part, owner)
+            with contextlib.suppress(*REFUSED):
+                listed(part, owner)
+        storage = stored(dict(files))
+        listing = Listing(tuple(self.folders), tuple(files))
+        for timestamp in (None, 7, 10**12):
+            with contextlib.suppress(*REFUSED):
+                history = read_history(storage, listing, timestamp)
+                assert history.visible, "everything has vanished"
+
+
+class Names(Target):
+    """Names of folders and files in a store's root, one a line."""
+
+    name = "names"
+    short = 1500
+
+    def seeds(self) -> Sequence[bytes]:
+        names = [*Lists.folders, "__kv_schema.tdb", f"{Lists.folders[0]}.vac", ".tmp-1", "__schema"]
+        names += [f"__{1:032x}_5", f"__{1:032x}_5_7", "__commits", "__fragments", "a.wrt"]
+        return ["\n".join(names).encode(), *(name.encode() for name in names)]
+
+    def run(self, data: bytes) -> None:
+        names = [line.decode("utf-8", "surrogateescape") for line in data.split(b"\n")]
+        names = [name for name in names if name and "/" not in name and "\0" not in name]
+        for name in names:
+            parsed = FragmentName.parse(name)
+            assert parsed is None or str(parsed) == name, "two names of one fragment"
+            vac_owner(name)
+        newer_tiledb(names, names, lambda _: False)
+        with contextlib.suppress(*REFUSED):
+            read_history(stored({}), Listing(tuple(names), ()), None)
+
+
+# --- codec -----------------------------------------------------------------------------------------
+
+FILTER_CODES = (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 13)
+COMPRESSORS = range(1, 7)
+CODEC_HEADER = struct.Struct("<BBII")  # what an element is, flags, cell size, raw size
+SIGNED, INTEGER, CHECKED = 1, 2, 4
+MOST_RAW = 1 << 18  # bytes, which a caller reserves before it decodes
+
+
+def pipeline(*codes: int) -> bytes:
+    """A descriptor of FORMAT.md 4.2."""
+    parts = [struct.pack("<II", 65536, len(codes))]
+    for code in codes:
+        options = struct.pack("<Bi", code, -1) if code in COMPRESSORS else b""
+        if code in (7, 10):
+            options = struct.pack("<I", 64)
+        parts += [struct.pack("<BI", code, len(options)), options]
+    return b"".join(parts)
+
+
+class Chunks(Target):
+    """Stored chunks of every filter and of chains of them: {element, flags, cell size, raw size, u16 size, pipeline, chunk}."""
+
+    name = "chunks"
+    short = 6000
+    refuses = (ValueError,)
+
+    def seeds(self) -> Sequence[bytes]:
+        rng = random.Random(1)
+        chains = [*((code,) for code in FILTER_CODES), (), (7, 2), (10, 7, 3), (9, 2), (8, 3)]
+        chains += [(6, 7), (4, 2), (10, 7, 6, 5, 1), (3, 2, 1), (12, 13, 7), (7, 12), (13, 3)]
+        found = []
+        for chain, element in itertools.product(chains, (1, 2, 4, 8)):
+            for raw in (bytes(8 * element), rng.randbytes(9 * element), self.rising(element)):
+                for checked in (True, False):
+                    flags = INTEGER | (SIGNED if len(found) % 3 else 0) | CHECKED * checked
+                    with contextlib.suppress(ValueError):
+                        found.append(self.made(chain, element, flags, raw))
+        return found
+
+    @staticmethod
+    def rising(element: int) -> bytes:
+        return (np.arange(100) * 3 // 7).astype(f"<u{element}").tobytes()
+
+    @staticmethod
+    def made(chain: tuple[int, ...], element: int, flags: int, raw: bytes) -> bytes:
+        described = pipeline(*chain)
+        stored = codec.encode(described, element, bool(flags & SIGNED), True, raw)
+        header = CODEC_HEADER.pack(element, flags, element, len(raw))
+        return header + struct.pack("<H", len(described)) + described + stored
+
+    def parts(self, data: bytes) -> tuple[tuple[int, int, int, int], bytes, bytes]:
+        """The header, the pipeline and the chunk; the latter empty where bytes lack."""
+        header = CODEC_HEADER.unpack_from(data.ljust(CODEC_HEADER.size, b"\0"))
+        at = CODEC_HEADER.size
+        size = int.from_bytes(data[at : at + 2], "little")
+        return header, data[at + 2 : at + 2 + size], data[at + 2 + size :]
+
+    def sealed(self, data: bytes) -> bytes:
+        header, _, stored = self.parts(data)
+        if not header[1] & CHECKED or not stored:
+            return data
+        made = bytearray(stored)
+        sealed_chunk(made, 0, len(made))
+        return data[: len(data) - len(stored)] + bytes(made)
+
+    def run(self, data: bytes) -> None:
+        (element, flags, cell, raw_size), described, stored = self.parts(data)
+        signed, integer = bool(flags & SIGNED), bool(flags & INTEGER)
+        raw_size = min(raw_size, MOST_RAW)
+        for code in range(13):
+            if data[-1:] == bytes(
+                (code,)
+            ):  # one in twenty: the block alone, as TileDB 1.3 stored it
+                with contextlib.suppress(ValueError):
+                    codec.decode_block(code, stored[28:], raw_size, cell)
+        with contextlib.suppress(ValueError):
+            codec.windows(stored, raw_size)
+        codec.check(stored)
+        with contextlib.suppress(ValueError):
+            rewritten = codec.rewritten(described)
+            assert codec.rewritten(rewritten) == rewritten
+        raw = codec.decode(described, element, signed, integer, stored, raw_size, True, cell)
+        assert len(raw) == raw_size
+        codec.decode(described, element, signed, integer, stored, raw_size, False, cell)
+
+
+# --- stores ----------------------------------------------------------------------------------------
+
+
+def packed(files: Files) -> bytes:
+    """Files in one input: {u16 size, path, u32 size, bytes} each."""
+    parts = []
+    for path, data in files.items():
+        name = path.encode("utf-8", "surrogateescape")
+        parts += [struct.pack("<H", len(name)), name, struct.pack("<I", len(data)), data]
+    return b"".join(parts)
+
+
+def unpacked(data: bytes) -> Files:
+    """The files of an input; what is cut is left out."""
+    files, at = {}, 0
+    while at + 2 <= len(data):
+        size = int.from_bytes(data[at : at + 2], "little")
+        path = data[at + 2 : at + 2 + size].decode("utf-8", "surrogateescape")
+        at += 2 + size
+        size = int.from_bytes(data[at : at + 4], "little")
+        files[path] = data[at + 4 : at + 4 + size]
+        at += 4 + size
+    return files
+
+
+class Stores(Target):
+    """Whole stores of tilekv, every checksum in them right: opened, read in every way, checked, consolidated."""
+
+    name = "stores"
+    short = 100
+    refuses = (*REFUSED, tilekv.StoreNotFoundError)
+
+    def seeds(self) -> Sequence[bytes]:
+        return [packed(files) for files in _goldens().values()]
+
+    def mutated(self, rng: random.Random, data: bytes, other: bytes) -> bytes:
+        files, others = unpacked(data), unpacked(other)
+        if not files:
+            return data
+        path = rng.choice(list(files))
+        if rng.random() < 0.4:  # it says where all else is
+            path = rng.choice(
+                [one for one in files if "metadata" in one or "/" not in one] or [path]
+            )
+        kind = rng.random()
+        if kind < 0.9:
+            files[path] = mutated(rng, files[path], others.get(path, b""))
+        elif kind < 0.94:
+            files[path] = files[rng.choice(list(files))]
+        elif kind < 0.97:
+            del files[path]
+        else:
+            files[mutated(rng, path.encode()).decode("utf-8", "surrogateescape")] = files[path]
+        return packed(files)
+
+    def sealed(self, data: bytes) -> bytes:
+        return packed(sealed_store(unpacked(data)))
+
+    def run(self, data: bytes) -> None:
+        storage = stored(unpacked(data))
+        with contextlib.suppress(*self.refuses):
+            verify(storage.uri)
+        with tilekv.open(storage.uri) as db:
+            self.read(db)
+        self.write(storage.uri)
+
+    def read(self, db: tilekv.Store) -> None:
+        keys: list[Any] = ["", "text", "key_7", b"bytes", 5, 2**63, 1.5, "gone", np.int32(5)]
+        with contextlib.suppress(*REFUSED):
+            keys += list(itertools.islice(db, 20))
+        attempts: list[Callable[[], object]] = [
+            lambda: list(db.items()),
+            lambda: [db.get(key) for key in keys],
+            lambda: db.get_many(keys * 8),
+            lambda: db.read(keys, missing="mask"),
+            lambda: [list(batch.keys) for batch in db.scan(rows=3)],
+            lambda: len(db),
+            db.verify,
+            db.info,
+        ]
+        for attempt in attempts:
+            with contextlib.suppress(*REFUSED):
+                attempt()
+
+    def write(self, uri: str) -> None:
+        """What is written from damaged sources: refused, or whole."""
+        with contextlib.suppress(*REFUSED), tilekv.open(uri, "a") as db:
+            db.consolidate(vacuum=True)
+
+
+class OldStores(Stores):
+    """Stores of TileDB 1.3 to 1.7, which have no checksums."""
+
+    name = "old stores"
+    short = 100
+    refuses = (*Stores.refuses, tilekv.InvalidValueError)  # encrypted, and there is no key
+
+    def seeds(self) -> Sequence[bytes]:
+        return [packed(files) for files in _old_stores()]
+
+    def sealed(self, data: bytes) -> bytes:
+        return data
+
+    def write(self, uri: str) -> None:
+        """Nothing is written to old stores."""
+
+
+def stored(files: Files) -> MemoryStorage:
+    """A store in memory that has these files; paths that no file system has are left out."""
+    storage = MemoryStorage("fuzz")
+    parts = [(path.split("/"), data) for path, data in files.items()]
+    parts = [(path, data) for path, data in parts if len(path) < 3 and _is_name(*path)]
+    storage.create({path[0]: data for path, data in parts if len(path) == 1}, True)
+    folders = {path[0] for path, _ in parts if len(path) == 2}
+    for folder in sorted(folders - {path[0] for path, _ in parts if len(path) == 1}):
+        draft = storage.draft()
+        for path, data in parts:
+            if len(path) == 2 and path[0] == folder:
+                draft.create(path[1]).write(data)
+        draft.commit(folder)
+    return storage
+
+
+def _is_name(*names: str) -> bool:
+    try:
+        return all(map(check_component, names))
+    except tilekv.InvalidValueError:
+        return False
+
+
+def _files(root: Path) -> Files:
+    paths = sorted(path for path in root.rglob("*") if path.is_file())
+    return {str(path.relative_to(root)): path.read_bytes() for path in paths}
+
+
+_found: dict[str, Any] = {}
+
+
+def _goldens() -> dict[str, Files]:
+    """The frozen stores of tilekv."""
+    if "goldens" not in _found:
+        roots = sorted(TESTS.joinpath("golden").glob("*/store"))
+        _found["goldens"] = {root.parent.name: _files(root) for root in roots}
+    return _found["goldens"]
+
+
+def _old_stores() -> list[Files]:
+    """Of every version, plain so that what is inside can be reached; and what TileDB itself wrote, compressed."""
+    if "old" not in _found:
+        with tempfile.TemporaryDirectory() as folder:
+            _found["old"] = list(_write_old_stores(Path(folder)))
+    return _found["old"]
+
+
+def _write_old_stores(folder: Path) -> Iterator[Files]:
+    items = [((4, b"key_%d" % i), i, b"value" * i) for i in range(5)]
+    for version in range(5):
+        for zstd in (False, True)[: 1 + (version > 0)]:
+            root = folder / f"{version}{zstd}"
+            writer = OldStoreWriter(root, version, zstd_coords=zstd)
+            writer.flush(items, 1000)
+            yield _files(root)
+    for name in ("f1_tutorial", "f3_typed_keys", "f6_compressors", "i1_tutorial"):
+        root = folder / name
+        with tarfile.open(TESTS / "fixtures" / name / "store.tar.gz") as archive:
+            archive.extractall(root, filter="data")
+        (schema,) = root.rglob("__kv_schema.tdb")
+        yield _files(schema.parent)
+
+
+BYTES: Sequence[Target] = (
+    *(SchemaFile(), DescriptorFile(), Lists(), Names(), Chunks(), Stores(), OldStores()),
+)
