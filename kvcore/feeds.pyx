@@ -22,7 +22,7 @@ cdef enum:
     CHAR = 4                    # datatype codes of str and bytes keys
     BLOB = 40
     MOST_SIDES = 32             # of nested lists of fixed size
-    MOST_ELEMENTS = 0x400000000000  # of an Arrow array: more has no place in memory, and what is computed of it no place in 64 bits
+    MOST_ELEMENTS = 0x400000000000  # of an Arrow array: more has no place in memory, and what is computed of it none in 64 bits
 
 _DTYPES = {"b": "?", "c": "<i1", "C": "<u1", "s": "<i2", "S": "<u2", "i": "<i4", "I": "<u4", "l": "<i8", "L": "<u8",
            "e": "<f2", "f": "<f4", "g": "<f8", "tdD": "<i4", "tdm": "<M8[ms]",

@@ -34,7 +34,7 @@ CORPUS = Path(__file__).parents[1] / "fuzz" / "corpus"
 SLOW = 10  # seconds of the processor for one input
 LARGE = 256 << 20  # bytes of memory for one input
 STUCK = 120  # seconds without a sign of life
-KEPT = 120_000  # bytes of a target's corpus
+KEPT = 60_000  # bytes of the corpus of a target
 
 
 class Slot:
