@@ -203,6 +203,7 @@ print(before, filled, flushed, read)
 """
 
 
+@pytest.mark.unsanitized
 @pytest.mark.parametrize(("size", "count"), [(200 << 20, 1), (4 << 20, 64)])
 def test_memory_of_long_values(tmp_path: Path, size: int, count: int) -> None:
     """The buffer holds one copy; a flush adds a few megabytes to it, and reading one value back no more than itself."""

@@ -570,6 +570,7 @@ def test_flush_whose_folder_vanished_can_be_repeated(tmp_path: Path) -> None:
 # --- memory ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.unsanitized
 def test_memory_is_bounded(tmp_path: Path) -> None:
     """Ten fragments of values of 100 KB, 300 MB in all: what is merged passes through and does not stay."""
     code = """
