@@ -7,12 +7,11 @@ from collections.abc import Callable
 from itertools import islice
 from typing import Final
 
-from tilekv.errors import StoreExistsError
 from tilekv.progress import Progress, reporter
 from tilekv.schema import Schema
-from tilekv.storage import Storage, open_storage
 from tilekv.store import Store
 from tilekv.store import open as open_store
+from tilekv.whole import whole_store
 
 _AT_ONCE: Final = 128  # items: enough to spread the cost of a call, few enough for large values
 
@@ -49,27 +48,11 @@ def convert(
     StoreNotFoundError, FormatError, CorruptionError, InvalidValueError, MissingPackageError
         When the old store cannot be read. Nothing is left at `new`.
     """
-    with open_store(old, key=key) as source:
-        place = open_storage(new)
-        if not place.is_empty():
-            raise _taken(place)
-        build = place.build()
-        try:
-            target = open_store(build.uri, "x", schema=Schema(source.schema.attrs))
-            try:
-                done = _copy(source, target, reporter(progress, "converting"))
-                target.close()
-            finally:
-                target._discard()
-            if not build.commit(replace=False):
-                raise _taken(place)
-        finally:
-            build.abandon()
-    return done
-
-
-def _taken(place: Storage) -> StoreExistsError:
-    return StoreExistsError(f"there is something at {place.uri} already: convert to a new place")
+    with (
+        open_store(old, key=key) as source,
+        whole_store(new, Schema(source.schema.attrs)) as target,
+    ):
+        return _copy(source, target, reporter(progress, "converting"))
 
 
 def _copy(source: Store, target: Store, report: Callable[[int, int], object]) -> int:

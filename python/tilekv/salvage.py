@@ -33,8 +33,8 @@ from tilekv.schema import Schema
 from tilekv.snapshot import Opener, check_writer
 from tilekv.storage import Listing, Storage, open_storage
 from tilekv.store import Store, columns_of
-from tilekv.store import open as open_store
 from tilekv.verify import verify_store
+from tilekv.whole import whole_store
 
 _CACHE: Final = 16 << 20  # bytes of decoded chunks
 _AT_ONCE: Final = 128  # entries, as in a conversion
@@ -78,6 +78,8 @@ def salvage(
 ) -> Salvage:
     """Copy every entry of a damaged store that is proven right and current into a new one, and say what could not be.
 
+    The new store appears when it is whole: until then it has a hidden name beside its place.
+
     The damaged store is only read; nobody should write into it meanwhile. From a disk that fails, copy the files first: they
     are mapped, and a page that cannot be read is a signal that ends the process.
 
@@ -119,8 +121,8 @@ def salvage(
     layers = _layers(opener, listing, schema, problems)
     cells = sum(layer.fragment.cells for layer in layers if layer.fragment)
     with ExitStack() as closing:
-        target = closing.enter_context(open_store(new, "x", schema=schema))
-        aside = closing.enter_context(open_store(stale, "x", schema=schema)) if stale else None
+        target = closing.enter_context(whole_store(new, schema))
+        aside = closing.enter_context(whole_store(stale, schema)) if stale else None
         report = reporter(progress, "salvaging")
         done = 0
 

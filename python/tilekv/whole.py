@@ -1,0 +1,40 @@
+"""A new store that appears when it is whole, or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tilekv.errors import StoreExistsError
+from tilekv.schema import Schema
+from tilekv.storage import Storage, open_storage
+from tilekv.store import Store
+from tilekv.store import open as open_store
+
+
+@contextmanager
+def whole_store(uri: str | os.PathLike[str], schema: Schema) -> Iterator[Store]:
+    """A store to fill, under a hidden name beside `uri`; at the end of `with` it is flushed and takes its place.
+
+    After an exception nothing is left of it. StoreExistsError when there is something at `uri`, before or by then.
+    """
+    place = open_storage(uri)
+    if not place.is_empty():
+        raise _taken(place)
+    build = place.build()
+    try:
+        target = open_store(build.uri, "x", schema=schema)
+        try:
+            yield target
+            target.close()
+        finally:
+            target._discard()
+        if not build.commit(replace=False):
+            raise _taken(place)
+    finally:
+        build.abandon()
+
+
+def _taken(place: Storage) -> StoreExistsError:
+    return StoreExistsError(f"there is something at {place.uri} already: name a new place")
