@@ -8,7 +8,7 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 # What the installed package is made from. Nobody else needs make to know about it: pip builds the package as it always does.
 SOURCES := $(sort $(shell find kvcore python -name '*.py' -o -name '*.py[ix]' -o -name '*.pxd' -o -name '*.[ch]' -o -name py.typed))
 
-.PHONY: test demo lint format docs build bench bench-kernels bench-costs sanitize debug-test fuzz clean help FORCE
+.PHONY: test demo lint format docs build bench bench-kernels bench-costs sanitize debug-test fuzz nightly nightly-tests clean help FORCE
 # Every step writes into the one environment.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
@@ -24,6 +24,7 @@ help:
 	@echo 'make docs    the pages, and every example in them run'
 	@echo 'make sanitize    the tests under AddressSanitizer and UBSan; TESTS=tests/unit names some'
 	@echo 'make debug-test  the tests with bounds checks and assertions, and freed memory filled'
+	@echo 'make nightly     all of these for hours: the long tests, sanitized, with assertions, fuzzed'
 	@echo 'make fuzz        SECONDS=600 of fuzzing, sanitized; KEEP=--keep renews the corpus'
 	@echo 'make clean   remove what was built, $(VENV) too'
 	@echo 'PYTHON=... names the interpreter (3.11 or newer; now $(PYTHON)).'
@@ -83,6 +84,16 @@ SANITIZED = LD_PRELOAD="$$(gcc -print-file-name=libasan.so):$$(gcc -print-file-n
 sanitize fuzz: export TILEKV_SANITIZE = 1
 sanitize fuzz:
 	@$(MAKE) VENV=.venv-sanitize .venv-sanitize/.$@
+
+# Each part by itself, for a machine that gives no night in one piece: make nightly-tests, sanitize, debug-test, fuzz.
+nightly: nightly-tests
+	@$(MAKE) sanitize
+	@$(MAKE) debug-test
+	@$(MAKE) fuzz SECONDS=7200
+
+nightly-tests: export TILEKV_NIGHTLY = 1
+nightly-tests: $(VENV)/.built $(VENV)/.tools-test
+	@$(PY) -m pytest -o faulthandler_timeout=3600 tests/crash tests/damage tests/concurrency tests/property
 
 debug-test: export TILEKV_DEBUG = 1
 debug-test:

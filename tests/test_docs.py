@@ -33,3 +33,10 @@ def test_every_page_is_in_the_contents() -> None:
     contents = (DOCS / "index.md").read_text().split("```{toctree}")[1].split("```")[0]
     pages = {page.stem for page in DOCS.glob("*.md")} | {page.stem for page in DOCS.glob("*.rst")}
     assert {line for line in contents.split("\n") if line and line[0] != ":"} == pages - {"index"}
+
+
+def test_every_promise_names_a_test_that_is_there() -> None:
+    named = re.findall(r"`(\w+/\w+\.py)::(\w+)`", (DOCS / "guarantees.md").read_text())
+    assert len(named) > 25
+    for file, test in named:
+        assert f"def {test}(" in (ROOT / "tests" / file).read_text(), f"{file}::{test}"
