@@ -70,8 +70,8 @@ cdef class SortedBuffer(CellSource):
     cdef Entry* entries
     cdef size_t room            # cells that there is memory for
     cdef uint64_t reach         # bytes that are read of a record as a rule
-    cdef int _sort(self, const Entry* log, size_t n) noexcept nogil
-    cdef void _keep_last(self, const Entry* log, const Item* items, size_t n) noexcept nogil
+    cdef int _sort(self, const Entry* log, size_t n) except -1 nogil
+    cdef int _keep_last(self, const Entry* log, const Item* items, size_t n) except -1 nogil
 
 
 cdef inline void entry_key(const Entry* entry, KeyRef* key) noexcept nogil:

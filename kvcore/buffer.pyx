@@ -1,4 +1,5 @@
 cimport cython
+from cpython.exc cimport PyErr_CheckSignals
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memset
 
@@ -7,6 +8,7 @@ from tilekv.errors import InvalidValueError
 from tilekv.kvcore.coords cimport Item, compare_keys, sort_cells
 from tilekv.kvcore.digest cimport DigestKind, digest_keys, table_hash
 from tilekv.kvcore.layout cimport KEY_FIELD, TOMBSTONE
+from tilekv.kvcore.signals cimport CELLS, ROWS, check_signals
 from tilekv.kvcore.wire cimport load64
 
 cdef extern from "pages.h" nogil:
@@ -165,10 +167,11 @@ cdef class Buffer:
 
     cdef int _index(self) except -1:
         cdef uint64_t slots = max(self._mask + 1, <uint64_t>64), at
+        cdef size_t n = self.n                                  # there is room for these; a signal's handler may add more
         cdef uint32_t* table
         cdef KeyRef key
-        if self._table == NULL or 2 * (self._used + self.n - self._indexed) > self._mask:
-            while slots < 3 * (self._used + self.n - self._indexed):
+        if self._table == NULL or 2 * (self._used + n - self._indexed) > self._mask:
+            while slots < 3 * (self._used + n - self._indexed):
                 slots *= 2
             table = <uint32_t*>calloc(slots, sizeof(uint32_t))
             if table == NULL:
@@ -177,12 +180,14 @@ cdef class Buffer:
             self._table = table
             self._mask = slots - 1
             self._indexed = self._used = 0
-        while self._indexed < self.n:
+        while self._indexed < n:
             entry_key(&self.entries[self._indexed], &key)
             at = self._slot(&key)
             self._used += self._table[at] == 0
             self._indexed += 1
             self._table[at] = <uint32_t>self._indexed
+            if self._indexed % ROWS == 0:
+                PyErr_CheckSignals()
         return 0
 
     cdef int find(self, const KeyRef* key, const Entry** entry) except -1:
@@ -190,7 +195,7 @@ cdef class Buffer:
         entry[0] = NULL
         if self.n == 0:
             return 0
-        if self._indexed < self.n:
+        while self._indexed < self.n:
             self._index()
         number = self._table[self._slot(key)]
         if number:
@@ -222,7 +227,6 @@ cdef int compare_entries(const void* log, uint32_t a, uint32_t b) noexcept nogil
 cdef class SortedBuffer(CellSource):
     def __cinit__(self, Buffer buffer not None):
         """Digests, sorts and keeps the last entry of every key: the GIL is not held."""
-        cdef int status
         cdef size_t n = buffer.n
         # `entries` may move when somebody writes meanwhile, so the copy is taken first. It is sorted below.
         cdef Entry* log = <Entry*>tkv_pages_alloc(n * sizeof(Entry) + 1)
@@ -232,35 +236,38 @@ cdef class SortedBuffer(CellSource):
             raise MemoryError
         if n:
             memcpy(log, buffer.entries, n * sizeof(Entry))
-        with nogil:
-            status = self._sort(log, n)
+        try:
+            with nogil:
+                self._sort(log, n)
+        finally:
             tkv_pages_free(log, n * sizeof(Entry) + 1)
-        if status < 0:
-            raise MemoryError
 
-    cdef int _sort(self, const Entry* log, size_t n) noexcept nogil:
+    cdef int _sort(self, const Entry* log, size_t n) except -1 nogil:
         """The arrays of coordinates hold those of the log first: they are free again once the items are made of them."""
         cdef Item* items = <Item*>tkv_pages_alloc(n * sizeof(Item) + 1)
-        cdef int status = -1
         self.room = n
         self.c0 = <uint64_t*>tkv_pages_alloc(n * sizeof(uint64_t) + 1)
         self.c1 = <uint64_t*>tkv_pages_alloc(n * sizeof(uint64_t) + 1)
         self.entries = <Entry*>tkv_pages_alloc(n * sizeof(Entry) + 1)
-        if items != NULL and self.c0 != NULL and self.c1 != NULL and self.entries != NULL:
+        try:
+            if items == NULL or self.c0 == NULL or self.c1 == NULL or self.entries == NULL:
+                raise MemoryError
             digest_log(self.buffer.layout.digest, log, n, self.c0, self.c1)
-            status = sort_cells(self.c0, self.c1, n, compare_entries, log, items)
-        if status == 0:
+            sort_cells(self.c0, self.c1, n, compare_entries, log, items)
             self._keep_last(log, items, n)
-        tkv_pages_free(items, n * sizeof(Item) + 1)
-        return status
+        finally:
+            tkv_pages_free(items, n * sizeof(Item) + 1)
+        return 0
 
-    cdef void _keep_last(self, const Entry* log, const Item* items, size_t n) noexcept nogil:
+    cdef int _keep_last(self, const Entry* log, const Item* items, size_t n) except -1 nogil:
         """Equal keys stand in the order of the calls: the last of them is the cell."""
         cdef size_t i, kept = 0
         cdef const Item* at
         cdef const Entry* entry
         for i in range(n):
             at = &items[i]
+            if (i + 1) % CELLS == 0:
+                check_signals()
             if i + AHEAD < n:
                 tkv_prefetch(&log[at[AHEAD].index])
             if i + 1 < n and at.c0 == at[1].c0 and at.c1 == at[1].c1 and compare_entries(log, at.index, at[1].index) == 0:
@@ -272,6 +279,7 @@ cdef class SortedBuffer(CellSource):
             self.tombstones += (entry.type & TOMBSTONE) != 0
             kept += 1
         self.n = kept
+        return 0
 
     def __dealloc__(self):
         tkv_pages_free(self.c0, self.room * sizeof(uint64_t) + 1)
@@ -365,7 +373,7 @@ cdef inline void ask_for(const uint8_t* at, uint64_t n) noexcept nogil:
         k += LINE
 
 
-cdef void digest_log(DigestKind kind, const Entry* log, size_t n, uint64_t* c0, uint64_t* c1) noexcept nogil:
+cdef int digest_log(DigestKind kind, const Entry* log, size_t n, uint64_t* c0, uint64_t* c1) except -1 nogil:
     """By blocks whose references stay in the first-level cache."""
     cdef KeyRef keys[DIGESTED]
     cdef size_t start = 0, i, block
@@ -375,3 +383,6 @@ cdef void digest_log(DigestKind kind, const Entry* log, size_t n, uint64_t* c0, 
             entry_key(&log[start + i], &keys[i])
         digest_keys(kind, keys, block, c0 + start, c1 + start)
         start += block
+        if start % CELLS == 0:
+            check_signals()
+    return 0

@@ -1,6 +1,7 @@
 """Everything that can be checked of one fragment: each chunk, each digest against its key, the order of all cells, and that
 text is text. All that is wrong is listed: damage to one tile does not keep the others from being looked at."""
 
+from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memset
 
@@ -60,6 +61,7 @@ def check_fragment(Fragment fragment not None):
             if size < expected and f.slots[slot].tile_at[tile] + 8 > size:
                 damaged[slot].add(tile)                         # cut off: the size says so
                 continue
+            PyErr_CheckSignals()
             before = len(problems)
             check_tile(fragment, slot, tile, problems)
             if len(problems) > before:
@@ -147,6 +149,7 @@ cdef int check_cells(Fragment fragment, set damaged, list problems) except -1:
     memset(&walk, 0, sizeof(walk))
     try:
         for tile in range(f.ntiles):
+            PyErr_CheckSignals()
             walk.wrong = 0
             if tile in damaged:
                 walk.type = 0
@@ -250,6 +253,7 @@ cdef int check_values(Fragment fragment, int field, set damaged, list problems) 
         for tile in range(f.ntiles):
             if tile in damaged:
                 continue
+            PyErr_CheckSignals()
             with nogil:
                 for j in range(tile_cells(f, tile)):
                     status = fragment_cell(f, field, tile, j, &access, &span)

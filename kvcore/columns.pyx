@@ -1,5 +1,6 @@
 cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int64_t, uint8_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
@@ -18,6 +19,7 @@ from tilekv.kvcore.fragment cimport Access, access_close
 from tilekv.kvcore.gather cimport (NOWHERE, Lanes, gather_bytes, gather_ends, gather_fixed, lanes_close, lanes_open, measure,
                                    stretch_advance)
 from tilekv.kvcore.layout cimport KEY_FIELD
+from tilekv.kvcore.signals cimport ROWS
 from tilekv.kvcore.values cimport KIND_BYTES, KeyCell, load_key
 from tilekv.kvcore.values import DTYPES as _DTYPES
 from tilekv.kvcore.wire cimport out64, out_bytes, out_free, out_room
@@ -139,6 +141,8 @@ cdef list key_objects(list pieces):
             keys.extend(cells.objects)
             continue
         for i in range(cells.n):
+            if i % ROWS == 0:
+                PyErr_CheckSignals()
             _held = cells_key(cells, i, &key)
             keys.append(load_key(&key.ref))
     return keys

@@ -16,9 +16,10 @@ cdef struct Item:               # a cell that is being sorted
 # compare_keys of two cells by index: asked only when their coordinates are equal.
 ctypedef int (*CompareCells)(const void* cells, uint32_t a, uint32_t b) noexcept nogil
 
-# items[0..n) = the cells sorted by (c0, c1, key type, key bytes, index). n < 2^32. -1 when memory is out.
+# items[0..n) = the cells sorted by (c0, c1, key type, key bytes, index). n < 2^32. Raises MemoryError, and what
+# the handler of a signal raises.
 cdef int sort_cells(const uint64_t* c0, const uint64_t* c1, size_t n, CompareCells compare, const void* cells,
-                    Item* items) noexcept nogil
+                    Item* items) except -1 nogil
 
 
 cdef enum:

@@ -2,6 +2,8 @@ from libc.stdint cimport uint8_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy, memset
 
+from tilekv.kvcore.signals cimport CELLS, check_signals
+
 cdef enum:
     RADIX_BITS = 11             # 2,048 counters: they and the write fronts stay in the second-level cache
     SMALL = 24                  # insertion sort up to here
@@ -116,15 +118,19 @@ cdef void sort_parts(const Order* order, Item* items, Item* spare, size_t n, con
     cdef size_t start = 0, part, i
     for i in range(parts):
         part = ends[i] - start
-        if part > SMALL and part > n // 2:
-            merge_sort(order, items + start, spare, part)
-        elif part > 1:
-            radix_sort(order, items + start, spare, part, shift)
+        sort_part(order, items + start, spare, part, n, shift)
         start = ends[i]
 
 
+cdef void sort_part(const Order* order, Item* items, Item* spare, size_t part, size_t n, int shift) noexcept nogil:
+    if part > SMALL and part > n // 2:
+        merge_sort(order, items, spare, part)
+    elif part > 1:
+        radix_sort(order, items, spare, part, shift)
+
+
 cdef int sort_cells(const uint64_t* c0, const uint64_t* c1, size_t n, CompareCells compare, const void* cells,
-                    Item* items) noexcept nogil:
+                    Item* items) except -1 nogil:
     """A radix sort from the top: the first pass makes the items, in parts that the cache holds from then on.
 
     1,000,000 cells: 2,048 parts, each sorted into 128, of four cells.
@@ -134,7 +140,7 @@ cdef int sort_cells(const uint64_t* c0, const uint64_t* c1, size_t n, CompareCel
     cdef Item* item
     cdef uint32_t ends[1 << RADIX_BITS]
     cdef uint32_t sum = 0, count
-    cdef size_t i, digit, parts, most = 0
+    cdef size_t i, digit, parts, part, start = 0, looked = 0, most = 0
     cdef int bits = radix_bits(n), shift = 64 - bits
     order.compare = compare
     order.cells = cells
@@ -149,7 +155,7 @@ cdef int sort_cells(const uint64_t* c0, const uint64_t* c1, size_t n, CompareCel
         most = max(most, <size_t>count)
     spare = <Item*>malloc(most * sizeof(Item) + 1)
     if spare == NULL:
-        return -1
+        raise MemoryError
     for i in range(n):
         digit = c0[i] >> shift
         item = &items[ends[digit]]
@@ -157,8 +163,16 @@ cdef int sort_cells(const uint64_t* c0, const uint64_t* c1, size_t n, CompareCel
         item.c0 = c0[i]
         item.c1 = c1[i]
         item.index = <uint32_t>i
-    sort_parts(&order, items, spare, n, ends, parts, shift)
-    free(spare)
+    try:
+        for i in range(parts):
+            part = ends[i] - start
+            sort_part(&order, items + start, spare, part, n, shift)
+            start = ends[i]
+            if start - looked > CELLS:
+                looked = start
+                check_signals()
+    finally:
+        free(spare)
     return 0
 
 
@@ -174,7 +188,6 @@ def sorted_order(coordinates, keys):
     cdef KeyRef* refs = <KeyRef*>malloc(n * sizeof(KeyRef) + 1)
     cdef Item* items = <Item*>malloc(n * sizeof(Item) + 1)
     cdef bytes key
-    cdef int status
     try:
         if words == NULL or refs == NULL or items == NULL:
             raise MemoryError
@@ -185,9 +198,7 @@ def sorted_order(coordinates, keys):
             refs[i].data = <const uint8_t*><const char*>key
             refs[i].size = len(key)
         with nogil:
-            status = sort_cells(words, words + n, n, compare_refs, refs, items)
-        if status < 0:
-            raise MemoryError
+            sort_cells(words, words + n, n, compare_refs, refs, items)
         return [items[i].index for i in range(n)]
     finally:
         free(words)

@@ -1,5 +1,6 @@
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.exc cimport PyErr_CheckSignals
 from cpython.ref cimport Py_REFCNT
 from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport free, malloc
@@ -456,6 +457,7 @@ cdef class CellIterator:
         self.filling = True
         self.window = None
         try:
+            PyErr_CheckSignals()                                # list(db) never comes back to the interpreter
             merge = window.merge
             if not window.next(self.columns, self.what != VALUES, WINDOW_BYTES, &cells):
                 return None

@@ -28,7 +28,7 @@ cdef class Lookup:
     cdef int add(self, Cells cells, const int64_t* order, size_t start, size_t n) except -1
     # Looks all of them up. defer: see View.find_block().
     cdef int find(self, bint defer) except -1
-    cdef Found _find_blocks(self, bint defer, Access* access, size_t* at) noexcept nogil
+    cdef Found _find_blocks(self, bint defer, Access* access, size_t* at, size_t end) noexcept nogil
     cdef int clear(self) except -1
 
 # The values of keys, in the order asked, appended to result; `default` for those that are not there.

@@ -1,5 +1,6 @@
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.exc cimport PyErr_CheckSignals
 from cpython.list cimport PyList_GET_ITEM
 from libc.stdint cimport uint8_t
 from libc.stdlib cimport calloc, free, malloc
@@ -17,6 +18,7 @@ from tilekv.kvcore.feeds cimport FEED_OBJECTS, cells_key, count_cells
 from tilekv.kvcore.fragment cimport access_close
 from tilekv.kvcore.layout cimport TOMBSTONE
 from tilekv.kvcore.search cimport BLOCK, DEFERRED, DELETED, FAULT, IN_BUFFER, MISSING, PRESENT, UNOPENED
+from tilekv.kvcore.signals cimport CELLS, ROWS
 from tilekv.kvcore.values cimport KIND_BYTES, Column, load_key
 
 cdef extern from "prefetch.h" nogil:
@@ -65,6 +67,8 @@ cdef class Lookup:
         cdef size_t i, k = self.n
         cdef void* item = NULL
         for i in range(start, start + n):
+            if i % ROWS == 0:
+                PyErr_CheckSignals()
             if objects:
                 if i + AHEAD < start + n:
                     item = PyList_GET_ITEM(cells.objects, <Py_ssize_t>(i + AHEAD if order == NULL else order[i + AHEAD]))
@@ -103,8 +107,9 @@ cdef class Lookup:
         memset(&access, 0, sizeof(access))
         try:
             while at < self.n:
+                PyErr_CheckSignals()
                 with nogil:
-                    found = self._find_blocks(defer, &access, &at)
+                    found = self._find_blocks(defer, &access, &at, min(self.n - at, <size_t>CELLS) + at)
                 if found == UNOPENED:
                     self.view.open_fragment(self.places[at].fragment)
                 elif found == FAULT:
@@ -113,14 +118,14 @@ cdef class Lookup:
             access_close(&access, &self.view.codecs.pool)
         return 0
 
-    cdef Found _find_blocks(self, bint defer, Access* access, size_t* at) noexcept nogil:
-        """Look up the keys from *at on; stops there with FAULT or UNOPENED."""
+    cdef Found _find_blocks(self, bint defer, Access* access, size_t* at, size_t end) noexcept nogil:
+        """Look up the keys from *at to `end`; stops there with FAULT or UNOPENED."""
         cdef size_t start, stop = 0, n
         cdef Found found = MISSING
         cdef int turn
-        while at[0] < self.n and found == MISSING:
+        while at[0] < end and found == MISSING:
             start = at[0]
-            n = min(<size_t>BLOCK, self.n - start)
+            n = min(<size_t>BLOCK, end - start)
             digest_keys(self.view.layout.digest, self.keys + start, n, self.c0 + start, self.c1 + start)
             turn = cache_enter(&self.view.cache.cache)
             found = self.view.find_block(self.keys + start, n, self.c0 + start, self.c1 + start, defer, access,
@@ -207,6 +212,7 @@ cdef int append_rows(View view, Buffer buffer, tuple columns, Cells keys, object
     cdef Resident values = Resident(columns)
     view.expect(n)
     for start in range(0, n, PART):
+        PyErr_CheckSignals()
         lookup.clear()
         lookup.add(keys, NULL, start, min(<size_t>PART, n - start))
         lookup.find(True)
@@ -220,6 +226,7 @@ cdef int append_rows(View view, Buffer buffer, tuple columns, Cells keys, object
         return 0
     later = np.asarray(later[:late])[np.argsort(where[:late])]
     for start in range(0, late, PART):
+        PyErr_CheckSignals()
         lookup.clear()
         lookup.add(keys, &later[0], start, min(<size_t>PART, late - start))
         lookup.find(False)

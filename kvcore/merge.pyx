@@ -1,4 +1,5 @@
 cimport cython
+from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
@@ -9,6 +10,7 @@ from tilekv.kvcore.coords cimport lower_bound
 from tilekv.kvcore.fragment cimport access_close, fragment_chunk_at, fragment_coords, tile_cells, unpin
 from tilekv.kvcore.layout cimport TOMBSTONE
 from tilekv.kvcore.search cimport IN_BUFFER
+from tilekv.kvcore.signals cimport CELLS
 from tilekv.kvcore.ties cimport Tied, new_ties
 
 cdef enum:
@@ -411,19 +413,23 @@ cdef class Merge:
     def live(self):
         """How many of the cells that are left stand in each fragment, newest first, consuming them; not of buffered ones."""
         cdef Run runs[256]
-        cdef Py_ssize_t n = 1
+        cdef Py_ssize_t n = 1, part
         cdef size_t nruns = 0, i
         cdef list counts = [0] * <Py_ssize_t>self.view.n
         cdef uint64_t* sums = <uint64_t*>calloc(self.view.n + 1, sizeof(uint64_t))
         if sums == NULL:
             raise MemoryError
         try:
-            with nogil:
-                while n > 0:
-                    n = self.next(runs, &nruns, NULL, NULL, 256)
-                    for i in range(nruns):
-                        if runs[i].fragment != IN_BUFFER:
-                            sums[runs[i].fragment] += runs[i].n
+            while n > 0:
+                part = 0
+                with nogil:
+                    while n > 0 and part < CELLS:
+                        n = self.next(runs, &nruns, NULL, NULL, 256)
+                        part += n
+                        for i in range(nruns):
+                            if runs[i].fragment != IN_BUFFER:
+                                sums[runs[i].fragment] += runs[i].n
+                PyErr_CheckSignals()
             if n < 0:
                 self.raise_fault()
             for i in range(self.view.n):
@@ -436,11 +442,15 @@ cdef class Merge:
         """How many cells are left, consuming them: for len()."""
         cdef Run runs[256]
         cdef size_t nruns = 0
-        cdef Py_ssize_t n = 1, total = 0
-        with nogil:
-            while n > 0:
-                n = self.next(runs, &nruns, NULL, NULL, 256)
-                total += n
+        cdef Py_ssize_t n = 1, total = 0, part
+        while n > 0:
+            part = 0
+            with nogil:
+                while n > 0 and part < CELLS:
+                    n = self.next(runs, &nruns, NULL, NULL, 256)
+                    part += n
+            total += part
+            PyErr_CheckSignals()
         if n < 0:
             self.raise_fault()
         return total

@@ -1,5 +1,5 @@
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
-from cpython.exc cimport PyErr_Clear
+from cpython.exc cimport PyErr_CheckSignals, PyErr_Clear
 from cpython.long cimport PyLong_CheckExact
 from cpython.object cimport PyObject
 from cpython.sequence cimport PySequence_Fast_ITEMS
@@ -16,6 +16,7 @@ from tilekv.errors import InvalidValueError, WrongTypeError
 
 from tilekv.kvcore.feeds cimport (FEED_OBJECTS, ArrowChunk, ArrowReader, Cells, Feed, cells_key, cells_of, count_cells, feed_cell,
                                   feed_key, is_arrow, open_arrow, table_cells, table_names)
+from tilekv.kvcore.signals cimport ROWS
 from tilekv.kvcore.values cimport KIND_BYTES, KIND_TEXT, Column, KeyCell, Kind, key_cell
 from tilekv.kvcore.wire cimport store64
 
@@ -143,6 +144,8 @@ cdef int stage_pairs(Buffer staged, tuple columns, object pairs) except -1:
             if not isinstance(pair, (tuple, list)) or len(pair) != 2:
                 raise WrongTypeError("put_many without values takes a mapping or (key, value) pairs")
             key, value = pair
+            if staged.n % ROWS == 0:
+                PyErr_CheckSignals()
             _held = key_cell(key, &cell)
             _kept = convert_row(columns, value, &row)
             append_row(staged, columns, &cell.ref, &row)
@@ -169,6 +172,8 @@ cdef int stage_rows(Buffer staged, tuple columns, object keys, object values) ex
     memset(&row, 0, sizeof(row))
     try:
         for key, value in zip_longest(keys, values, fillvalue=_NONE):
+            if staged.n % ROWS == 0:
+                PyErr_CheckSignals()
             if key is _NONE or value is _NONE:
                 raise InvalidValueError(f"{staged.n} keys, but more values" if key is _NONE else
                                         f"{staged.n} values, but more keys")
@@ -202,6 +207,12 @@ cdef Py_ssize_t stage_quick(Buffer staged, Kind kind, object keys, object values
     cdef uint64_t size = 0
     cdef uint8_t* at
     for i in range(n):
+        if i % ROWS == 0:
+            PyErr_CheckSignals()
+            if len(keys) != n or len(values) != n:
+                return i
+            key = PySequence_Fast_ITEMS(keys)
+            value = PySequence_Fast_ITEMS(values)
         if i + FAR < n:
             tkv_prefetch(key[i + FAR])
             tkv_prefetch(value[i + FAR])
@@ -370,6 +381,8 @@ cdef int stage_cells(Buffer staged, tuple columns, list cells) except -1:
                 staged.refuse(&key.ref, row_size(staged, width, &row))
             return 0
         for i in range(keys.n):
+            if i % ROWS == 0:
+                PyErr_CheckSignals()
             _held = cells_key(keys, i, &key)
             kept = []
             for k in range(width):
@@ -404,6 +417,8 @@ cdef int stage_deletes(Buffer staged, object keys) except -1:
     cdef Py_ssize_t i
     for cells in cells_of(keys, None, "keys"):
         for i in range(cells.n):
+            if i % ROWS == 0:
+                PyErr_CheckSignals()
             _held = cells_key(cells, i, &key)
             staged.add(&key.ref, True, 0)
     return 0

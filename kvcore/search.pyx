@@ -269,19 +269,24 @@ cdef class View:
         """Once, and not at all when it would take more than half of the cache's budget or the coordinates cannot be read: whoever
         searches them will say so."""
         cdef Access access
-        cdef Table* table
+        cdef Table* table = NULL
         cdef uint64_t bytes = table_bytes(sum([fragment.cells for fragment in self._fragments]))
         self.enough = UINT64_MAX
         if not cache_reserve(&self.cache.cache, <int64_t>bytes):
             return 0
         memset(&access, 0, sizeof(access))
-        with nogil:
-            table = table_build(self.at, self.n, &access)
+        try:
+            with nogil:
+                table = table_build(self.at, self.n, &access)
+            if table != NULL:
+                tkv_store_release(<void**>&self.table, table)
+        except BaseException:
+            self.enough = 0                                     # interrupted: whoever looks up the next key makes it
+            raise
+        finally:
             access_close(&access, &self.codecs.pool)
-        if table == NULL:
-            cache_reserve(&self.cache.cache, -<int64_t>bytes)
-        else:
-            tkv_store_release(<void**>&self.table, table)
+            if table == NULL:
+                cache_reserve(&self.cache.cache, -<int64_t>bytes)
         return 0
 
     cdef Found find(self, const KeyRef* key, uint64_t c0, uint64_t c1, int field, Access* access, Place* place) noexcept nogil:

@@ -41,8 +41,9 @@ cdef inline uint64_t table_bytes(uint64_t cells) noexcept nogil:
     return bytes if bytes < LARGE_PAGE else (bytes + LARGE_PAGE - 1) // LARGE_PAGE * LARGE_PAGE
 
 
-# NULL when memory is out or a fragment's coordinates cannot be read: there is no table then.
-cdef Table* table_build(FragmentData** at, size_t n, Access* access) noexcept nogil
+# NULL when memory is out or a fragment's coordinates cannot be read: there is no table then. Raises what the handler of a signal
+# raises.
+cdef Table* table_build(FragmentData** at, size_t n, Access* access) except? NULL nogil
 cdef void table_free(Table* table) noexcept nogil
 
 

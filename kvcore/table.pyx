@@ -1,8 +1,10 @@
+from cpython.exc cimport PyErr_CheckSignals
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
 from tilekv.kvcore.codec cimport OK, Status
 from tilekv.kvcore.fragment cimport Access, FragmentData, Pin, fragment_coords, tile_cells, unpin
+from tilekv.kvcore.signals cimport CELLS
 
 cdef extern from "pages.h" nogil:
     void* tkv_pages_alloc(size_t n)
@@ -71,10 +73,10 @@ cdef Status enter_tile(Table* table, FragmentData** at, size_t i, uint64_t tile,
     return status
 
 
-cdef Table* table_build(FragmentData** at, size_t n, Access* access) noexcept nogil:
+cdef Table* table_build(FragmentData** at, size_t n, Access* access) except? NULL nogil:
     cdef Table* table = <Table*>calloc(1, sizeof(Table))
     cdef size_t i
-    cdef uint64_t tile
+    cdef uint64_t tile, cells = 0
     if table == NULL:
         return NULL
     table.n = n
@@ -96,4 +98,13 @@ cdef Table* table_build(FragmentData** at, size_t n, Access* access) noexcept no
             if enter_tile(table, at, i, tile, access) != OK:
                 table_free(table)
                 return NULL
+            cells += tile_cells(at[i], tile)
+            if cells > CELLS:
+                cells = 0
+                with gil:
+                    try:
+                        PyErr_CheckSignals()
+                    except BaseException:
+                        table_free(table)
+                        raise
     return table

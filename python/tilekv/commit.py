@@ -38,6 +38,7 @@ def write_fragment(
     *,
     span: tuple[int, int] | None = None,
     sources: Sequence[str] = (),
+    known: Iterable[str] = (),
     written: Callable[[int], object] | None = None,
 ) -> FragmentName:
     """Write sorted cells as one fragment, visible and durable when this returns.
@@ -52,6 +53,8 @@ def write_fragment(
         First and last timestamp (ms) of a consolidation's sources; a flush chooses its own.
     sources : sequence of str
         The fragments that these cells come from, if it is a consolidation.
+    known : iterable of str
+        Fragments that a flush is newer than, whatever the storage lists.
     written : callable, optional
         Told the number of bytes after each write.
 
@@ -75,7 +78,7 @@ def write_fragment(
                 writer.write(builder.trailer(unique.bytes, slot))
                 writer.sync()
         draft.sync()
-        first, last = span or (_timestamp(storage),) * 2
+        first, last = span or (_timestamp(storage, known),) * 2
         name = FragmentName.new(first, last, unique.hex)
         metadata = builder.metadata(unique.bytes, name.t1, name.t2, sources)
         with _open(draft, FRAGMENT_METADATA) as writer:
@@ -140,13 +143,13 @@ def _in_order(
                 future.cancel()
 
 
-def _timestamp(storage: Storage) -> int:
+def _timestamp(storage: Storage, known: Iterable[str]) -> int:
     """A time in ms that no visible fragment has reached: order beats visibility (DESIGN.md 4).
 
-    Chosen after the data is written, so that a long flush does not commit into the past of a short one.
+    Chosen after the data is written, so that a long flush does not commit into the past of a short one. One pass over a folder
+    can miss a consolidation and what it replaced, so what the writer could see is counted in.
     """
-    folders = storage.list().folders
-    names = filter(None, map(FragmentName.parse, folders))
+    names = filter(None, map(FragmentName.parse, (*storage.list().folders, *known)))
     now = time.time_ns() // 1_000_000
     chosen = max(now, max((name.t2 for name in names), default=-1) + 1)
     if 0 < chosen - now <= AHEAD_MS:

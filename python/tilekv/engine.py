@@ -94,6 +94,7 @@ class Engine:
             self.opener.codecs,
             [source],
             self.config.usable_threads,
+            known=view.names,
         )
         try:
             fragment = self.opener.fragment(str(name))

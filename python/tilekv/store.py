@@ -128,21 +128,20 @@ class Store(Handle, MutableMapping[Any, Any]):
                 raise ReadOnlyError(
                     "this store is open for reading only: there is nothing to flush"
                 )
-            with self._writing():
+            self._check_idle()
+            # No context manager: a signal between its two halves would leave it busy.
+            self._busy = True
+            try:
                 self._write_buffer()
+            finally:
+                self._busy = False
 
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Other threads' writes wait for the lock from here on; the caller holds it."""
+    def _check_idle(self) -> None:
         if self._busy:
             raise TileKVError("flush was called from within a flush of the same handle")
-        self._busy = True
-        try:
-            yield
-        finally:
-            self._busy = False
 
     def _write_buffer(self) -> None:
+        """The caller holds the lock and is busy: other threads' writes wait for the lock."""
         source = self._sorted()
         if len(source):
             self._install(self._engine.flush(source, self._open_view()), True)
@@ -165,10 +164,14 @@ class Store(Handle, MutableMapping[Any, Any]):
         with self._lock:
             if self.closed:
                 return
-            with self._writing():  # to the end: what is written after the last flush would be lost
+            self._check_idle()
+            self._busy = True  # to the end: what is written after the last flush would be lost
+            try:
                 if self._writable:
                     self._write_buffer()
                 self._install(None, True)
+            finally:
+                self._busy = False
 
     def _discard(self) -> None:
         """Let go of the files without flushing, for whoever removes the store; again is harmless."""
