@@ -145,7 +145,9 @@ def test_commit_within_the_range(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             if moment == 2000:
                 db.consolidate()
             with monkeypatch.context() as patch:
-                patch.setattr("tilekv.commit._timestamp", lambda storage, known, moment=moment: moment)
+                patch.setattr(
+                    "tilekv.commit._timestamp", lambda storage, known, moment=moment: moment
+                )
                 db.put_many(row)
                 db.flush()
     alive = {
