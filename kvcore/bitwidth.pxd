@@ -21,8 +21,9 @@ cdef Status widen(Step* step) noexcept nogil
 cdef struct Windows:
     const uint8_t* minima       # window w's smallest value at minima + 13 * w (its header in the chunk's meta)
     const uint8_t* data         # element i at data + i * nbytes
+    uint64_t stride             # with nbytes 0, element i is i * stride, and nothing of the chunk is read
     uint8_t shift               # 2^shift elements a window
-    uint8_t nbytes              # 1, 2, 4 or 8; with 8 the elements are as they are and minima do not count
+    uint8_t nbytes              # 0, 1, 2, 4 or 8; with 8 the elements are as they are and minima do not count
 
 # From a chunk's metadata (of this filter alone) and data. CORRUPT unless they are exactly raw_size bytes in equal windows (the
 # last may be shorter) of one width.
@@ -31,6 +32,8 @@ cdef Status read_windows(Cursor meta, Cursor data, size_t raw_size, Windows* win
 
 cdef inline uint64_t window_at(const Windows* w, size_t i) noexcept nogil:
     cdef const uint8_t* p = w.data + i * w.nbytes
+    if w.nbytes == 0:
+        return i * w.stride
     if w.nbytes == 2:
         return load16(p) + load64(w.minima + 13 * (i >> w.shift))
     if w.nbytes == 4:

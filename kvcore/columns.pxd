@@ -1,6 +1,6 @@
 """Many cells as Python objects or as columns: gathered without the GIL, columns where they will stay."""
 
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint8_t, uint64_t, uintptr_t
 
 from tilekv.kvcore.buffer cimport Buffer
 from tilekv.kvcore.feeds cimport Cells
@@ -51,10 +51,20 @@ cdef Rows new_rows(tuple columns)
 # How many of the first cells have at most `limit` bytes in each of the columns, and of keys: at least one.
 cdef size_t fitting(View view, Buffer buffer, tuple columns, bint keys, const Stretch* stretch, uint64_t limit) except 0
 
+cdef inline uint8_t* into_array(object array) except? NULL:
+    """Where a contiguous NumPy array begins; nothing is written through it when it is empty."""
+    return <uint8_t*><uintptr_t>array.__array_interface__["data"][0]
+
+
+# A column of n cells: int64 offsets (n + 1) and uint8 bytes, or no offsets and n * width bytes.
+cdef object column_of(Column column, size_t n, object offsets, object data)
+
 # n cells at places[0..n); present[i] is PRESENT or the cell is left out (NULL: all are there); `buffer` has the layout of
-# places in a write buffer. A list of values, None where a cell is left out; or columns, zero or empty there.
+# places in a write buffer. A list of values, None where a cell is left out; or columns, zero or empty there, with the keys in
+# pieces: those in `arrays`, by name, have been read already.
 cdef list make_rows(View view, Buffer buffer, tuple columns, const Place* places, const int* present, size_t n)
-cdef Batch make_batch(View view, Buffer buffer, tuple columns, const Place* places, const int* present, size_t n)
+cdef Batch make_batch(View view, Buffer buffer, tuple columns, const Place* places, const int* present, size_t n, list pieces,
+                      dict arrays)
 # Columns with keys.
 cdef Batch make_scanned(View view, Buffer buffer, tuple columns, const Stretch* stretch)
 # The type of `type` and of the keys of a stretch: NO_TYPE when they differ.

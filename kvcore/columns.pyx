@@ -425,45 +425,56 @@ cdef list make_rows(View view, Buffer buffer, tuple columns, const Place* places
 
 # --- as columns ---------------------------------------------------------------------------------------------------------
 
-cdef inline uint8_t* into_array(object array) except? NULL:
-    """Where a contiguous NumPy array begins; nothing is written through it when it is empty."""
-    return <uint8_t*><uintptr_t>array.__array_interface__["data"][0]
-
-
 cdef object read_column(View view, Buffer buffer, Column column, const Stretch* stretch, Asked asked, size_t n):
     """A column of n cells as NumPy, gathered into the arrays themselves."""
-    cdef VarColumn var
-    cdef int64_t* offsets
+    cdef int64_t* into
     if not view.layout.is_var(column.field):
         data = np.empty(n * view.layout.slots[column.field].width, np.uint8)
         read_fixed(view, buffer, column.field, stretch, asked, into_array(data))
+        return column_of(column, n, None, data)
+    offsets = np.empty(n + 1, np.int64)
+    into = <int64_t*>into_array(offsets)
+    into[0] = 0
+    read_ends(view, buffer, column.field, stretch, asked, into + 1)
+    data = np.empty(into[n], np.uint8)
+    read_bytes(view, buffer, column.field, stretch, asked, into + 1, n, into_array(data))
+    return column_of(column, n, offsets, data)
+
+
+cdef object column_of(Column column, size_t n, object offsets, object data):
+    cdef VarColumn var
+    if offsets is None:
         return data.view(column.dtype).reshape((n, *column.shape))
     var = VarColumn.__new__(VarColumn)
     var._column = column
-    var.offsets = np.empty(n + 1, np.int64)
-    offsets = <int64_t*>into_array(var.offsets)
-    offsets[0] = 0
-    read_ends(view, buffer, column.field, stretch, asked, offsets + 1)
-    var.data = np.empty(offsets[n], np.uint8)
-    read_bytes(view, buffer, column.field, stretch, asked, offsets + 1, n, into_array(var.data))
+    var.offsets = offsets
+    var.data = data
     return var
 
 
-cdef Batch read_batch(View view, Buffer buffer, tuple columns, const Stretch* stretch, Asked asked, size_t n):
+cdef Batch make_batch(View view, Buffer buffer, tuple columns, const Place* places, const int* present, size_t n, list pieces,
+                      dict arrays):
     cdef Batch batch = Batch.__new__(Batch)
+    cdef Asked asked = None
     cdef Column column
     batch.columns = columns
-    batch._arrays = {column.name: read_column(view, buffer, column, stretch, asked, n) for column in columns}
+    batch._pieces = pieces
+    batch._arrays = {}
+    for column in columns:
+        array = arrays.get(column.name)
+        if array is None:
+            asked = ask(view, places, present, n) if asked is None else asked
+            array = read_column(view, buffer, column, NULL, asked, n)
+        batch._arrays[column.name] = array
     return batch
 
 
-cdef Batch make_batch(View view, Buffer buffer, tuple columns, const Place* places, const int* present, size_t n):
-    return read_batch(view, buffer, columns, NULL, ask(view, places, present, n), n)
-
-
 cdef Batch make_scanned(View view, Buffer buffer, tuple columns, const Stretch* stretch):
-    cdef Batch batch = read_batch(view, buffer, columns, stretch, None, stretch.n)
+    cdef Batch batch = Batch.__new__(Batch)
+    cdef Column column
     cdef VarColumn keys = read_column(view, buffer, KEYS, stretch, None, stretch.n)
+    batch.columns = columns
+    batch._arrays = {column.name: read_column(view, buffer, column, stretch, None, stretch.n) for column in columns}
     batch._pieces = [gathered_keys(read_types(view, buffer, stretch), keys.offsets, keys.data)]
     return batch
 

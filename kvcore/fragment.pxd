@@ -65,6 +65,7 @@ cdef struct FragmentData:
     const uint8_t* uuid         # 16 bytes, in the metadata
     const Slot* kinds           # by slot, of the layout
     SlotView* slots
+    void* same_types            # a tile's key types, in place: one type `capacity` times; NULL until there is such a tile
     const uint64_t* leaves      # 4 words a tile: lo0, hi0, lo1, hi1
     Cache* cache
     Pool* codecs

@@ -153,7 +153,7 @@ cdef int64_t window_ends(const Windows* windows, uint64_t cell, size_t n, uint64
         p = windows.data + i * windows.nbytes
         many = n - at
         base = bias
-        if windows.nbytes != 8:
+        if windows.nbytes != 8 and windows.nbytes:
             many = min(many, ((i >> windows.shift) + 1 << windows.shift) - i)
             base += load64(windows.minima + 13 * (i >> windows.shift))
         # A loop for each width, without a branch and without a call: the compiler makes vectors of them.
@@ -166,6 +166,10 @@ cdef int64_t window_ends(const Windows* windows, uint64_t cell, size_t n, uint64
         elif windows.nbytes == 1:
             for i in range(many):
                 ends[at + i] = <int64_t>(base + p[i])
+        elif windows.nbytes == 0:
+            base += (cell + at) * windows.stride
+            for i in range(many):
+                ends[at + i] = <int64_t>(base + i * windows.stride)
         else:
             for i in range(many):
                 ends[at + i] = <int64_t>(base + load64(p + 8 * i))

@@ -24,6 +24,7 @@ cdef class Handle:
     cdef bint _single                   # one attribute: values are bare
     cdef readonly bint _writable
     cdef readonly uint64_t _budget      # bytes of buffer after which a write flushes
+    cdef bint _threaded                 # whether a second thread may help with a batch
     cdef readonly object _lock          # RLock: held by flush, reopen and close; writers wait on it while _busy
     # guarded by the GIL
     cdef readonly View _view              # None once closed

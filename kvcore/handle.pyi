@@ -43,7 +43,12 @@ class Handle:
     def _lock(self) -> _RLock: ...
     _busy: bool
     def _attach(
-        self, layout: Layout, columns: tuple[Column, ...], writable: bool, budget: int
+        self,
+        layout: Layout,
+        columns: tuple[Column, ...],
+        writable: bool,
+        budget: int,
+        threads: int,
     ) -> None: ...
     def _check_process(self) -> None: ...
     def _open_view(self) -> View: ...

@@ -11,6 +11,7 @@ from threading import RLock
 
 from tilekv.errors import ClosedError, InvalidValueError, KeyNotFoundError, ReadOnlyError, WrongTypeError
 
+from tilekv.kvcore.answer cimport append_rows, look_up_batch
 from tilekv.kvcore.buffer cimport Entry, SortedBuffer
 from tilekv.kvcore.cache cimport cache_enter, cache_exit
 from tilekv.kvcore.codec cimport OK, Status
@@ -22,7 +23,6 @@ from tilekv.kvcore.fragment cimport (DIRECT, FragmentData, Span, access_close, f
 from tilekv.kvcore.feeds cimport Cells, cells_of
 from tilekv.kvcore.gather cimport stretch_advance
 from tilekv.kvcore.layout cimport TOMBSTONE
-from tilekv.kvcore.lookup cimport append_rows, look_up_batch
 from tilekv.kvcore.resident cimport resident_cell
 from tilekv.kvcore.rows cimport (Row, append_row, convert_row, row_free, stage_columns, stage_deletes, stage_pairs, stage_rows,
                                  stage_table)
@@ -64,13 +64,15 @@ cdef class Handle:
         self._lock = RLock()
         self._generation = generation
 
-    def _attach(self, Layout layout not None, tuple columns not None, bint writable, uint64_t budget):
-        """What does not change while the handle lives. Once, before anything else."""
+    def _attach(self, Layout layout not None, tuple columns not None, bint writable, uint64_t budget, size_t threads):
+        """What does not change while the handle lives. Once, before anything else. budget: bytes of the write buffer. threads:
+        most that one operation uses."""
         self._layout = layout
         self._columns = columns
         self._single = len(columns) == 1
         self._writable = writable
         self._budget = budget
+        self._threaded = threads > 1
         self._buffer = Buffer(layout)
 
     # --- one key ------------------------------------------------------------------------------------------------------
@@ -294,7 +296,7 @@ cdef class Handle:
         cdef Cells cells
         cdef list result = []
         for cells in cells_of(keys, None, "keys"):
-            append_rows(view, buffer, self._columns, cells, default, result)
+            append_rows(view, buffer, self._columns, cells, default, result, self._threaded)
         return result
 
     def read(self, keys, attrs=None, missing="raise"):
@@ -308,7 +310,8 @@ cdef class Handle:
         if missing not in ("raise", "mask"):
             raise InvalidValueError(f"missing is 'raise' or 'mask', not {missing!r}")
         columns = self._chosen(attrs)
-        return look_up_batch(view, buffer, columns, cells_of(keys, None, "keys"), missing == "mask")
+        return look_up_batch(view, buffer, columns, cells_of(keys, None, "keys"), missing == "mask",
+                             self._threaded)
 
     def _chosen(self, attrs):
         if attrs is None:

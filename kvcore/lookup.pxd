@@ -1,14 +1,17 @@
-"""Many keys at once: looked up in blocks, and made into objects or columns."""
+"""Where many keys are: looked up in blocks, part after part, by one thread or two."""
 
 from libc.stdint cimport int64_t, uint64_t
 
 from tilekv.kvcore.buffer cimport Buffer
-from tilekv.kvcore.columns cimport Batch
 from tilekv.kvcore.digest cimport KeyRef
 from tilekv.kvcore.feeds cimport Cells
 from tilekv.kvcore.fragment cimport Access
 from tilekv.kvcore.search cimport Found, Place, View
 from tilekv.kvcore.values cimport KeyCell
+
+cdef extern from "beside.h" nogil:
+    ctypedef struct tkv_beside:
+        pass
 
 
 cdef class Lookup:
@@ -16,6 +19,7 @@ cdef class Lookup:
     cdef View view
     cdef Buffer buffer
     cdef size_t room
+    cdef bint defer             # see View.find_block()
     cdef size_t n
     cdef list held              # what keys point into, beside what they were taken from
     cdef KeyCell* cells
@@ -24,14 +28,31 @@ cdef class Lookup:
     cdef uint64_t* c1
     cdef int* found             # Found
     cdef Place* places
-    # n keys more, numbers start to start + n of `cells`; or, with an order, numbers order[start] and so on.
+    cdef size_t at              # keys looked up so far
+    cdef Found stopped          # MISSING, or why find() did not go on
+    cdef Access access
+    # Instead of what was there, numbers start to start + n of `cells`; or, with an order, numbers order[start] and so on.
     cdef int add(self, Cells cells, const int64_t* order, size_t start, size_t n) except -1
-    # Looks all of them up. defer: see View.find_block().
-    cdef int find(self, bint defer) except -1
-    cdef Found _find_blocks(self, bint defer, Access* access, size_t* at, size_t end) noexcept nogil
-    cdef int clear(self) except -1
+    # Looks up all that are left, as far as it can.
+    cdef void find(self) noexcept nogil
+    # Opens fragments and goes on, or raises what find() met.
+    cdef int settle(self) except -1
+    cdef int _clear(self) except -1
 
-# The values of keys, in the order asked, appended to result; `default` for those that are not there.
-cdef int append_rows(View view, Buffer buffer, tuple columns, Cells keys, object default, list result) except -1
-# Columns of keys, in the order asked. KeyError for the first that is missing, or with mask: zero or empty.
-cdef Batch look_up_batch(View view, Buffer buffer, tuple columns, list pieces, bint mask)
+
+cdef class Parts:
+    """Many keys, looked up a part at a time, ahead of who takes them: with `threaded` by a thread of its own, while the taker's
+    makes objects of what was found."""
+    cdef list pieces            # Cells
+    cdef list lookups           # a ring
+    cdef size_t ring
+    cdef tkv_beside* beside
+    cdef const int64_t* numbers
+    cdef size_t count
+    cdef size_t piece, start    # of the next part
+    cdef size_t added, given    # parts
+    # Before the first next(): of the one piece, only those n, in that order. `numbers` is the caller's.
+    cdef int order(self, const int64_t* numbers, size_t n) except -1
+    # The next part, valid until the call after; None at the end.
+    cdef Lookup next(self)
+    cdef bint _add(self, Lookup lookup) except -1

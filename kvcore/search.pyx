@@ -170,7 +170,7 @@ cdef inline void fetch_extent(const FragmentData* f, int field, const Place* pla
     cdef const uint8_t* data
     if s.in_place and f.kinds[field].kind == SLOT_OFFSETS:
         data = <const uint8_t*>tkv_load_acquire(<void* const*>&s.windows[place.tile].data)
-        if data != NULL:
+        if data != NULL and s.windows[place.tile].nbytes:
             tkv_prefetch(data + place.cell * s.windows[place.tile].nbytes)
 
 

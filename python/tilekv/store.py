@@ -60,7 +60,11 @@ class Store(Handle, MutableMapping[Any, Any]):
         self._timestamp = timestamp
         self._config = config
         self._attach(
-            engine.layout, columns_of(engine.schema), mode != "r", engine.config.buffer_bytes
+            engine.layout,
+            columns_of(engine.schema),
+            mode != "r",
+            engine.config.buffer_bytes,
+            engine.config.usable_threads,
         )
         self._install(engine.opener.view(timestamp), False)
 
