@@ -51,7 +51,7 @@ cdef bint offsets_ascend(const Windows* windows, uint64_t n, uint64_t total) noe
 
 
 cdef void find_stride(Windows* windows, uint64_t n, uint64_t total) noexcept nogil:
-    """Cells of one size, as keys often are: where each is, is known without a look at its offset, a miss of memory less a look-up."""
+    """Cells of one size, as keys often are: where each is, is known without a look at its offset, which often is a miss."""
     cdef uint64_t i, stride = total // n
     for i in range(n):
         if window_at(windows, i) != i * stride:

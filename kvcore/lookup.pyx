@@ -143,7 +143,7 @@ cdef class Parts:
         cdef void* jobs[TKV_BESIDE_JOBS]
         self.pieces = pieces
         self.ring = min((n + PART - 1) // PART, <size_t>TKV_BESIDE_JOBS)
-        self.lookups = [Lookup(view, buffer, room, defer) for i in range(self.ring)]
+        self.lookups = [Lookup(view, buffer, room, defer) for _ in range(self.ring)]
         for i in range(self.ring):
             jobs[i] = <void*>self.lookups[i]
         self.beside = tkv_beside_start(<void (*)(void*) noexcept nogil>find_all, jobs, <int>self.ring,
