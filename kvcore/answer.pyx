@@ -62,7 +62,7 @@ cdef class Resident:
 
 cdef size_t append_block(Lookup lookup, Resident values, size_t start, size_t n, object default, list result, int64_t* later,
                          uint64_t* where) except <size_t>-1:
-    """The values that are in memory; of the others the number in the lookup and c0 to later and where. Returns how many they are."""
+    """The values that are in memory; of the others the number in the lookup and c0 to later and where. Returns how many."""
     cdef View view = lookup.view
     cdef Column column
     cdef size_t i, k = 0, late = 0
