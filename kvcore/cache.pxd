@@ -10,6 +10,11 @@ cdef extern from "atomic.h" nogil:
     void tkv_count(int64_t* at, int64_t n) noexcept
 
 
+cdef extern from "slabs.h" nogil:
+    ctypedef struct tkv_slabs:
+        pass
+
+
 # One decoded chunk. Its bytes follow the struct in the same allocation.
 cdef struct Chunk:
     uint64_t size
@@ -25,15 +30,11 @@ cdef inline uint8_t* chunk_data(Chunk* chunk) noexcept nogil:
     return <uint8_t*>(chunk + 1)
 
 
-# A chunk not in any cache yet, owned by the caller until chunk_insert or chunk_free. NULL when memory is out.
-cdef Chunk* chunk_new(uint64_t size) noexcept nogil
-cdef void chunk_free(Chunk* chunk) noexcept nogil
-
-
 # Eviction by clock: a hand walks the ring, spares what was touched since its last visit, and skips what is pinned.
 # A pinned chunk is never evicted.
 cdef struct Cache:
     void* lock
+    tkv_slabs* slabs            # what chunks are made of
     uint64_t budget             # bytes
     uint64_t used               # bytes of the chunks in the ring, and what cache_reserve() took
     Chunk* hand
@@ -57,6 +58,9 @@ cdef inline void cache_exit(Cache* cache, int turn) noexcept nogil:
     tkv_count(&cache.readers[turn], -1)
 
 
+# A chunk not at any home yet, the caller's until cache_insert() or chunk_free(). NULL when memory is out.
+cdef Chunk* chunk_new(Cache* cache, uint64_t size) noexcept nogil
+cdef void chunk_free(Cache* cache, Chunk* chunk) noexcept nogil
 # The chunk at home, pinned; NULL when it is not there.
 cdef Chunk* cache_find(Cache* cache, Chunk** home) noexcept nogil
 # Puts a chunk at home and pins it. When another thread was faster, `chunk` is freed and the other's is returned.

@@ -1,7 +1,5 @@
 cimport cython
 
-from libc.stdlib cimport free, malloc
-
 
 cdef extern from "lock.h" nogil:
     void* tkv_lock_alloc()
@@ -15,15 +13,18 @@ cdef extern from "atomic.h" nogil:
     int64_t tkv_counted(const int64_t* at)
     void tkv_take_away(void** at)
 
-cdef extern from "spoil.h" nogil:
-    void tkv_spoil(void* at, size_t n)
+cdef extern from "slabs.h" nogil:
+    tkv_slabs* tkv_slabs_new(uint64_t budget)
+    void tkv_slabs_free(tkv_slabs* slabs)
+    void* tkv_piece_alloc(tkv_slabs* slabs, size_t n)
+    void tkv_piece_free(tkv_slabs* slabs, void* piece, size_t n)
 
 cdef enum:
     WAITING = 4 << 20           # bytes of evicted chunks that may wait, beside a quarter of the budget
 
 
-cdef Chunk* chunk_new(uint64_t size) noexcept nogil:
-    cdef Chunk* chunk = <Chunk*>malloc(sizeof(Chunk) + size)
+cdef Chunk* chunk_new(Cache* cache, uint64_t size) noexcept nogil:
+    cdef Chunk* chunk = <Chunk*>tkv_piece_alloc(cache.slabs, sizeof(Chunk) + size)
     if chunk == NULL:
         return NULL
     chunk.size = size
@@ -32,9 +33,8 @@ cdef Chunk* chunk_new(uint64_t size) noexcept nogil:
     return chunk
 
 
-cdef void chunk_free(Chunk* chunk) noexcept nogil:
-    tkv_spoil(chunk, sizeof(Chunk) + chunk.size)
-    free(chunk)
+cdef void chunk_free(Cache* cache, Chunk* chunk) noexcept nogil:
+    tkv_piece_free(cache.slabs, chunk, sizeof(Chunk) + chunk.size)
 
 
 cdef void unlink(Cache* cache, Chunk* chunk) noexcept nogil:
@@ -65,7 +65,7 @@ cdef void free_chain(Cache* cache, Chunk* chunk) noexcept nogil:
         following = chunk.next
         assert chunk.pins == 0 and cache.waiting >= chunk.size
         cache.waiting -= chunk.size
-        chunk_free(chunk)
+        chunk_free(cache, chunk)
         chunk = following
 
 
@@ -127,7 +127,7 @@ cdef Chunk* cache_insert(Cache* cache, Chunk* chunk, Chunk** home, uint8_t* rece
     if present != NULL:
         present.pins += 1
         tkv_lock_release(cache.lock)
-        chunk_free(chunk)
+        chunk_free(cache, chunk)
         return present
     reclaim(cache)
     if cache.waiting > WAITING + cache.budget // 4:
@@ -162,7 +162,7 @@ cdef void cache_release(Cache* cache, Chunk* chunk) noexcept nogil:
         reclaim(cache)
     tkv_lock_release(cache.lock)
     if own:
-        chunk_free(chunk)
+        chunk_free(cache, chunk)
 
 
 cdef void cache_drop(Cache* cache, Chunk** homes, size_t n) noexcept nogil:
@@ -173,7 +173,7 @@ cdef void cache_drop(Cache* cache, Chunk** homes, size_t n) noexcept nogil:
         chunk = homes[i]
         if chunk != NULL:
             unlink(cache, chunk)
-            chunk_free(chunk)
+            chunk_free(cache, chunk)
     tkv_lock_release(cache.lock)
 
 
@@ -194,7 +194,8 @@ cdef class ChunkCache:
     def __cinit__(self, uint64_t budget):
         self.cache.budget = budget
         self.cache.lock = tkv_lock_alloc()
-        if self.cache.lock == NULL:
+        self.cache.slabs = tkv_slabs_new(budget)
+        if self.cache.lock == NULL or self.cache.slabs == NULL:
             raise MemoryError
 
     def __dealloc__(self):
@@ -202,8 +203,8 @@ cdef class ChunkCache:
         assert self.cache.hand == NULL and self.cache.readers[0] == 0 and self.cache.readers[1] == 0
         free_chain(&self.cache, self.cache.leaving)
         free_chain(&self.cache, self.cache.evicted)
-        if self.cache.lock != NULL:
-            tkv_lock_free(self.cache.lock)
+        tkv_slabs_free(self.cache.slabs)
+        tkv_lock_free(self.cache.lock)
 
     @property
     def budget(self):

@@ -206,6 +206,8 @@ cdef Status check_tile_cells(Fragment fragment, uint64_t tile, Walk* walk) noexc
             reason = MISPLACED
         elif not (f.leaves[4 * tile] <= c0 <= f.leaves[4 * tile + 1] and f.leaves[4 * tile + 2] <= c1 <= f.leaves[4 * tile + 3]):
             reason = BOUNDS
+        elif (j == 0 and c0 != f.leaves[4 * tile]) or (j + 1 == tile_cells(f, tile) and c0 != f.leaves[4 * tile + 1]):
+            reason = BOUNDS             # a search takes them for the first and last coordinate
         elif walk.type:
             difference = (c0 > walk.c0) - (c0 < walk.c0)
             if difference == 0:

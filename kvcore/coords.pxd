@@ -30,15 +30,19 @@ cdef enum:
 
 cdef inline size_t lower_bound(const uint64_t* values, size_t stride, size_t lo, size_t hi, uint64_t key) noexcept nogil:
     """The first i in [lo, hi) with values[i * stride] >= key, else hi; the values ascend."""
-    cdef int guesses = 0
-    cdef size_t at
-    cdef uint64_t low, high, value
     if lo >= hi:
         return hi
-    low = values[lo * stride]
+    return bounded(values, stride, lo, hi, values[lo * stride], values[(hi - 1) * stride], key)
+
+
+cdef inline size_t bounded(const uint64_t* values, size_t stride, size_t lo, size_t hi, uint64_t low, uint64_t high,
+                           uint64_t key) noexcept nogil:
+    """lower_bound() of a range that is not empty and whose first and last values are known."""
+    cdef int guesses = 0
+    cdef size_t at
+    cdef uint64_t value
     if key <= low:
         return lo
-    high = values[(hi - 1) * stride]
     if key > high:
         return hi
     hi -= 1                     # from here: values[lo] < key <= values[hi]

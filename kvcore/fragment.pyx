@@ -227,7 +227,7 @@ cdef Status fragment_chunk(FragmentData* f, int slot, uint64_t tile, uint64_t in
         pin.data = at + 16 if slot != f.key_type or s.first_chunk != NULL else shared_types(f, tile, at + 16)
         tkv_store_release(&s.ready[index], <void*>pin.data)
         return OK
-    chunk = chunk_new(pin.size)
+    chunk = chunk_new(f.cache, pin.size)
     if chunk == NULL:
         return fail(access, NO_MEMORY, slot, position)
     chunk.start = pin.start
@@ -237,7 +237,7 @@ cdef Status fragment_chunk(FragmentData* f, int slot, uint64_t tile, uint64_t in
         if not offsets_ascend(&windows, pin.size // 8, f.slots[f.nf + 1 + slot].raw_size[tile]):
             status = fail(access, CORRUPT, slot, position)
     if status != OK:
-        chunk_free(chunk)
+        chunk_free(f.cache, chunk)
         return status
     pin.chunk = cache_insert(f.cache, chunk, &s.homes[index], &s.recent[index])
     pin.data = chunk_data(pin.chunk)

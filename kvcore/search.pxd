@@ -64,7 +64,3 @@ cdef class View:
     # PRESENT, DELETED or MISSING; opens what it must and raises for a FAULT.
     cdef Found look_up(self, const KeyRef* key, uint64_t c0, uint64_t c1, int field, Access* access, Place* place) except *
     cdef raise_fault(self, const Access* access, uint32_t fragment)
-
-# A key in one fragment: PRESENT or DELETED with its tile and cell.
-cdef Found find_in(FragmentData* fragment, const KeyRef* key, uint64_t c0, uint64_t c1, Access* access,
-                   Place* place) noexcept nogil

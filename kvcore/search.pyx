@@ -5,12 +5,14 @@ from libc.string cimport memset
 
 from tilekv.kvcore.cache cimport cache_reserve
 from tilekv.kvcore.codec cimport NO_MEMORY, OK
-from tilekv.kvcore.coords cimport compare_keys, lower_bound
-from tilekv.kvcore.fragment cimport (Pin, SlotView, Span, access_close, fragment_coords, fragment_key, tile_cells, unpin)
+from tilekv.kvcore.coords cimport bounded, compare_keys, lower_bound
+from tilekv.kvcore.fragment cimport (Pin, SlotView, Span, access_close, chunk_index, fragment_coords, fragment_key, tile_cells,
+                                     unpin)
 from tilekv.kvcore.layout cimport SLOT_OFFSETS, TOMBSTONE
-from tilekv.kvcore.resident cimport resident_cell, resident_coords, resident_key
+from tilekv.kvcore.resident cimport resident_cell, resident_coords, resident_extent, resident_key
 from tilekv.kvcore.table cimport (ENTRIES, entry_matches, entry_number, table_bucket, table_build, table_bytes, table_fragment,
                                   table_free)
+from tilekv.kvcore.wire cimport load32
 
 cdef extern from "atomic.h" nogil:
     void* tkv_load_acquire(void* const* at)
@@ -22,6 +24,7 @@ cdef extern from "prefetch.h" nogil:
 cdef enum:
     FEW = 4                     # cells of one digest that are compared one after another; more are searched by halves
     LINE = 64
+    STORED = 192                # bytes of a stored chunk: the processor sees by itself that it goes on
     MOST_LINES = 8              # of a value that are fetched ahead; the processor sees by itself that a longer one goes on
     # Between the steps of find_block(), beside what Found has:
     CANDIDATE = 10              # the table has a cell at places[i]
@@ -90,7 +93,7 @@ cdef Found first_cell_after(FragmentData* fragment, uint64_t tile, const KeyRef*
     return PRESENT
 
 
-cdef Found find_in(FragmentData* fragment, const KeyRef* key, uint64_t c0, uint64_t c1, Access* access,
+cdef Found find_in(FragmentData* fragment, const KeyRef* key, uint64_t c0, uint64_t c1, int field, Access* access,
                    Place* place) noexcept nogil:
     """Tile by the leaves of the R-tree, cell by interpolation among its first coordinates, then the stored key.
 
@@ -117,10 +120,11 @@ cdef Found find_in(FragmentData* fragment, const KeyRef* key, uint64_t c0, uint6
         else:
             tile = middle
     n = tile_cells(fragment, tile)
+    fetch_near(fragment, tile, n, c0)
     if column_of(fragment, tile, 0, access, &pin) != OK:
         return FAULT
     words = <const uint64_t*>pin.data
-    lo = lower_bound(words, 1, 0, n, c0)
+    lo = bounded(words, 1, 0, n, leaves[4 * tile], leaves[4 * tile + 1], c0)
     hi = equal_end(words, lo, n, c0)
     unpin(fragment, &pin)
     if lo == hi:
@@ -131,7 +135,18 @@ cdef Found find_in(FragmentData* fragment, const KeyRef* key, uint64_t c0, uint6
     lo = lower_bound(words, 1, lo, hi, c1)
     hi = equal_end(words, lo, hi, c1)
     unpin(fragment, &pin)
+    if field >= 0 and lo < hi:
+        fetch_stored(fragment, 0, tile, lo)
+        fetch_stored(fragment, field, tile, lo)
     return find_key(fragment, tile, lo, hi, key, access, place)
+
+
+cdef inline void fetch_near(const FragmentData* f, uint64_t tile, uint64_t n, uint64_t c0) noexcept nogil:
+    """The second coordinates where the first guess falls, while the first ones are searched."""
+    cdef const uint64_t* words = resident_coords(f, tile, 1)
+    cdef uint64_t low = f.leaves[4 * tile], high = f.leaves[4 * tile + 1]
+    if words != NULL and low < c0 <= high:
+        tkv_prefetch(words + <size_t>(<double>(c0 - low) / <double>(high - low) * <double>(n - 1)))
 
 
 cdef inline Status column_of(FragmentData* fragment, uint64_t tile, int dimension, Access* access, Pin* pin) noexcept nogil:
@@ -172,6 +187,26 @@ cdef inline void fetch_extent(const FragmentData* f, int field, const Place* pla
         data = <const uint8_t*>tkv_load_acquire(<void* const*>&s.windows[place.tile].data)
         if data != NULL and s.windows[place.tile].nbytes:
             tkv_prefetch(data + place.cell * s.windows[place.tile].nbytes)
+
+
+cdef inline void fetch_stored(const FragmentData* f, int field, uint64_t tile, uint64_t cell) noexcept nogil:
+    """The stored chunk of a cell that is not in memory: with a small cache nearly every get decodes two, and the value's comes
+    while the key's is decoded."""
+    cdef int slot = field
+    cdef const SlotView* s
+    cdef uint64_t index, start = cell, end = 0, position
+    if f.kinds[field].kind == SLOT_OFFSETS:
+        slot = f.nf + 1 + field
+        if not resident_extent(f, field, tile, cell, &start, &end) or start == end:
+            return
+    s = &f.slots[slot]
+    if s.in_place or s.first_chunk == NULL or s.width != 4 or s.file.base == NULL:
+        return
+    index = chunk_index(f, slot, tile, start)
+    if index < s.nchunks and s.homes[index] == NULL:
+        position = s.tile_at[tile] + load32(s.chunks + 8 * index + 4)
+        if position < s.file.size:
+            fetch_bytes(s.file.base + position, STORED)
 
 
 cdef inline void fetch_bytes(const uint8_t* data, uint64_t size) noexcept nogil:
@@ -317,7 +352,7 @@ cdef class View:
             place.fragment = <uint32_t>i
             if self.at[i] == NULL:
                 return UNOPENED
-            found = find_in(self.at[i], key, c0, c1, access, place)
+            found = find_in(self.at[i], key, c0, c1, field, access, place)
             if found != MISSING:
                 return found
         return MISSING
