@@ -16,7 +16,7 @@ from tilekv.errors import InvalidValueError, WrongTypeError
 
 from tilekv.kvcore.feeds cimport (FEED_OBJECTS, ArrowChunk, ArrowReader, Cells, Feed, cells_key, cells_of, count_cells, feed_cell,
                                   feed_key, is_arrow, open_arrow, table_cells, table_names)
-from tilekv.kvcore.signals cimport ROWS
+from tilekv.kvcore.signals cimport CELLS, ROWS
 from tilekv.kvcore.values cimport KIND_BYTES, KIND_TEXT, Column, KeyCell, Kind, key_cell
 from tilekv.kvcore.wire cimport store64
 
@@ -360,7 +360,7 @@ cdef int stage_cells(Buffer staged, tuple columns, list cells) except -1:
     cdef Row row
     cdef Column column
     cdef list lists = []        # of the columns that are Python objects
-    cdef Py_ssize_t i = 0, k, width = len(columns)
+    cdef Py_ssize_t i = 0, k, end, width = len(columns)
     cdef bint plain = keys.feed.kind != FEED_OBJECTS
     cdef int status
     cdef const Feed** feeds = <const Feed**>malloc(width * sizeof(Feed*))
@@ -374,13 +374,15 @@ cdef int stage_cells(Buffer staged, tuple columns, list cells) except -1:
             feeds[k] = &some.feed
             lists.append(some.objects)
             plain = plain and some.feed.kind != FEED_OBJECTS
-        if plain:
+        while plain and i < keys.n:
+            end = min(i + <Py_ssize_t>CELLS, keys.n)
             with nogil:
-                status = put_feeds(staged, &keys.feed, feeds, width, &key.ref, &row, keys.n)
+                status = put_feeds(staged, &keys.feed, feeds, width, &key.ref, &row, i, end)
             if status < 0:
                 staged.refuse(&key.ref, row_size(staged, width, &row))
-            return 0
-        for i in range(keys.n):
+            PyErr_CheckSignals()
+            i = end
+        for i in range(i, keys.n):
             if i % ROWS == 0:
                 PyErr_CheckSignals()
             _held = cells_key(keys, i, &key)
@@ -399,10 +401,10 @@ cdef int stage_cells(Buffer staged, tuple columns, list cells) except -1:
 
 
 cdef int put_feeds(Buffer staged, const Feed* keys, const Feed** feeds, Py_ssize_t width, KeyRef* key, Row* row,
-                   Py_ssize_t n) noexcept nogil:
-    """-1 when there is no room for the row that key and row hold then."""
+                   Py_ssize_t start, Py_ssize_t end) noexcept nogil:
+    """Rows start to end. -1 when there is no room for the row that key and row hold then."""
     cdef Py_ssize_t i, k
-    for i in range(n):
+    for i in range(start, end):
         feed_key(keys, i, key)
         for k in range(width):
             feed_cell(feeds[k], i, &row.cells[k].data, &row.cells[k].size)
