@@ -8,6 +8,8 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 cdef extern from "atomic.h" nogil:
     void tkv_count(int64_t* at, int64_t n) noexcept
+    uint8_t tkv_flag(const uint8_t* at) noexcept
+    void tkv_set_flag(uint8_t* at, uint8_t value) noexcept
 
 
 cdef extern from "slabs.h" nogil:
@@ -20,7 +22,7 @@ cdef struct Chunk:
     uint64_t size
     uint64_t start              # its first cell or byte in its tile; the owner's business
     int pins                    # guarded by the cache's lock, as are all fields below
-    uint8_t* recent             # set by who reads it, cleared when the hand passes; the owner's byte, beside its neighbours'
+    uint8_t* recent             # a flag: set by who reads it, cleared when the hand passes; the owner's, beside its neighbours'
     Chunk** home                # where its fragment finds it; NULL when it is not in the ring
     Chunk* next
     Chunk* previous
@@ -44,12 +46,12 @@ cdef struct Cache:
     Chunk* evicted
     uint64_t waiting            # bytes of both
     bint seen[2]
-    int turn
+    uint8_t turn                # a flag
     int64_t readers[2]
 
 # A reader of homes. Returns what cache_exit() wants back. May be nested; takes no lock, and the GIL may be taken inside.
 cdef inline int cache_enter(Cache* cache) noexcept nogil:
-    cdef int turn = cache.turn & 1
+    cdef int turn = tkv_flag(&cache.turn) & 1
     tkv_count(&cache.readers[turn], 1)
     return turn
 

@@ -86,7 +86,7 @@ cdef void reclaim(Cache* cache) noexcept nogil:
         cache.evicted = NULL
         cache.seen[0] = cache.seen[1] = False
     elif cache.seen[1 - cache.turn]:
-        cache.turn = 1 - cache.turn
+        tkv_set_flag(&cache.turn, 1 - cache.turn)
 
 
 cdef Chunk* cache_find(Cache* cache, Chunk** home) noexcept nogil:
@@ -95,7 +95,7 @@ cdef Chunk* cache_find(Cache* cache, Chunk** home) noexcept nogil:
     chunk = home[0]
     if chunk != NULL:
         chunk.pins += 1
-        chunk.recent[0] = 1
+        tkv_set_flag(chunk.recent, 1)
     tkv_lock_release(cache.lock)
     return chunk
 
@@ -112,8 +112,8 @@ cdef void make_room(Cache* cache, uint64_t n) noexcept nogil:
         turn -= at.size if at.size else 1
         if at.pins:
             continue
-        if at.recent[0]:
-            at.recent[0] = 0
+        if tkv_flag(at.recent):
+            tkv_set_flag(at.recent, 0)
             continue
         evict(cache, at)
 
@@ -135,7 +135,7 @@ cdef Chunk* cache_insert(Cache* cache, Chunk* chunk, Chunk** home, uint8_t* rece
         tkv_lock_release(cache.lock)
         return chunk
     make_room(cache, chunk.size)        # first, so that the newcomer is not looked at
-    recent[0] = 0
+    tkv_set_flag(recent, 0)
     chunk.home = home
     tkv_store_release(<void**>home, chunk)
     if cache.hand == NULL:

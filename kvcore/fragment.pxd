@@ -45,10 +45,10 @@ cdef struct SlotView:           # a data file; pointers lead into the mapped met
     uint32_t width
     uint64_t size               # bytes of the file, by the footer
     uint64_t nchunks
-    bint bound                  # the trailer has been found to be this slot's; from the start when there is none
+    uint8_t bound               # a flag: the trailer has been found to be this slot's; from the start when there is none
     bint in_place               # chunks are used where they are mapped; else they are decoded into the cache
     void** ready                # in place, a pointer a chunk: its raw bytes, once its checksum has held
-    Windows* windows            # in place, offsets: a reader a tile; `data` is set last
+    Windows* windows            # in place, offsets: a reader a tile; set once, `data` last
     Chunk** homes               # decoded chunks
     uint8_t* recent             # a byte for each home: see Chunk.recent
 

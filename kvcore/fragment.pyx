@@ -4,7 +4,8 @@ from libc.string cimport memcmp, memcpy
 
 from tilekv.errors import CorruptionError
 
-from tilekv.kvcore.cache cimport cache_drop, cache_find, cache_insert, cache_release, chunk_data, chunk_free, chunk_new
+from tilekv.kvcore.cache cimport (cache_drop, cache_find, cache_insert, cache_release, chunk_data, chunk_free, chunk_new,
+                                  tkv_flag, tkv_set_flag)
 from tilekv.kvcore.codec cimport (CORRUPT, FILTER_BIT_WIDTH, NO_MEMORY, OK, UNSUPPORTED, check_chunk, codec_acquire,
                                   codec_release, decode_chunk, open_windows, window_at)
 from tilekv.kvcore.layout cimport PIECE, SLOT_BYTES, SLOT_COORDS, SLOT_OFFSETS, Slot
@@ -18,6 +19,10 @@ from tilekv.kvcore.wire cimport (Cursor, cursor, load32, load64, out_free, out_r
 cdef extern from "atomic.h" nogil:
     void* tkv_load_acquire(void* const* at)
     void tkv_store_release(void** at, void* value)
+
+cdef extern from "lock.h" nogil:
+    void tkv_lock_acquire(void* lock)
+    void tkv_lock_release(void* lock)
 
 
 cdef enum:
@@ -137,14 +142,14 @@ cdef Status fragment_bound(FragmentData* f, int slot, Access* access) noexcept n
     cdef SlotView* s = &f.slots[slot]
     cdef const uint8_t* at = NULL
     cdef ViewStatus got
-    if s.bound:
+    if tkv_flag(&s.bound):
         return OK
     got = file_bytes(&s.file, s.size, TRAILER, &access.stored, &at)
     if got != VIEW_OK:
         return fail(access, fault_of(got), slot, s.size)
     if memcmp(at, f.uuid, 16) != 0 or load32(at + 16) != <uint32_t>slot:
         return fail(access, CORRUPT, slot, s.size)
-    s.bound = True                              # every thread that looks finds the same
+    tkv_set_flag(&s.bound, True)                # every thread that looks finds the same
     return OK
 
 
@@ -292,11 +297,14 @@ cdef Status fragment_offsets(FragmentData* f, int field, uint64_t tile, Access* 
         if status != OK:
             return fail(access, status, field, access.offset)
         find_stride(windows, raw // 8, f.slots[f.nf + 1 + field].raw_size[tile])
-        kept.minima = windows.minima
-        kept.stride = windows.stride
-        kept.shift = windows.shift
-        kept.nbytes = windows.nbytes
-        tkv_store_release(<void**>&kept.data, <void*>windows.data)
+        tkv_lock_acquire(f.cache.lock)
+        if kept.data == NULL:                                   # else another thread found the same, and somebody may read it
+            kept.minima = windows.minima
+            kept.stride = windows.stride
+            kept.shift = windows.shift
+            kept.nbytes = windows.nbytes
+            tkv_store_release(<void**>&kept.data, <void*>windows.data)
+        tkv_lock_release(f.cache.lock)
         return OK
     status = fragment_chunk(f, field, tile, tile, access, pin)
     plain_windows(windows, pin.data)
@@ -334,7 +342,7 @@ cdef Status fragment_copy(FragmentData* f, int slot, uint64_t tile, uint64_t sta
             return fail(access, CORRUPT, slot, s.tile_at[tile])
         skip = start - first
         part = min(raw - skip, n)
-        if part == raw and raw >= DIRECT and not s.in_place and s.homes[index] == NULL:
+        if part == raw and raw >= DIRECT and not chunk_at_hand(f, slot, index):
             status = fragment_decode(f, slot, tile, index, access, out, raw)
         else:
             status = fragment_chunk(f, slot, tile, index, access, &pin)
@@ -400,7 +408,7 @@ cdef Status fragment_key(FragmentData* f, uint64_t tile, uint64_t j, Access* acc
 
 
 cdef bint chunk_at_hand(const FragmentData* f, int slot, uint64_t index) noexcept nogil:
-    return f.slots[slot].in_place or f.slots[slot].homes[index] != NULL
+    return f.slots[slot].in_place or tkv_load_acquire(<void* const*>&f.slots[slot].homes[index]) != NULL
 
 
 @cython.final

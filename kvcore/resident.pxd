@@ -7,7 +7,7 @@ there only. NULL and False mean "not in memory, or not as simple": fragment_cell
 from libc.stdint cimport uint8_t, uint64_t
 
 from tilekv.kvcore.bitwidth cimport Windows, window_at
-from tilekv.kvcore.cache cimport Chunk, chunk_data
+from tilekv.kvcore.cache cimport Chunk, chunk_data, tkv_flag, tkv_set_flag
 from tilekv.kvcore.digest cimport KeyRef
 from tilekv.kvcore.fragment cimport FragmentData, SlotView, chunk_index, chunk_start, tile_cells
 from tilekv.kvcore.layout cimport SLOT_OFFSETS
@@ -63,8 +63,8 @@ cdef inline const uint8_t* resident_bytes(const FragmentData* f, int slot, uint6
         chunk = <Chunk*>tkv_load_acquire(<void* const*>&s.homes[index])
         if chunk == NULL:
             return NULL
-        if not s.recent[index]:
-            s.recent[index] = 1
+        if not tkv_flag(&s.recent[index]):
+            tkv_set_flag(&s.recent[index], 1)
         data = chunk_data(chunk)
     return data + (at - first) * f.kinds[slot].width
 
