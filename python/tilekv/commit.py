@@ -133,7 +133,7 @@ def _in_order(
         under_way: deque[Future[Encoded]] = deque()
         try:
             for run in runs:
-                under_way.append(pool.submit(encoded, run))
+                under_way.append(_begun(pool, encoded, run))
                 if len(under_way) > threads:
                     yield under_way.popleft().result()
             while under_way:
@@ -141,6 +141,21 @@ def _in_order(
         finally:
             for future in under_way:
                 future.cancel()
+
+
+def _begun(
+    pool: ThreadPoolExecutor, encoded: Callable[[Run], Encoded], run: Run
+) -> Future[Encoded]:
+    """A run that a thread encodes, or, when none can be started, that is encoded already.
+
+    None can when the interpreter is ending, which is when a handle that nobody closed is flushed.
+    """
+    try:
+        return pool.submit(encoded, run)
+    except RuntimeError:
+        done: Future[Encoded] = Future()
+        done.set_result(encoded(run))
+        return done
 
 
 def _timestamp(storage: Storage, known: Iterable[str]) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 import os
 import threading
@@ -194,8 +193,9 @@ class Store(Handle, MutableMapping[Any, Any]):
         if not getattr(self, "_engine", None) or self.closed or self._inherited():
             return
         if self._buffer.n:
-            warnings.warn(f"{self!r} was never closed: flushing", ResourceWarning, 2, self)
-            with contextlib.suppress(Exception):
+            try:
+                warnings.warn(f"{self!r} was never closed: flushing", ResourceWarning, 2, self)
+            finally:  # whatever is made of warnings; what fails here, the interpreter prints
                 self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:

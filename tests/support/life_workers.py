@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
 import time
+import warnings
 from multiprocessing.synchronize import Event
 from typing import Any
 
@@ -109,3 +113,50 @@ def use(db: Any, results: Any) -> None:
         results.put((before, one, info, None))
     except BaseException as error:  # noqa: BLE001 - told to the test
         results.put((None, None, None, repr(error)))
+
+
+def leave(db: Any, how: str) -> None:
+    """Leave two handles open with unflushed writes: the one that was given, and one that ends with this function."""
+    db["child"] = b"3"
+    db.flush()
+    own = tilekv.open(db.uri, "a", config=FAST)
+    own["own"] = b"4"
+    own.flush()
+    db["left"] = b"5"
+    own["left in its own"] = b"6"
+    warnings.simplefilter("ignore")
+    if how == "exits":
+        os._exit(3)
+    if how == "raises":
+        sys.stderr = None  # of the traceback, which is expected
+        raise RuntimeError
+
+
+class Numbers:
+    """A data set that holds a handle, as those of PyTorch do."""
+
+    def __init__(self, db: tilekv.Store) -> None:
+        self.db = db
+
+    def __getitem__(self, i: int) -> int:
+        return int(self.db[i])
+
+
+def load(numbers: Numbers, asked: Any, loaded: Any) -> None:
+    """Give what is asked for, batch by batch, until None is."""
+    for batch in iter(asked.get, None):
+        loaded.put((tuple(batch), [numbers[i] for i in batch]))
+
+
+def forked(job: Any, seconds: int = 20) -> int:
+    """Exit status of a child that runs `job`; a child that hangs is ended by an alarm."""
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(seconds)
+        try:
+            job()
+        except BaseException as error:  # noqa: BLE001 - nothing of the parent's may run in the child
+            print(repr(error), file=sys.stderr, flush=True)
+            os._exit(1)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

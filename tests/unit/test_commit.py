@@ -4,6 +4,7 @@ import gc
 import random
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -174,6 +175,30 @@ def test_threads_write_the_same_bytes() -> None:
             written.append(files)
         db.clear()
     assert written[0] == written[1] == written[2]
+
+
+@pytest.mark.parametrize("most", [0, 1])
+def test_threads_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """As at the end of the interpreter, or where no more are allowed: the flush does without."""
+    begin = threading.Thread.start
+    begun = []
+
+    def start(thread: threading.Thread) -> None:
+        if len(begun) == most:
+            raise RuntimeError("can't start new thread")
+        begun.append(thread)
+        begin(thread)
+
+    model = {i: b"%d" % i for i in range(10_000)}
+    schema = tilekv.Schema([tilekv.Attr("value", bytes)], capacity=16)
+    with tilekv.open("memory://none", "w", schema=schema, config={"kv.threads": 4}) as db:
+        db.put_many(model)
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", start)
+            db.flush()
+        assert len(begun) == most
+        assert db.verify() == []
+        assert dict(db.items()) == model
 
 
 MEMORY = """
