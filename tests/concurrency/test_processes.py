@@ -6,8 +6,6 @@ import multiprocessing
 import os
 import pickle
 import signal
-import sys
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -110,21 +108,6 @@ def test_handle_in_another_process(tmp_path: Path, method: str, mode: Any) -> No
         assert db.get("child") == (b"child" if mode == "a" else None)
 
 
-@pytest.mark.skipif(sys.platform == "darwin", reason="forking with threads is not safe there")
-def test_forked_child_never_flushes_its_parents_buffer(tmp_path: Path) -> None:
-    path = tmp_path / "store"
-    with tilekv.open(path, "a") as db:
-        db[1] = b"1"
-        db.flush()
-        db["parent"] = b"buffered"
-        before, one, buffered, _ = in_child("fork", db)
-        assert before == {1: b"1"}
-        assert (one, buffered) == (None, 0)
-        assert contents(path) == {1: b"1", "child": b"child"}
-        assert db["parent"] == b"buffered"
-    assert contents(path) == {1: b"1", "child": b"child", "parent": b"buffered"}
-
-
 def test_buffer_does_not_travel_by_pickle(tmp_path: Path) -> None:
     with tilekv.open(tmp_path / "store", "a") as db:
         db[1] = b"1"
@@ -162,115 +145,3 @@ def test_moment_travels(tmp_path: Path) -> None:
         assert other[1] == b"1"
         assert other.timestamp == moment
         assert other._config.cache_bytes == 12345
-
-
-def forked(job: Any, seconds: int = 20) -> int:
-    """Exit status of a child that runs `job`; a child that hangs is ended by an alarm."""
-    pid = os.fork()
-    if pid == 0:
-        signal.alarm(seconds)
-        try:
-            job()
-        except BaseException as error:  # noqa: BLE001 - nothing of the parent's may run in the child
-            print(repr(error), file=sys.stderr, flush=True)
-            os._exit(1)
-        os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
-@pytest.mark.parametrize("first", ["flush", "close", "reopen", "read", "write", "consolidate"])
-def test_fork_while_another_thread_flushes(tmp_path: Path, first: str) -> None:
-    """Its lock is held by a thread that does not exist in the child."""
-    path = tmp_path / "store"
-    with tilekv.open(path, "a") as db:
-        db[1] = b"1"
-        db.flush()
-        db[2] = b"2"
-        held, go = threading.Event(), threading.Event()
-
-        def wait() -> None:
-            with db._lock:  # as a flush on a slow disk does
-                held.set()
-                go.wait()
-
-        jobs: dict[str, Any] = {
-            "flush": db.flush,
-            "close": db.close,
-            "reopen": db.reopen,
-            "read": lambda: db[1],
-            "write": lambda: db.update({3: b"3"}),
-            "consolidate": db.consolidate,
-        }
-        thread = threading.Thread(target=wait)
-        thread.start()
-        held.wait()
-        try:
-            status = forked(jobs[first], 3)
-        finally:
-            go.set()
-            thread.join()
-        assert status == 0
-        assert contents(path) == {1: b"1"}
-    assert contents(path) == {1: b"1", 2: b"2"}
-
-
-def test_fork_of_a_child(tmp_path: Path) -> None:
-    path = tmp_path / "store"
-    with tilekv.open(path, "a") as db:
-        db["parent"] = b"1"
-
-        def child() -> None:
-            db["child"] = b"2"
-
-            def grandchild() -> None:
-                assert dict(db.items()) == {}
-                db["grandchild"] = b"3"
-                db.close()
-
-            assert forked(grandchild) == 0
-            db.close()
-
-        assert forked(child) == 0
-        assert contents(path) == {"child": b"2", "grandchild": b"3"}
-    assert contents(path) == {"child": b"2", "grandchild": b"3", "parent": b"1"}
-
-
-def test_child_that_only_forgets_a_handle(tmp_path: Path) -> None:
-    path = tmp_path / "store"
-    handles = [tilekv.open(path, "a")]
-    handles[0][1] = b"1"
-    assert forked(handles.clear) == 0
-    assert contents(path) == {}
-    handles[0].close()
-    assert contents(path) == {1: b"1"}
-
-
-def test_two_threads_of_a_child_meet_an_inherited_handle(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Both begin to open it anew; what one has written by then is not lost by the other."""
-    path = tmp_path / "store"
-    engine = tilekv.store.Engine
-    with tilekv.open(path, "a") as db:
-        db["parent"] = b"0"
-
-        def child() -> None:
-            written, opening = threading.Event(), threading.Event()
-
-            def slow(*arguments: Any) -> Any:
-                if not opening.is_set():
-                    opening.set()
-                    written.wait(1)
-                return engine(*arguments)
-
-            monkeypatch.setattr("tilekv.store.Engine", slow)
-            first = threading.Thread(target=lambda: db.update({"first": b"1"}))
-            first.start()
-            opening.wait()
-            db["second"] = b"2"
-            written.set()
-            first.join()
-            db.close()
-
-        assert forked(child) == 0
-        assert contents(path) == {"first": b"1", "second": b"2"}
