@@ -8,7 +8,7 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 # What the installed package is made from. Nobody else needs make to know about it: pip builds the package as it always does.
 SOURCES := $(sort $(shell find kvcore python -name '*.py' -o -name '*.py[ix]' -o -name '*.pxd' -o -name '*.[ch]' -o -name py.typed))
 
-.PHONY: test demo lint format docs build bench bench-kernels bench-costs sanitize debug-test fuzz nightly nightly-tests clean help FORCE
+.PHONY: test demo lint format docs build bench bench-kernels bench-costs sanitize tsan debug-test fuzz nightly nightly-tests clean help FORCE
 # Every step writes into the one environment.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
@@ -23,6 +23,7 @@ help:
 	@echo 'make bench-costs    how costs grow with keys, value size and fragments; each choice switched off'
 	@echo 'make docs    the pages, and every example in them run'
 	@echo 'make sanitize    the tests under AddressSanitizer and UBSan; TESTS=tests/unit names some'
+	@echo 'make tsan        the tests of threads under ThreadSanitizer'
 	@echo 'make debug-test  the tests with bounds checks and assertions, and freed memory filled'
 	@echo 'make nightly     all of these for hours: the long tests, sanitized, with assertions, fuzzed'
 	@echo 'make fuzz        SECONDS=600 of fuzzing, sanitized; KEEP=--keep renews the corpus'
@@ -81,19 +82,30 @@ SANITIZED = LD_PRELOAD="$$(gcc -print-file-name=libasan.so):$$(gcc -print-file-n
 	-print-file-name=libstdc++.so):$(CURDIR)/$(VENV)/edges.so" PYTHONMALLOC=malloc \
 	ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1
 
+# Nobody's races but ours are seen: neither Python nor NumPy is built for it, and OpenBLAS starts no threads.
+RACING = LD_PRELOAD="$$(gcc -print-file-name=libtsan.so)" PYTHONMALLOC=malloc OPENBLAS_NUM_THREADS=1 \
+	TSAN_OPTIONS=exitcode=66:history_size=4:die_after_fork=0
+THREADED := $(patsubst %,tests/concurrency/test_%.py,hammer threads forks processes) \
+	$(patsubst %,tests/unit/test_%.py,cache codec gather search)
+
 sanitize fuzz: export TILEKV_SANITIZE = 1
 sanitize fuzz:
 	@$(MAKE) VENV=.venv-sanitize .venv-sanitize/.$@
 
-# Each part by itself, for a machine that gives no night in one piece: make nightly-tests, sanitize, debug-test, fuzz.
+# Each part by itself, for a machine that gives no night in one piece: make nightly-tests, sanitize, tsan, debug-test, fuzz.
 nightly: nightly-tests
 	@$(MAKE) sanitize
+	@$(MAKE) tsan TILEKV_NIGHTLY=1
 	@$(MAKE) debug-test
 	@$(MAKE) fuzz SECONDS=7200
 
 nightly-tests: export TILEKV_NIGHTLY = 1
 nightly-tests: $(VENV)/.built $(VENV)/.tools-test
 	@$(PY) -m pytest -o faulthandler_timeout=3600 tests/crash tests/damage tests/concurrency tests/property
+
+tsan: export TILEKV_TSAN = 1
+tsan:
+	@$(MAKE) VENV=.venv-tsan .venv-tsan/.$@
 
 debug-test: export TILEKV_DEBUG = 1
 debug-test:
@@ -108,11 +120,14 @@ debug-test:
 .venv-sanitize/.sanitize: $(VENV)/.built $(VENV)/.tools-test $(VENV)/edges.so FORCE
 	@$(SANITIZED) $(PY) -m pytest -m 'not unsanitized' $(TESTS)
 
+.venv-tsan/.tsan: $(VENV)/.built $(VENV)/.tools-unit FORCE
+	@$(RACING) $(PY) -m pytest -o faulthandler_timeout=3600 $(THREADED)
+
 .venv-sanitize/.fuzz: $(VENV)/.built $(VENV)/.tools-test $(VENV)/edges.so FORCE
 	@$(SANITIZED) PYTHONPATH=tests/support $(PY) -m fuzzer --seconds $(SECONDS) --seed "$$(date +%s)" $(KEEP)
 
 clean:
-	rm -rf $(VENV) .venv-sanitize .venv-debug docs/_build build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks .demo
+	rm -rf $(VENV) .venv-sanitize .venv-tsan .venv-debug docs/_build build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks .demo
 	find kvcore python tests bench demo -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Always run, and quick when there is nothing to do: an interpreter named by PYTHON may differ from the last one.

@@ -15,7 +15,8 @@ TRACE = (
     os.environ.get("TILEKV_TRACE") == "1"
 )  # lines for coverage; every line calls the interpreter
 SANITIZE = os.environ.get("TILEKV_SANITIZE") == "1"  # AddressSanitizer, UBSan, edges for the fuzzer
-VARIANT = "debug" * DEBUG + "trace" * TRACE + "sanitize" * SANITIZE
+TSAN = os.environ.get("TILEKV_TSAN") == "1"  # ThreadSanitizer
+VARIANT = "debug" * DEBUG + "trace" * TRACE + "sanitize" * SANITIZE + "tsan" * TSAN
 
 DIRECTIVES = {
     "language_level": 3,
@@ -39,6 +40,9 @@ if SANITIZE:
     LINK = ["-fsanitize=address,undefined"]
     COMPILE += [*LINK, "-fno-sanitize-recover=undefined", "-fsanitize-coverage=trace-pc"]
     COMPILE += ["-O1", "-g", "-fno-omit-frame-pointer"]
+if TSAN:
+    LINK = ["-fsanitize=thread"]
+    COMPILE += [*LINK, "-O1", "-g", "-fno-omit-frame-pointer"]
 LIBRARIES = {"compress": ["zstd", "lz4", "z", "bz2"]}  # by module
 
 Options.warning_errors = True
