@@ -84,9 +84,9 @@ SANITIZED = LD_PRELOAD="$$(gcc -print-file-name=libasan.so):$$(gcc -print-file-n
 
 # Nobody's races but ours are seen: neither Python nor NumPy is built for it, and OpenBLAS starts no threads.
 RACING = LD_PRELOAD="$$(gcc -print-file-name=libtsan.so)" PYTHONMALLOC=malloc OPENBLAS_NUM_THREADS=1 \
-	TSAN_OPTIONS=exitcode=66:history_size=4:die_after_fork=0
+	TSAN_OPTIONS=exitcode=66:history_size=4:die_after_fork=0:log_path=$(CURDIR)/$(VENV)/race
 THREADED := $(patsubst %,tests/concurrency/test_%.py,hammer threads forks processes) \
-	$(patsubst %,tests/unit/test_%.py,cache codec gather search)
+	$(patsubst %,tests/unit/test_%.py,batches cache codec search)
 
 sanitize fuzz: export TILEKV_SANITIZE = 1
 sanitize fuzz:
@@ -121,7 +121,8 @@ debug-test:
 	@$(SANITIZED) $(PY) -m pytest -m 'not unsanitized' $(TESTS)
 
 .venv-tsan/.tsan: $(VENV)/.built $(VENV)/.tools-unit FORCE
-	@$(RACING) $(PY) -m pytest -o faulthandler_timeout=3600 $(THREADED)
+	@rm -f $(VENV)/race.*
+	@$(RACING) $(PY) -m pytest -o faulthandler_timeout=3600 $(THREADED) || { cat $(VENV)/race.* 2>/dev/null; exit 1; }
 
 .venv-sanitize/.fuzz: $(VENV)/.built $(VENV)/.tools-test $(VENV)/edges.so FORCE
 	@$(SANITIZED) PYTHONPATH=tests/support $(PY) -m fuzzer --seconds $(SECONDS) --seed "$$(date +%s)" $(KEEP)
