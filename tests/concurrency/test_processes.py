@@ -17,10 +17,10 @@ from life import contents, folders
 from life_workers import check_snapshot, consolidate_often, read_snapshots, use, write_batches
 
 WRITERS, READERS, CONSOLIDATORS = 8, 2, 2
-SECONDS = 6
+SECONDS = 180 if os.environ.get("TILEKV_NIGHTLY") else 4
 
 
-def test_writers_readers_consolidators_and_vacuums(tmp_path: Path) -> None:
+def test_writers_readers_consolidators_and_vacuums(tmp_path: Path, tally: Any) -> None:
     """Nothing is lost, no batch is seen in part, and nobody meets an error."""
     path = str(tmp_path / "store")
     tilekv.open(path, "x").close()
@@ -34,7 +34,7 @@ def test_writers_readers_consolidators_and_vacuums(tmp_path: Path) -> None:
         process.start()
     time.sleep(SECONDS)
     stop.set()
-    told = [results.get(timeout=60) for _ in processes]
+    told = [results.get(timeout=120) for _ in processes]
     for process in processes:
         process.join(60)
         assert process.exitcode == 0
@@ -42,6 +42,8 @@ def test_writers_readers_consolidators_and_vacuums(tmp_path: Path) -> None:
     assert errors == []
     done = {kind: sum(each[3] for each in told if each[0] == kind) for kind, *_ in told}
     assert min(done.values()) > 2, done
+    for kind, n in done.items():
+        tally(f"rounds of {kind}s", n)
     found = contents(Path(path))
     check_snapshot(found, {})
     batches = {number: count for kind, number, _, count in told if kind == "writer"}

@@ -62,17 +62,20 @@ def check_snapshot(found: dict[str, bytes], seen: dict[str, int]) -> None:
 
 
 def read_snapshots(path: str, reader: int, stop: Event, results: Any) -> None:
-    """Open or reopen, and check what is seen."""
+    """Open or reopen, and check what is seen; an old snapshot stays what it was."""
     snapshots = 0
     seen: dict[str, int] = {}
+    config = FAST | {"kv.mmap": reader % 2 == 0, "kv.cache_bytes": 1000}
     try:
-        with tilekv.open(path, config=FAST) as kept:
+        with tilekv.open(path, config=config) as kept:
+            shown = dict(kept.items())
             while snapshots < LEAST or not stop.is_set():
                 if snapshots % 2:
+                    assert dict(kept.items()) == shown
                     kept.reopen()
-                    found = dict(kept.items())
+                    found = shown = dict(kept.items())
                 else:
-                    with tilekv.open(path, config=FAST | {"kv.mmap": reader % 2 == 0}) as fresh:
+                    with tilekv.open(path, config=config) as fresh:
                         keys = list(fresh)
                         found = dict(zip(keys, fresh.get_many(keys), strict=True))
                 check_snapshot(found, seen)
