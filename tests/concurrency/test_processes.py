@@ -14,7 +14,14 @@ import pytest
 
 import tilekv
 from life import contents, folders
-from life_workers import check_snapshot, consolidate_often, read_snapshots, use, write_batches
+from life_workers import (
+    TIMEOUT,
+    check_snapshot,
+    consolidate_often,
+    read_snapshots,
+    use,
+    write_batches,
+)
 
 WRITERS, READERS, CONSOLIDATORS = 8, 2, 2
 SECONDS = 180 if os.environ.get("TILEKV_NIGHTLY") else 4
@@ -29,9 +36,11 @@ def test_writers_readers_consolidators_and_vacuums(tmp_path: Path, tally: Any) -
     jobs = [(write_batches, i) for i in range(WRITERS)]
     jobs += [(read_snapshots, i) for i in range(READERS)]
     jobs += [(consolidate_often, i) for i in range(CONSOLIDATORS)]
-    processes = [spawn.Process(target=job, args=(path, i, stop, results)) for job, i in jobs]
+    start = spawn.Barrier(len(jobs) + 1)
+    processes = [spawn.Process(target=job, args=(path, i, start, stop, results)) for job, i in jobs]
     for process in processes:
         process.start()
+    start.wait(TIMEOUT)
     time.sleep(SECONDS)
     stop.set()
     told = [results.get(timeout=120) for _ in processes]
@@ -62,9 +71,11 @@ def test_killed_writers_leave_a_sound_store(tmp_path: Path) -> None:
     spawn = multiprocessing.get_context("spawn")
     stop, results = spawn.Event(), spawn.Queue()
     jobs = [(write_batches, i) for i in range(3)] + [(consolidate_often, 0)]
-    processes = [spawn.Process(target=job, args=(path, i, stop, results)) for job, i in jobs]
+    start = spawn.Barrier(len(jobs) + 1)
+    processes = [spawn.Process(target=job, args=(path, i, start, stop, results)) for job, i in jobs]
     for process in processes:
         process.start()
+    start.wait(TIMEOUT)
     while len(folders(Path(path))) < 3:
         time.sleep(0.01)
     time.sleep(0.5)

@@ -24,7 +24,7 @@ from life import age, contents, folders
 from looks import interrupt, looks
 from tilekv import Attr, Schema
 
-FEW, N = 10, 400_000
+FEW, N = 10, 300_000
 OFTEN = (
     N // 150_000
 )  # looks that N rows take more than a few do: one every 131,072 rows is the rarest there is

@@ -7,19 +7,21 @@ import signal
 import sys
 import time
 import warnings
-from multiprocessing.synchronize import Event
+from multiprocessing.synchronize import Barrier, Event
 from typing import Any
 
 import tilekv
 
 LEAST = 3  # rounds of each, however busy the machine is
+TIMEOUT = 120  # seconds until all have started
 PARTS = 8  # keys that every batch sets to its token
 FAST = {"kv.sync": False, "kv.threads": 1}
 
 
-def write_batches(path: str, writer: int, stop: Event, results: Any) -> None:
+def write_batches(path: str, writer: int, start: Barrier, stop: Event, results: Any) -> None:
     """Each flush sets this writer's keys and everybody's to one token, adds a key of its own and moves another."""
     batch = 0
+    start.wait(TIMEOUT)
     try:
         with tilekv.open(path, "a", config=FAST) as db:
             while batch < LEAST or not stop.is_set():
@@ -61,11 +63,12 @@ def check_snapshot(found: dict[str, bytes], seen: dict[str, int]) -> None:
         seen[writer] = last
 
 
-def read_snapshots(path: str, reader: int, stop: Event, results: Any) -> None:
+def read_snapshots(path: str, reader: int, start: Barrier, stop: Event, results: Any) -> None:
     """Open or reopen, and check what is seen; an old snapshot stays what it was."""
     snapshots = 0
     seen: dict[str, int] = {}
     config = FAST | {"kv.mmap": reader % 2 == 0, "kv.cache_bytes": 1000}
+    start.wait(TIMEOUT)
     try:
         with tilekv.open(path, config=config) as kept:
             shown = dict(kept.items())
@@ -86,9 +89,10 @@ def read_snapshots(path: str, reader: int, stop: Event, results: Any) -> None:
         results.put(("reader", reader, None, snapshots))
 
 
-def consolidate_often(path: str, number: int, stop: Event, results: Any) -> None:
+def consolidate_often(path: str, number: int, start: Barrier, stop: Event, results: Any) -> None:
     """Merge and remove, and try again when another does."""
     merged = 0
+    start.wait(TIMEOUT)
     try:
         with tilekv.open(path, "a", config=FAST) as db:
             while merged < LEAST or not stop.is_set():
