@@ -85,7 +85,7 @@ static inline int tkv_piece_size(const tkv_slabs *s, size_t *n)
 {
     int top;
     size_t step;
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
     return -1;                  /* which sees who uses what has been given back */
 #endif
     if (*n < TKV_PIECE_LEAST || *n > s->slab / 16)
