@@ -14,10 +14,6 @@ from tilekv.errors import CorruptionError, OutOfRangeError
 
 from tilekv.kvcore.values cimport KIND_BYTES, KIND_TEXT, not_text
 
-cdef extern from "utf8.h" nogil:
-    bint tkv_utf8_valid(const uint8_t* at, size_t n)
-
-
 cdef extern from "arrow.h":
     void tkv_schema_release(ArrowSchema* schema) noexcept nogil
     void tkv_array_release(ArrowArray* array) noexcept nogil
