@@ -244,6 +244,9 @@ cdef list table_names(ArrowReader reader):
         raise WrongTypeError("with key= put_many takes an Arrow table, not a single column")
     if schema.n_children < 0 or schema.n_children > 0 and schema.children == NULL:
         raise InvalidValueError("the table: the Arrow array does not fit its type")
+    for i in range(schema.n_children):
+        if schema.children[i] == NULL:
+            raise InvalidValueError(f"the table: column {i} of the Arrow array has no type")
     names = [(<bytes>schema.children[i].name).decode("utf-8", "replace") if schema.children[i].name != NULL else ""
              for i in range(schema.n_children)]
     if len(set(names)) != len(names):
@@ -255,6 +258,8 @@ cdef Cells table_cells(ArrowChunk chunk, Py_ssize_t i, Column column, str what):
     cdef ArrowArray* rows = &chunk.array
     check_array(rows, 1, chunk.types.schema.n_children, "the table")
     check_range(rows, 0, rows.length, "the table")
+    if rows.children[i] == NULL:
+        raise InvalidValueError(f"{what}: the Arrow array does not fit its type")
     refuse_nulls(rows, 0, rows.length, "the table")
     return arrow_cells(chunk, chunk.types.schema.children[i], rows.children[i], rows.offset, rows.length, column, what)
 

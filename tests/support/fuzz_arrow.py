@@ -1,4 +1,4 @@
-"""Arrow arrays that do not fit their types, through the C data interface, for the fuzzer.
+"""Arrow arrays and streams that do not fit their types, through the C interfaces, for the fuzzer.
 
 The interface has pointers and no sizes of buffers: what no consumer can check stays right here. Every buffer has ROOM bytes,
 and lengths and offsets are either within it or far beyond what any array has. All else may be anything: formats, counts of
@@ -11,7 +11,7 @@ import contextlib
 import ctypes
 import itertools
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tilekv
@@ -26,7 +26,7 @@ HEAD = struct.Struct(
 )  # format, length, nulls, offset, buffers, children, what is there
 NODE = HEAD.size + 64  # and the first bytes of its buffers
 
-DICTIONARY, NO_BUFFERS, NO_CHILDREN, NO_NAME = 1, 2, 4, 8
+DICTIONARY, NO_BUFFERS, NO_CHILDREN, NO_NAME, NO_CHILD, NO_CHILD_TYPE = 1, 2, 4, 8, 16, 32
 
 
 class CSchema(ctypes.Structure):
@@ -64,6 +64,23 @@ CArray._fields_ = [
 ]
 
 
+class CStream(ctypes.Structure):
+    """ArrowArrayStream."""
+
+
+GET_SCHEMA = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
+GET_NEXT = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
+GET_ERROR = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)
+RELEASE_STREAM = ctypes.CFUNCTYPE(None, ctypes.POINTER(CStream))
+CStream._fields_ = [
+    ("get_schema", GET_SCHEMA),
+    ("get_next", GET_NEXT),
+    ("get_last_error", GET_ERROR),
+    ("release", RELEASE_STREAM),
+    ("private_data", ctypes.c_void_p),
+]
+
+
 @RELEASE_SCHEMA
 def release_schema(at: Any) -> None:
     at.contents.release = RELEASE_SCHEMA()
@@ -74,25 +91,31 @@ def release_array(at: Any) -> None:
     at.contents.release = RELEASE_ARRAY()
 
 
+@RELEASE_STREAM
+def release_stream(at: Any) -> None:
+    at.contents.release = RELEASE_STREAM()
+
+
 capsule = ctypes.pythonapi.PyCapsule_New
 capsule.restype = ctypes.py_object
 capsule.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
 
 
-class Made:
-    """A schema and an array of the nodes in some bytes, each node's children and dictionary being the nodes that follow."""
+class Trees:
+    """Schemas and arrays of the nodes in some bytes, each node's children and dictionary being the nodes that follow."""
 
     def __init__(self, data: bytes) -> None:
         self.kept: list[Any] = []
         self.nodes = [data[at : at + NODE].ljust(NODE, b"\0") for at in range(0, len(data), NODE)]
-        self.schema, self.array = self.node(0)
 
-    def __arrow_c_array__(self, requested_schema: object = None) -> tuple[object, object]:
-        at = ctypes.addressof(self.schema), ctypes.addressof(self.array)
-        return capsule(at[0], b"arrow_schema", None), capsule(at[1], b"arrow_array", None)
+    @staticmethod
+    def like(given: bytes, schema: CSchema | None) -> bytes:
+        """A node whose buffers are those of a type: its offsets lead nowhere outside of them."""
+        return given if schema is None else (schema.format or b"").ljust(16, b"\0") + given[16:]
 
-    def node(self, depth: int) -> tuple[CSchema, CArray]:
-        given = self.nodes.pop(0) if self.nodes else bytes(NODE)
+    def node(self, depth: int = 0, shape: CSchema | None = None) -> tuple[CSchema, CArray]:
+        """The next tree; its buffers are filled as those of `shape`, if given."""
+        given = self.like(self.nodes.pop(0) if self.nodes else bytes(NODE), shape)
         parts = HEAD.unpack_from(given)
         text, length, nulls, offset, buffers, children, flags = parts
         schema, array = CSchema(), CArray()
@@ -102,7 +125,10 @@ class Made:
         array.length, array.null_count, array.offset = within(length), nulls, within(offset)
         width = 8 if text.split(b"\0")[0] in (b"U", b"Z", b"+L") else 4
         self.fill(array, buffers % 5, given[HEAD.size :], width, bool(flags & NO_BUFFERS))
-        inner = [self.node(depth + 1) for _ in range(children % 3)] if depth < 4 else []
+        inner = []
+        for i in range(children % 3 if depth < 4 else 0):
+            known = shape is not None and i < shape.n_children and shape.children[i]
+            inner.append(self.node(depth + 1, known.contents if known else None))
         if inner and not flags & NO_CHILDREN:
             of_schema = (ctypes.POINTER(CSchema) * len(inner))(
                 *(ctypes.pointer(one) for one, _ in inner)
@@ -110,13 +136,18 @@ class Made:
             of_array = (ctypes.POINTER(CArray) * len(inner))(
                 *(ctypes.pointer(one) for _, one in inner)
             )
+            if flags & NO_CHILD:
+                of_array[0] = None
+            if flags & NO_CHILD_TYPE:
+                of_schema[0] = None
             schema.children, array.children = of_schema, of_array
             schema.n_children = array.n_children = len(inner)
             self.kept += [of_schema, of_array]
         elif inner:
             array.n_children = len(inner)  # and there is no place for them
         if flags & DICTIONARY and depth < 4:
-            values_schema, values = self.node(depth + 1)
+            known = shape is not None and shape.dictionary
+            values_schema, values = self.node(depth + 1, known.contents if known else None)
             schema.dictionary = ctypes.pointer(values_schema)
             if flags & NO_CHILDREN == 0:
                 array.dictionary = ctypes.pointer(values)
@@ -142,6 +173,63 @@ class Made:
         self.kept.append(made)
 
 
+class Made(Trees):
+    """One array with its schema."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self.schema, self.array = self.node()
+        self.rows = self.array.length
+
+    def __arrow_c_array__(self, requested_schema: object = None) -> tuple[object, object]:
+        at = ctypes.addressof(self.schema), ctypes.addressof(self.array)
+        return capsule(at[0], b"arrow_schema", None), capsule(at[1], b"arrow_array", None)
+
+
+CHUNKS = 4  # of a stream
+SAYS_NOTHING, SAYS_BYTES = 1, 2
+
+
+class MadeStream(Trees):
+    """A stream of what follows {u8 which call fails, the schema's being the first, u8 what it says}: the first array brings the
+    schema, and the others may not fit it.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data[2:])
+        self.fails, self.says = data[:2].ljust(2, b"\0")
+        self.schema, array = self.node()
+        self.arrays = [array]
+        while self.nodes and len(self.arrays) < CHUNKS:
+            self.arrays.append(self.node(0, self.schema)[1])
+        self.rows = sum(array.length for array in self.arrays)
+        self.calls = 0
+        self.error = ctypes.create_string_buffer(b"\xff\xfe" if self.says & SAYS_BYTES else b"!")
+        self.stream = CStream()
+        self.stream.get_schema, self.stream.get_next = GET_SCHEMA(self.begin), GET_NEXT(self.next)
+        self.stream.get_last_error = GET_ERROR(self.last_error)
+        self.stream.release = release_stream
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        return capsule(ctypes.addressof(self.stream), b"arrow_array_stream", None)
+
+    def begin(self, _: int, out: int) -> int:
+        return self.give(self.schema, out)
+
+    def next(self, _: int, out: int) -> int:
+        return self.give(self.arrays.pop(0) if self.arrays else CArray(), out)
+
+    def give(self, struct: ctypes.Structure, out: int) -> int:
+        self.calls += 1
+        if self.calls == self.fails:
+            return 5
+        ctypes.memmove(out, ctypes.addressof(struct), ctypes.sizeof(struct))
+        return 0
+
+    def last_error(self, _: int) -> int | None:
+        return None if self.says & SAYS_NOTHING else ctypes.addressof(self.error)
+
+
 def within(number: int) -> int:
     """As it is when it is negative, or so large that a consumer can tell; else small enough for the buffers."""
     return number if number < 0 or number >= 1 << 62 else number % MOST
@@ -151,11 +239,21 @@ def node(text: bytes, length: int, buffers: int, children: int = 0, flags: int =
     return HEAD.pack(text, length, 0, 0, buffers, children, flags) + bytes(range(0, 256, 4))
 
 
+def rows_of(key: bytes = b"i", buffers: int = 2, flags: int = 0) -> bytes:
+    """A table of two columns: `k`, of keys, and `n`."""
+    columns = [
+        node(key.ljust(12, b"\0") + b"k", 4, buffers),
+        node(b"i".ljust(12, b"\0") + b"n", 4, 2),
+    ]
+    return node(b"+s", 4, 1, 2, flags) + b"".join(columns)
+
+
 class Arrows(Target):
     """Columns and tables of Arrow, as keys and as values."""
 
     name = "arrow"
     short = 500
+    made: Callable[[bytes], Made | MadeStream] = Made
     refuses = (tilekv.InvalidValueError, tilekv.WrongTypeError, tilekv.OutOfRangeError)
 
     def __init__(self) -> None:
@@ -184,9 +282,7 @@ class Arrows(Target):
         found += [node(b"+w:2", 4, 1, 1) + node(text, 8, 2) for text in (b"i", b"f", b"b")]
         found += [node(text, 4, 2, 1) + node(b"i", 180, 2) for text in (b"+l", b"+L")]
         found += [node(b"i", 4, 2, 0, DICTIONARY) + node(text, 4, 3) for text in (b"u", b"i", b"l")]
-        found += [
-            node(b"+s", 4, 1, 2) + node(b"l", 4, 2) + node(text, 4, 3) for text in (b"u", b"i")
-        ]
+        found += [rows_of(), rows_of(b"u", 3)]
         return [*found, node(b"n", 4, 0)]
 
     def run(self, data: bytes) -> None:
@@ -203,8 +299,8 @@ class Arrows(Target):
 
     def put(self, attr: Attr | None, data: bytes) -> None:
         """As the column of an attribute; with None as keys, and as a table with keys in it."""
-        made = Made(data)
-        n = max(0, min(made.array.length, MOST))
+        made = self.made(data)
+        n = max(0, min(made.rows, MOST))
         db = self.store(attr)
         if attr is not None:
             db.put_many(range(n), **{attr.name: made})
@@ -212,7 +308,7 @@ class Arrows(Target):
             return
         with contextlib.suppress(*self.refuses):
             db.put_many(made, n=[0] * n)
-        db.put_many(Made(data), key="n")
+        db.put_many(self.made(data), key="k")
 
     def store(self, attr: Attr | None) -> tilekv.Store:
         """A store that takes an attribute, and is used a few times: creating one takes a millisecond."""
@@ -224,3 +320,16 @@ class Arrows(Target):
             db, uses = tilekv.open(f"memory://fuzz {attr}", "w", schema=schema), 0
         self.stores[attr] = db, uses + 1
         return db
+
+
+class Streams(Arrows):
+    """The same, in chunks."""
+
+    name = "arrow streams"
+    short = 300
+    made = MadeStream
+
+    def seeds(self) -> Sequence[bytes]:
+        whole = [bytes((9, 0)) + data + data for data in super().seeds()]
+        data = node(b"i", 4, 2)
+        return [*whole, *(bytes((fails, fails)) + data * 3 for fails in range(4))]

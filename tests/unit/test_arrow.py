@@ -17,7 +17,16 @@ import pyarrow as pa
 import pytest
 
 import tilekv
-from fuzz_arrow import DICTIONARY, NO_BUFFERS, NO_CHILDREN, Made, node
+from fuzz_arrow import (
+    DICTIONARY,
+    NO_BUFFERS,
+    NO_CHILD,
+    NO_CHILD_TYPE,
+    NO_CHILDREN,
+    Made,
+    node,
+    rows_of,
+)
 from sample_stores import CODES, some
 from tilekv import Attr, InvalidValueError, OutOfRangeError, Schema, WrongTypeError
 
@@ -616,6 +625,15 @@ def test_arrays_that_do_not_fit_their_types(store: Make, data: bytes, match: str
     db = store(Attr("v", "int32", shape=2) if data[:2] == b"+w" else Attr("v", "int32"))
     with pytest.raises(InvalidValueError, match=match):
         db.put_many(range(4), v=Made(data))
+
+
+@pytest.mark.parametrize("missing", [NO_CHILD, NO_CHILD_TYPE])
+def test_a_table_whose_column_is_missing(store: Make, missing: int) -> None:
+    with pytest.raises(InvalidValueError, match="the Arrow array"):
+        store(Attr("n", "int32")).put_many(Made(rows_of(flags=missing)), key="k")
+    db = store(Attr("n", "int32"))
+    db.put_many(Made(rows_of()), key="k")
+    assert len(db) == 4
 
 
 def test_a_key_that_is_too_long_among_columns(store: Make) -> None:
