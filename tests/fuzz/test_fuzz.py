@@ -11,13 +11,17 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from unittest import mock
 
 import pytest
+from cryptography.hazmat.primitives.ciphers import aead
 
 import fuzzer
 import tilekv
+from fuzz_samples import KEY, PlainCipher, consolidated, encrypted, stored
 from fuzz_seals import sealed_store
-from fuzz_targets import Stores, Target, stored, unpacked
+from fuzz_stores import Stores, unpacked
+from fuzz_targets import Target
 from tilekv import CorruptionError
 
 SUPPORT = Path(__file__).parents[1] / "support"
@@ -86,3 +90,17 @@ def test_seals_hide_what_was_changed() -> None:
         list(db.items())
     with tilekv.open(stored(sealed_store(files | {path: bytes(changed)})).uri) as db:
         assert len(list(db.items())) == len(db)
+
+
+def test_what_was_encrypted_is_in_the_clear() -> None:
+    """So that mutations reach it: PlainCipher reads all of it."""
+    with (
+        mock.patch.object(aead, "AESGCM", PlainCipher),
+        tilekv.open(stored(encrypted()).uri, key=KEY) as db,
+    ):
+        assert len(list(db.items())) == len(db) > 50
+
+
+def test_the_consolidated_store_is_always_the_same() -> None:
+    names = sorted(path for path in consolidated() if path.endswith(".vac"))
+    assert names == [f"__1700000000000_170000000000{n}_{2 * n + 2:032x}.vac" for n in (1, 2)]

@@ -1,4 +1,5 @@
-"""What is fuzzed: everything that reads bytes which others may have written.
+"""What is fuzzed: everything that reads bytes which others may have written. Here files and parts of them; fuzz_stores.py has
+whole stores, fuzz_arrow.py the columns of others.
 
 A target takes bytes, may refuse them with the errors that it names, and returns. Anything else is a finding.
 """
@@ -11,33 +12,27 @@ import itertools
 import json
 import random
 import struct
-import tarfile
-import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
 import tilekv
 from fuzz_mutations import mutated
-from fuzz_seals import Files, sealed_chunk, sealed_descriptor, sealed_list, sealed_store
-from old_stores import OldStoreWriter
+from fuzz_samples import goldens, old_stores, stored
+from fuzz_seals import sealed_chunk, sealed_descriptor, sealed_list
 from tilekv.descriptor import Descriptor
 from tilekv.engine import layout_of
 from tilekv.history import listed, read_history, vac_bytes
 from tilekv.kvcore import codec
+from tilekv.kvcore.wire import crc32c, crc32c_software
 from tilekv.legacy.schema import read_old_schema
 from tilekv.names import FragmentName, newer_tiledb, vac_owner
 from tilekv.schema import Schema
 from tilekv.schemafile import read_schema
 from tilekv.storage import Listing
-from tilekv.storage.memory import MemoryStorage
-from tilekv.storage.protocol import check_component
-from tilekv.verify import verify
 
-TESTS = Path(__file__).parents[1]
 REFUSED = (tilekv.CorruptionError, tilekv.FormatError)
 
 
@@ -70,7 +65,7 @@ class SchemaFile(Target):
     short = 1500
 
     def seeds(self) -> Sequence[bytes]:
-        stores = [*_goldens().values(), *_old_stores()]
+        stores = [*goldens().values(), *old_stores()]
         return list(dict.fromkeys(files["__kv_schema.tdb"] for files in stores))
 
     def run(self, data: bytes) -> None:
@@ -137,7 +132,7 @@ class DescriptorFile(Target):
     short = 1500
 
     def seeds(self) -> Sequence[bytes]:
-        return [files["__tilekv.json"] for files in _goldens().values()]
+        return [files["__tilekv.json"] for files in goldens().values()]
 
     def mutated(self, rng: random.Random, data: bytes, other: bytes) -> bytes:
         """Mostly JSON still, with a value in it that is another: few mutations of bytes get past the parser."""
@@ -156,7 +151,7 @@ class DescriptorFile(Target):
     def run(self, data: bytes) -> None:
         descriptor = Descriptor.from_bytes(data)
         assert Descriptor.from_bytes(descriptor.to_bytes()) == descriptor
-        for files in _goldens().values():
+        for files in goldens().values():
             with contextlib.suppress(*REFUSED):
                 schema = files["__kv_schema.tdb"]
                 renewed = sealed_descriptor(data, schema)
@@ -299,176 +294,27 @@ class Chunks(Target):
         codec.decode(described, element, signed, integer, stored, raw_size, False, cell)
 
 
-# --- stores ----------------------------------------------------------------------------------------
+# --- wire ------------------------------------------------------------------------------------------
 
 
-def packed(files: Files) -> bytes:
-    """Files in one input: {u16 size, path, u32 size, bytes} each."""
-    parts = []
-    for path, data in files.items():
-        name = path.encode("utf-8", "surrogateescape")
-        parts += [struct.pack("<H", len(name)), name, struct.pack("<I", len(data)), data]
-    return b"".join(parts)
+class Checksums(Target):
+    """CRC-32C of any bytes at any place: instructions and tables agree, and so do a whole and its parts."""
 
-
-def unpacked(data: bytes) -> Files:
-    """The files of an input; what is cut is left out."""
-    files, at = {}, 0
-    while at + 2 <= len(data):
-        size = int.from_bytes(data[at : at + 2], "little")
-        path = data[at + 2 : at + 2 + size].decode("utf-8", "surrogateescape")
-        at += 2 + size
-        size = int.from_bytes(data[at : at + 4], "little")
-        files[path] = data[at + 4 : at + 4 + size]
-        at += 4 + size
-    return files
-
-
-class Stores(Target):
-    """Whole stores of tilekv, every checksum in them right: opened, read in every way, checked, consolidated."""
-
-    name = "stores"
-    short = 100
-    refuses = (*REFUSED, tilekv.StoreNotFoundError)
+    name = "crc32c"
+    short = 300
 
     def seeds(self) -> Sequence[bytes]:
-        return [packed(files) for files in _goldens().values()]
-
-    def mutated(self, rng: random.Random, data: bytes, other: bytes) -> bytes:
-        files, others = unpacked(data), unpacked(other)
-        if not files:
-            return data
-        path = rng.choice(list(files))
-        if rng.random() < 0.4:  # it says where all else is
-            path = rng.choice(
-                [one for one in files if "metadata" in one or "/" not in one] or [path]
-            )
-        kind = rng.random()
-        if kind < 0.9:
-            files[path] = mutated(rng, files[path], others.get(path, b""))
-        elif kind < 0.94:
-            files[path] = files[rng.choice(list(files))]
-        elif kind < 0.97:
-            del files[path]
-        else:
-            files[mutated(rng, path.encode()).decode("utf-8", "surrogateescape")] = files[path]
-        return packed(files)
-
-    def sealed(self, data: bytes) -> bytes:
-        return packed(sealed_store(unpacked(data)))
+        return [b"123456789", bytes(range(256)) * 5]
 
     def run(self, data: bytes) -> None:
-        storage = stored(unpacked(data))
-        with contextlib.suppress(*self.refuses):
-            verify(storage.uri)
-        with tilekv.open(storage.uri) as db:
-            self.read(db)
-        self.write(storage.uri)
-
-    def read(self, db: tilekv.Store) -> None:
-        keys: list[Any] = ["", "text", "key_7", b"bytes", 5, 2**63, 1.5, "gone", np.int32(5)]
-        with contextlib.suppress(*REFUSED):
-            keys += list(itertools.islice(db, 20))
-        attempts: list[Callable[[], object]] = [
-            lambda: list(db.items()),
-            lambda: [db.get(key) for key in keys],
-            lambda: db.get_many(keys * 8),
-            lambda: db.read(keys, missing="mask"),
-            lambda: [list(batch.keys) for batch in db.scan(rows=3)],
-            lambda: len(db),
-            db.verify,
-            db.info,
-        ]
-        for attempt in attempts:
-            with contextlib.suppress(*REFUSED):
-                attempt()
-
-    def write(self, uri: str) -> None:
-        """What is written from damaged sources: refused, or whole."""
-        with contextlib.suppress(*REFUSED), tilekv.open(uri, "a") as db:
-            db.consolidate(vacuum=True)
-
-
-class OldStores(Stores):
-    """Stores of TileDB 1.3 to 1.7, which have no checksums."""
-
-    name = "old stores"
-    short = 100
-    refuses = (*Stores.refuses, tilekv.InvalidValueError)  # encrypted, and there is no key
-
-    def seeds(self) -> Sequence[bytes]:
-        return [packed(files) for files in _old_stores()]
-
-    def sealed(self, data: bytes) -> bytes:
-        return data
-
-    def write(self, uri: str) -> None:
-        """Nothing is written to old stores."""
-
-
-def stored(files: Files) -> MemoryStorage:
-    """A store in memory that has these files; paths that no file system has are left out."""
-    storage = MemoryStorage("fuzz")
-    parts = [(path.split("/"), data) for path, data in files.items()]
-    parts = [(path, data) for path, data in parts if len(path) < 3 and _is_name(*path)]
-    storage.create({path[0]: data for path, data in parts if len(path) == 1}, True)
-    folders = {path[0] for path, _ in parts if len(path) == 2}
-    for folder in sorted(folders - {path[0] for path, _ in parts if len(path) == 1}):
-        draft = storage.draft()
-        for path, data in parts:
-            if len(path) == 2 and path[0] == folder:
-                draft.create(path[1]).write(data)
-        draft.commit(folder)
-    return storage
-
-
-def _is_name(*names: str) -> bool:
-    try:
-        return all(map(check_component, names))
-    except tilekv.InvalidValueError:
-        return False
-
-
-def _files(root: Path) -> Files:
-    paths = sorted(path for path in root.rglob("*") if path.is_file())
-    return {str(path.relative_to(root)): path.read_bytes() for path in paths}
-
-
-_found: dict[str, Any] = {}
-
-
-def _goldens() -> dict[str, Files]:
-    """The frozen stores of tilekv."""
-    if "goldens" not in _found:
-        roots = sorted(TESTS.joinpath("golden").glob("*/store"))
-        _found["goldens"] = {root.parent.name: _files(root) for root in roots}
-    return _found["goldens"]
-
-
-def _old_stores() -> list[Files]:
-    """Of every version, plain so that what is inside can be reached; and what TileDB itself wrote, compressed."""
-    if "old" not in _found:
-        with tempfile.TemporaryDirectory() as folder:
-            _found["old"] = list(_write_old_stores(Path(folder)))
-    return _found["old"]
-
-
-def _write_old_stores(folder: Path) -> Iterator[Files]:
-    items = [((4, b"key_%d" % i), i, b"value" * i) for i in range(5)]
-    for version in range(5):
-        for zstd in (False, True)[: 1 + (version > 0)]:
-            root = folder / f"{version}{zstd}"
-            writer = OldStoreWriter(root, version, zstd_coords=zstd)
-            writer.flush(items, 1000)
-            yield _files(root)
-    for name in ("f1_tutorial", "f3_typed_keys", "f6_compressors", "i1_tutorial"):
-        root = folder / name
-        with tarfile.open(TESTS / "fixtures" / name / "store.tar.gz") as archive:
-            archive.extractall(root, filter="data")
-        (schema,) = root.rglob("__kv_schema.tdb")
-        yield _files(schema.parent)
+        crc = len(data)
+        for skip in range(min(len(data), 9)):
+            rest = memoryview(data)[skip:]
+            whole = crc32c_software(rest, crc)
+            assert crc32c(rest, crc) == whole
+            assert crc32c(rest[skip:], crc32c(rest[:skip], crc)) == whole
 
 
 BYTES: Sequence[Target] = (
-    *(SchemaFile(), DescriptorFile(), Lists(), Names(), Chunks(), Stores(), OldStores()),
+    *(SchemaFile(), DescriptorFile(), Lists(), Names(), Chunks(), Checksums()),
 )

@@ -26,10 +26,11 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from fuzz_arrow import Arrows
+from fuzz_arrow import Arrows, Streams
+from fuzz_stores import STORES
 from fuzz_targets import BYTES, Target
 
-TARGETS = (*BYTES, Arrows())
+TARGETS = (*BYTES, *STORES, Arrows(), Streams())
 CORPUS = Path(__file__).parents[1] / "fuzz" / "corpus"
 SLOW = 10  # seconds of the processor for one input
 LARGE = 256 << 20  # bytes of memory for one input
