@@ -6,13 +6,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from damage import IMAGES, TALLY, Image, Place
+from damage import IMAGES, TALLY, Image, Place, standing_still
 
 
 @pytest.fixture(scope="session")
 def images() -> dict[str, Image]:
     """The stores, each made once."""
-    return {name: make() for name, make in IMAGES.items()}
+    with standing_still():
+        return {name: make() for name, make in IMAGES.items()}
 
 
 @pytest.fixture

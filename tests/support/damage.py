@@ -8,10 +8,14 @@ from __future__ import annotations
 import itertools
 import os
 import random
+import time
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
@@ -96,6 +100,17 @@ def files_at(name: str) -> Files:
 
 
 # --- the stores ------------------------------------------------------------------------------------
+
+
+@contextmanager
+def standing_still() -> Iterator[None]:
+    """One moment, and uuids that count: what is written meanwhile is the same in every run, and so is how much can be damaged."""
+    names = map(uuid.UUID, map("{:032x}".format, itertools.count(1)))
+    with (
+        mock.patch.object(time, "time_ns", return_value=1_700_000_000 * 10**9),
+        mock.patch.object(uuid, "uuid4", side_effect=names),
+    ):
+        yield
 
 
 def plain() -> Image:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import tarfile
 import tempfile
-import time
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -94,11 +91,7 @@ def _fixture(name: str, folder: Path) -> Files:
 def consolidated() -> Files:
     """Two consolidations, one over the other, a flush after them, and all that they have superseded."""
     if "consolidated" not in _found:
-        names = map(uuid.UUID, map("{:032x}".format, itertools.count(1)))
-        with (
-            mock.patch.object(time, "time_ns", return_value=1_700_000_000 * 10**9),
-            mock.patch.object(uuid, "uuid4", side_effect=names),
-        ):
+        with damage.standing_still():
             _found["consolidated"] = damage.consolidated().files
     return _found["consolidated"]
 
