@@ -6,6 +6,7 @@ Every function takes bytes that may be anything, and gives them back with the ch
 from __future__ import annotations
 
 import json
+import os
 import struct
 from typing import Any
 
@@ -101,7 +102,7 @@ def sealed_descriptor(data: bytes, schema: bytes | None = None) -> bytes:
 def sealed_list(data: bytes, owner: str) -> bytes:
     """A `.vac` file: its last line is a checksum of the lines above and of whose list it is."""
     lines = data[: data.rfind(b"\n", 0, -1) + 1]
-    return lines + b"/.crc32c-%08x\n" % crc32c(owner.encode() + b"\n" + lines)
+    return lines + b"/.crc32c-%08x\n" % crc32c(os.fsencode(owner) + b"\n" + lines)
 
 
 def sealed_store(files: Files) -> Files:
