@@ -203,7 +203,7 @@ cdef inline void fetch_stored(const FragmentData* f, int field, uint64_t tile, u
     if s.in_place or s.first_chunk == NULL or s.width != 4 or s.file.base == NULL:
         return
     index = chunk_index(f, slot, tile, start)
-    if index < s.nchunks and s.homes[index] == NULL:
+    if index < s.nchunks and tkv_load_acquire(<void* const*>&s.homes[index]) == NULL:
         position = s.tile_at[tile] + load32(s.chunks + 8 * index + 4)
         if position < s.file.size:
             fetch_bytes(s.file.base + position, STORED)
