@@ -242,7 +242,10 @@ def test_ctrl_c(tmp_path: Path) -> None:
         assert job.stdout
         assert job.stdout.readline() == "loaded\n"
         job.send_signal(signal.SIGINT)
-        _, errors = job.communicate(timeout=120)
+        try:
+            _, errors = job.communicate(timeout=120)
+        finally:
+            job.kill()
     assert job.returncode == -signal.SIGINT
     assert "KeyboardInterrupt" in errors
     batches = contents(tmp_path / "store")
