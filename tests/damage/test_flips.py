@@ -7,6 +7,7 @@ of every store, with several masks.
 from __future__ import annotations
 
 import random
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from damage import (
     probe,
 )
 
+ZSTD_FRAME = b"\x28\xb5\x2f\xfd"
 MASKS = (0x01, 0x80, 0xFF) if NIGHTLY else (0,)  # 0: one bit, another one at every place
 MAPS: list[dict[str, object]] = [{}, {"kv.mmap": False, "kv.cache_bytes": 0}]
 
@@ -65,13 +67,14 @@ def test_every_way_of_reading(images: dict[str, Image], place: Place, name: str)
 
 @pytest.mark.parametrize("name", IMAGES)
 def test_verify_names_every_damaged_file(images: dict[str, Image], place: Place, name: str) -> None:
-    """Of two damaged files both are named. What changes nothing that is read is found too, but for zstd's unused bits."""
+    """Of two damaged files both are named. What changes nothing that is read is found too, but for the two
+    bits of a zstd frame that mean nothing (RFC 8878, 3.1.1.3.2), and at which libzstd 1.5.4 does not look."""
     image = images[name]
     place.show(image)
     assert tilekv.verify(place.uri) == []
-    unnoticed = 0
+    unnoticed: dict[str, set[int]] = defaultdict(set)
     other = next(path for path in sorted(image.files) if path.endswith("/__key_type.tdb"))
-    for path, _, data in flips(image, stride(name, 17)):
+    for path, at, data in flips(image, stride(name, 17)):
         both = image.with_file(path, data)
         if path != other:
             both = both.with_file(other, bytes(len(image.files[other])))
@@ -80,8 +83,10 @@ def test_verify_names_every_damaged_file(images: dict[str, Image], place: Place,
         TALLY["bytes flipped and verified"] += 1
         if "metadata" not in path or path.split("/")[0] != other.split("/")[0]:
             assert other in named  # what a fragment's files hold, only its metadata tells
-        unnoticed += path not in named
-    assert unnoticed <= 2
+        if path not in named:
+            unnoticed[path].add(at)
+    for path, places in unnoticed.items():
+        assert len(places) <= image.files[path].count(ZSTD_FRAME)
 
 
 @pytest.mark.parametrize("name", IMAGES)
