@@ -43,6 +43,9 @@ cdef class Buffer:
     cdef uint64_t _mask
     cdef size_t _used           # slots taken: distinct keys indexed
     cdef size_t _indexed        # entries that the table knows
+    cdef size_t _pins
+    cdef Entry** _retired       # entries that were pinned when there was no more room
+    cdef size_t _nretired
     # A record with room for a row of row_size bytes behind the key (0 for a delete), which the caller fills: NULL when there
     # cannot be one, and refuse() says why. Without the GIL for a buffer that no other thread knows of.
     cdef uint8_t* room(self, const KeyRef* key, bint delete, uint64_t row_size) noexcept nogil
@@ -53,25 +56,53 @@ cdef class Buffer:
     cdef int absorb(self, Buffer other) except -1
     # The newest entry of a key, NULL when it has none.
     cdef int find(self, const KeyRef* key, const Entry** entry) except -1
+    # The entries, which stay where they are, whoever writes, until they are unpinned as often.
+    cdef const Entry* pin(self) noexcept
+    cdef void unpin(self) noexcept
     # A field of an entry's row. REQUIRES: not a delete.
     cdef void field(self, const Entry* entry, int field, const uint8_t** data, uint64_t* size) noexcept nogil
     cdef uint8_t* _allocate(self, uint64_t n) noexcept nogil
     cdef int _grow(self, size_t n) noexcept nogil
+    cdef Entry* _move(self, size_t room) noexcept nogil
     cdef int _check_count(self, size_t n) except -1
     cdef int _index(self) except -1
     cdef uint64_t _slot(self, const KeyRef* key) noexcept nogil
 
 
+cdef struct Share:              # of a thread
+    size_t lo                   # its entries of the log
+    size_t hi
+    size_t bucket               # its buckets
+    size_t last
+    size_t start                # its items
+    size_t end
+    size_t kept                 # of them, from `start` on
+    size_t tombstones
+
+
 cdef class SortedBuffer(CellSource):
     """The newest entry of every key of a Buffer, in the order of a fragment. A snapshot: later writes do not change it."""
     cdef Buffer buffer
-    cdef uint64_t* c0           # n words each
+    cdef uint64_t* c0           # n words each; of the log's entries, in its order, until they are items
     cdef uint64_t* c1
+    # In the memory of the items that were sorted: an entry is the smaller, and each takes the place of an item that is done with.
     cdef Entry* entries
     cdef size_t room            # cells that there is memory for
     cdef uint64_t reach         # bytes that are read of a record as a rule
-    cdef int _sort(self, const Entry* log, size_t n) except -1 nogil
-    cdef int _keep_last(self, const Entry* log, const Item* items, size_t n) except -1 nogil
+    # While it is made:
+    cdef const Entry* _log
+    cdef bint _pins             # the buffer's
+    cdef Item* _items
+    cdef uint32_t* _places      # of each share; then the ends of buckets
+    cdef Share* _shares
+    cdef size_t _nshares
+    cdef int _shift
+    cdef int _all(self, run, int what) except -1
+    cdef int _step(self, int what, size_t number) except -1 nogil
+    cdef void _divide(self) noexcept nogil
+    cdef int _keep_last(self, Share* share) except -1 nogil
+    cdef void _join(self) noexcept nogil
+    cdef void _done(self) noexcept
 
 
 cdef inline void entry_key(const Entry* entry, KeyRef* key) noexcept nogil:

@@ -1,3 +1,4 @@
+from collections.abc import Callable, Iterable
 from typing import final
 
 from tilekv.kvcore.layout import Layout
@@ -12,5 +13,9 @@ class Buffer:
 
 @final
 class SortedBuffer(CellSource):
-    def __new__(cls, buffer: Buffer) -> SortedBuffer: ...
-    def __len__(self) -> int: ...
+    def __new__(
+        cls,
+        buffer: Buffer,
+        shares: int = 1,
+        run: Callable[[Callable[[int], None], range], Iterable[None]] = ...,
+    ) -> SortedBuffer: ...

@@ -1,11 +1,12 @@
 cimport cython
 from cpython.exc cimport PyErr_CheckSignals
-from libc.stdlib cimport calloc, free, realloc
-from libc.string cimport memcpy, memset
+from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.string cimport memcpy, memmove, memset
 
 from tilekv.errors import InvalidValueError
 
-from tilekv.kvcore.coords cimport Item, compare_keys, sort_cells
+from tilekv.kvcore.coords cimport (MOST_BUCKETS, Item, bucket_count, bucket_shift, compare_keys, count_buckets, fill_buckets,
+                                   place_buckets, sort_buckets)
 from tilekv.kvcore.digest cimport DigestKind, digest_keys, table_hash
 from tilekv.kvcore.layout cimport KEY_FIELD, TOMBSTONE
 from tilekv.kvcore.signals cimport CELLS, ROWS, check_signals
@@ -27,6 +28,11 @@ cdef enum:
     LINE = 64                   # bytes of memory that come together
     AHEAD = 12                  # cells: a line takes 100 ns to come
     MOST_AHEAD = 256            # bytes of a record that are asked for
+    LEAST_SHARE = 1 << 15       # entries of a thread: two milliseconds, a thread takes a tenth of one to start
+
+
+cdef enum:                      # the steps of sorting
+    DIGEST, PLACE, ORDER
 
 
 @cython.final
@@ -50,7 +56,10 @@ cdef class Buffer:
         cdef size_t i
         for i in range(self._nblocks):
             tkv_pages_free(self._blocks[i].at, self._blocks[i].size)
+        for i in range(self._nretired):
+            free(self._retired[i])
         free(self._blocks)
+        free(self._retired)
         free(self.entries)
         free(self.places)
         free(self._table)
@@ -89,12 +98,36 @@ cdef class Buffer:
             return 0
         if self.n + n > MOST_ENTRIES:
             return -1
-        entries = <Entry*>realloc(self.entries, room * sizeof(Entry))
+        if self._pins:
+            entries = self._move(room)
+        else:
+            entries = <Entry*>realloc(self.entries, room * sizeof(Entry))
         if entries == NULL:
             return -1
         self.entries = entries
         self._room = room
         return 0
+
+    cdef Entry* _move(self, size_t room) noexcept nogil:
+        """A copy with more room; who has pinned the entries goes on reading the old ones."""
+        cdef Entry** retired = <Entry**>realloc(self._retired, (self._nretired + 1) * sizeof(Entry*))
+        cdef Entry* entries
+        if retired == NULL:
+            return NULL
+        self._retired = retired
+        entries = <Entry*>malloc(room * sizeof(Entry))
+        if entries != NULL:
+            memcpy(entries, self.entries, self.n * sizeof(Entry))
+            retired[self._nretired] = self.entries
+            self._nretired += 1
+        return entries
+
+    cdef const Entry* pin(self) noexcept:
+        self._pins += 1
+        return self.entries
+
+    cdef void unpin(self) noexcept:
+        self._pins -= 1
 
     cdef uint8_t* room(self, const KeyRef* key, bint delete, uint64_t row_size) noexcept nogil:
         cdef uint8_t* record
@@ -224,70 +257,134 @@ cdef int compare_entries(const void* log, uint32_t a, uint32_t b) noexcept nogil
 
 
 @cython.final
+@cython.no_gc                   # in no cycle; __dealloc__ needs the buffer
 cdef class SortedBuffer(CellSource):
-    def __cinit__(self, Buffer buffer not None):
-        """Digests, sorts and keeps the last entry of every key: the GIL is not held."""
-        cdef size_t n = buffer.n
-        # `entries` may move when somebody writes meanwhile, so the copy is taken first. It is sorted below.
-        cdef Entry* log = <Entry*>tkv_pages_alloc(n * sizeof(Entry) + 1)
-        self.buffer = buffer
-        self.reach = min(buffer.size // max(n, <size_t>1), <uint64_t>MOST_AHEAD)
-        if log == NULL:
-            raise MemoryError
-        if n:
-            memcpy(log, buffer.entries, n * sizeof(Entry))
-        try:
-            with nogil:
-                self._sort(log, n)
-        finally:
-            tkv_pages_free(log, n * sizeof(Entry) + 1)
+    def __cinit__(self, Buffer buffer not None, Py_ssize_t shares=1, run=map):
+        """Digests, sorts and keeps the last entry of every key, without the GIL but between steps.
 
-    cdef int _sort(self, const Entry* log, size_t n) except -1 nogil:
-        """The arrays of coordinates hold those of the log first: they are free again once the items are made of them."""
-        cdef Item* items = <Item*>tkv_pages_alloc(n * sizeof(Item) + 1)
+        run(step, range(shares)): calls a step for every share as `map` does; an executor's map has threads do it.
+        """
+        cdef size_t n = buffer.n
+        cdef int i
+        self.buffer = buffer
         self.room = n
+        self.reach = min(buffer.size // max(n, <size_t>1), <uint64_t>MOST_AHEAD)
+        self._log = buffer.pin()
+        self._pins = True
+        self._nshares = max(min(<size_t>max(shares, 1), n // LEAST_SHARE), <size_t>1)
+        self._shares = <Share*>calloc(self._nshares, sizeof(Share))
+        self._places = <uint32_t*>malloc(self._nshares * MOST_BUCKETS * sizeof(uint32_t))
         self.c0 = <uint64_t*>tkv_pages_alloc(n * sizeof(uint64_t) + 1)
         self.c1 = <uint64_t*>tkv_pages_alloc(n * sizeof(uint64_t) + 1)
-        self.entries = <Entry*>tkv_pages_alloc(n * sizeof(Entry) + 1)
-        try:
-            if items == NULL or self.c0 == NULL or self.c1 == NULL or self.entries == NULL:
-                raise MemoryError
-            digest_log(self.buffer.layout.digest, log, n, self.c0, self.c1)
-            sort_cells(self.c0, self.c1, n, compare_entries, log, items)
-            self._keep_last(log, items, n)
-        finally:
-            tkv_pages_free(items, n * sizeof(Item) + 1)
+        self._items = <Item*>tkv_pages_alloc(n * sizeof(Item) + 1)
+        if self._shares == NULL or self._places == NULL or self.c0 == NULL or self.c1 == NULL or self._items == NULL:
+            raise MemoryError
+        self.entries = <Entry*>self._items
+        for i in range(self._nshares):
+            self._shares[i].lo = n * i // self._nshares
+            self._shares[i].hi = n * (i + 1) // self._nshares
+        self._shift = bucket_shift(n)
+        self._all(run, DIGEST)
+        place_buckets(self._places, self._nshares, self._shift)
+        self._all(run, PLACE)
+        self._divide()
+        self._all(run, ORDER)
+        self._join()
+        self._done()
+
+    cdef int _all(self, run, int what) except -1:
+        cdef _Step step = _Step.__new__(_Step)
+        step.cells = self
+        step.what = what
+        for _ in (run if self._nshares > 1 else map)(step, range(self._nshares)):
+            pass
         return 0
 
-    cdef int _keep_last(self, const Entry* log, const Item* items, size_t n) except -1 nogil:
+    cdef int _step(self, int what, size_t number) except -1 nogil:
+        cdef Share* share = &self._shares[number]
+        cdef uint32_t* places = self._places + number * MOST_BUCKETS
+        if what == DIGEST:
+            digest_log(self.buffer.layout.digest, self._log + share.lo, share.hi - share.lo,
+                       self.c0 + share.lo, self.c1 + share.lo)
+            count_buckets(self.c0, share.lo, share.hi, self._shift, places)
+        elif what == PLACE:
+            fill_buckets(self.c0, self.c1, share.lo, share.hi, self._shift, places, self._items)
+        else:
+            places = self._places + (self._nshares - 1) * MOST_BUCKETS
+            sort_buckets(self._items, self.room, places, share.bucket, share.last, self._shift, compare_entries, self._log)
+            self._keep_last(share)
+        return 0
+
+    cdef void _divide(self) noexcept nogil:
+        """The buckets, so that shares have about as many cells."""
+        cdef const uint32_t* ends = self._places + (self._nshares - 1) * MOST_BUCKETS
+        cdef size_t buckets = bucket_count(self._shift), bucket = 0, i
+        cdef Share* share
+        for i in range(self._nshares):
+            share = &self._shares[i]
+            share.bucket = bucket
+            share.start = ends[bucket - 1] if bucket else 0
+            while bucket < buckets and (i + 1 == self._nshares or ends[bucket] <= share.hi):
+                bucket += 1
+            share.last = bucket
+            share.end = ends[bucket - 1] if bucket else 0
+
+    cdef int _keep_last(self, Share* share) except -1 nogil:
         """Equal keys stand in the order of the calls: the last of them is the cell."""
-        cdef size_t i, kept = 0
+        cdef const Item* items = self._items + share.start
+        cdef Entry* entries = <Entry*>items
+        cdef size_t n = share.end - share.start, kept = 0, i
+        cdef uint64_t* c0 = self.c0 + share.start
+        cdef uint64_t* c1 = self.c1 + share.start
         cdef const Item* at
-        cdef const Entry* entry
+        cdef Entry entry
         for i in range(n):
             at = &items[i]
             if (i + 1) % CELLS == 0:
                 check_signals()
             if i + AHEAD < n:
-                tkv_prefetch(&log[at[AHEAD].index])
-            if i + 1 < n and at.c0 == at[1].c0 and at.c1 == at[1].c1 and compare_entries(log, at.index, at[1].index) == 0:
+                tkv_prefetch(&self._log[at[AHEAD].index])
+            if (i + 1 < n and at.c0 == at[1].c0 and at.c1 == at[1].c1
+                    and compare_entries(self._log, at.index, at[1].index) == 0):
                 continue
-            entry = &log[at.index]
-            self.c0[kept] = at.c0
-            self.c1[kept] = at.c1
-            self.entries[kept] = entry[0]
-            self.tombstones += (entry.type & TOMBSTONE) != 0
+            entry = self._log[at.index]
+            c0[kept] = at.c0
+            c1[kept] = at.c1
+            entries[kept] = entry
+            share.tombstones += (entry.type & TOMBSTONE) != 0
             kept += 1
-        self.n = kept
+        share.kept = kept
         return 0
 
+    cdef void _join(self) noexcept nogil:
+        """What the shares kept, one after the other."""
+        cdef Share* share
+        cdef size_t i
+        for i in range(self._nshares):
+            share = &self._shares[i]
+            if self.n < share.start:
+                memmove(self.c0 + self.n, self.c0 + share.start, share.kept * sizeof(uint64_t))
+                memmove(self.c1 + self.n, self.c1 + share.start, share.kept * sizeof(uint64_t))
+            if share.start:
+                memmove(self.entries + self.n, self._items + share.start, share.kept * sizeof(Entry))
+            self.n += share.kept
+            self.tombstones += share.tombstones
+
+    cdef void _done(self) noexcept:
+        """What was for sorting. Not before every thread is: one may still be at work when a signal has ended the wait for it."""
+        if self._pins:
+            self.buffer.unpin()
+        self._pins = False
+        free(self._places)
+        free(self._shares)
+        self._places = NULL
+        self._shares = NULL
+
     def __dealloc__(self):
+        self._done()
         tkv_pages_free(self.c0, self.room * sizeof(uint64_t) + 1)
         tkv_pages_free(self.c1, self.room * sizeof(uint64_t) + 1)
-        tkv_pages_free(self.entries, self.room * sizeof(Entry) + 1)
-
-    def __len__(self):
-        return self.n
+        tkv_pages_free(self._items, self.room * sizeof(Item) + 1)
 
     cdef int coords(self, size_t lo, size_t hi, uint64_t* c0, uint64_t* c1) noexcept nogil:
         if c0 != NULL:
@@ -363,6 +460,17 @@ cdef class SortedBuffer(CellSource):
             cell += 1
             entry += 1
         return 0
+
+
+@cython.final
+cdef class _Step:
+    """What a thread calls: a share of one step."""
+    cdef SortedBuffer cells
+    cdef int what
+
+    def __call__(self, size_t share):
+        with nogil:
+            self.cells._step(self.what, share)
 
 
 cdef inline void ask_for(const uint8_t* at, uint64_t n) noexcept nogil:

@@ -41,8 +41,10 @@ cdef class FragmentBuilder:
         free(self.states)
         out_free(&self.mbrs)
 
-    def add(self, CellSource source not None):
+    def add(self, CellSource source not None, run=None):
         """Plan one window of cells: the Cuts of every slot, in slot order.
+
+        run: plans the slots as `map` does, and what it gives is returned: an executor's map has threads do it.
 
         ValueError after a window that did not fill its last tile.
         """
@@ -78,7 +80,8 @@ cdef class FragmentBuilder:
             free(c0)
         self.cells += source.n
         self.tombstones += source.tombstones
-        return [plan_cuts(self.layout, slot, source, first_tile) for slot, _, _ in self.layout.files]
+        plan = _Plan(self.layout, source, first_tile)
+        return [plan(file) for file in self.layout.files] if run is None else run(plan, self.layout.files)
 
     def written(self, Cuts cuts not None):
         """All chunks of `cuts` are in their file: note where. Call once for each Cuts of a window, after its last run."""
@@ -284,6 +287,22 @@ cdef class FragmentBuilder:
             raise ValueError("the chunk directory of one file is over 4 GiB")
         store32(out.data + at - 4, <uint32_t>(out.size - at))
         return pad(out, 8)
+
+
+@cython.final
+cdef class _Plan:
+    """What a thread calls: the Cuts of a slot."""
+    cdef Layout layout
+    cdef CellSource source
+    cdef uint64_t first_tile
+
+    def __cinit__(self, Layout layout, CellSource source, uint64_t first_tile):
+        self.layout = layout
+        self.source = source
+        self.first_tile = first_tile
+
+    def __call__(self, file):
+        return plan_cuts(self.layout, file[0], self.source, self.first_tile)
 
 
 cdef inline void union_mbr(uint64_t* into, const uint64_t* other) noexcept nogil:

@@ -16,10 +16,29 @@ cdef struct Item:               # a cell that is being sorted
 # compare_keys of two cells by index: asked only when their coordinates are equal.
 ctypedef int (*CompareCells)(const void* cells, uint32_t a, uint32_t b) noexcept nogil
 
-# items[0..n) = the cells sorted by (c0, c1, key type, key bytes, index). n < 2^32. Raises MemoryError, and what
-# the handler of a signal raises.
-cdef int sort_cells(const uint64_t* c0, const uint64_t* c1, size_t n, CompareCells compare, const void* cells,
-                    Item* items) except -1 nogil
+# Cells are sorted by (c0, c1, key type, key bytes, index) in steps, each of which several threads take for a share of the cells,
+# or of the buckets: cells are counted by the top bits of c0, the counts of all shares become places, the cells are put there, and
+# every bucket is sorted by itself. 1,000,000 cells: 2,048 buckets, each sorted into 128 parts, of four cells.
+cdef enum:
+    RADIX_BITS = 11             # 2,048 counters: they and the write fronts stay in the second-level cache
+    MOST_BUCKETS = 1 << RADIX_BITS
+
+# For n cells, n < 2^32: the bucket of one is c0 >> bucket_shift(n).
+cdef int bucket_shift(size_t n) noexcept nogil
+# counts[MOST_BUCKETS] of cells [lo, hi).
+cdef void count_buckets(const uint64_t* c0, size_t lo, size_t hi, int shift, uint32_t* counts) noexcept nogil
+# counts[shares][MOST_BUCKETS] become where each share's next cell of a bucket goes, so that cells keep their order in a bucket.
+cdef void place_buckets(uint32_t* counts, size_t shares, int shift) noexcept nogil
+# The items of cells [lo, hi). next: the share's places, which become the ends of its cells.
+cdef void fill_buckets(const uint64_t* c0, const uint64_t* c1, size_t lo, size_t hi, int shift, uint32_t* next,
+                       Item* items) noexcept nogil
+# Sorts buckets [first, last) of items[0..n). ends: of the last share. Raises MemoryError, and what a signal's handler raises.
+cdef int sort_buckets(Item* items, size_t n, const uint32_t* ends, size_t first, size_t last, int shift, CompareCells compare,
+                      const void* cells) except -1 nogil
+
+
+cdef inline size_t bucket_count(int shift) noexcept nogil:
+    return <size_t>1 << (64 - shift)
 
 
 cdef enum:

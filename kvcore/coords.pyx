@@ -5,7 +5,6 @@ from libc.string cimport memcmp, memcpy, memset
 from tilekv.kvcore.signals cimport CELLS, check_signals
 
 cdef enum:
-    RADIX_BITS = 11             # 2,048 counters: they and the write fronts stay in the second-level cache
     SMALL = 24                  # insertion sort up to here
 
 
@@ -129,44 +128,57 @@ cdef void sort_part(const Order* order, Item* items, Item* spare, size_t part, s
         radix_sort(order, items, spare, part, shift)
 
 
-cdef int sort_cells(const uint64_t* c0, const uint64_t* c1, size_t n, CompareCells compare, const void* cells,
-                    Item* items) except -1 nogil:
-    """A radix sort from the top: the first pass makes the items, in parts that the cache holds from then on.
+cdef int bucket_shift(size_t n) noexcept nogil:
+    return 64 - radix_bits(n)
 
-    1,000,000 cells: 2,048 parts, each sorted into 128, of four cells.
-    """
-    cdef Order order
-    cdef Item* spare
-    cdef Item* item
-    cdef uint32_t ends[1 << RADIX_BITS]
+
+cdef void count_buckets(const uint64_t* c0, size_t lo, size_t hi, int shift, uint32_t* counts) noexcept nogil:
+    cdef size_t i
+    memset(counts, 0, bucket_count(shift) * sizeof(uint32_t))
+    for i in range(lo, hi):
+        counts[c0[i] >> shift] += 1
+
+
+cdef void place_buckets(uint32_t* counts, size_t shares, int shift) noexcept nogil:
     cdef uint32_t sum = 0, count
-    cdef size_t i, digit, parts, part, start = 0, looked = 0, most = 0
-    cdef int bits = radix_bits(n), shift = 64 - bits
-    order.compare = compare
-    order.cells = cells
-    parts = <size_t>1 << bits
-    memset(ends, 0, sizeof(ends))
-    for i in range(n):
-        ends[c0[i] >> shift] += 1
-    for digit in range(parts):
-        count = ends[digit]
-        ends[digit] = sum
-        sum += count
-        most = max(most, <size_t>count)
-    spare = <Item*>malloc(most * sizeof(Item) + 1)
-    if spare == NULL:
-        raise MemoryError
-    for i in range(n):
-        digit = c0[i] >> shift
-        item = &items[ends[digit]]
-        ends[digit] += 1
+    cdef size_t bucket, share
+    for bucket in range(bucket_count(shift)):
+        for share in range(shares):
+            count = counts[share * MOST_BUCKETS + bucket]
+            counts[share * MOST_BUCKETS + bucket] = sum
+            sum += count
+
+
+cdef void fill_buckets(const uint64_t* c0, const uint64_t* c1, size_t lo, size_t hi, int shift, uint32_t* next,
+                       Item* items) noexcept nogil:
+    cdef Item* item
+    cdef size_t i, bucket
+    for i in range(lo, hi):
+        bucket = c0[i] >> shift
+        item = &items[next[bucket]]
+        next[bucket] += 1
         item.c0 = c0[i]
         item.c1 = c1[i]
         item.index = <uint32_t>i
+
+
+cdef int sort_buckets(Item* items, size_t n, const uint32_t* ends, size_t first, size_t last, int shift, CompareCells compare,
+                      const void* cells) except -1 nogil:
+    cdef Order order
+    cdef Item* spare
+    cdef size_t i, begin = ends[first - 1] if first else 0, start = begin, looked = begin, most = 0
+    order.compare = compare
+    order.cells = cells
+    for i in range(first, last):
+        most = max(most, ends[i] - start)
+        start = ends[i]
+    spare = <Item*>malloc(most * sizeof(Item) + 1)
+    if spare == NULL:
+        raise MemoryError
     try:
-        for i in range(parts):
-            part = ends[i] - start
-            sort_part(&order, items + start, spare, part, n, shift)
+        start = begin
+        for i in range(first, last):
+            sort_part(&order, items + start, spare, ends[i] - start, n, shift)
             start = ends[i]
             if start - looked > CELLS:
                 looked = start
@@ -181,15 +193,18 @@ cdef int compare_refs(const void* cells, uint32_t a, uint32_t b) noexcept nogil:
     return compare_keys(&keys[a], &keys[b])
 
 
-def sorted_order(coordinates, keys):
+def sorted_order(coordinates, keys, size_t shares=1):
     """The permutation that sorts cells, as a list: for tests. coordinates: (c0, c1) pairs; keys: (type, bytes) pairs."""
     cdef size_t n = len(coordinates), i
     cdef uint64_t* words = <uint64_t*>malloc(2 * n * sizeof(uint64_t) + 1)
     cdef KeyRef* refs = <KeyRef*>malloc(n * sizeof(KeyRef) + 1)
     cdef Item* items = <Item*>malloc(n * sizeof(Item) + 1)
+    cdef uint32_t* counts = <uint32_t*>malloc(shares * MOST_BUCKETS * sizeof(uint32_t))
+    cdef int shift = bucket_shift(n)
+    cdef size_t buckets = bucket_count(shift)
     cdef bytes key
     try:
-        if words == NULL or refs == NULL or items == NULL:
+        if words == NULL or refs == NULL or items == NULL or counts == NULL:
             raise MemoryError
         held = list(keys)
         for i in range(n):
@@ -197,13 +212,20 @@ def sorted_order(coordinates, keys):
             refs[i].type, key = held[i]
             refs[i].data = <const uint8_t*><const char*>key
             refs[i].size = len(key)
-        with nogil:
-            sort_cells(words, words + n, n, compare_refs, refs, items)
+        for i in range(shares):
+            count_buckets(words, n * i // shares, n * (i + 1) // shares, shift, counts + i * MOST_BUCKETS)
+        place_buckets(counts, shares, shift)
+        for i in range(shares):
+            fill_buckets(words, words + n, n * i // shares, n * (i + 1) // shares, shift, counts + i * MOST_BUCKETS, items)
+        for i in range(shares):
+            sort_buckets(items, n, counts + (shares - 1) * MOST_BUCKETS, buckets * i // shares, buckets * (i + 1) // shares,
+                         shift, compare_refs, refs)
         return [items[i].index for i in range(n)]
     finally:
         free(words)
         free(refs)
         free(items)
+        free(counts)
 
 
 def first_not_below(const uint64_t[::1] values not None, uint64_t key):

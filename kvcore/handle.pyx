@@ -331,9 +331,9 @@ cdef class Handle:
         cdef View view = self._snapshot()
         return Merge(view, SortedBuffer(self._buffer))
 
-    def _sorted(self):
-        """The buffer in the order of a fragment: what a flush writes."""
-        return SortedBuffer(self._buffer)
+    def _sorted(self, shares=1, run=map):
+        """The buffer in the order of a fragment: what a flush writes. shares, run: see SortedBuffer."""
+        return SortedBuffer(self._buffer, shares, run)
 
     def _check_process(self):
         """After a fork, reopen: the lock may be held by a thread that does not exist here."""

@@ -48,7 +48,7 @@ cdef class Cuts:
     cdef Cut* cuts
     cdef size_t n
     cdef size_t capacity
-    cdef Cut* add(self) except NULL
+    cdef Cut* add(self) except NULL nogil
 
 cdef Cuts plan_cuts(Layout layout, int slot, CellSource source, uint64_t first_tile)
 

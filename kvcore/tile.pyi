@@ -6,7 +6,8 @@ from tilekv.kvcore.codec import CodecPool
 from tilekv.kvcore.layout import Layout
 
 @disjoint_base
-class CellSource: ...
+class CellSource:
+    def __len__(self) -> int: ...
 
 @final
 class Cuts:

@@ -14,6 +14,9 @@ cdef enum:
 
 
 cdef class CellSource:
+    def __len__(self):
+        return self.n
+
     cdef int coords(self, size_t lo, size_t hi, uint64_t* c0, uint64_t* c1) noexcept nogil:
         return -1
 
@@ -35,12 +38,13 @@ cdef class Cuts:
     def __dealloc__(self):
         free(self.cuts)
 
-    cdef Cut* add(self) except NULL:
+    cdef Cut* add(self) except NULL nogil:
         cdef Cut* grown
         if self.n == self.capacity:
             grown = <Cut*>realloc(self.cuts, max(self.capacity * 2, <size_t>64) * sizeof(Cut))
             if grown == NULL:
-                raise MemoryError
+                with gil:
+                    raise MemoryError
             self.cuts = grown
             self.capacity = max(self.capacity * 2, <size_t>64)
         self.n += 1
@@ -64,15 +68,22 @@ cdef class Cuts:
 
 
 cdef Cuts plan_cuts(Layout layout, int slot_number, CellSource source, uint64_t first_tile):
-    """The chunks of one slot. `first_tile`: how many tiles the fragment has already; all of them are full."""
-    cdef Slot* slot = &layout.slots[slot_number]
+    """The chunks of one slot. `first_tile`: how many tiles the fragment has already; all of them are full. Without the GIL."""
     cdef Cuts cuts = Cuts.__new__(Cuts)
-    cdef uint64_t tile = first_tile
+    cdef int status
+    cuts.slot = slot_number
+    with nogil:
+        status = cut_slot(cuts, layout, &layout.slots[slot_number], source, first_tile)
+    if status == SOURCE_FAILED:
+        source.fault()
+    return cuts
+
+
+cdef int cut_slot(Cuts cuts, Layout layout, const Slot* slot, CellSource source, uint64_t tile) except -1 nogil:
     cdef size_t lo = 0, hi
     cdef uint64_t* lengths = NULL
-    cuts.slot = slot_number
     if slot.kind == SLOT_BYTES:
-        lengths = <uint64_t*>malloc(layout.capacity * sizeof(uint64_t))
+        lengths = <uint64_t*>malloc(min(layout.capacity, source.n + 1) * sizeof(uint64_t))
         if lengths == NULL:
             raise MemoryError
     try:
@@ -80,7 +91,7 @@ cdef Cuts plan_cuts(Layout layout, int slot_number, CellSource source, uint64_t 
             hi = min(lo + layout.capacity, source.n)
             if slot.kind == SLOT_BYTES:
                 if source.lengths(slot.field, lo, hi, lengths) < 0:
-                    source.fault()
+                    return SOURCE_FAILED
                 cut_bytes(cuts, slot.chunk_bytes, lengths, lo, hi, tile)
             elif slot.kind == SLOT_COORDS:
                 cut_cells(cuts, hi - lo, 8, lo, hi, tile)
@@ -94,10 +105,10 @@ cdef Cuts plan_cuts(Layout layout, int slot_number, CellSource source, uint64_t 
             tile += 1
     finally:
         free(lengths)
-    return cuts
+    return 0
 
 
-cdef int cut_cells(Cuts cuts, uint64_t cells, uint32_t width, size_t lo, size_t hi, uint64_t tile) except -1:
+cdef int cut_cells(Cuts cuts, uint64_t cells, uint32_t width, size_t lo, size_t hi, uint64_t tile) except -1 nogil:
     cdef size_t first = cuts.n, at = lo
     cdef Cut* cut
     while at < hi:
@@ -111,7 +122,8 @@ cdef int cut_cells(Cuts cuts, uint64_t cells, uint32_t width, size_t lo, size_t 
     return 0
 
 
-cdef int cut_bytes(Cuts cuts, uint64_t target, const uint64_t* lengths, size_t lo, size_t hi, uint64_t tile) except -1:
+cdef int cut_bytes(Cuts cuts, uint64_t target, const uint64_t* lengths, size_t lo, size_t hi,
+                   uint64_t tile) except -1 nogil:
     """Whole cells up to `target` bytes a chunk; a cell of more than PIECE bytes alone, in pieces."""
     cdef size_t first = cuts.n, cell
     cdef uint64_t at = 0, n, skip

@@ -9,9 +9,10 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from typing import Final
+from functools import partial
+from typing import Final, TypeVar
 
 from tilekv.kvcore.builder import FragmentBuilder
 from tilekv.kvcore.codec import CodecPool
@@ -24,9 +25,14 @@ RUN_BYTES: Final = (
     1 << 20
 )  # raw bytes that are encoded at a time: what a flush needs beside its cells
 SMALL_FLUSH: Final = 256  # chunks; starting a thread costs about as much as encoding forty
+MANY_CELLS: Final = (
+    1 << 16
+)  # planning them takes most of a millisecond: threads do it while others encode
 AHEAD_MS: Final = 10  # a timestamp this little ahead of the clock is waited for
 
 Run = tuple[Cuts, int, int]
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 def write_fragment(
@@ -108,53 +114,76 @@ def _write_window(
     written: Callable[[int], object] | None,
 ) -> None:
     """Append a window to every file. Runs are encoded by a few threads and written in file order."""
-    planned = builder.add(window)
-    runs = [(cuts, *run) for cuts in planned for run in cuts.runs(RUN_BYTES)]
+    planned: list[Cuts] = []
 
-    def encoded(run: Run) -> Encoded:
-        return encode(builder.layout, window, *run, codecs)
+    def runs(plans: Iterable[Cuts]) -> Iterator[Run]:
+        for cuts in plans:
+            planned.append(cuts)
+            for first, last in cuts.runs(RUN_BYTES):
+                yield cuts, first, last
 
-    for (cuts, _, _), data in zip(runs, _in_order(encoded, runs, threads), strict=True):
-        writers[cuts.slot].write(data)
-        if written:
-            written(len(data))
+    def encoded(run: Run) -> tuple[Cuts, Encoded]:
+        return run[0], encode(builder.layout, window, *run, codecs)
+
+    def write(results: Iterable[tuple[Cuts, Encoded]]) -> None:
+        for cuts, data in results:
+            writers[cuts.slot].write(data)
+            if written:
+                written(len(data))
+
+    with ThreadPoolExecutor(threads) as pool:  # which starts no thread before it is given work
+        if threads > 1 and len(window) >= MANY_CELLS:
+            write(
+                _in_order(
+                    pool, encoded, runs(builder.add(window, partial(_all_begun, pool))), threads
+                )
+            )
+        else:
+            listed = list(runs(builder.add(window)))
+            if threads > 1 and sum(last - first for _, first, last in listed) >= SMALL_FLUSH:
+                write(_in_order(pool, encoded, listed, threads))
+            else:
+                write(map(encoded, listed))
     for cuts in planned:
         builder.written(cuts)
 
 
 def _in_order(
-    encoded: Callable[[Run], Encoded], runs: list[Run], threads: int
-) -> Iterator[Encoded]:
-    """`map` with at most `threads` + 1 results under way; a small flush starts no thread."""
-    if threads == 1 or sum(last - first for _, first, last in runs) < SMALL_FLUSH:
-        yield from map(encoded, runs)
-        return
-    with ThreadPoolExecutor(threads) as pool:
-        under_way: deque[Future[Encoded]] = deque()
-        try:
-            for run in runs:
-                under_way.append(_begun(pool, encoded, run))
-                if len(under_way) > threads:
-                    yield under_way.popleft().result()
-            while under_way:
+    pool: Executor,
+    encoded: Callable[[Run], tuple[Cuts, Encoded]],
+    runs: Iterable[Run],
+    threads: int,
+) -> Iterator[tuple[Cuts, Encoded]]:
+    """`map` with at most `threads` + 1 results under way."""
+    under_way: deque[Future[tuple[Cuts, Encoded]]] = deque()
+    try:
+        for run in runs:
+            under_way.append(_begun(pool, encoded, run))
+            if len(under_way) > threads:
                 yield under_way.popleft().result()
-        finally:
-            for future in under_way:
-                future.cancel()
+        while under_way:
+            yield under_way.popleft().result()
+    finally:
+        for future in under_way:
+            future.cancel()
 
 
-def _begun(
-    pool: ThreadPoolExecutor, encoded: Callable[[Run], Encoded], run: Run
-) -> Future[Encoded]:
-    """A run that a thread encodes, or, when none can be started, that is encoded already.
+def _all_begun(pool: Executor, work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """`map` with all results under way."""
+    futures = [_begun(pool, work, item) for item in items]
+    return (future.result() for future in futures)
+
+
+def _begun(pool: Executor, work: Callable[[T], R], item: T) -> Future[R]:
+    """What a thread does, or, when none can be started, what is done already.
 
     None can when the interpreter is ending, which is when a handle that nobody closed is flushed.
     """
     try:
-        return pool.submit(encoded, run)
+        return pool.submit(work, item)
     except RuntimeError:
-        done: Future[Encoded] = Future()
-        done.set_result(encoded(run))
+        done: Future[R] = Future()
+        done.set_result(work(item))
         return done
 
 

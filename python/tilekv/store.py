@@ -13,6 +13,7 @@ from collections.abc import (
     MutableMapping,
 )
 from collections.abc import ValuesView as _ValuesView
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, Literal, Self
 
 import numpy as np
@@ -145,7 +146,12 @@ class Store(Handle, MutableMapping[Any, Any]):
 
     def _write_buffer(self) -> None:
         """The caller holds the lock and is busy: other threads' writes wait for the lock."""
-        source = self._sorted()
+        threads = self._engine.config.usable_threads
+        try:
+            with ThreadPoolExecutor(threads) as pool:  # it starts none before a large buffer asks
+                source = self._sorted(threads, pool.map)
+        except RuntimeError:  # none can be started: the interpreter is ending
+            source = self._sorted()
         if len(source):
             self._install(self._engine.flush(source, self._open_view()), True)
 

@@ -1,12 +1,17 @@
 """kvcore.buffer: a log of which the last entry of a key counts."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 
 import tilekv
 from tilekv.kvcore.buffer import SortedBuffer
+from tilekv.kvcore.builder import FragmentBuilder
+from tilekv.kvcore.codec import CodecPool
+from tilekv.kvcore.tile import encode
 
 
 @pytest.fixture
@@ -72,3 +77,53 @@ def test_records_of_every_size(db: tilekv.Store) -> None:
         db.put_many([(-i - 1, value)])
     assert db.get_many(range(len(values))) == values
     assert [db[-i - 1] for i in range(len(values))] == values
+
+
+def stored(db: tilekv.Store, source: SortedBuffer) -> list[bytes]:
+    """All that a flush would write of its cells."""
+    runs = [
+        (cuts, *run)
+        for cuts in FragmentBuilder(db._layout).add(source)
+        for run in cuts.runs(1 << 20)
+    ]
+    return [bytes(encode(db._layout, source, *run, CodecPool())) for run in runs]
+
+
+def test_threads_sort_as_one_does(db: tilekv.Store) -> None:
+    """Shares are of 32,768 entries at least; the last of equal keys counts, whoever had the first."""
+    n = 170_000
+    keys = np.random.default_rng(6).integers(0, 120_000, n)
+    db.put_many(keys, np.char.add("v", np.arange(n).astype(str)).astype("S").tolist())
+    db.delete_many(keys[:10_000].tolist())
+    alone = SortedBuffer(db._buffer)
+    assert len(alone) == len(np.unique(keys))
+    expected = stored(db, alone)
+    with ThreadPoolExecutor(5) as pool:
+        for shares in (2, 3, 5, 1000):
+            source = SortedBuffer(db._buffer, shares, pool.map)
+            assert len(source) == len(alone)
+            assert stored(db, source) == expected
+
+
+def test_one_key_is_one_threads(db: tilekv.Store) -> None:
+    """All entries in one bucket: the other threads have none."""
+    db.put_many([b"key"] * 100_000, [b"%d" % i for i in range(100_000)])
+    source = SortedBuffer(db._buffer, 3)
+    assert len(source) == 1
+    assert stored(db, source) == stored(db, SortedBuffer(db._buffer))
+
+
+def test_a_buffer_grows_while_it_is_sorted(db: tilekv.Store) -> None:
+    """Who writes between the steps does not move what is read."""
+    db.put_many(list(range(70_000)), [b"old"] * 70_000)
+    expected = stored(db, SortedBuffer(db._buffer))
+
+    def write_too(step: Callable[[int], None], shares: Iterable[int]) -> Iterator[None]:
+        for share in shares:
+            db.put_many(list(range(100_000)), [b"newer"] * 100_000)
+            yield step(share)
+
+    source = SortedBuffer(db._buffer, 2, write_too)
+    assert db._buffer.n == 670_000
+    assert stored(db, source) == expected
+    assert len(db) == 100_000

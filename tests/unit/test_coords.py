@@ -21,9 +21,9 @@ def expected(cells: list[tuple[int, int, int, bytes]]) -> list[int]:
     return sorted(range(len(cells)), key=lambda i: (*cells[i][:2], cells[i][2] & 0x7F, cells[i][3]))
 
 
-@given(CELLS)
-def test_order(cells: list[tuple[int, int, int, bytes]]) -> None:
-    found = sorted_order([cell[:2] for cell in cells], [cell[2:] for cell in cells])
+@given(CELLS, st.integers(1, 4))
+def test_order(cells: list[tuple[int, int, int, bytes]], shares: int) -> None:
+    found = sorted_order([cell[:2] for cell in cells], [cell[2:] for cell in cells], shares)
     assert found == expected(cells)
 
 
@@ -34,9 +34,9 @@ def test_order_of_many(n: int, distinct: int) -> None:
     random = np.random.default_rng(n)
     words = random.integers(0, distinct, (n, 2), np.uint64, endpoint=True).tolist()
     cells = [(a, b, i % 3 | (i % 2) << 7, b"%d" % (i % 50)) for i, (a, b) in enumerate(words)]
-    assert sorted_order([cell[:2] for cell in cells], [cell[2:] for cell in cells]) == expected(
-        cells
-    )
+    for shares in (1, 3):
+        found = sorted_order([cell[:2] for cell in cells], [cell[2:] for cell in cells], shares)
+        assert found == expected(cells)
 
 
 @given(st.lists(WORDS, max_size=60).map(sorted), WORDS)
