@@ -1,6 +1,7 @@
 """A tiny run of the benchmarks: everything runs, is recorded and drawn, and a wrong answer is noticed. About 15 seconds."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -121,6 +122,14 @@ def test_costs(tmp_path) -> None:
     assert record["choices"]["values plain"]["disk"] > 1.2
     text = "".join(ET.parse(tmp_path / "a.svg").getroot().itertext())
     assert all(axis in text for axis in ("keys", "value bytes", "fragments"))
+
+
+def test_floor() -> None:
+    out = run("-m", "bench.floor", "--keys=2000", "--rounds=1", "--idle=0")
+    sizes = re.findall(r"^  (__key|value_var|all) +([\d.]+)$", out, re.MULTILINE)
+    assert [name for name, _ in sizes] == ["__key", "value_var", "all"]
+    assert float(sizes[1][1]) > 50  # bytes of a value that nothing makes smaller
+    assert "writing" in out
 
 
 def test_kernels() -> None:
