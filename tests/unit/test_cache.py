@@ -1,5 +1,6 @@
 """kvcore.cache: the budget holds, and what is dropped is dropped."""
 
+import gc
 import random
 from pathlib import Path
 
@@ -61,3 +62,34 @@ def test_fragments_take_their_chunks_with_them(uri: Path) -> None:
     assert len(list(iterator)) == N - 1
     del iterator
     assert cache.used == 0
+
+
+def test_what_is_evicted_waits_for_its_readers(tmp_path: Path) -> None:
+    """The values of a block of keys are found first, and made into objects then: a collection of garbage between evicts them."""
+    pick = random.Random(2)
+    attrs = [tilekv.Attr("one", bytes), tilekv.Attr("two", bytes)]
+    model = {i: {"one": pick.randbytes(CHUNK), "two": b"%d" % i} for i in range(4 * N)}
+    with tilekv.open(tmp_path / "s", "x", schema=tilekv.Schema(attrs)) as db:
+        db.put_many(model)
+    keys = range(128)  # a block
+
+    def evict(phase: str, info: object) -> None:
+        if phase == "start":
+            assert all(i in db and db[i] for i in range(len(keys), 4 * N))
+
+    thresholds = gc.get_threshold()
+    with tilekv.open(tmp_path / "s", config={"kv.cache_bytes": 200 * CHUNK}) as db:
+        for objects in (20, 50, 90):
+            _none_left = [
+                {} for _ in range(200)
+            ]  # Python keeps some dicts for the next use, which are not counted
+            assert db.get_many(keys) == db.get_many(keys)
+            gc.collect()
+            gc.callbacks.append(evict)
+            gc.set_threshold(objects)
+            try:
+                found = db.get_many(keys)
+            finally:
+                gc.callbacks.remove(evict)
+                gc.set_threshold(*thresholds)
+            assert found == [model[i] for i in keys]
