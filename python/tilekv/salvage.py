@@ -173,6 +173,7 @@ class _Layer:
         False  # it may have been replaced, by a consolidation of which nothing can be read
     )
     valueless: set[tuple[int, bytes]] = field(default_factory=set)  # keys whose value is lost
+    stale: set[tuple[int, bytes]] = field(default_factory=set)  # keys that sources have set aside
 
     def own(self, keys: list[Any]) -> list[int]:
         """What the fragment itself says of each key: ABSENT, SET, DELETED or UNKNOWN."""
@@ -199,6 +200,10 @@ class _Layer:
     def lost(self, key: Any) -> bool:
         """Whether a key is known to be in here, and its value is not."""
         return bool(self.valueless) and key_bytes(key) in self.valueless
+
+    def told(self, key: Any) -> bool:
+        """Whether a source has set a key aside: what is older than that is not the newest that is proven."""
+        return bool(self.stale) and not self.doubtful and key_bytes(key) in self.stale
 
     def values(self, keys: list[Any]) -> list[Any]:
         """Of keys that are SET; _NOTHING where the value cannot be read."""
@@ -365,7 +370,7 @@ class _Copier:
         for other in newer:
             for i, state in enumerate(other.says(keys)):
                 open_ = other.lost(keys[i]) or (other.doubtful and state != ABSENT)
-                shown[i] &= state in (ABSENT, UNKNOWN) or open_
+                shown[i] &= (state in (ABSENT, UNKNOWN) or open_) and not other.told(keys[i])
                 certain[i] &= state != UNKNOWN and not open_
         chosen = [i for i in range(len(keys)) if shown[i]]
         values = layer.values([keys[i] for i in chosen])
@@ -377,6 +382,8 @@ class _Copier:
             else:
                 (current if certain[i] else doubtful).append((keys[i], value))
         self._target.put_many(current)
+        for owner in owners:
+            owner.stale |= {key_bytes(key) for key, _ in doubtful}
         self.stale += len(doubtful)
         if any(other.doubtful for other in newer) or layer.doubtful:
             again = {key_bytes(key) for key, _ in doubtful}

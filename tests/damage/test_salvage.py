@@ -148,6 +148,12 @@ def test_a_slow_writer_behind_a_damaged_consolidation(
         report, found, aside = salvaged(place, image.with_file(f"{owner}/{file}", b""))
         assert (found, aside) == (rows, {})
         assert (report.stale, report.lost, report.unreadable) == (0, 0, ())
+    # When the newer of its sources cannot tell either, what the older one holds may be stale, and is newer than the slow one's.
+    metadata = [f"{folder}/{METADATA}" for folder in (owner, image.folders()[-1])]
+    broken = image.with_file(metadata[0], b"").with_file(metadata[1], b"")
+    report, found, aside = salvaged(place, broken)
+    assert (found, report.stale) == ({}, 5)
+    assert aside == {"a": b"newer", "b": b"b", "c": b"c", "d": b"slow", "e": b"slow"}
 
 
 @pytest.mark.parametrize("digest", ["blake2b", "md5"])
