@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import random
 import struct
 import zlib
@@ -73,7 +74,7 @@ class Stores(Target):
         elif kind < 0.97:
             del files[path]
         else:
-            files[mutated(rng, path.encode()).decode("utf-8", "surrogateescape")] = files[path]
+            files[os.fsdecode(mutated(rng, os.fsencode(path)))] = files[path]
         return packed(files)
 
     def sealed(self, data: bytes) -> bytes:
