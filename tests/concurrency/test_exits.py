@@ -31,7 +31,7 @@ def fill(n):
 
 n = int(sys.argv[2])
 """
-FEW, MANY = 10, 10_000  # with many, threads encode
+FEW, MANY, MOST = 10, 10_000, 70_000  # of many threads encode, of most they sort too
 
 
 def run(path: Path, n: int, program: str, *options: str) -> tuple[int, str]:
@@ -66,7 +66,9 @@ ENDS = {
 }
 
 
-@pytest.mark.parametrize(("end", "n"), [*((end, MANY) for end in ENDS), ("a global", FEW)])
+@pytest.mark.parametrize(
+    ("end", "n"), [*((end, MANY) for end in ENDS), ("a global", FEW), ("a cycle", MOST)]
+)
 def test_a_program_that_never_closes(tmp_path: Path, end: str, n: int) -> None:
     """It is flushed, and warned."""
     path = tmp_path / "store"
