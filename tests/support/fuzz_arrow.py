@@ -317,7 +317,7 @@ class Arrows(Target):
             if db is not None:
                 db.close()
             schema = Schema([attr or Attr("n", "int32")])
-            db, uses = tilekv.open(f"memory://fuzz {attr}", "w", schema=schema), 0
+            db, uses = tilekv.open(f"memory://{self.name} {attr}", "w", schema=schema), 0
         self.stores[attr] = db, uses + 1
         return db
 
