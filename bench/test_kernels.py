@@ -110,15 +110,44 @@ def test_digest_by_hashlib(benchmark: Any, keys: list[bytes], name: str) -> None
 def test_sort(benchmark: Any, keys: list[bytes]) -> None:
     benchmark.group, benchmark.extra_info["keys"] = "sort", COUNT
     words = np.ascontiguousarray(expected(keys, FUNCTIONS["blake2b"]))
-    signature = (
-        "int (uint64_t const *, uint64_t const *, size_t, CompareCells, void const *, Item *)"
+    shift_of = exported(coords, "bucket_shift", "int (size_t)", ctypes.c_int, SIZE)
+    count = exported(
+        coords,
+        "count_buckets",
+        "void (uint64_t const *, size_t, size_t, int, uint32_t *)",
+        *(None, POINTER, SIZE, SIZE, ctypes.c_int, POINTER),
     )
-    types = (ctypes.c_int, POINTER, POINTER, SIZE, POINTER, POINTER, POINTER)
-    sort_cells = exported(coords, "sort_cells", signature, *types)
+    place = exported(
+        coords,
+        "place_buckets",
+        "void (uint32_t *, size_t, int)",
+        *(None, POINTER, SIZE, ctypes.c_int),
+    )
+    fill = exported(
+        coords,
+        "fill_buckets",
+        "void (uint64_t const *, uint64_t const *, size_t, size_t, int, uint32_t *, Item *)",
+        *(None, POINTER, POINTER, SIZE, SIZE, ctypes.c_int, POINTER, POINTER),
+    )
+    order = exported(
+        coords,
+        "sort_buckets",
+        "int (Item *, size_t, uint32_t const *, size_t, size_t, int, CompareCells, void const *)",
+        *(ctypes.c_int, POINTER, SIZE, POINTER, SIZE, SIZE, ctypes.c_int, POINTER, POINTER),
+    )
     items = np.zeros(COUNT, ITEM)
-    # No two coordinates are equal: nothing is compared.
-    where = (words[0].ctypes.data, words[1].ctypes.data, COUNT, None, None, items.ctypes.data)
-    assert benchmark(sort_cells, *where) == 0
+    ends = np.zeros(1 << 11, np.uint32)
+    c0, c1, at, to = (each.ctypes.data for each in (words[0], words[1], items, ends))
+
+    def sort() -> int:
+        """All steps, in one share. No two coordinates are equal: nothing is compared."""
+        shift = shift_of(COUNT)
+        count(c0, 0, COUNT, shift, to)
+        place(to, 1, shift)
+        fill(c0, c1, 0, COUNT, shift, to, at)
+        return int(order(at, COUNT, to, 0, 1 << (64 - shift), shift, None, None))
+
+    assert benchmark(sort) == 0
     assert np.array_equal(items["index"], np.argsort(words[0]))
 
 
