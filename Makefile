@@ -86,7 +86,7 @@ SANITIZED = LD_PRELOAD="$$(gcc -print-file-name=libasan.so):$$(gcc -print-file-n
 RACING = LD_PRELOAD="$$(gcc -print-file-name=libtsan.so)" PYTHONMALLOC=malloc OPENBLAS_NUM_THREADS=1 \
 	TSAN_OPTIONS=exitcode=66:history_size=4:die_after_fork=0:log_path=$(CURDIR)/$(VENV)/race
 THREADED := $(patsubst %,tests/concurrency/test_%.py,hammer threads forks processes) \
-	$(patsubst %,tests/unit/test_%.py,batches cache codec search)
+	$(patsubst %,tests/unit/test_%.py,batches buffer cache codec commit search)
 
 sanitize fuzz: export TILEKV_SANITIZE = 1
 sanitize fuzz:
