@@ -93,3 +93,24 @@ def test_what_is_evicted_waits_for_its_readers(tmp_path: Path) -> None:
                 gc.callbacks.remove(evict)
                 gc.set_threshold(*thresholds)
             assert found == [model[i] for i in keys]
+
+
+@pytest.mark.parametrize("budget", ["300 KiB", "8 MiB", "256 MiB"])
+def test_chunks_of_all_sizes_come_and_go(tmp_path: Path, budget: str) -> None:
+    """They are cut out of slabs by their size: every slab is filled, emptied, and used for another size."""
+    pick = random.Random(2)
+    sizes = [
+        int(400 * 1.09**step) for step in range(60)
+    ]  # to 65 KB; a large value is a chunk of its own
+    known = {(size, i): pick.randbytes(size) for size in sizes for i in range(12)}
+    with tilekv.open(tmp_path / "s", "x", config={"kv.sync": False}) as db:
+        db.put_many([(f"{size}/{i}", value) for (size, i), value in known.items()])
+    with tilekv.open(tmp_path / "s", config={"kv.cache_bytes": budget}) as db:
+        for turn in range(3):
+            ordered = sorted(
+                known, reverse=turn == 1
+            )  # one size after another, so that slabs of it become idle
+            if turn == 2:
+                pick.shuffle(ordered)
+            assert all(db[f"{size}/{i}"] == known[size, i] for size, i in ordered)
+            assert cache_of(db).used <= cache_of(db).budget
