@@ -122,7 +122,7 @@ debug-test:
 
 .venv-tsan/.tsan: $(VENV)/.built $(VENV)/.tools-unit FORCE
 	@rm -f $(VENV)/race.*
-	@$(RACING) $(PY) -m pytest -o faulthandler_timeout=3600 $(THREADED) || { cat $(VENV)/race.* 2>/dev/null; exit 1; }
+	@$(RACING) $(PY) -m pytest -o faulthandler_timeout=3600 -m 'not unsanitized' $(THREADED) || { cat $(VENV)/race.* 2>/dev/null; exit 1; }
 
 .venv-sanitize/.fuzz: $(VENV)/.built $(VENV)/.tools-test $(VENV)/edges.so FORCE
 	@$(SANITIZED) PYTHONPATH=tests/support $(PY) -m fuzzer --seconds $(SECONDS) --seed "$$(date +%s)" $(KEEP)

@@ -5,6 +5,7 @@ Nothing here knows of folders or renames: a draft becomes visible by its `commit
 
 from __future__ import annotations
 
+import threading
 import time
 import uuid
 from collections import deque
@@ -177,14 +178,25 @@ def _all_begun(pool: Executor, work: Callable[[T], R], items: Iterable[T]) -> It
 def _begun(pool: Executor, work: Callable[[T], R], item: T) -> Future[R]:
     """What a thread does, or, when none can be started, what is done already.
 
-    None can when the interpreter is ending, which is when a handle that nobody closed is flushed.
+    None can when the interpreter is ending, which is when a handle that nobody closed is flushed. What submit() refuses so is in
+    the queue all the same, and a thread that was started before may take it: it is done once, by whoever comes first.
     """
+    once = threading.Lock()
+    future: Future[R] = Future()
+
+    def do() -> None:
+        if not once.acquire(blocking=False) or not future.set_running_or_notify_cancel():
+            return
+        try:
+            future.set_result(work(item))
+        except BaseException as error:  # noqa: BLE001  it is raised where the result is asked for
+            future.set_exception(error)
+
     try:
-        return pool.submit(work, item)
+        pool.submit(do)
     except RuntimeError:
-        done: Future[R] = Future()
-        done.set_result(work(item))
-        return done
+        do()
+    return future
 
 
 def _timestamp(storage: Storage, known: Iterable[str]) -> int:

@@ -16,6 +16,8 @@ import tilekv
 from faulty import BEFORE, Faults, every_call, fault_at, meet
 from tilekv import commit
 from tilekv.kvcore.codec import CodecPool
+from tilekv.kvcore.layout import Layout
+from tilekv.kvcore.tile import CellSource, Cuts
 from tilekv.names import FragmentName
 from tilekv.storage import Draft, FileWriter, Storage, open_storage
 
@@ -181,9 +183,17 @@ def test_threads_write_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("most", [0, 1])
 def test_threads_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
-    """As at the end of the interpreter, or where no more are allowed: the flush does without."""
+    """As at the end of the interpreter, or where no more are allowed: the flush does without, and nothing twice."""
     begin = threading.Thread.start
     begun = []
+    encode = commit.encode
+    encoded: list[tuple[int, int, int]] = []
+
+    def recorded(
+        layout: Layout, source: CellSource, cuts: Cuts, first: int, last: int, codecs: CodecPool
+    ) -> object:
+        encoded.append((cuts.slot, first, last))
+        return encode(layout, source, cuts, first, last, codecs)
 
     def start(thread: threading.Thread) -> None:
         if len(begun) == most:
@@ -197,8 +207,10 @@ def test_threads_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch, most: i
         db.put_many(model)
         with monkeypatch.context() as patch:
             patch.setattr(threading.Thread, "start", start)
+            patch.setattr(commit, "encode", recorded)
             db.flush()
         assert len(begun) == most
+        assert len(encoded) == len(set(encoded)) > 0
         assert db.verify() == []
         assert dict(db.items()) == model
 
