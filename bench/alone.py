@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from threading import Barrier
@@ -76,23 +77,30 @@ def _reply(connection: Connection, work: Any, arguments: tuple[object, ...]) -> 
 def write_at_once(store: Rival, source: Source, path: Path, writers: int) -> float:
     """Seconds from when `writers` processes begin to write a share each until all of it is durable; each has written as much
     elsewhere just before."""
-    gate = CONTEXT.Barrier(writers + 1)
-    processes = [
-        CONTEXT.Process(target=_write, args=(store.name, source, path, share, writers, gate))
-        for share in range(writers)
+    return at_once(writers, _write, store.name, source, path, writers)
+
+
+def at_once(processes: int, work: Callable[..., None], *arguments: object) -> float:
+    """Seconds of the slowest of so many processes, begun together.
+
+    work(gate, number, *arguments) passes the gate twice: when it is ready, and when it is done.
+    """
+    gate = CONTEXT.Barrier(processes + 1)
+    begun = [
+        CONTEXT.Process(target=work, args=(gate, number, *arguments)) for number in range(processes)
     ]
-    for process in processes:
+    for process in begun:
         process.start()
     gate.wait(600)
     start = time.perf_counter()
     gate.wait(3600)
     seconds = time.perf_counter() - start
-    for process in processes:
+    for process in begun:
         process.join()
     return seconds
 
 
-def _write(name: str, source: Source, path: Path, share: int, writers: int, gate: Barrier) -> None:
+def _write(gate: Barrier, share: int, name: str, source: Source, path: Path, writers: int) -> None:
     try:
         data = make_data(source, 1)
         keys, values = data.keys[share::writers], data.values[share::writers]

@@ -21,9 +21,8 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import tilekv
-from bench.alone import write_at_once
+from bench.alone import at_once, write_at_once
 from bench.data import Data, Source, make_data
-from bench.place import CONTEXT
 from bench.rivals import rival
 from tilekv.kvcore.builder import FragmentBuilder
 from tilekv.kvcore.codec import CodecPool
@@ -108,7 +107,7 @@ def touch(size: int, huge: bool, clock: Clock, name: str) -> None:
         clock.part(name)
 
 
-def _hash(gate: Barrier, times: int) -> None:
+def _hash(gate: Barrier, _number: int, times: int) -> None:
     block = bytes(RUN)
     gate.wait(600)
     for _ in range(times):
@@ -118,19 +117,7 @@ def _hash(gate: Barrier, times: int) -> None:
 
 def hash_at_once(processes: int, times: int) -> float:
     """Seconds in which so many processes hash `times` blocks together: they share nothing but the processor."""
-    gate = CONTEXT.Barrier(processes + 1)
-    begun = [
-        CONTEXT.Process(target=_hash, args=(gate, times // processes)) for _ in range(processes)
-    ]
-    for process in begun:
-        process.start()
-    gate.wait(600)
-    start = time.perf_counter()
-    gate.wait(600)
-    seconds = time.perf_counter() - start
-    for process in begun:
-        process.join()
-    return seconds
+    return at_once(processes, _hash, times // processes)
 
 
 def two_for_one(source: Source, folder: Path, rounds: int) -> dict[str, float]:

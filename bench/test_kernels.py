@@ -13,8 +13,8 @@ import hashlib
 import random
 import re
 import struct
-import sys
 from array import array
+from collections.abc import Iterator
 from typing import Any
 
 import lz4.block
@@ -53,14 +53,15 @@ def keys() -> list[bytes]:
 
 
 @pytest.fixture(scope="module")
-def refs(keys: list[bytes]) -> np.ndarray:
-    """KeyRef of every key: BLOB, where its bytes are in `keys`."""
+def refs(keys: list[bytes]) -> Iterator[np.ndarray]:
+    """KeyRef of every key: BLOB, one after the other, as hashlib's stand, and those of a write buffer."""
     made = np.zeros(COUNT, KEY_REF)
-    header = sys.getsizeof(b"") - 1
-    made["data"] = [id(key) + header for key in keys]
+    joined = np.frombuffer(b"".join(keys), np.uint8)
+    made["data"] = joined.ctypes.data + 20 * np.arange(COUNT, dtype=np.uint64)
     made["size"] = 20
     made["type"] = 40
-    return made
+    yield made
+    del joined
 
 
 def expected(keys: list[bytes], function: Any) -> np.ndarray:

@@ -412,48 +412,11 @@ cdef class Merge:
 
     def live(self):
         """How many of the cells that are left stand in each fragment, newest first, consuming them; not of buffered ones."""
-        cdef Run runs[256]
-        cdef Py_ssize_t n = 1, part
-        cdef size_t nruns = 0, i
-        cdef list counts = [0] * <Py_ssize_t>self.view.n
-        cdef uint64_t* sums = <uint64_t*>calloc(self.view.n + 1, sizeof(uint64_t))
-        if sums == NULL:
-            raise MemoryError
-        try:
-            while n > 0:
-                part = 0
-                with nogil:
-                    while n > 0 and part < CELLS:
-                        n = self.next(runs, &nruns, NULL, NULL, 256)
-                        part += n
-                        for i in range(nruns):
-                            if runs[i].fragment != IN_BUFFER:
-                                sums[runs[i].fragment] += runs[i].n
-                PyErr_CheckSignals()
-            if n < 0:
-                self.raise_fault()
-            for i in range(self.view.n):
-                counts[i] = sums[i]
-            return counts
-        finally:
-            free(sums)
+        return consume(self)[:self.view.n]
 
     def count(self):
         """How many cells are left, consuming them: for len()."""
-        cdef Run runs[256]
-        cdef size_t nruns = 0
-        cdef Py_ssize_t n = 1, total = 0, part
-        while n > 0:
-            part = 0
-            with nogil:
-                while n > 0 and part < CELLS:
-                    n = self.next(runs, &nruns, NULL, NULL, 256)
-                    part += n
-            total += part
-            PyErr_CheckSignals()
-        if n < 0:
-            self.raise_fault()
-        return total
+        return sum(consume(self))
 
     def any(self):
         """Whether a cell is left."""
@@ -479,3 +442,28 @@ cdef void merge_two(const Pair* a, const Pair* b, size_t n, Pair* merged) noexce
         b += later
         a += not later
     merged[n].c0 = END
+
+
+cdef list consume(Merge merge):
+    """How many cells are left in each fragment, then in the buffer."""
+    cdef Run runs[256]
+    cdef Py_ssize_t n = 1, part
+    cdef size_t nruns = 0, i
+    cdef uint64_t* sums = <uint64_t*>calloc(merge.view.n + 1, sizeof(uint64_t))
+    if sums == NULL:
+        raise MemoryError
+    try:
+        while n > 0:
+            part = 0
+            with nogil:
+                while n > 0 and part < CELLS:
+                    n = merge.next(runs, &nruns, NULL, NULL, 256)
+                    part += n
+                    for i in range(nruns):
+                        sums[min(<size_t>runs[i].fragment, merge.view.n)] += runs[i].n
+            PyErr_CheckSignals()
+        if n < 0:
+            merge.raise_fault()
+        return [sums[i] for i in range(merge.view.n + 1)]
+    finally:
+        free(sums)

@@ -5,7 +5,6 @@ Nothing here knows of folders or renames: a draft becomes visible by its `commit
 
 from __future__ import annotations
 
-import threading
 import time
 import uuid
 from collections import deque
@@ -13,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final
 
 from tilekv.kvcore.builder import FragmentBuilder
 from tilekv.kvcore.codec import CodecPool
@@ -21,6 +20,7 @@ from tilekv.kvcore.layout import Layout
 from tilekv.kvcore.tile import CellSource, Cuts, Encoded, encode
 from tilekv.names import FRAGMENT_METADATA, FragmentName, data_file
 from tilekv.storage import Draft, FileWriter, Storage
+from tilekv.threads import all_begun, begun
 
 RUN_BYTES: Final = (
     1 << 20
@@ -32,8 +32,6 @@ MANY_CELLS: Final = (
 AHEAD_MS: Final = 10  # a timestamp this little ahead of the clock is waited for
 
 Run = tuple[Cuts, int, int]
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 def write_fragment(
@@ -136,7 +134,7 @@ def _write_window(
         if threads > 1 and len(window) >= MANY_CELLS:
             write(
                 _in_order(
-                    pool, encoded, runs(builder.add(window, partial(_all_begun, pool))), threads
+                    pool, encoded, runs(builder.add(window, partial(all_begun, pool))), threads
                 )
             )
         else:
@@ -159,7 +157,7 @@ def _in_order(
     under_way: deque[Future[tuple[Cuts, Encoded]]] = deque()
     try:
         for run in runs:
-            under_way.append(_begun(pool, encoded, run))
+            under_way.append(begun(pool, encoded, run))
             if len(under_way) > threads:
                 yield under_way.popleft().result()
         while under_way:
@@ -167,36 +165,6 @@ def _in_order(
     finally:
         for future in under_way:
             future.cancel()
-
-
-def _all_begun(pool: Executor, work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """`map` with all results under way."""
-    futures = [_begun(pool, work, item) for item in items]
-    return (future.result() for future in futures)
-
-
-def _begun(pool: Executor, work: Callable[[T], R], item: T) -> Future[R]:
-    """What a thread does, or, when none can be started, what is done already.
-
-    None can when the interpreter is ending, which is when a handle that nobody closed is flushed. What submit() refuses so is in
-    the queue all the same, and a thread that was started before may take it: it is done once, by whoever comes first.
-    """
-    once = threading.Lock()
-    future: Future[R] = Future()
-
-    def do() -> None:
-        if not once.acquire(blocking=False) or not future.set_running_or_notify_cancel():
-            return
-        try:
-            future.set_result(work(item))
-        except BaseException as error:  # noqa: BLE001  it is raised where the result is asked for
-            future.set_exception(error)
-
-    try:
-        pool.submit(do)
-    except RuntimeError:
-        do()
-    return future
 
 
 def _timestamp(storage: Storage, known: Iterable[str]) -> int:

@@ -14,6 +14,7 @@ from collections.abc import (
 )
 from collections.abc import ValuesView as _ValuesView
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Final, Literal, Self
 
 import numpy as np
@@ -36,6 +37,7 @@ from tilekv.problem import Problem
 from tilekv.progress import Progress
 from tilekv.schema import Schema
 from tilekv.storage import open_storage
+from tilekv.threads import all_begun
 from tilekv.verify import verify_store
 
 MODES: Final = ("r", "a", "x", "w")
@@ -147,11 +149,8 @@ class Store(Handle, MutableMapping[Any, Any]):
     def _write_buffer(self) -> None:
         """The caller holds the lock and is busy: other threads' writes wait for the lock."""
         threads = self._engine.config.usable_threads
-        try:
-            with ThreadPoolExecutor(threads) as pool:  # it starts none before a large buffer asks
-                source = self._sorted(threads, pool.map)
-        except RuntimeError:  # none can be started: the interpreter is ending
-            source = self._sorted()
+        with ThreadPoolExecutor(threads) as pool:  # it starts none before a large buffer asks
+            source = self._sorted(threads, partial(all_begun, pool))
         if len(source):
             self._install(self._engine.flush(source, self._open_view()), True)
 

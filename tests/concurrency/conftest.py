@@ -1,30 +1,15 @@
-"""Counts what was done at once, for the last lines of the run."""
+"""What the tests of threads share."""
 
-from __future__ import annotations
-
-from collections import Counter
-from collections.abc import Callable
+import sys
+from collections.abc import Iterator
 
 import pytest
 
-DONE: pytest.StashKey[Counter[str]] = pytest.StashKey()
 
-
-@pytest.fixture(scope="session")
-def tally(request: pytest.FixtureRequest) -> Callable[..., None]:
-    """Count `n` of something that was done while others were at the same store, and that was right."""
-    counts = request.config.stash.setdefault(DONE, Counter())
-
-    def count(what: str, n: int = 1) -> None:
-        counts[what] += n
-
-    return count
-
-
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> None:
-    counts = config.stash.get(DONE, Counter())
-    if counts:
-        line = ", ".join(f"{n:,} {what}" for what, n in sorted(counts.items()))
-        terminalreporter.write_line(f"tilekv: {line}")
+@pytest.fixture
+def eager_switching() -> Iterator[None]:
+    """Threads take turns a thousand times as often."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(interval)

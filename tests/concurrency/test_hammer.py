@@ -8,10 +8,9 @@ from __future__ import annotations
 import itertools
 import os
 import random
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,12 +30,7 @@ BATCH = 12  # keys that are only ever set together
 TINY, LARGE = 3_000, 1 << 26  # bytes: a chunk or two, or all there is
 
 
-@pytest.fixture(autouse=True)
-def _eager_switching() -> Iterator[None]:
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    yield
-    sys.setswitchinterval(interval)
+pytestmark = pytest.mark.usefixtures("eager_switching")
 
 
 class Threads:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import random
-import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,13 +13,7 @@ import tilekv
 from life import contents
 from tilekv import Attr, Schema
 
-
-@pytest.fixture(autouse=True)
-def _eager_switching() -> Iterator[None]:
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    yield
-    sys.setswitchinterval(interval)
+pytestmark = pytest.mark.usefixtures("eager_switching")
 
 
 def forever(job: Callable[[], object]) -> None:

@@ -1,4 +1,4 @@
-"""What the tests of damage share, and the line at the end of a run that says how much was done."""
+"""What the tests of damage share."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from damage import IMAGES, TALLY, Image, Place, standing_still
+from damage import IMAGES, Image, Place, standing_still
 
 
 @pytest.fixture(scope="session")
@@ -21,9 +21,3 @@ def place() -> Iterator[Place]:
     found = Place()
     yield found
     found.close()
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if TALLY:
-        counts = ", ".join(f"{n:,} {what}" for what, n in sorted(TALLY.items()))
-        terminalreporter.write_line(f"tilekv: {counts}")

@@ -10,7 +10,6 @@ import os
 import random
 import time
 import uuid
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,12 +19,13 @@ from unittest import mock
 import numpy as np
 
 import tilekv
+from counts import COUNTS
 from tilekv import Attr, FilterList, Schema
 from tilekv.errors import CorruptionError
 from tilekv.storage import memory
 
 NIGHTLY = os.environ.get("TILEKV_NIGHTLY") == "1"
-TALLY: Counter[str] = Counter()  # what was done to stores, for the line at the end of a run
+TALLY = COUNTS["damage"]
 
 Rows = dict[Any, Any]
 Files = dict[str, bytes]  # by path below the store, `folder/file` or `file`
