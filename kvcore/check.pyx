@@ -12,7 +12,7 @@ from tilekv.kvcore.fragment cimport (Access, Fragment, FragmentData, Pin, Span, 
                                      fragment_coords, fragment_decode, fragment_key, fragment_place, offsets_ascend,
                                      plain_windows, tile_cells, unpin)
 from tilekv.kvcore.layout cimport KEY_FIELD, SLOT_COORDS, SLOT_OFFSETS, TOMBSTONE
-from tilekv.kvcore.view cimport VIEW_OK, file_bytes
+from tilekv.kvcore.view cimport VIEW_NO_MEMORY, VIEW_OK, ViewStatus, file_bytes
 from tilekv.kvcore.wire cimport Out, load64, out_bytes, out_free, out_room
 
 cdef extern from "utf8.h" nogil:
@@ -99,6 +99,7 @@ cdef int check_tile(Fragment fragment, int slot, uint64_t tile, list problems) e
     cdef Access access
     cdef Out scratch
     cdef uint8_t* into
+    cdef ViewStatus got
     cdef Status status = OK
     cdef Windows offsets
     cdef bint ascending = True
@@ -112,7 +113,10 @@ cdef int check_tile(Fragment fragment, int slot, uint64_t tile, list problems) e
     memset(&scratch, 0, sizeof(scratch))
     file = fragment.files[slot]
     try:
-        if file_bytes(&f.slots[slot].file, begin, 8, &access.stored, &at) != VIEW_OK:
+        got = file_bytes(&f.slots[slot].file, begin, 8, &access.stored, &at)
+        if got == VIEW_NO_MEMORY:
+            raise MemoryError
+        if got != VIEW_OK:
             problems.append((file, begin, f"tile {tile} is not inside the file"))
             return 0
         if load64(at) != last - first:
