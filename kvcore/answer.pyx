@@ -62,7 +62,8 @@ cdef class Resident:
 
 cdef size_t append_block(Lookup lookup, Resident values, size_t start, size_t n, object default, list result, int64_t* later,
                          uint64_t* where) except <size_t>-1:
-    """The values that are in memory; of the others the number in the lookup and c0 to later and where. Returns how many."""
+    """The values that are in memory; of the others the number in the lookup to later, and to where what orders them: c0, or 0 of
+    what is buffered, which was not digested unless there are fragments. Returns how many."""
     cdef View view = lookup.view
     cdef Column column
     cdef size_t i, k = 0, late = 0
@@ -78,7 +79,7 @@ cdef size_t append_block(Lookup lookup, Resident values, size_t start, size_t n,
                 continue
             if lookup.found[start + i] == PRESENT or lookup.found[start + i] == DEFERRED:
                 later[late] = <int64_t>(start + i)
-                where[late] = lookup.c0[start + i]
+                where[late] = 0 if lookup.places[start + i].fragment == IN_BUFFER else lookup.c0[start + i]
                 late += 1
             result.append(default)
     finally:

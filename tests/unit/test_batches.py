@@ -156,3 +156,27 @@ def test_cells_of_one_size(tmp_path: Path) -> None:
             assert sorted(scanned) == sorted(known.values())
             assert np.unique([len(batch) for batch in batches]).size <= 2
         assert db.verify() == []
+
+
+def test_what_is_buffered_is_ordered_by_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no fragment no digest is computed: the memory for them holds those of other keys, and is not looked at."""
+    argsort = np.argsort
+    ordered: list[int] = []  # values that were different, of each sort
+
+    def seen(where: Any) -> Any:
+        ordered.append(len(set(where)))
+        return argsort(where)
+
+    monkeypatch.setattr(np, "argsort", seen)
+    keys = list(range(500))
+    values = [b"%d" % key for key in keys]
+    with tilekv.open("memory://ordered", "w", config={"kv.cache_bytes": 0}) as db:
+        db.put_many(keys, values)
+        db.flush()
+        assert db.get_many(keys) == values
+        db.put_many(keys, values)
+        assert db.get_many(keys) == values
+    with tilekv.open("memory://nothing", "w") as db:
+        db.put_many(keys, values)
+        assert db.get_many(keys) == values
+    assert ordered == [500, 1, 1]
