@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tilekv
+from witness import account
 
 N = 3000
 Rows = dict[Any, tuple[int, str, bytes]]
@@ -80,12 +81,12 @@ def test_ways_to_read(tmp_path: Path, offsets: tilekv.FilterList | None, capacit
     with tilekv.open(tmp_path / "s", "x", schema=schema, config={"kv.sync": False}) as db:
         db.put_many(expected)
         for way, found in shown(db, probes).items():
-            assert found == expected, f"buffered: {way}"
+            assert found == expected, account(db, f"buffered: {way}", found, expected)
     for config in CONFIGS:
         with tilekv.open(tmp_path / "s", config=config) as db:
             assert db.verify() == []
             for way, found in shown(db, probes).items():
-                assert found == expected, f"one fragment, {config}: {way}"
+                assert found == expected, account(db, f"one fragment: {way}", found, expected)
     with tilekv.open(tmp_path / "s", "a", config={"kv.sync": False}) as db:
         for part in range(3):
             db.delete_many(keys[part::9])
@@ -97,7 +98,19 @@ def test_ways_to_read(tmp_path: Path, offsets: tilekv.FilterList | None, capacit
     for config in CONFIGS:
         with tilekv.open(tmp_path / "s", config=config) as db:
             for way, found in shown(db, probes).items():
-                assert found == expected, f"four fragments, {config}: {way}"
+                assert found == expected, account(db, f"four fragments: {way}", found, expected)
+
+
+def test_what_a_failure_tells(tmp_path: Path) -> None:
+    """Were a value wrong, perhaps never again: which, where the two part, and how the store and the process stand."""
+    with tilekv.open(tmp_path / "s", "x", config={"kv.sync": False}) as db:
+        db.put_many({1: b"1", "a": b"x" * 1000})
+        db.flush()
+        told = account(db, "items", dict(db), {"a": b"x" * 999, 2: b""})
+        assert "items: 3 of 2 keys are wrong, 1 missing, 1 more" in told
+        assert "they part  (1000, 999, 999, b'x', b'')" in told
+        assert db.fragments[0].name in told
+        assert "load: (" in told
 
 
 @settings(max_examples=40, deadline=None)
