@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import random
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -190,6 +191,16 @@ def walk(seed: int, folder: Path) -> int:
             starved.reads(name, ways(db, probes)[name], state)
         starved.reads("len", lambda: len(db), len(state))
         starved.reads("verify", db.verify, [])
+
+    def salvaged() -> Rows:
+        copy = folder.with_name("salvaged")
+        shutil.rmtree(copy, ignore_errors=True)
+        tilekv.salvage(folder, copy)
+        with tilekv.open(copy) as other:
+            return rows(other)
+
+    starved.reads("verify by URI", lambda: tilekv.verify(folder), [])
+    starved.reads("salvage", salvaged, state)
 
     def check_disk(what: str) -> None:
         with opened() as other:
