@@ -124,7 +124,7 @@ def walk(seed: int, folder: Path) -> int:
     starved = Starved(pick)
 
     def value(i: int) -> tuple[int, str, bytes]:
-        size = pick.choice([0, 3, 40, 700]) if i else pick.choice([10, 80_000, 300_000])
+        size = pick.choice([0, 3, 40, 700]) if i else pick.choice([10, 80_000])
         return i, f"text {i % 7}" * (i % 5), pick.randbytes(size)
 
     def filters() -> tilekv.FilterList:
