@@ -2,7 +2,7 @@
 
 from tilekv.kvcore.buffer cimport Buffer
 from tilekv.kvcore.columns cimport Batch
-from tilekv.kvcore.feeds cimport Cells
+from tilekv.kvcore.cells cimport Cells
 from tilekv.kvcore.search cimport View
 
 # threaded, of both: whether a second thread may help.

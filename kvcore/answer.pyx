@@ -11,7 +11,7 @@ from tilekv.errors import KeyNotFoundError
 from tilekv.kvcore.buffer cimport Entry
 from tilekv.kvcore.cache cimport cache_enter, cache_exit
 from tilekv.kvcore.columns cimport column_of, into_array, make_batch, make_rows
-from tilekv.kvcore.feeds cimport count_cells
+from tilekv.kvcore.cells cimport count_cells
 from tilekv.kvcore.lookup cimport Lookup, Parts
 from tilekv.kvcore.search cimport BLOCK, DEFERRED, IN_BUFFER, PRESENT, Place
 from tilekv.kvcore.values cimport KIND_BYTES, Column, load_key

@@ -3,7 +3,7 @@
 from libc.stdint cimport uint8_t, uint64_t, uintptr_t
 
 from tilekv.kvcore.buffer cimport Buffer
-from tilekv.kvcore.feeds cimport Cells
+from tilekv.kvcore.cells cimport Cells
 from tilekv.kvcore.gather cimport Stretch
 from tilekv.kvcore.search cimport Place, View
 from tilekv.kvcore.values cimport Column

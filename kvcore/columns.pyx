@@ -13,7 +13,7 @@ from tilekv.kvcore.arrow cimport (Node, array_capsules, array_node, blob_node, c
                                   schema_capsule, stream_capsule)
 from tilekv.kvcore.asked cimport Asked, ask, asked_bytes, asked_ends, asked_fixed
 from tilekv.kvcore.codec cimport OK, Status
-from tilekv.kvcore.feeds cimport cells_key, count_cells, gathered_keys
+from tilekv.kvcore.cells cimport cells_key, count_cells, gathered_keys
 from tilekv.kvcore.digest cimport KeyRef
 from tilekv.kvcore.fragment cimport Access, access_close
 from tilekv.kvcore.gather cimport (NOWHERE, Lanes, gather_bytes, gather_ends, gather_fixed, lanes_close, lanes_open, measure,

@@ -20,7 +20,8 @@ from tilekv.kvcore.columns cimport (ANY_TYPE, NO_TYPE, common_type, fitting, mak
 from tilekv.kvcore.digest cimport digest_keys
 from tilekv.kvcore.fragment cimport (DIRECT, FragmentData, Span, access_close, fragment_cell, fragment_copy, fragment_extent,
                                      unpin)
-from tilekv.kvcore.feeds cimport Cells, cells_of
+from tilekv.kvcore.cells cimport Cells
+from tilekv.kvcore.feeds cimport cells_of
 from tilekv.kvcore.gather cimport stretch_advance
 from tilekv.kvcore.layout cimport TOMBSTONE
 from tilekv.kvcore.resident cimport resident_cell

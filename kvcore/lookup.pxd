@@ -4,7 +4,7 @@ from libc.stdint cimport int64_t, uint64_t
 
 from tilekv.kvcore.buffer cimport Buffer
 from tilekv.kvcore.digest cimport KeyRef
-from tilekv.kvcore.feeds cimport Cells
+from tilekv.kvcore.cells cimport Cells
 from tilekv.kvcore.fragment cimport Access
 from tilekv.kvcore.search cimport Found, Place, View
 from tilekv.kvcore.values cimport KeyCell

@@ -1,7 +1,7 @@
 from typing import final
 
 from tilekv.kvcore.buffer import Buffer
-from tilekv.kvcore.feeds import Cells
+from tilekv.kvcore.cells import Cells
 from tilekv.kvcore.search import View
 
 @final

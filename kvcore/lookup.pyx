@@ -9,7 +9,7 @@ from libc.string cimport memset
 from tilekv.kvcore.buffer cimport Entry
 from tilekv.kvcore.cache cimport cache_enter, cache_exit
 from tilekv.kvcore.digest cimport digest_keys
-from tilekv.kvcore.feeds cimport FEED_OBJECTS, Cells, cells_key, count_cells
+from tilekv.kvcore.cells cimport FEED_OBJECTS, Cells, cells_key, count_cells
 from tilekv.kvcore.fragment cimport access_close
 from tilekv.kvcore.layout cimport TOMBSTONE
 from tilekv.kvcore.search cimport BLOCK, DELETED, IN_BUFFER, MISSING, PRESENT, UNOPENED

@@ -1,5 +1,5 @@
 from collections.abc import Iterator
 
-from tilekv.kvcore.feeds import Cells
+from tilekv.kvcore.cells import Cells
 
 def aligned(runs: list[list[Cells]]) -> Iterator[list[Cells]]: ...

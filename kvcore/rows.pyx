@@ -14,9 +14,11 @@ import numpy as np
 
 from tilekv.errors import InvalidValueError, WrongTypeError
 
-from tilekv.kvcore.feeds cimport (FEED_OBJECTS, ArrowChunk, ArrowReader, Cells, Feed, cells_key, cells_of, count_cells, feed_cell,
-                                  feed_key, is_arrow, open_arrow, table_cells, table_names)
+from tilekv.kvcore.arrowcells cimport table_cells
+from tilekv.kvcore.cells cimport FEED_OBJECTS, Cells, Feed, cells_key, count_cells, feed_cell, feed_key
+from tilekv.kvcore.feeds cimport cells_of
 from tilekv.kvcore.signals cimport CELLS, ROWS
+from tilekv.kvcore.streams cimport ArrowChunk, ArrowReader, is_arrow, open_arrow, table_names
 from tilekv.kvcore.values cimport KIND_BYTES, KIND_TEXT, Column, KeyCell, Kind, key_cell
 from tilekv.kvcore.wire cimport store64
 

@@ -1,0 +1,18 @@
+"""Arrow arrays as cells.
+
+What Arrow hands over is checked before it is used: offsets rise, indices and views point into what they index, text is UTF-8.
+The sizes of its buffers are not part of the interface, so those of offsets and data are the producer's word.
+"""
+
+from libc.stdint cimport int64_t, uint8_t, uint64_t
+
+from tilekv.kvcore.arrow cimport ArrowArray, ArrowSchema
+from tilekv.kvcore.cells cimport Cells
+from tilekv.kvcore.streams cimport ArrowChunk
+from tilekv.kvcore.values cimport Column
+
+# Elements start to start + n of an Arrow array as keys (column None) or as cells of an attribute.
+cdef Cells arrow_cells(ArrowChunk chunk, const ArrowSchema* schema, const ArrowArray* array, object start, object n,
+                       Column column, str what)
+# Column number i of a table's next rows.
+cdef Cells table_cells(ArrowChunk chunk, Py_ssize_t i, Column column, str what)

@@ -1,0 +1,78 @@
+"""Runs of keys and values that stand in memory already, read cell by cell without an object of each."""
+
+from libc.stdint cimport int64_t, uint8_t, uint64_t, uintptr_t
+
+from tilekv.kvcore.digest cimport KeyRef
+from tilekv.kvcore.values cimport KeyCell
+from tilekv.kvcore.wire cimport load32
+
+cdef enum FeedKind:
+    FEED_FIXED = 0              # cell i is `width` bytes at base + i * width
+    FEED_VAR = 1                # base[offsets[i]:offsets[i + 1]]
+    FEED_VIEWS = 2              # Arrow's string and binary views: 16 bytes at base + 16 * i
+    FEED_OBJECTS = 3            # Python objects, to be converted one by one
+
+cdef struct Feed:
+    FeedKind kind
+    const uint8_t* base
+    uint64_t width
+    const int64_t* offsets
+    const void** blocks         # of views
+    const int64_t* index        # of a dictionary: cell i is cell index[i] of the rest; NULL for none
+    const uint8_t* types        # of keys: the datatype of each, or NULL when all have `type`
+    uint8_t type
+
+
+cdef class Cells:
+    """A run of cells. Immutable."""
+    cdef Feed feed
+    cdef Py_ssize_t n
+    cdef list objects           # FEED_OBJECTS
+    cdef object owner           # of the memory that feed leads into
+    # Cells lo to hi.
+    cdef Cells cut(self, Py_ssize_t lo, Py_ssize_t hi)
+
+
+cdef inline void feed_cell(const Feed* feed, int64_t i, const uint8_t** data, uint64_t* size) noexcept nogil:
+    """REQUIRES: not FEED_OBJECTS."""
+    cdef const uint8_t* view
+    if feed.index != NULL:
+        i = feed.index[i]
+    if feed.kind == FEED_FIXED:
+        data[0] = feed.base + i * feed.width
+        size[0] = feed.width
+    elif feed.kind == FEED_VAR:
+        data[0] = feed.base + feed.offsets[i]
+        size[0] = feed.offsets[i + 1] - feed.offsets[i]
+    else:
+        view = feed.base + 16 * i
+        size[0] = load32(view)
+        if size[0] <= 12:
+            data[0] = view + 4
+        else:
+            data[0] = <const uint8_t*>feed.blocks[2 + load32(view + 8)] + load32(view + 12)
+
+
+cdef inline void feed_key(const Feed* feed, int64_t i, KeyRef* key) noexcept nogil:
+    """REQUIRES: not FEED_OBJECTS."""
+    feed_cell(feed, i, &key.data, &key.size)
+    key.type = feed.types[i] if feed.types != NULL else feed.type
+
+
+# Key i. Returns the object that owns the bytes: keep it, and the Cells, while key.ref is used.
+cdef object cells_key(Cells cells, Py_ssize_t i, KeyCell* key)
+
+# objects: nobody else may change the list.
+cdef Cells object_cells(list objects)
+# Keys in memory; types (uint8, n) and offsets (int64, n + 1) as NumPy arrays.
+cdef Cells gathered_keys(object types, object offsets, object data)
+# The rows of a contiguous array; for keys its datatype too.
+cdef Cells fixed_cells(object array)
+# A NumPy array of numbers as contiguous little-endian keys, each of its datatype; None for anything else.
+cdef object key_array(object keys)
+cdef Py_ssize_t count_cells(list pieces) noexcept
+
+
+cdef inline uintptr_t address(object array) except? 0:
+    """Where a contiguous NumPy array begins."""
+    return array.__array_interface__["data"][0]

@@ -1,0 +1,83 @@
+cimport cython
+
+import numpy as np
+
+from tilekv.kvcore.values cimport key_cell
+from tilekv.kvcore.values import CODES as _CODES
+
+
+@cython.final
+cdef class Cells:
+    def __len__(self):
+        return self.n
+
+    cdef Cells cut(self, Py_ssize_t lo, Py_ssize_t hi):
+        cdef Cells part = Cells.__new__(Cells)
+        part.feed = self.feed
+        part.n = hi - lo
+        part.owner = self.owner
+        if self.objects is not None:
+            part.objects = self.objects[lo:hi]
+        if part.feed.types != NULL:
+            part.feed.types += lo
+        if part.feed.index != NULL:
+            part.feed.index += lo
+        elif part.feed.kind == FEED_FIXED:
+            part.feed.base += lo * part.feed.width
+        elif part.feed.kind == FEED_VAR:
+            part.feed.offsets += lo
+        elif part.feed.kind == FEED_VIEWS:
+            part.feed.base += 16 * lo
+        return part
+
+
+cdef Cells object_cells(list objects):
+    cdef Cells cells = Cells.__new__(Cells)
+    cells.feed.kind = FEED_OBJECTS
+    cells.objects = objects
+    cells.n = len(objects)
+    return cells
+
+
+cdef object cells_key(Cells cells, Py_ssize_t i, KeyCell* key):
+    if cells.feed.kind == FEED_OBJECTS:
+        return key_cell(cells.objects[i], key)
+    feed_key(&cells.feed, i, &key.ref)
+    return cells
+
+
+cdef Cells fixed_cells(object array):
+    cdef Cells cells = Cells.__new__(Cells)
+    cells.n = len(array)
+    cells.feed.kind = FEED_FIXED
+    cells.feed.base = <const uint8_t*>address(array)
+    cells.feed.width = array.nbytes // cells.n if cells.n else 0
+    cells.feed.type = _CODES.get(array.dtype.str, 0)
+    cells.owner = array
+    return cells
+
+
+cdef Cells gathered_keys(object types, object offsets, object data):
+    cdef Cells cells = Cells.__new__(Cells)
+    cells.n = len(types)
+    cells.feed.kind = FEED_VAR
+    cells.feed.base = <const uint8_t*>address(data)
+    cells.feed.offsets = <const int64_t*>address(offsets)
+    cells.feed.types = <const uint8_t*>address(types)
+    cells.owner = (types, offsets, data)
+    return cells
+
+
+cdef Py_ssize_t count_cells(list pieces) noexcept:
+    cdef Cells piece
+    cdef Py_ssize_t n = 0
+    for piece in pieces:
+        n += piece.n
+    return n
+
+
+cdef object key_array(object keys):
+    if keys.ndim != 1:
+        return None
+    little = keys.dtype.newbyteorder("<")
+    return np.ascontiguousarray(keys, little) if little.str in _CODES else None

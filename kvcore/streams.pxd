@@ -1,0 +1,29 @@
+"""What the Arrow PyCapsule protocol hands over: one array, or a stream of them, and their types."""
+
+from tilekv.kvcore.arrow cimport ArrowArray, ArrowArrayStream, ArrowSchema
+
+
+cdef class ArrowTypes:
+    cdef ArrowSchema schema
+
+
+cdef class ArrowChunk:
+    cdef ArrowArray array
+    cdef ArrowTypes types
+
+
+cdef class ArrowReader:
+    """The arrays of one Arrow stream, or the one array."""
+    cdef ArrowArrayStream stream
+    cdef readonly ArrowTypes types
+    cdef ArrowChunk only
+    # The next array; None at the end.
+    cdef ArrowChunk next(self)
+
+
+# Whether it is handed over by the protocol.
+cdef bint is_arrow(object given) except -1
+cdef ArrowReader open_arrow(object given)
+cdef str format_of(const ArrowSchema* schema, str what)
+# The names of a table's columns.
+cdef list table_names(ArrowReader reader)
