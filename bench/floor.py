@@ -76,7 +76,7 @@ def parts_of_a_load(data: Data, clock: Clock) -> dict[str, int]:
             name = names[cuts.slot]
             sizes[name] = sum(len(encode(db._layout, cells, cuts, *run, codecs)) for run in runs)
             clock.part(f"encode {name}")
-        db._discard()
+        db.close(discard=True)
     return sizes
 
 

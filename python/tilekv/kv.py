@@ -207,9 +207,15 @@ class KV:
             other.consolidate(vacuum=True)
         self._store.reopen()
 
-    def close(self) -> None:
-        """Flush and let go of the files; again is harmless. When flushing fails it stays open."""
-        self._store.close()
+    def close(self, *, discard: bool = False) -> None:
+        """Flush and let go of the files; again is harmless. When flushing fails it stays open.
+
+        Parameters
+        ----------
+        discard : bool
+            Give up what is buffered instead: nothing is written.
+        """
+        self._store.close(discard=discard)
 
     def __enter__(self) -> Self:
         self._store.__enter__()

@@ -211,9 +211,15 @@ class Map:
         """Write what is buffered as one fragment; it is durable when this returns."""
         self.store.flush()
 
-    def close(self) -> None:
-        """Flush and let go of the files; again is harmless. When flushing fails it stays open."""
-        self.store.close()
+    def close(self, *, discard: bool = False) -> None:
+        """Flush and let go of the files; again is harmless. When flushing fails it stays open.
+
+        Parameters
+        ----------
+        discard : bool
+            Give up what is buffered instead: nothing is written.
+        """
+        self.store.close(discard=discard)
 
     def __enter__(self) -> Self:
         self.store.__enter__()

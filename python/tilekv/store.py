@@ -165,8 +165,15 @@ class Store(Handle, MutableMapping[Any, Any]):
             self._engine.check_identity()
             self._install(self._engine.opener.view(self._timestamp, known=view), False)
 
-    def close(self) -> None:
-        """Flush and let go of the files; again is harmless. When flushing fails the handle stays open."""
+    def close(self, *, discard: bool = False) -> None:
+        """Flush and let go of the files; again is harmless. When flushing fails the handle stays open and keeps its buffer.
+
+        Parameters
+        ----------
+        discard : bool
+            Give up what is buffered instead: nothing is written, so that a handle whose store can no longer be written to can be
+            closed. The end of ``with`` is harmless then.
+        """
         if self._inherited():
             self._after_fork()
         with self._lock:
@@ -175,16 +182,11 @@ class Store(Handle, MutableMapping[Any, Any]):
             self._check_idle()
             self._busy = True  # to the end: what is written after the last flush would be lost
             try:
-                if self._writable:
+                if self._writable and not discard:
                     self._write_buffer()
                 self._install(None, True)
             finally:
                 self._busy = False
-
-    def _discard(self) -> None:
-        """Let go of the files without flushing, for whoever removes the store; again is harmless."""
-        with self._lock:
-            self._install(None, True)
 
     def __enter__(self) -> Self:
         self._open_view()

@@ -29,7 +29,7 @@ def whole_store(uri: str | os.PathLike[str], schema: Schema) -> Iterator[Store]:
             yield target
             target.close()
         finally:
-            target._discard()
+            target.close(discard=True)
         if not build.commit(replace=False):
             raise _taken(place)
     finally:

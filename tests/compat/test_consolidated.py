@@ -204,7 +204,7 @@ def test_store_that_tiledb_has_consolidated(tmp_path: Path, then: str) -> None:
     for use in uses:
         with pytest.raises(tilekv.FormatError, match="TileDB"):
             use()
-    kept._install(None, True)
+    kept.close(discard=True)
     shutil.rmtree(path)
 
 

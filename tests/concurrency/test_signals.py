@@ -66,13 +66,13 @@ def test_loading(kind: str) -> None:
         few = looks(partial(put, FEW))
         many = looks(partial(put, N))
         assert many >= few + OFTEN
-        db._discard()
+        db.close(discard=True)
     for after in spread(many):
         with tilekv.open("memory://signals", "w", schema=schema) as db:
             put = partial(PUTS[kind], db)
             assert interrupt(partial(put, N), after)
             assert db.info().buffered in ([0] if after < many // 2 else [0, N])
-            db._discard()
+            db.close(discard=True)
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +134,7 @@ def test_reading_what_is_buffered() -> None:
             with tilekv.open("memory://signals", "w") as db:
                 db.put_many(KEYS[:n], VALUES[:n])
                 many = looks(partial(call, db))
-                db._discard()
+                db.close(discard=True)
             return many
 
         counted(FEW)
@@ -144,7 +144,7 @@ def test_reading_what_is_buffered() -> None:
             db.put_many(KEYS, VALUES)
             assert interrupt(partial(call, db), many // 2)
             assert db.get_many(KEYS) == VALUES
-            db._discard()
+            db.close(discard=True)
 
 
 def test_flushing_and_consolidating(tmp_path: Path) -> None:

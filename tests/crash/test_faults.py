@@ -107,7 +107,7 @@ class Runs:
                 else:
                     assert steps.acknowledged == len(self.states) - 1
             for db in steps.handles:
-                db._discard()
+                db.close(discard=True)
             now = check(uri, self.states, steps.acknowledged)
             layout = self.layout(uri)
             if NIGHTLY or layout not in self.went_on:

@@ -160,6 +160,13 @@ def test_a_read_only_mount(tmp_path: Path) -> None:
                 handle.flush()
         if ROOT:  # whoever owns the folder may lock the file in it
             assert_refused(db, "Read-only file system")
+        with (
+            pytest.raises(OSError, match="cannot write into the store"),
+            tilekv.open(path, "a") as other,
+        ):
+            other["given up"] = b"1"
+        assert not other.closed  # the end of `with` flushes too
+        other.close(discard=True)
     db.close()
     assert contents(path) == BEFORE | {"new": b"1"}
 
@@ -263,7 +270,7 @@ def test_a_parent_that_vanishes(tmp_path: Path) -> None:
     with tilekv.open(tmp_path / "other", "a") as other:  # what is buffered can go elsewhere
         other.update(db)
     assert contents(tmp_path / "other") == BEFORE | {"new": b"1"}
-    db._discard()
+    db.close(discard=True)
 
 
 class Crowd:

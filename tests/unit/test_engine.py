@@ -132,7 +132,7 @@ def test_a_store_that_was_replaced(uri: str) -> None:
         old.close()
     with tilekv.open(uri) as db:
         assert len(db) == 0
-    old._install(None, True)  # let go of it without the flush that cannot be
+    old.close(discard=True)
 
 
 def test_of_two_creators_one_wins_and_both_may_write(tmp_path: Path) -> None:

@@ -87,8 +87,16 @@ def test_the_context_has_the_options(uri: str) -> None:
     ctx = Ctx({"kv.buffer_bytes": 1})  # every write flushes itself
     for n, kv in enumerate([KV(ctx, uri), KV(uri, ctx=ctx)], 1):
         kv[f"key {n}"] = "value"
-        kv.store._install(None, True)  # let go without a flush
+        kv.close(discard=True)
+        assert not kv.isopen
         assert fragments(uri) == n
+
+
+def test_close_gives_up_the_buffer_when_told_so(uri: str) -> None:
+    with KV(uri) as kv:
+        kv["foo"] = "bar"
+        kv.close(discard=True)
+    assert dict(KV(uri, "r")) == {}
 
 
 def test_object_type(uri: str, tmp_path: Path) -> None:

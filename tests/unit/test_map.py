@@ -491,6 +491,14 @@ def test_opening_creates_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_close_gives_up_the_buffer_when_told_so(one: str) -> None:
+    with Map(ctx, one) as m:
+        m["k"] = 1
+        m.close(discard=True)
+    with Map(ctx, one) as m:
+        assert not m.has_key("k")
+
+
 def test_close_flushes_and_open_opens_again(uri: str) -> None:
     m = Map(ctx, uri)
     with pytest.raises(TileDBError, match="already open"):

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 import tilekv
+from faulty import Faults, meet
 from tilekv.errors import ClosedError, InvalidValueError, ReadOnlyError, WrongTypeError
 
 
@@ -243,6 +244,23 @@ def test_every_method_after_close(filled: tilekv.Store) -> None:
     assert "closed" in repr(db)
     assert (db.uri, db.mode, db.timestamp) == (filled.uri, "a", None)
     assert db.schema == filled.schema
+
+
+def test_close_gives_up_the_buffer_when_told_so(tmp_path: Path) -> None:
+    faults = Faults()
+    with tilekv.open(tmp_path / "s", "x") as db:
+        db["kept"] = b"1"
+        db.flush()
+        db["given up"] = b"2"
+        del db["kept"]
+        meet(db, faults)
+        db.close(discard=True)
+        db.close(discard=True)
+        assert db.closed
+    assert faults.calls == []  # nothing is read or written, at the end of `with` neither
+    with tilekv.open(tmp_path / "s") as db:
+        assert dict(db) == {"kept": b"1"}
+        db.close(discard=True)
 
 
 def test_with_flushes_what_was_assigned_before_an_exception(tmp_path: Path) -> None:
