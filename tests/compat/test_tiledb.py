@@ -1,6 +1,7 @@
 """Today's TileDB opens a store as it stands, and shows every cell, key and value (FORMAT.md 14b)."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -9,19 +10,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+import tilekv
+from house_rules import ROOT
 from sample_stores import SAMPLES, coords
 
 READER = Path(__file__).parents[1] / "support" / "tiledb_reader.py"
 TOMBSTONE = 0x80
 
 
-def tiledb_shows(path: Path, points: list[tuple[int, int]], scratch: Path) -> Any:
+def tiledb_shows(path: Path, points: list[tuple[int, int]], scratch: Path, *condition: str) -> Any:
     """The output of tiledb_reader.py, cells as bytes."""
     out, asked = scratch / "out.json", scratch / "points.json"
     asked.write_text(json.dumps(points))
-    command = [sys.executable, READER, path, out, asked]
+    command = [sys.executable, READER, path, out, asked, *condition]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
     found = json.loads(out.read_text())
@@ -87,3 +91,33 @@ def test_unfinished_writes_are_not_shown(tmp_path: Path) -> None:
     shutil.copytree(fragment, path / f".tmp-{fragment.name[-32:]}")
     found = tiledb_shows(path, [], tmp_path)
     assert found["columns"]["__key"]["cells"] == [b""]
+
+
+def test_the_condition_of_the_page_leaves_deletes_out(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "tiledb.md").read_text()
+    (live,) = re.findall(r'live = r"(.*)"', page)
+    path = tmp_path / "store"
+    # int32's code is 0, the least; that of days the greatest that Python has keys of.
+    keys: list[Any] = [
+        "gone",
+        7,
+        np.array([3], "int32"),
+        "kept",
+        b"\0",
+        2.5,
+        np.datetime64("2020-01-01"),
+    ]
+    schema = tilekv.Schema([tilekv.Attr("v", bytes), tilekv.Attr("n", "int64")])
+    with tilekv.open(path, "x", schema=schema) as db:
+        db.put_many([(key, (b"value", n)) for n, key in enumerate(keys)])
+        db.flush()
+        for key in keys[:3]:
+            del db[key]
+    found = tiledb_shows(path, [], tmp_path)["columns"]
+    rows = list(zip(*(found[name]["cells"] for name in ("v", "n", "__key_type")), strict=True))
+    assert len(rows) == 7
+    assert {row[:2] for row in rows if row[2][0] & TOMBSTONE} == {(b"", bytes(8))}
+    found = tiledb_shows(path, [], tmp_path, live)["columns"]
+    assert sorted(int.from_bytes(n, "little") for n in found["n"]["cells"]) == [3, 4, 5, 6]
+    assert set(found["v"]["cells"]) == {b"value"}
+    assert b"" in found["__key"]["cells"]  # the key that is one NUL byte, as TileDB-Py shows it

@@ -1,9 +1,10 @@
 """What TileDB shows of a store, as JSON: a program of its own, since whoever has imported tiledb must not fork.
 
-    python tiledb_reader.py URI OUT [POINTS]
+    python tiledb_reader.py URI OUT [POINTS [CONDITION]]
 
-URI is a store, POINTS a JSON file with a list of [c0, c1]. OUT becomes {"columns": {name: {"shown": type, "cells": [hex]}},
-"points": [[hex of __key] for each point]}: cells in TileDB's order, a cell's bytes little-endian.
+URI is a store, POINTS a JSON file with a list of [c0, c1], CONDITION a query condition for "columns". OUT becomes {"columns":
+{name: {"shown": type, "cells": [hex]}}, "points": [[hex of __key] for each point]}: cells in TileDB's order, a cell's bytes
+little-endian.
 """
 
 import json
@@ -44,10 +45,10 @@ def cell_bytes(column: np.ndarray[Any, Any]) -> list[bytes]:
     return [data[at : at + width] for at in range(0, len(data), width)]
 
 
-def main(uri: str, out: str, points: str | None = None) -> None:
+def main(uri: str, out: str, points: str | None = None, condition: str | None = None) -> None:
     asked = json.loads(Path(points).read_text()) if points else []
     with tiledb.open(uri) as array:
-        everything = array[:]
+        everything = array[:] if condition is None else array.query(cond=condition)[:]
         found = [array.multi_index[c0:c0, c1:c1]["__key"] for c0, c1 in asked]
     columns = {
         name: {"shown": shown(column), "cells": [cell.hex() for cell in cell_bytes(column)]}
