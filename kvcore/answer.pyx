@@ -10,8 +10,8 @@ from tilekv.errors import KeyNotFoundError
 
 from tilekv.kvcore.buffer cimport Entry
 from tilekv.kvcore.cache cimport cache_enter, cache_exit
-from tilekv.kvcore.columns cimport column_of, into_array, make_batch, make_rows
-from tilekv.kvcore.cells cimport count_cells
+from tilekv.kvcore.columns cimport column_of, into_array, make_batch, make_rows, sealed
+from tilekv.kvcore.cells cimport Cells, count_cells, fixed_cells
 from tilekv.kvcore.lookup cimport Lookup, Parts
 from tilekv.kvcore.search cimport BLOCK, DEFERRED, IN_BUFFER, PRESENT, Place
 from tilekv.kvcore.values cimport KIND_BYTES, Column, load_key
@@ -258,8 +258,11 @@ cdef Batch look_up_batch(View view, Buffer buffer, tuple columns, list pieces, b
     cdef Landing landing
     cdef Parts parts
     cdef Batch batch
+    cdef Cells cells
     cdef list landings = [Landing(column, n) for column in columns]
     view.expect(n)
+    # The batch keeps the keys, and an array may be filled with others.
+    pieces = [fixed_cells(cells.owner.copy()) if isinstance(cells.owner, np.ndarray) else cells for cells in pieces]
     parts = Parts(view, buffer, pieces, False, threaded)
     while True:
         lookup = parts.next()
@@ -276,5 +279,5 @@ cdef Batch look_up_batch(View view, Buffer buffer, tuple columns, list pieces, b
             landing.take(lookup)
     batch = make_batch(view, buffer, columns, places, &found[0], n, pieces,
                        {landing.column.name: landing.array() for landing in landings if not landing.failed})
-    batch.found = np.asarray(found)[:n] == PRESENT
+    batch.found = sealed(np.asarray(found)[:n] == PRESENT)
     return batch

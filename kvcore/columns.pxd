@@ -56,6 +56,8 @@ cdef inline uint8_t* into_array(object array) except? NULL:
     return <uint8_t*><uintptr_t>array.__array_interface__["data"][0]
 
 
+# A contiguous array as one that nobody can write to.
+cdef object sealed(object array)
 # A column of n cells: int64 offsets (n + 1) and uint8 bytes, or no offsets and n * width bytes.
 cdef object column_of(Column column, size_t n, object offsets, object data)
 

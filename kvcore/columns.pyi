@@ -1,3 +1,4 @@
+import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, final
 
@@ -6,6 +7,11 @@ import numpy.typing as npt
 
 from tilekv.kvcore.arrow import Node
 from tilekv.kvcore.values import Column
+
+@final
+class Sealed:
+    if sys.version_info >= (3, 12):
+        def __buffer__(self, flags: int, /) -> memoryview: ...
 
 @final
 class VarColumn:

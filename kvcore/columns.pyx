@@ -1,4 +1,5 @@
 cimport cython
+from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int64_t, uint8_t, uint64_t, uintptr_t
@@ -38,8 +39,25 @@ cdef Column KEYS = Column("__key", KEY_FIELD, CHAR, None, None)
 
 
 @cython.final
+cdef class Sealed:
+    """The memory of an array, to be read: no array over it can be made writable."""
+    cdef object array
+
+    def __getbuffer__(self, Py_buffer* buffer, int flags):
+        PyBuffer_FillInfo(buffer, self, into_array(self.array), self.array.nbytes, 1, flags)
+
+
+cdef object sealed(object array):
+    """A contiguous array as one that nobody can write to: whoever took it through Arrow relies on what was checked."""
+    cdef Sealed memory = Sealed.__new__(Sealed)
+    memory.array = array
+    return np.ndarray(array.shape, array.dtype, memory)
+
+
+@cython.final
 cdef class VarColumn:
-    """A column of variable-length cells: cell i is data[offsets[i]:offsets[i + 1]]; offsets int64 (n + 1), data uint8.
+    """A column of variable-length cells: cell i is data[offsets[i]:offsets[i + 1]]; offsets int64 (n + 1), data uint8; both
+    read-only.
 
     Offers `__arrow_c_array__`: text as large_utf8, bytes as large_binary, arrays as large_list.
     """
@@ -70,8 +88,6 @@ cdef class VarColumn:
         cdef Py_ssize_t i
         cdef list cells = []
         for i in range(first, last):
-            if not 0 <= offsets[i] <= offsets[i + 1] <= data.shape[0]:      # the arrays are the caller's, to change too
-                raise InvalidValueError(f"cell {i} cannot be bytes {offsets[i]} to {offsets[i + 1]} of {data.shape[0]}")
             cells.append(self._column.load(base + offsets[i], offsets[i + 1] - offsets[i]))
         return cells
 
@@ -86,7 +102,8 @@ cdef class VarColumn:
 
 @cython.final
 cdef class Batch:
-    """Columns of some rows: `batch[name]` is a NumPy array of n rows, or a VarColumn for bytes, text and variable length.
+    """Columns of some rows: `batch[name]` is a read-only NumPy array of n rows, or a VarColumn for bytes, text and variable
+    length.
 
     Offers the Arrow PyCapsule protocol: pyarrow.table(batch), polars.DataFrame(batch). Nothing but bools, dates and keys is
     copied. When all keys are of one type they are the first column, `key` (`__key` in a store with an attribute of that name).
@@ -444,11 +461,11 @@ cdef object read_column(View view, Buffer buffer, Column column, const Stretch* 
 cdef object column_of(Column column, size_t n, object offsets, object data):
     cdef VarColumn var
     if offsets is None:
-        return data.view(column.dtype).reshape((n, *column.shape))
+        return sealed(data.view(column.dtype).reshape((n, *column.shape)))
     var = VarColumn.__new__(VarColumn)
     var._column = column
-    var.offsets = offsets
-    var.data = data
+    var.offsets = sealed(offsets)
+    var.data = sealed(data)
     return var
 
 
