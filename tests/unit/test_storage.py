@@ -460,6 +460,28 @@ def test_begin_writing_promises_nothing(tmp_path: Path) -> None:
 
 
 @needs_proc
+def test_a_draft_of_many_files_has_few_open(root: Path) -> None:
+    """Of 62 attributes a fragment has up to 190 files; each is written a part at a time."""
+    draft = open_storage(str(root)).draft()
+    before = len(os.listdir("/proc/self/fd"))
+    names = [f"{i:03}" for i in range(190)]
+    writers = [draft.create(name) for name in names]
+    for part in b"first, ", b"second, ", b"third":
+        for writer in writers:
+            writer.write(part)
+            assert len(os.listdir("/proc/self/fd")) <= before + local.DRAFT_FILES
+    for i, writer in enumerate(writers):
+        if i % 2:
+            writer.sync()
+        writer.close()
+        with pytest.raises(ValueError, match="closed"):
+            writer.write(b"more")
+    assert len(os.listdir("/proc/self/fd")) == before
+    draft.commit("folder")
+    for name in names:
+        assert (root / "folder" / name).read_bytes() == b"first, second, third"
+
+
 def test_order_of_put_and_create(tmp_path: Path, root: Path, synced: list[str]) -> None:
     open_storage(root).put("a", b"1")
     assert synced == ["tmp", "tmp -> a", "store"]

@@ -27,9 +27,12 @@ if TYPE_CHECKING:
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+_APPEND: Final = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW
 # Bytes of a file after which the disk begins to write them, while more are made: of the 65 MB of 1,000,000 cells the syncs at the
 # end take 0.03 s instead of 0.09. Steps of 1 and 4 MiB win no more and cost 0.015 s of the processor.
 EARLY_WRITE: Final = 16 << 20
+# Files of a draft that are open at once: all that a store of three attributes has. One of 62 has up to 190.
+DRAFT_FILES: Final = 12
 _IS_NO_FILE: Final = (errno.ELOOP, errno.ENOTDIR, errno.ENXIO)
 
 
@@ -337,14 +340,15 @@ class LocalDraft:
         self._sync = sync
         self._unsynced: set[str] = set()  # files with bytes that may not be durable
         self._new_names = False  # files may be missing from the folder after a crash
+        self._open: dict[str, int] = {}  # descriptors by path, the last used last
 
     def create(self, file: str) -> LocalWriter:
         """Begin a file."""
         path = os.path.join(self._path, check_component(file))
         with _explained("write into the store", path):
-            fd = os.open(path, _CREATE, 0o666)
+            _take(path, _CREATE, self._open)
         self._new_names = True
-        return LocalWriter(fd, path, self._unsynced if self._sync else None)
+        return LocalWriter(path, self._open, self._unsynced if self._sync else None)
 
     def sync(self) -> None:
         """Sync every file that was written since the last time, then the folder."""
@@ -377,47 +381,68 @@ class LocalDraft:
 
 
 class LocalWriter:
-    """A FileWriter of a LocalDraft, unbuffered."""
+    """A FileWriter of a LocalDraft, unbuffered. Those used last have a descriptor; another gets one when it is written to."""
 
-    def __init__(self, fd: int, path: str, unsynced: set[str] | None) -> None:
-        self._fd = fd
+    def __init__(self, path: str, opened: dict[str, int], unsynced: set[str] | None) -> None:
         self._path = path
+        self._open = opened  # the draft's
         self._unsynced = unsynced  # the draft's; None: nothing is synced
         self._size = 0
         self._begun = 0  # bytes that the disk was told to write
+        self._closed = False
         if unsynced is not None:
             unsynced.add(path)
 
     def write(self, data: Buffer) -> None:
         """Append all of `data`."""
-        if self._fd < 0:
+        if self._closed:
             raise ValueError("the file is closed")
         with _explained("write into the store", self._path):
-            self._size += _write_all(self._fd, data)
+            fd = self._descriptor()
+            self._size += _write_all(fd, data)
         if self._unsynced is not None:
             self._unsynced.add(self._path)
             if self._size - self._begun >= EARLY_WRITE:
-                begin_writing(self._fd, self._begun, self._size - self._begun)
+                begin_writing(fd, self._begun, self._size - self._begun)
                 self._begun = self._size
 
     def sync(self) -> None:
         """Sync the file."""
         if self._unsynced is not None:
             with _explained("make the store durable", self._path):
-                os.fsync(self._fd)
+                os.fsync(self._descriptor())
             self._unsynced.discard(self._path)
 
     def close(self) -> None:
         """Close the file."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            # Without a sync this is where a network file system says that it could not write.
-            with _explained("write into the store", self._path):
-                os.close(fd)
+        self._closed = True
+        _give_back(self._path, self._open)
 
     def __del__(self) -> None:
         """Do not leak the descriptor of a draft that was abandoned after an error."""
         self.close()
+
+    def _descriptor(self) -> int:
+        if self._path not in self._open:
+            return _take(self._path, _APPEND, self._open)
+        fd = self._open[self._path] = self._open.pop(self._path)
+        return fd
+
+
+def _take(path: str, how: int, opened: dict[str, int]) -> int:
+    """A descriptor of a file of a draft, which gives others back."""
+    while len(opened) >= DRAFT_FILES:
+        _give_back(next(iter(opened)), opened)
+    fd = opened[path] = os.open(path, how, 0o666)
+    return fd
+
+
+def _give_back(path: str, opened: dict[str, int]) -> None:
+    fd = opened.pop(path, -1)
+    if fd >= 0:
+        # Without a sync this is where a network file system says that it could not write.
+        with _explained("write into the store", path):
+            os.close(fd)
 
 
 def _take_place(hidden: str, target: str) -> bool:
