@@ -10,7 +10,7 @@ b'...'
 from importlib.metadata import version as _version
 
 from tilekv.config import Config
-from tilekv.context import Context, Ctx, TileDBError, object_type
+from tilekv.context import Context, Ctx, TileDBError, default_ctx
 from tilekv.convert import convert
 from tilekv.encoding import NotTextError
 from tilekv.errors import (
@@ -31,6 +31,7 @@ from tilekv.errors import (
     TileKVError,
     WrongTypeError,
 )
+from tilekv.faces import object_type
 from tilekv.filters import (
     BitShuffleFilter,
     BitWidthReductionFilter,
@@ -124,6 +125,7 @@ __all__ = [
     "WrongTypeError",
     "ZstdFilter",
     "convert",
+    "default_ctx",
     "object_type",
     "open",
     "salvage",

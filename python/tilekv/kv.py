@@ -6,19 +6,13 @@ import builtins
 from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
 from itertools import chain
 from operator import itemgetter
-from typing import Any, Final, Literal, Self, overload
+from typing import Any, Final, Literal, Self
 
 from tilekv.config import Config
-from tilekv.context import (
-    Ctx,
-    Uri,
-    find_attr,
-    moved,
-    open_existing,
-    take_ctx,
-)
+from tilekv.context import Ctx, Uri, chosen_ctx, takes_ctx
 from tilekv.encoding import TextValues
 from tilekv.errors import InvalidValueError, ReadOnlyError, WrongTypeError
+from tilekv.faces import find_attr, moment_of, moved, open_existing
 from tilekv.kvschema import KVSchema
 from tilekv.schema import Attr
 from tilekv.store import Store
@@ -31,14 +25,14 @@ _ABSENT: Final = object()
 class KV:
     """A key-value store as TileDB-Py had it: iteration gives (key, value) pairs, and bytes attributes are text.
 
-    ``KV(uri, mode, ..., ctx=...)`` or, as TileDB's first Python had it, ``KV(ctx, uri, ...)``. The store must exist:
-    `KV.create` makes one. Writes are buffered until `flush`, `close` or the end of a ``with``.
+    The store must exist: `KV.create` makes one. Writes are buffered until `flush`, `close` or the end of a ``with``.
 
     Parameters
     ----------
     uri : str or os.PathLike
-    mode : {"a", "r", "w"}
-        Read and write; read. "w" is an old name of "a": it neither creates nor truncates.
+    mode : {"a", "r", "w"}, optional
+        Read and write; read. "w" is an old name of "a": it neither creates nor truncates. Without a mode it is "a", but "r"
+        with a key or a timestamp, and for a store of TileDB 1.x.
     key : bytes or str, optional
         The 32 bytes that open a store which TileDB 1.x encrypted; a str stands for its UTF-8. Mode "r" only.
     timestamp : int, datetime.datetime or numpy.datetime64, optional
@@ -56,71 +50,54 @@ class KV:
     FormatError, CorruptionError
         When it is of another program, or damaged.
     ReadOnlyError
-        For a store of TileDB 1.x unless the mode is "r": tilekv does not write to it.
+        For a store of TileDB 1.x and mode "a" or "w": tilekv does not write to it.
     InvalidValueError, WrongTypeError
         For arguments that are refused.
     MissingPackageError
         When a store of TileDB 1.x needs a package that is not installed.
     """
 
-    @overload
+    @takes_ctx
     def __init__(
         self,
         uri: Uri,
-        mode: str = "a",
+        mode: str | None = None,
         key: bytes | str | None = None,
         timestamp: Any = None,
-        *,
         ctx: Ctx | None = None,
-        encoding: str | None = "utf-8",
-    ) -> None: ...
-    @overload
-    def __init__(
-        self,
-        ctx: Ctx,
-        uri: Uri,
-        mode: str = "a",
-        key: bytes | str | None = None,
-        timestamp: Any = None,
         *,
-        encoding: str | None = "utf-8",
-    ) -> None: ...
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._ctx, args = take_ctx(args, kwargs)
-        self._open(*args, **kwargs)
-
-    def _open(
-        self,
-        uri: Uri,
-        mode: str = "a",
-        key: bytes | str | None = None,
-        timestamp: Any = None,
         encoding: str | None = "utf-8",
     ) -> None:
-        if mode not in _MODES:
+        if mode is not None and mode not in _MODES:
             raise InvalidValueError(f"mode is 'a', 'r' or 'w', which means 'a', not {mode!r}")
-        self._store = open_existing(self._ctx, uri, _MODES[mode], key, timestamp)
+        self._ctx = chosen_ctx(ctx)
+        known = None if mode is None else _MODES[mode]
+        self._store = open_existing(self._ctx, uri, known, key, timestamp)
         self._text = TextValues(self._store.schema.attrs, encoding)
 
-    @overload
     @staticmethod
-    def create(
-        uri: Uri, schema: KVSchema, key: bytes | None = None, *, ctx: Ctx | None = None
-    ) -> None: ...
-    @overload
-    @staticmethod
-    def create(ctx: Ctx, uri: Uri, schema: KVSchema, key: bytes | None = None) -> None: ...
-    @staticmethod
-    def create(*args: Any, **kwargs: Any) -> None:
-        """Make an empty store: ``KV.create(uri, schema)`` or ``KV.create(ctx, uri, schema)``.
+    @takes_ctx
+    def create(uri: Uri, schema: KVSchema, key: None = None, ctx: Ctx | None = None) -> None:
+        """Make an empty store.
+
+        Parameters
+        ----------
+        uri : str or os.PathLike
+        schema : KVSchema
+        key : None
+            An encryption key in TileDB. tilekv does not encrypt.
+        ctx : Ctx, optional
 
         Raises
         ------
         StoreExistsError
             When there is a store, or anything else, at the URI: nothing is overwritten.
         """
-        ctx, args = take_ctx(args, kwargs)
-        _create(ctx, *args, **kwargs)
+        if not isinstance(schema, KVSchema):
+            raise WrongTypeError(f"schema is a tilekv.KVSchema, not {type(schema).__name__}")
+        if key is not None:
+            raise InvalidValueError("a KV cannot be created with a key: tilekv does not encrypt")
+        open_store(uri, "x", schema=schema.schema, config=chosen_ctx(ctx).config()).close()
 
     # --- what it is ---
 
@@ -145,9 +122,9 @@ class KV:
         return not self._store.closed
 
     @property
-    def timestamp(self) -> int | None:
-        """The moment that is shown, in ms since 1970; None for the newest state."""
-        return self._store.timestamp
+    def timestamp(self) -> int:
+        """The moment that is shown, in ms since 1970: of opening or reopening, unless another was asked for."""
+        return moment_of(self._store)
 
     @property
     def schema(self) -> KVSchema:
@@ -203,7 +180,7 @@ class KV:
             raise ReadOnlyError("this KV is open for reading only: consolidate it in mode 'a'")
         self.flush()
         ctx = self._ctx if config is None else Ctx(config)
-        with open_existing(ctx, self.uri, "a", key, None) as other:
+        with open_existing(ctx, self.uri, "a", key) as other:
             other.consolidate(vacuum=True)
         self._store.reopen()
 
@@ -313,11 +290,3 @@ class _Items(ItemsView[Any, Any]):
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
         return iter(self._mapping)
-
-
-def _create(ctx: Ctx, uri: Uri, schema: KVSchema, key: bytes | None = None) -> None:
-    if not isinstance(schema, KVSchema):
-        raise WrongTypeError(f"schema is a tilekv.KVSchema, not {type(schema).__name__}")
-    if key is not None:
-        raise InvalidValueError("a KV cannot be created with a key: tilekv does not encrypt")
-    open_store(uri, "x", schema=schema.schema, config=ctx.config).close()

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, TextIO, overload
+from typing import TextIO
 
-from tilekv.context import Ctx, Uri, describe, find_attr, open_existing, take_ctx
+from tilekv.context import Ctx, Uri, chosen_ctx, takes_ctx
 from tilekv.errors import InvalidValueError
+from tilekv.faces import describe, find_attr, open_existing
 from tilekv.schema import Attr, Schema
 
 
 class KVSchema:
     """The attributes of a KV. Compared by value.
-
-    ``KVSchema(attrs=..., capacity=..., ctx=...)``; TileDB's first Python had ``ctx`` in front.
 
     Parameters
     ----------
@@ -31,43 +30,28 @@ class KVSchema:
         For arguments that are refused.
     """
 
-    @overload
+    @takes_ctx
     def __init__(
         self,
         domain: None = None,
         attrs: Iterable[Attr] = (),
         capacity: int | None = None,
-        *,
         ctx: Ctx | None = None,
-    ) -> None: ...
-    @overload
-    def __init__(
-        self,
-        ctx: Ctx,
-        domain: None = None,
-        attrs: Iterable[Attr] = (),
-        capacity: int | None = None,
-    ) -> None: ...
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        _, args = take_ctx(args, kwargs)
-        self._schema = _schema_of(*args, **kwargs)
+    ) -> None:
+        chosen_ctx(ctx)
+        if domain is not None:
+            raise InvalidValueError("a key-value store has no domain to choose: leave domain out")
+        self._schema = Schema(attrs) if capacity is None else Schema(attrs, capacity=capacity)
 
-    @overload
     @classmethod
-    def load(
-        cls, uri: Uri, key: bytes | str | None = None, *, ctx: Ctx | None = None
-    ) -> KVSchema: ...
-    @overload
-    @classmethod
-    def load(cls, ctx: Ctx, uri: Uri, key: bytes | str | None = None) -> KVSchema: ...
-    @classmethod
-    def load(cls, *args: Any, **kwargs: Any) -> KVSchema:
+    @takes_ctx
+    def load(cls, uri: Uri, key: bytes | str | None = None, ctx: Ctx | None = None) -> KVSchema:
         """Return the schema of a store that is there; StoreNotFoundError when none is.
 
         `key` opens one that TileDB 1.x encrypted, as in `KV`.
         """
-        ctx, args = take_ctx(args, kwargs)
-        return cls.of(_stored_schema(ctx, *args, **kwargs))
+        with open_existing(chosen_ctx(ctx), uri, "r", key) as store:
+            return cls.of(store.schema)
 
     @classmethod
     def of(cls, schema: Schema) -> KVSchema:
@@ -107,16 +91,3 @@ class KVSchema:
 
     def __repr__(self) -> str:
         return f"KVSchema(attrs={list(self._schema.attrs)}, capacity={self.capacity})"
-
-
-def _schema_of(
-    domain: None = None, attrs: Iterable[Attr] = (), capacity: int | None = None
-) -> Schema:
-    if domain is not None:
-        raise InvalidValueError("a key-value store has no domain to choose: leave domain out")
-    return Schema(attrs) if capacity is None else Schema(attrs, capacity=capacity)
-
-
-def _stored_schema(ctx: Ctx, uri: Uri, key: bytes | str | None = None) -> Schema:
-    with open_existing(ctx, uri, "r", key, None) as store:
-        return store.schema

@@ -9,16 +9,9 @@ from typing import Any, Final, Literal, Self, overload
 import numpy as np
 
 from tilekv.config import Config
-from tilekv.context import (
-    Ctx,
-    Uri,
-    checked_ctx,
-    find_attr,
-    moved,
-    object_type,
-    open_existing,
-)
+from tilekv.context import Ctx, Uri, checked_ctx
 from tilekv.errors import InvalidValueError, TileKVError, WrongTypeError
+from tilekv.faces import find_attr, moment_of, moved, object_type, open_existing
 from tilekv.mapitem import MapItem, Rows, is_key_of
 from tilekv.mapschema import MapSchema
 from tilekv.schema import Attr, Schema
@@ -48,7 +41,8 @@ class Map:
         Whose options to use; the C++ face calls it Context.
     uri : str or os.PathLike
     query_type : QueryType, optional
-        TILEDB_READ reads only; TILEDB_WRITE or nothing reads and writes.
+        TILEDB_READ reads only; TILEDB_WRITE reads and writes. Without one it is TILEDB_WRITE, but TILEDB_READ with a
+        timestamp, attributes or a key, and for a map of TileDB 1.x.
     timestamp : int, datetime.datetime or numpy.datetime64, optional
         Show the map as it was then, inclusive; an int is ms since 1970. With TILEDB_READ only.
     attributes : iterable of str
@@ -63,7 +57,7 @@ class Map:
     FormatError, CorruptionError
         When it is of another program, or damaged.
     ReadOnlyError
-        For a map of TileDB 1.x without TILEDB_READ: tilekv does not write to it.
+        For a map of TileDB 1.x and TILEDB_WRITE: tilekv does not write to it.
     InvalidValueError, WrongTypeError
         For arguments that are refused.
     MissingPackageError
@@ -135,7 +129,7 @@ class Map:
             When another consolidation is under way.
         """
         checked_ctx(ctx)
-        with open_existing(ctx if config is None else Ctx(config), uri, "a", None, None) as store:
+        with open_existing(ctx if config is None else Ctx(config), uri, "a") as store:
             store.consolidate(vacuum=True)
 
     # --- what it is ---
@@ -157,9 +151,9 @@ class Map:
         """Return where the map is."""
         return self.store.uri
 
-    def timestamp(self) -> int | None:
-        """Return the moment that is shown, in ms since 1970; None for the newest state."""
-        return self.store.timestamp
+    def timestamp(self) -> int:
+        """Return the moment that is shown, in ms since 1970: of opening or reopening, unless another was asked for."""
+        return moment_of(self.store)
 
     def is_open(self) -> bool:
         """Tell whether it is open."""
@@ -354,7 +348,7 @@ class Object:
     @staticmethod
     def object(ctx: Ctx, uri: Uri) -> Object:
         """Look at a URI."""
-        found = object_type(ctx, uri)
+        found = object_type(uri, ctx=ctx)
         return Object(Object.Type.Invalid if found is None else Object.Type.KeyValue, str(uri))
 
     def type(self) -> Type:
@@ -378,12 +372,15 @@ def _opened(
     if isinstance(attributes, str):
         raise WrongTypeError("attributes is a list of names, not a str")
     chosen = tuple(attributes)
-    wanted = TILEDB_WRITE if query_type is None else query_type
-    if wanted not in (TILEDB_READ, TILEDB_WRITE):
-        raise InvalidValueError(f"a map is opened with TILEDB_READ or TILEDB_WRITE, not {wanted!r}")
+    if query_type not in (None, TILEDB_READ, TILEDB_WRITE):
+        raise InvalidValueError(
+            f"a map is opened with TILEDB_READ or TILEDB_WRITE, not {query_type!r}"
+        )
     if chosen and query_type == TILEDB_WRITE:
         raise InvalidValueError("a map with attributes= is read only: open it with TILEDB_READ")
-    mode: Literal["r", "a"] = "r" if chosen or wanted == TILEDB_READ else "a"
+    mode: Literal["r", "a"] | None = "a" if query_type == TILEDB_WRITE else None
+    if chosen or query_type == TILEDB_READ:
+        mode = "r"
     store = open_existing(ctx, uri, mode, key, timestamp)
     names = [find_attr(store.schema.attrs, name).name for name in chosen]
     return store, tuple(names or [attr.name for attr in store.schema.attrs])
@@ -392,7 +389,7 @@ def _opened(
 def _create(uri: Uri, schema: MapSchema) -> None:
     if not isinstance(schema, MapSchema):
         raise WrongTypeError(f"schema is a tilekv.MapSchema, not {type(schema).__name__}")
-    open_store(uri, "x", schema=schema.schema, config=schema.context().config).close()
+    open_store(uri, "x", schema=schema.schema, config=schema.context().config()).close()
 
 
 def _create_with_items(ctx: Ctx, uri: Uri, items: Mapping[Any, Any], attribute: str) -> None:
@@ -410,5 +407,5 @@ def _create_with_items(ctx: Ctx, uri: Uri, items: Mapping[Any, Any], attribute: 
         first.dtype if isinstance(first, (np.ndarray, np.generic)) else type(first),
         var=var,
     )
-    with open_store(uri, "x", schema=Schema([attr]), config=ctx.config) as store:
+    with open_store(uri, "x", schema=Schema([attr]), config=ctx.config()) as store:
         store.put_many(items)

@@ -6,8 +6,9 @@ from typing import Any, Self, TextIO
 
 import numpy.typing as npt
 
-from tilekv.context import Ctx, Uri, checked_ctx, describe, find_attr, open_existing
+from tilekv.context import Ctx, Uri, checked_ctx
 from tilekv.errors import WrongTypeError
+from tilekv.faces import describe, find_attr, open_existing
 from tilekv.schema import Attr, Filters, Schema, Shape
 
 
@@ -49,7 +50,7 @@ class MapSchema:
         self._attrs: list[Attr] = []
         self._options: dict[str, Any] = {}  # of Schema, beside attrs
         if uri is not None:
-            with open_existing(ctx, uri, "r", key, None) as store:
+            with open_existing(ctx, uri, "r", key) as store:
                 self._take(store.schema)
 
     @classmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 import threading
+import time
 import warnings
 from collections.abc import ItemsView as _ItemsView
 from collections.abc import (
@@ -32,6 +33,7 @@ from tilekv.errors import (
 from tilekv.info import Info, describe
 from tilekv.kvcore.fragment import Fragment
 from tilekv.kvcore.handle import Handle
+from tilekv.kvcore.search import View
 from tilekv.kvcore.values import Column
 from tilekv.problem import Problem
 from tilekv.progress import Progress
@@ -68,7 +70,12 @@ class Store(Handle, MutableMapping[Any, Any]):
             engine.config.buffer_bytes,
             engine.config.usable_threads,
         )
-        self._install(engine.opener.view(timestamp), False)
+        self._install(self._look(), False)
+
+    def _look(self, known: View | None = None) -> View:
+        """The fragments that are there now, or were at `timestamp`."""
+        self._looked = time.time_ns() // 1_000_000
+        return self._engine.opener.view(self._timestamp, known)
 
     # --- what it is ---
 
@@ -163,7 +170,7 @@ class Store(Handle, MutableMapping[Any, Any]):
         with self._lock:
             view = self._open_view()
             self._engine.check_identity()
-            self._install(self._engine.opener.view(self._timestamp, known=view), False)
+            self._install(self._look(view), False)
 
     def close(self, *, discard: bool = False) -> None:
         """Flush and let go of the files; again is harmless. When flushing fails the handle stays open and keeps its buffer.
@@ -321,7 +328,7 @@ class Store(Handle, MutableMapping[Any, Any]):
             _INHERITED.append((self._view, self._engine))
             closed = self.closed
             self._engine = Engine(self._engine.storage, self._config, self._engine.key)
-            self._start_over(None if closed else self._engine.opener.view(self._timestamp))
+            self._start_over(None if closed else self._look())
 
 
 _INHERITED: list[object] = []

@@ -223,12 +223,10 @@ def test_faces_take_the_key(unpacked: Callable[[str], Old]) -> None:
 
 
 def test_faces_that_would_write_say_how_to_read(unpacked: Callable[[str], Old]) -> None:
-    """KV(uri) reads and writes here, while the last one of TileDB's only read: who is refused is told what to write instead."""
+    """Who is refused is told what to write instead; who names no mode reads."""
     uri, ctx = str(unpacked("g1_py_tutorial").path), tilekv.Ctx()
     refused: list[Callable[[], object]] = [
-        lambda: tilekv.KV(uri),
         lambda: tilekv.KV(ctx, uri, "w"),
-        lambda: tilekv.Map(ctx, uri),
         lambda: tilekv.Map(ctx, uri, tilekv.TILEDB_WRITE),
         lambda: tilekv.Map.consolidate(ctx, uri),
         lambda: tilekv.open(uri, "a"),
@@ -239,6 +237,14 @@ def test_faces_that_would_write_say_how_to_read(unpacked: Callable[[str], Old]) 
             call()
     with tilekv.KV(uri, mode="r") as kv, tilekv.Map(ctx, uri, tilekv.TILEDB_READ) as m:
         assert {item.key(str): item["a1"].decode() for item in m} == dict(kv.items())
+        with tilekv.KV(uri) as other, tilekv.Map(ctx, uri) as third:
+            assert (other.mode, other.dict()) == ("r", kv.dict())
+            assert len(list(third)) == len(kv)
+            third.close()
+            third.open()
+            assert len(list(third)) == len(kv)
+            with pytest.raises(tilekv.ReadOnlyError):
+                other["k"] = "v"
 
 
 def test_key_for_what_is_not_encrypted(unpacked: Callable[[str], Old], tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,8 @@ OPENS: list[Callable[[Ctx, str], KV]] = [
     lambda ctx, uri: KV(ctx, uri, mode="w"),
     lambda ctx, uri: KV(uri, ctx=ctx),
     lambda ctx, uri: KV(uri, "w", ctx=ctx),
+    lambda ctx, uri: KV(uri, "w", None, None, ctx),
+    lambda ctx, uri: KV(uri, ctx, "w"),
     lambda _, uri: KV(uri),
     lambda _, uri: KV(Path(uri)),
     lambda _, uri: KV(uri=uri, mode="a", key=None, timestamp=None, encoding="utf-8"),
@@ -117,7 +120,14 @@ def test_contexts_that_are_none(uri: str) -> None:
     with pytest.raises(TypeError, match=r"a context is a tilekv\.Ctx, not dict"):
         KV(uri, ctx={})  # type: ignore[call-overload]
     with pytest.raises(TypeError, match="twice"):
-        KV(Ctx(), uri, ctx=Ctx())  # type: ignore[call-overload]
+        KV(Ctx(), uri, ctx=Ctx())
+    with pytest.raises(TypeError, match="twice"):
+        KV(Ctx(), uri, Ctx())
+
+
+def test_calls_without_a_context_have_the_default_one() -> None:
+    assert tilekv.default_ctx() is tilekv.default_ctx()
+    assert tilekv.default_ctx().config() == Config()
 
 
 # --- config ---
@@ -131,10 +141,10 @@ def test_keys_of_tiledb() -> None:
             "sm.consolidation.max_fragment_size": 5,
             "kv.sync": "false",
         }
-    ).config
+    ).config()
     assert config == Config(cache_bytes=10**7, threads=3, max_fragment_bytes=5, sync=False)
     assert Config({"sm.compute_concurrency_level": 2}) == Config(threads=2)
-    assert Ctx(config).config is config
+    assert Ctx(config).config() == config
     assert Config(config) == config
     assert Config({"kv.threads": 2}, threads=9, sync=False) == Config(threads=2, sync=False)
     assert repr(Ctx({"sm.num_tbb_threads": 2})) == "Ctx({'kv.threads': 2})"
@@ -199,6 +209,8 @@ def test_schema_load(uri: str) -> None:
         KVSchema.load(uri),
         KVSchema.load(Ctx(), uri),
         KVSchema.load(uri, None, ctx=Ctx()),
+        KVSchema.load(uri, Ctx()),
+        KVSchema.load(uri, Ctx(), None),
     ):
         assert loaded == KVSchema(attrs=[Attr("a1", bytes)])
     with pytest.raises(FileNotFoundError):
@@ -270,7 +282,7 @@ def test_mode_w_truncates_nothing(uri: str) -> None:
         assert kv.dict() == {"a": "1", "b": "2"}
 
 
-@pytest.mark.parametrize("mode", ["x", "rw", None])
+@pytest.mark.parametrize("mode", ["x", "rw", ""])
 def test_modes_that_are_not_there(uri: str, mode: Any) -> None:
     with pytest.raises(ValueError, match="mode is 'a', 'r' or 'w'"):
         KV(uri, mode)
@@ -470,7 +482,7 @@ def test_encodings_that_are_none(uri: str, encoding: str) -> None:
 def test_attributes_of_a_handle(uri: str) -> None:
     kv = KV(uri)
     assert kv.isopen
-    assert (kv.mode, kv.nattr, kv.timestamp) == ("a", 1, None)
+    assert (kv.mode, kv.nattr) == ("a", 1)
     assert kv.schema == KVSchema(attrs=[Attr("a1", bytes)])
     assert kv.attr(0) == kv.attr("a1") == Attr("a1", bytes)
     assert repr(kv) == f"<tilekv.KV {uri!r} mode='a' attrs=[a1]>"
@@ -545,10 +557,10 @@ def test_time_travel(uri: str) -> None:
         kv.flush()
         then = kv.store.fragments[0].t2
         kv.update({"a": "2", "b": "2"})
-    with KV(uri, "r", timestamp=then) as kv:
-        assert (kv.dict(), kv.timestamp) == ({"a": "1"}, then)
+    with KV(uri, timestamp=then) as kv:
+        assert (kv.dict(), kv.timestamp, kv.mode) == ({"a": "1"}, then, "r")
         kv.reopen()
-        assert (kv.dict(), kv.timestamp) == ({"a": "2", "b": "2"}, None)
+        assert kv.dict() == {"a": "2", "b": "2"}
         kv.reopen(timestamp=then)
         assert (kv.dict(), kv.timestamp) == ({"a": "1"}, then)
     with pytest.raises(ValueError, match="'r'"):
@@ -558,6 +570,25 @@ def test_time_travel(uri: str) -> None:
         with pytest.raises(ValueError, match="'r'"):
             kv.reopen(then)
         assert kv["c"] == "3"
+
+
+def test_the_timestamp_is_the_moment_of_opening(uri: str) -> None:
+    before = time.time_ns() // 1_000_000
+    with KV(uri) as kv:
+        opened = kv.timestamp
+        assert before <= opened <= time.time_ns() // 1_000_000
+        kv["a"] = "1"
+        kv.flush()
+        shown = kv.timestamp  # its own flush belongs to what it shows
+        assert kv.store.fragments[0].t2 <= shown
+        with KV(uri, timestamp=shown) as then:
+            assert (then.dict(), then.timestamp) == ({"a": "1"}, shown)
+        with KV(uri, timestamp=opened - 1) as then:
+            assert then.dict() == {}
+        time.sleep(0.002)
+        kv.reopen()
+        assert kv.timestamp > shown
+    assert kv.timestamp > shown
 
 
 @pytest.mark.parametrize("config", [None, {"kv.threads": 1}])

@@ -1,0 +1,108 @@
+"""What TileDB's two faces share: finding and opening what is there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from tilekv.context import Ctx, Uri, chosen_ctx, takes_ctx
+from tilekv.datatypes import DATATYPES
+from tilekv.engine import is_old
+from tilekv.errors import (
+    ClosedError,
+    InvalidValueError,
+    StoreNotFoundError,
+    StoreReplacedError,
+    WrongTypeError,
+)
+from tilekv.names import DESCRIPTOR, KV_SCHEMA, FragmentName
+from tilekv.schema import Attr, Schema
+from tilekv.storage import open_storage
+from tilekv.store import Store
+from tilekv.store import open as open_store
+
+
+@takes_ctx
+def object_type(uri: Uri, ctx: Ctx | None = None) -> str | None:
+    """Tell what is at a URI: "kv" for a key-value store, tilekv's or TileDB's, None for anything else or nothing."""
+    chosen_ctx(ctx)
+    storage = open_storage(uri)
+    try:
+        if not storage.exists():
+            return None
+    except NotADirectoryError:
+        return None
+    files = storage.list().files
+    return "kv" if DESCRIPTOR in files or KV_SCHEMA in files else None
+
+
+def open_existing(
+    ctx: Ctx,
+    uri: Uri,
+    mode: Literal["r", "a"] | None,
+    key: bytes | str | None = None,
+    timestamp: Any = None,
+) -> Store:
+    """Open a store that is there: mode "a" creates none, as `tilekv.open` would.
+
+    None is "a" for what can be written: "r" with a key or timestamp, and for a store of TileDB 1.x.
+    """
+    if object_type(uri) is None:
+        raise StoreNotFoundError(
+            f"there is no key-value store at {os.fspath(uri)}: create one first, with a schema"
+        )
+    if mode is None:
+        reading = key is not None or timestamp is not None or is_old(open_storage(uri))
+        mode = "r" if reading else "a"
+    return open_store(uri, mode, timestamp=timestamp, config=ctx.config(), key=key)
+
+
+def moment_of(store: Store) -> int:
+    """The moment that a handle shows, in ms since 1970: that of its last look at the store unless another was asked for."""
+    if store.timestamp is not None:
+        return store.timestamp
+    newest = FragmentName.parse(store._view.names[0]) if store._view and store._view.names else None
+    # What it has flushed since belongs to what it shows.
+    return max(store._looked, newest.t2 if newest else 0)
+
+
+def moved(store: Store, ctx: Ctx, timestamp: Any) -> Store:
+    """A handle at another moment, None for the newest state: `store` itself where that can move."""
+    if store.closed:
+        raise ClosedError("this store is closed")
+    if store.timestamp is None and timestamp is None:
+        store.reopen()
+        return store
+    mode: Literal["r", "a"] = "r" if store.mode == "r" else "a"
+    fresh = open_existing(ctx, store.uri, mode, store._engine.key, timestamp)
+    if fresh.schema != store.schema:
+        raise StoreReplacedError(f"{store.uri} was replaced by another store since it was opened")
+    return fresh
+
+
+def find_attr(attrs: Sequence[Attr], which: object) -> Attr:
+    """The attribute with a name or an index."""
+    names = [attr.name for attr in attrs]
+    if isinstance(which, bool) or not isinstance(which, (int, str)):
+        raise WrongTypeError(f"an attribute is asked for by name or index, not {which!r}")
+    if isinstance(which, str) and which in names:
+        return attrs[names.index(which)]
+    if isinstance(which, int) and 0 <= which < len(attrs):
+        return attrs[which]
+    raise InvalidValueError(f"there is no attribute {which!r}; those that are there: {names}")
+
+
+def describe(schema: Schema) -> str:
+    """A schema as lines of text, as TileDB dumps it."""
+    lines = [f"- Digest: {schema.digest}", f"- Capacity: {schema.capacity}"]
+    for attr in schema.attrs:
+        count = "var" if attr.var else str(attr.shape or 1)
+        lines += [
+            "### Attribute ###",
+            f"- Name: {attr.name}",
+            f"- Type: {DATATYPES[attr.datatype].name}",
+            f"- Cell val num: {count}",
+            f"- Filters: {', '.join(map(repr, attr.filters)) or 'none'}",
+        ]
+    return "\n".join(lines)
