@@ -4,7 +4,7 @@ A Node is one Arrow array with its type. Its buffers are NumPy arrays, which an 
 Every exported struct owns what it points to, and its children one by one, so a consumer may move or release them in any order.
 """
 
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint8_t
 
 from tilekv.kvcore.values cimport Column
 
@@ -58,6 +58,10 @@ cdef Node column_node(Column column, object offsets, object data, object found)
 cdef Node blob_node(str name, bytes format, object offsets, object data, object found)
 # An array of numbers, times or bools of shape (n, *sides).
 cdef Node array_node(str name, object array, object found)
+# `node` with one pair of metadata.
+cdef Node described(Node node, bytes key, bytes value)
+# Whether every cell is UTF-8.
+cdef bint is_text(const int64_t[::1] offsets, const uint8_t[::1] data) noexcept
 # No cells, of no type.
 cdef Node null_node(str name)
 # Rows.

@@ -26,7 +26,9 @@ cdef extern from "utf8.h" nogil:
     bint tkv_utf8_valid(const uint8_t* at, size_t n)
 
 
-DTYPE_KEY = b"tilekv.dtype"     # metadata of an int64 that is a time in a unit Arrow lacks
+# Metadata of a column.
+DTYPE_KEY = b"tilekv.dtype"     # of an int64 that is a time in a unit Arrow lacks: which
+KEY_TYPE_KEY = b"tilekv.key_type"   # of bytes that are keys of another type: its datatype code, in decimal
 _FORMATS = {"i1": b"c", "u1": b"C", "i2": b"s", "u2": b"S", "i4": b"i", "u4": b"I", "i8": b"l", "u8": b"L",
             "f4": b"f", "f8": b"g",
             "M8[s]": b"tss:", "M8[ms]": b"tsm:", "M8[us]": b"tsu:", "M8[ns]": b"tsn:",
@@ -56,7 +58,8 @@ cdef Node column_node(Column column, object offsets, object data, object found):
     if offsets is None:
         return array_node(column.name, data, found)
     if column.kind == KIND_TEXT:
-        check_text(column.name, offsets, data)
+        if not is_text(offsets, data):
+            raise not_text(column.name, "Arrow has no text of other bytes")
         return blob_node(column.name, b"U", offsets, data, found)
     if column.kind == KIND_BYTES:
         return blob_node(column.name, b"Z", offsets, data, found)
@@ -70,20 +73,18 @@ cdef Node column_node(Column column, object offsets, object data, object found):
     return make_node(column.name, b"+L", len(offsets) - 1, (bits, offsets), [child], nulls)
 
 
-cdef int check_text(str name, const int64_t[::1] offsets, const uint8_t[::1] data) except -1:
-    """Every cell is UTF-8, as whoever takes Arrow text relies on: all of the bytes are, and no cell begins within a character."""
+cdef bint is_text(const int64_t[::1] offsets, const uint8_t[::1] data) noexcept:
+    """All of the bytes are UTF-8, and no cell begins within a character."""
     cdef Py_ssize_t i, n = data.shape[0]
     cdef bint valid = True
     if n == 0:
-        return 0
+        return True
     with nogil:
         valid = tkv_utf8_valid(&data[0], n)
         for i in range(offsets.shape[0]):
             if offsets[i] < n and data[offsets[i]] & 0xC0 == 0x80:
                 valid = False
-    if not valid:
-        raise not_text(name, "Arrow has no text of other bytes")
-    return 0
+    return valid
 
 
 cdef Node blob_node(str name, bytes format, object offsets, object data, object found):
@@ -92,7 +93,6 @@ cdef Node blob_node(str name, bytes format, object offsets, object data, object 
 
 
 cdef Node array_node(str name, object array, object found):
-    cdef Node node
     if array.ndim > 1:
         bits, nulls = validity(found)
         child = array_node("item", array.reshape(-1, *array.shape[2:]), None)
@@ -109,9 +109,11 @@ cdef Node array_node(str name, object array, object found):
         return make_node(name, b"tdD", len(array), (bits, days(name, array)), [], nulls)
     if format is not None:
         return make_node(name, format, len(array), (bits, array), [], nulls)
-    node = make_node(name, b"l", len(array), (bits, array), [], nulls)
-    value = dtype.name.encode()
-    node.metadata = struct.pack(f"<ii{len(DTYPE_KEY)}si{len(value)}s", 1, len(DTYPE_KEY), DTYPE_KEY, len(value), value)
+    return described(make_node(name, b"l", len(array), (bits, array), [], nulls), DTYPE_KEY, dtype.name.encode())
+
+
+cdef Node described(Node node, bytes key, bytes value):
+    node.metadata = struct.pack(f"<ii{len(key)}si{len(value)}s", 1, len(key), key, len(value), value)
     return node
 
 

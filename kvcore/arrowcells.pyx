@@ -11,7 +11,7 @@ from tilekv.kvcore.cells cimport FEED_VAR, FEED_VIEWS, address, feed_cell, fixed
 from tilekv.kvcore.streams cimport format_of
 from tilekv.kvcore.values cimport KIND_BYTES, KIND_TEXT
 from tilekv.kvcore.wire cimport load32
-from tilekv.kvcore.arrow import DTYPE_KEY as _DTYPE_KEY
+from tilekv.kvcore.arrow import DTYPE_KEY as _DTYPE_KEY, KEY_TYPE_KEY as _KEY_TYPE_KEY
 from tilekv.kvcore.values import CODES as _CODES
 
 cdef extern from "utf8.h" nogil:
@@ -143,26 +143,38 @@ cdef object elements(const ArrowSchema* schema, const ArrowArray* array, object 
     return values.reshape(shape)
 
 
-cdef object named_dtype(const ArrowSchema* schema):
-    """The dtype that an int64 of our own names in its metadata: a time in a unit that Arrow lacks."""
+cdef bytes metadata_of(const ArrowSchema* schema, bytes key):
+    """What the metadata of a field say of `key`, or None."""
     cdef const char* at = schema.metadata
     cdef int32_t pairs = 0, size = 0, i
     if at == NULL:
-        return "<i8"
+        return None
     memcpy(&pairs, at, 4)
     at += 4
     name = None
     for i in range(2 * pairs):
         memcpy(&size, at, 4)
         if size < 0:
-            return "<i8"
+            return None
         text = at[4:4 + size]
         at += 4 + size
-        if i % 2 and name == _DTYPE_KEY:
-            dtype = f"<{text.decode('ascii', 'replace').replace('datetime64', 'M8').replace('timedelta64', 'm8')}"
-            return dtype if dtype in _CODES else "<i8"
+        if i % 2 and name == key:
+            return text
         name = text
-    return "<i8"
+    return None
+
+
+cdef object named_dtype(const ArrowSchema* schema):
+    """The dtype that an int64 of our own names in its metadata: a time in a unit that Arrow lacks."""
+    name = (metadata_of(schema, _DTYPE_KEY) or b"").decode("ascii", "replace")
+    dtype = f"<{name.replace('datetime64', 'M8').replace('timedelta64', 'm8')}"
+    return dtype if dtype in _CODES else "<i8"
+
+
+cdef uint8_t named_type(const ArrowSchema* schema) except? 255:
+    """The datatype of keys that our own bytes name in their metadata."""
+    text = (metadata_of(schema, _KEY_TYPE_KEY) or b"").decode("ascii", "replace")
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 4 and int(text) < 128 else BLOB
 
 
 cdef object in_unit(object found, Column column):
@@ -292,7 +304,7 @@ cdef Cells arrow_cells(ArrowChunk chunk, const ArrowSchema* schema, const ArrowA
             cells = var_cells(offsets_of(array, start, n, _BLOBS[format][0], what), array.buffers[2], what)
         if text:
             check_text(cells, what)
-        cells.feed.type = CHAR if text else BLOB
+        cells.feed.type = CHAR if text else named_type(schema)
         cells.owner = (chunk, cells.owner)
         return cells
     if format in ("+l", "+L") and column is not None and column.dtype is not None and column.shape is None:

@@ -69,8 +69,9 @@ cdef Batch make_batch(View view, Buffer buffer, tuple columns, const Place* plac
                       dict arrays)
 # Columns with keys.
 cdef Batch make_scanned(View view, Buffer buffer, tuple columns, const Stretch* stretch)
-# The type of `type` and of the keys of a stretch: NO_TYPE when they differ.
-cdef int common_type(View view, Buffer buffer, const Stretch* stretch, int type) except -3
+# Goes on to say of what type keys are, and whether all have an Arrow array of it (columns.pyx, are_plain), with the keys of a
+# stretch: at first ANY_TYPE and True, NO_TYPE when they differ.
+cdef int key_form(View view, Buffer buffer, const Stretch* stretch, int* type, bint* plain) except -1
 
-# An Arrow stream of the Batches of a scan, whose keys are of `type`; `empty` is one without rows.
-cdef object scan_stream(Batch empty, object batches, int type)
+# An Arrow stream of the Batches of a scan, for whose keys key_form said this; `empty` is one without rows.
+cdef object scan_stream(Batch empty, object batches, int type, bint plain)

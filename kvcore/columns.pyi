@@ -1,4 +1,3 @@
-import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, final
 
@@ -10,8 +9,7 @@ from tilekv.kvcore.values import Column
 
 @final
 class Sealed:
-    if sys.version_info >= (3, 12):
-        def __buffer__(self, flags: int, /) -> memoryview: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...
 
 @final
 class VarColumn:
@@ -43,4 +41,4 @@ class Batch:
 @final
 class Rows: ...
 
-def batch_nodes(batches: Iterable[Batch], type: int) -> Iterator[Node]: ...
+def batch_nodes(batches: Iterable[Batch], type: int, plain: bool) -> Iterator[Node]: ...

@@ -2,16 +2,16 @@ cimport cython
 from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.exc cimport PyErr_CheckSignals
-from libc.stdint cimport int64_t, uint8_t, uint64_t, uintptr_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 import numpy as np
 
-from tilekv.errors import InvalidValueError, KeyNotFoundError
+from tilekv.errors import KeyNotFoundError
 
-from tilekv.kvcore.arrow cimport (Node, array_capsules, array_node, blob_node, column_node, null_node, record_node,
-                                  schema_capsule, stream_capsule)
+from tilekv.kvcore.arrow cimport (Node, array_capsules, array_node, blob_node, column_node, described, is_text, null_node,
+                                  record_node, schema_capsule, stream_capsule)
 from tilekv.kvcore.asked cimport Asked, ask, asked_bytes, asked_ends, asked_fixed
 from tilekv.kvcore.codec cimport OK, Status
 from tilekv.kvcore.cells cimport cells_key, count_cells, gathered_keys
@@ -22,11 +22,9 @@ from tilekv.kvcore.gather cimport (NOWHERE, Lanes, gather_bytes, gather_ends, ga
 from tilekv.kvcore.layout cimport KEY_FIELD
 from tilekv.kvcore.signals cimport ROWS
 from tilekv.kvcore.values cimport KIND_BYTES, KeyCell, load_key
+from tilekv.kvcore.arrow import KEY_TYPE_KEY as _KEY_TYPE_KEY
 from tilekv.kvcore.values import DTYPES as _DTYPES
 from tilekv.kvcore.wire cimport out64, out_bytes, out_free, out_room
-
-cdef extern from "utf8.h" nogil:
-    bint tkv_utf8_valid(const uint8_t* at, size_t n)
 
 cdef enum:
     CHAR = 4                    # datatype codes of str and bytes keys
@@ -106,9 +104,10 @@ cdef class Batch:
     length.
 
     Offers the Arrow PyCapsule protocol: pyarrow.table(batch), polars.DataFrame(batch). Nothing but bools, dates and keys is
-    copied. When all keys are of one type they are the first column, `key` (`__key` in a store with an attribute of that name).
-    Null is what `found` says is missing, and NaT. Times in units that Arrow lacks are int64 with the dtype in their field's
-    metadata, `tilekv.dtype`.
+    copied. When all keys are of one type they are the first column, `key` (`__key` beside an attribute of that name); arrays,
+    text that is not UTF-8 and other keys that Arrow has no array of are bytes, with their datatype code in their field's
+    metadata, `tilekv.key_type`. Null is what `found` says is missing, and NaT. Times in units that Arrow lacks are int64 with the
+    dtype in their field's metadata, `tilekv.dtype`.
     """
 
     def __len__(self):
@@ -136,15 +135,15 @@ cdef class Batch:
 
     def __arrow_c_schema__(self):
         """The type of the rows, a struct, as an Arrow PyCapsule."""
-        return schema_capsule(batch_node(self, ANY_TYPE))
+        return schema_capsule(batch_node(self, ANY_TYPE, False))
 
     def __arrow_c_array__(self, requested_schema=None):
         """Type and rows, a struct array, as Arrow PyCapsules; a requested schema is ignored, as the protocol allows."""
-        return array_capsules(batch_node(self, ANY_TYPE))
+        return array_capsules(batch_node(self, ANY_TYPE, False))
 
     def __arrow_c_stream__(self, requested_schema=None):
         """The rows as an Arrow PyCapsule: a stream of one array. A requested schema is ignored, as the protocol allows."""
-        node = batch_node(self, ANY_TYPE)
+        node = batch_node(self, ANY_TYPE, False)
         return stream_capsule(node, iter((node,)))
 
 
@@ -167,11 +166,12 @@ cdef list key_objects(list pieces):
 
 # --- as Arrow arrays ----------------------------------------------------------------------------------------------------
 
-cdef Node batch_node(Batch batch, int type):
+cdef Node batch_node(Batch batch, int type, bint plain):
+    """The rows; for type and plain see key_node."""
     cdef Column column
     cdef list children = []
     names = [column.name for column in batch.columns]
-    keys = key_node("__key" if "key" in names else "key", batch._pieces, type)
+    keys = key_node("__key" if "key" in names else "key", batch._pieces, type, plain)
     if keys is not None:
         children.append(keys)
     for column in batch.columns:
@@ -183,70 +183,75 @@ cdef Node batch_node(Batch batch, int type):
     return record_node(len(batch), children)
 
 
-cdef Node key_node(str name, list pieces, int type):
-    """All keys as one array; None when they are of several types, or one that Arrow has no array of. `type` is a datatype to
-    insist on, ANY_TYPE, or NO_TYPE for no array."""
+cdef Node key_node(str name, list pieces, int type, bint plain):
+    """All keys as one array; None when they are of several types. What `type` and `plain` would be is found out for ANY_TYPE; for
+    NO_TYPE there is no array. plain: see are_plain."""
     cdef Out data, ends
     cdef Cells cells
     cdef KeyCell key
-    cdef Py_ssize_t i, n = 0, width = 0
+    cdef Py_ssize_t i, n = 0
     cdef int64_t[::1] into
-    cdef bint same = type != NO_TYPE, wide = True, text = True
-    if same and count_cells(pieces) == 0 and type == ANY_TYPE:
+    cdef bint known = type != ANY_TYPE
+    if type == NO_TYPE:
+        return None
+    if not known and count_cells(pieces) == 0:
         return null_node(name)
     memset(&data, 0, sizeof(data))
     memset(&ends, 0, sizeof(ends))
     try:
         for cells in pieces:
             for i in range(cells.n):
-                if not same:
-                    break
                 _held = cells_key(cells, i, &key)
                 if type == ANY_TYPE:
                     type = key.ref.type
-                if n == 0:
-                    width = key.ref.size
+                if key.ref.type != type:
+                    return None
                 n += 1
-                same = key.ref.type == type
-                wide = wide and <uint64_t>width == key.ref.size
-                text = text and (type != CHAR or tkv_utf8_valid(key.ref.data, key.ref.size))
                 if out_bytes(&data, key.ref.data, key.ref.size) < 0 or out64(&ends, data.size) < 0:
                     raise MemoryError
-        if not same:
-            return None
         blob = np.empty(data.size, np.uint8)
         if data.size:
-            memcpy(<void*><uintptr_t>blob.__array_interface__["data"][0], data.data, data.size)
+            memcpy(into_array(blob), data.data, data.size)
+        offsets = np.zeros(n + 1, np.int64)
+        into = offsets
+        if n:
+            memcpy(&into[1], ends.data, 8 * n)
+        if not (plain if known else are_plain(type, offsets, blob)):
+            return described(blob_node(name, b"Z", offsets, blob, None), _KEY_TYPE_KEY, str(type).encode())
         if type == CHAR or type == BLOB:
-            if not text:
-                return None
-            offsets = np.zeros(n + 1, np.int64)
-            into = offsets
-            if n:
-                memcpy(&into[1], ends.data, 8 * n)
             return blob_node(name, b"U" if type == CHAR else b"Z", offsets, blob, None)
-        dtype = _DTYPES.get(type)
-        if dtype is None or not wide or (n and width != dtype.itemsize):
-            return None
-        return array_node(name, blob.view(dtype), None)
+        return array_node(name, blob.view(_DTYPES[type]), None)
     finally:
         out_free(&data)
         out_free(&ends)
 
 
-def batch_nodes(batches, int type):
+cdef bint are_plain(int type, object offsets, object data) except -1:
+    """Whether an Arrow array of their own holds keys of a type, and gives them back: text that is UTF-8, bytes, single numbers
+    and times. Others come as bytes, with their type in the metadata of the field."""
+    if type == CHAR:
+        return is_text(offsets, data)
+    dtype = _DTYPES.get(type)
+    if type == BLOB or dtype is None:
+        return type == BLOB
+    if (np.diff(offsets) != dtype.itemsize).any():
+        return False
+    if dtype.kind == "b":
+        return not (data > 1).any()
+    if dtype.kind not in "mM":
+        return True
+    counts = data.view(np.int64)
+    return not np.isnat(data.view(dtype)).any() and (dtype != "M8[D]" or not (counts.astype(np.int32) != counts).any())
+
+
+def batch_nodes(batches, int type, bint plain):
     """The batches of one scan as Nodes of one type."""
-    cdef Batch batch
     for batch in batches:
-        node = batch_node(batch, type)
-        if type != NO_TYPE and len((<Node>node).children) == len(batch.columns):
-            raise InvalidValueError("the keys of this store do not fit one Arrow column, since some are arrays, or text that is "
-                                    "not UTF-8: take the batches of scan() one by one")
-        yield node
+        yield batch_node(batch, type, plain)
 
 
-cdef object scan_stream(Batch empty, object batches, int type):
-    return stream_capsule(batch_node(empty, type), batch_nodes(batches, type))
+cdef object scan_stream(Batch empty, object batches, int type, bint plain):
+    return stream_capsule(batch_node(empty, type, plain), batch_nodes(batches, type, plain))
 
 
 # --- reading ------------------------------------------------------------------------------------------------------------
@@ -502,9 +507,11 @@ cdef object read_types(View view, Buffer buffer, const Stretch* stretch):
     return types
 
 
-cdef int common_type(View view, Buffer buffer, const Stretch* stretch, int type) except -3:
+cdef int key_form(View view, Buffer buffer, const Stretch* stretch, int* type, bint* plain) except -1:
+    cdef VarColumn keys
     for found in np.unique(read_types(view, buffer, stretch)).tolist():
-        if type != ANY_TYPE and type != found:
-            return NO_TYPE
-        type = found
-    return type
+        type[0] = found if type[0] == ANY_TYPE or type[0] == <int>found else NO_TYPE
+    if plain[0] and type[0] != NO_TYPE and type[0] != BLOB:
+        keys = read_column(view, buffer, KEYS, stretch, None, stretch.n)
+        plain[0] = are_plain(type[0], keys.offsets, keys.data)
+    return 0

@@ -15,8 +15,7 @@ from tilekv.kvcore.answer cimport append_rows, look_up_batch
 from tilekv.kvcore.buffer cimport Entry, SortedBuffer
 from tilekv.kvcore.cache cimport cache_enter, cache_exit
 from tilekv.kvcore.codec cimport OK, Status
-from tilekv.kvcore.columns cimport (ANY_TYPE, NO_TYPE, common_type, fitting, make_scanned, new_rows,
-                                    scan_stream)
+from tilekv.kvcore.columns cimport (ANY_TYPE, NO_TYPE, fitting, key_form, make_scanned, new_rows, scan_stream)
 from tilekv.kvcore.digest cimport digest_keys
 from tilekv.kvcore.fragment cimport (DIRECT, FragmentData, Span, access_close, fragment_cell, fragment_copy, fragment_extent,
                                      unpin)
@@ -260,7 +259,8 @@ cdef class Handle:
         put_many(keys, values): values bare, or dicts or tuples when there are several attributes.
         put_many(keys, name=column, ...): a column for every attribute: lists, NumPy arrays, or what has __arrow_c_stream__ or
         __arrow_c_array__, all of the same length as keys.
-        put_many(table, key="name"): an Arrow table (pyarrow, polars, pandas): keys in one column, attributes in the others.
+        put_many(table, key="name"): an Arrow table (pyarrow, polars, pandas; also a Dataset, a LazyFrame), or a dict of columns:
+        keys in one column, attributes in the others. An index of pandas without a name is left out.
         put_many(mapping) or put_many(pairs).
 
         An array's elements are keys of its dtype. Nulls are a ValueError.
@@ -486,16 +486,18 @@ cdef class Scan:
     def __arrow_c_stream__(self, requested_schema=None):
         """The rows as an Arrow PyCapsule, a stream of batches; a requested schema is ignored, as the protocol allows.
 
-        The keys are a column of it when all are of one type, which is found out first: one byte a key is read.
+        The keys are a column of it when all are of one type, and bytes when one of them has no Arrow array of that type: the keys
+        are read twice to find out.
         """
         cdef Window window = Window(Merge(self.view, self.buffer), self.rows, self.rows)
         cdef Stretch cells
         cdef int type = ANY_TYPE
-        while type != NO_TYPE and window.next((), False, BATCH_BYTES, &cells):
-            type = common_type(self.view, self.buffer.buffer, &cells, type)
+        cdef bint plain = True
+        while type != NO_TYPE and window.next((), True, BATCH_BYTES, &cells):
+            key_form(self.view, self.buffer.buffer, &cells, &type, &plain)
         memset(&cells, 0, sizeof(cells))
         empty = make_scanned(self.view, self.buffer.buffer, self.columns, &cells)
-        return scan_stream(empty, iter(self), type)
+        return scan_stream(empty, iter(self), type, plain)
 
 
 def _batches(Window window, tuple columns):

@@ -7,6 +7,7 @@ from cpython.unicode cimport PyUnicode_CheckExact
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
+import re
 from collections.abc import Iterable, Mapping, Sized
 from itertools import islice, zip_longest
 
@@ -18,7 +19,7 @@ from tilekv.kvcore.arrowcells cimport table_cells
 from tilekv.kvcore.cells cimport FEED_OBJECTS, Cells, Feed, cells_key, count_cells, feed_cell, feed_key
 from tilekv.kvcore.feeds cimport cells_of
 from tilekv.kvcore.signals cimport CELLS, ROWS
-from tilekv.kvcore.streams cimport ArrowChunk, ArrowReader, is_arrow, open_arrow, table_names
+from tilekv.kvcore.streams cimport ArrowChunk, ArrowReader, is_arrow, open_arrow, table_names, table_of
 from tilekv.kvcore.values cimport KIND_BYTES, KIND_TEXT, Column, KeyCell, Kind, key_cell
 from tilekv.kvcore.wire cimport store64
 
@@ -39,6 +40,8 @@ cdef enum:
     MOST_AHEAD = 512            # bytes of an object that are asked for: the processor guesses the rest
 
 _LISTS = (list, tuple)
+# What pandas calls an index without a name, which a frame gets by leaving out rows; no attribute has such a name.
+_PANDAS_INDEX = re.compile(r"__index_level_\d+__")
 _NONE = object()                # where the shorter of two iterables has nothing left
 
 
@@ -87,7 +90,7 @@ cdef object row_values(tuple columns, object value):
 
 
 cdef int check_names(tuple columns, object given, str what) except -1:
-    """`given`, a mapping by name, has every attribute and nothing else."""
+    """`given`, a mapping by name or a list of names, has every attribute and nothing else."""
     names = [column.name for column in columns]
     missing = [repr(name) for name in names if name not in given]
     if not missing and len(given) == len(names):
@@ -338,14 +341,13 @@ cdef int stage_table(Buffer staged, tuple columns, object table, str key) except
     cdef ArrowReader reader
     cdef ArrowChunk chunk
     cdef Column column
-    if not is_arrow(table):
-        raise WrongTypeError("with key= put_many takes a table that has __arrow_c_stream__ or __arrow_c_array__, "
-                             f"not {type(table).__name__}")
-    reader = open_arrow(table)
+    if isinstance(table, Mapping):
+        key = key_column(columns, table, key)
+        return stage_columns(staged, columns, table[key], {name: table[name] for name in table if name != key})
+    reader = open_arrow(table_of(table))
     places = {name: i for i, name in enumerate(table_names(reader))}
-    if key not in places:
-        raise InvalidValueError(f"the table has no column {key!r} for the keys; it has {', '.join(map(repr, places))}")
-    check_names(columns, {name: None for name in places if name != key}, "columns")
+    key = key_column(columns, places, key)
+    check_names(columns, [name for name in places if name != key and not _PANDAS_INDEX.fullmatch(name)], "columns")
     while True:
         chunk = reader.next()
         if chunk is None:
@@ -354,6 +356,16 @@ cdef int stage_table(Buffer staged, tuple columns, object table, str key) except
         for column in columns:
             cells.append(table_cells(chunk, places[column.name], column, f"column {column.name!r}"))
         stage_cells(staged, columns, cells)
+
+
+cdef str key_column(tuple columns, object names, str key):
+    """The name of the column of keys that is called `key`: beside an attribute `key` a batch names it `__key`."""
+    cdef Column column
+    if key == "key" and "__key" in names and key in [column.name for column in columns]:
+        return "__key"
+    if key not in names:
+        raise InvalidValueError(f"the table has no column {key!r} for the keys; it has {', '.join(map(repr, names))}")
+    return key
 
 
 cdef int stage_cells(Buffer staged, tuple columns, list cells) except -1:

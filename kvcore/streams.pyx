@@ -9,6 +9,17 @@ cdef bint is_arrow(object given) except -1:
     return hasattr(given, "__arrow_c_stream__") or hasattr(given, "__arrow_c_array__")
 
 
+cdef object table_of(object given):
+    found = given
+    for name in ("scanner", "to_reader", "collect"):
+        if not is_arrow(found) and hasattr(found, name):
+            found = getattr(found, name)()
+    if not is_arrow(found):
+        raise WrongTypeError("with key= put_many takes a table that has __arrow_c_stream__ or __arrow_c_array__, or a dict of "
+                             f"columns, not {type(given).__name__}")
+    return found
+
+
 @cython.final
 cdef class ArrowTypes:
     def __dealloc__(self):

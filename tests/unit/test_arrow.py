@@ -6,7 +6,6 @@ import gc
 import random
 import resource
 import threading
-import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -28,21 +27,9 @@ from fuzz_arrow import (
     rows_of,
 )
 from sample_stores import CODES, some
-from tilekv import Attr, InvalidValueError, OutOfRangeError, Schema, WrongTypeError
+from tilekv import Attr, InvalidValueError, OutOfRangeError, WrongTypeError
 
 Make = Callable[..., tilekv.Store]
-
-
-@pytest.fixture
-def store() -> Iterator[Make]:
-    """Makes stores of some attributes (one of bytes, `v`, unless given), and closes them."""
-    with contextlib.ExitStack() as stack:
-
-        def make(*attrs: Attr) -> tilekv.Store:
-            schema = Schema(list(attrs) or [Attr("v", bytes)])
-            return stack.enter_context(tilekv.open(f"memory://{uuid.uuid4()}", "x", schema=schema))
-
-        yield make
 
 
 TIMES = {"s": "timestamp[s]", "ms": "timestamp[ms]", "us": "timestamp[us]", "ns": "timestamp[ns]"}
@@ -205,50 +192,6 @@ def test_dates_beyond_32_bits_are_refused(store: Make) -> None:
         pa.table(db.scan())
 
 
-@pytest.mark.parametrize(
-    ("keys", "shown"),
-    [
-        (["a", ""], pa.large_string()),
-        ([b"a", b"\xff"], pa.large_binary()),
-        ([1, -1], pa.int64()),
-        ([2**63, 2**64 - 1], pa.uint64()),
-        ([1.5, -0.0], pa.float64()),
-        (np.array([1, 2], "int16"), pa.int16()),
-        (np.array([1, 2], "M8[s]"), pa.timestamp("s")),
-        (np.array([True, False]), pa.bool_()),
-        ([1, "a"], None),
-        ([1, 2.0], None),
-        ([np.arange(2), np.arange(3)], None),
-        (["a", "\udc80"], None),
-        ([tilekv.Key(100, b"a")], None),
-        ([], pa.null()),
-        (np.array([], "int16"), pa.null()),
-    ],
-)
-def test_the_column_of_keys(store: Make, keys: Any, shown: Any) -> None:
-    db = store(Attr("n", "int8"))
-    db.put_many(keys, n=[5] * len(keys))
-    batches = [db.read(keys), *db.scan()] if len(keys) else [db.read(keys)]
-    for batch in batches:
-        table = pa.table(batch)
-        assert table.column_names == (["n"] if shown is None else ["key", "n"])
-        assert len(table) == len(keys)
-        if shown is not None:
-            assert table["key"].type == shown
-            given = pa.array(keys, shown).to_pylist() if len(keys) else []
-            assert sorted(table["key"].to_pylist()) == sorted(given)
-
-
-def test_an_attribute_named_key(store: Make) -> None:
-    db = store(Attr("key", "int8"))
-    db.put_many(["a"], key=[1])
-    table = pa.table(db.read(["a"]))
-    assert table.to_pylist() == [{"__key": "a", "key": 1}]
-    other = store(Attr("key", "int8"))
-    other.put_many(table, key="__key")
-    assert dict(other) == {"a": 1}
-
-
 def test_a_scan_is_one_stream(store: Make) -> None:
     db = store(Attr("n", "int64"))
     db.put_many(range(1000), range(1000))
@@ -264,21 +207,6 @@ def test_a_scan_is_one_stream(store: Make) -> None:
         assert sorted(n for batch in batches for n in batch["key"].to_pylist()) == list(range(1500))
     assert pa.table(db.scan()).num_rows == 0
     assert pa.table(store(Attr("n", "int64")).scan()).schema.names == ["key", "n"]
-
-
-def test_a_scan_of_keys_of_several_types_has_no_column_of_them(store: Make) -> None:
-    db = store(Attr("n", "int64"))
-    db.put_many([*range(1000), "text"], range(1001))
-    table = pa.table(db.scan(rows=10))
-    assert table.column_names == ["n"]
-    assert sorted(table["n"].to_pylist()) == list(range(1001))
-
-
-def test_a_scan_that_meets_a_key_without_arrow_form_says_so(store: Make) -> None:
-    db = store()
-    db.put_many(["a", "\udc80"], [b"", b""])
-    with pytest.raises((pa.ArrowInvalid, OSError), match="one by one"):
-        pa.table(db.scan(rows=1))
 
 
 # --- in --------------------------------------------------------------------------------------------

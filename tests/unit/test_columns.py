@@ -1,29 +1,15 @@
 """Batches as NumPy sees them: columns, keys, what is missing, nothing at all."""
 
-import contextlib
-import uuid
 from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
 
 import tilekv
-from tilekv import Attr, KeyNotFoundError, Schema
+from tilekv import Attr, KeyNotFoundError
 from tilekv.kvcore.values import key_bytes
 
 Make = Callable[..., tilekv.Store]
-
-
-@pytest.fixture
-def store() -> Iterator[Make]:
-    """Makes stores of some attributes (one of bytes, `v`, unless given), and closes them."""
-    with contextlib.ExitStack() as stack:
-
-        def make(*attrs: Attr) -> tilekv.Store:
-            schema = Schema(list(attrs) or [Attr("v", bytes)])
-            return stack.enter_context(tilekv.open(f"memory://{uuid.uuid4()}", "x", schema=schema))
-
-        yield make
 
 
 def arrays_of(batch: tilekv.Batch) -> Iterator[np.ndarray]:
