@@ -8,6 +8,7 @@ import numpy as np
 from tilekv.errors import InvalidValueError, WrongTypeError
 
 from tilekv.kvcore.cells cimport FEED_VAR, FEED_VIEWS, address, feed_cell, fixed_cells, key_array, object_cells
+from tilekv.kvcore.exact cimport array_in
 from tilekv.kvcore.streams cimport format_of
 from tilekv.kvcore.values cimport KIND_BYTES, KIND_TEXT
 from tilekv.kvcore.wire cimport load32
@@ -314,7 +315,7 @@ cdef Cells arrow_cells(ArrowChunk chunk, const ArrowSchema* schema, const ArrowA
         item = schema.children[0]
         found = elements(item, array.children[0], int(offsets[0]), int(offsets[n] - offsets[0]), what)
         if found is not None and found.ndim == 1:
-            found = column._cast(in_unit(found, column))
+            found = array_in(in_unit(found, column), column.dtype, column.name)
             cells = var_cells((offsets - offsets[0]) * column.dtype.itemsize, <const void*>address(found), what)
             cells.owner = (cells.owner, found)
             return cells

@@ -6,6 +6,7 @@ from tilekv.errors import InvalidValueError, WrongTypeError
 
 from tilekv.kvcore.arrowcells cimport arrow_cells
 from tilekv.kvcore.cells cimport fixed_cells, key_array, object_cells
+from tilekv.kvcore.exact cimport numpy_form
 from tilekv.kvcore.streams cimport ArrowChunk, ArrowReader, is_arrow, open_arrow
 
 
@@ -15,7 +16,11 @@ cdef list cells_of(object given, Column column, str what):
     cdef list pieces = []
     if isinstance(given, (str, bytes)) or not isinstance(given, Iterable) and not is_arrow(given):
         raise WrongTypeError(f"{what} must be a list or an array, not one {type(given).__name__}")
-    if isinstance(given, np.ndarray):
+    form = numpy_form(given)
+    if form is not None:
+        if form is not given:
+            check_missing(given, what)
+        given = form
         array = checked_array(given, what)
         array = key_array(array) if column is None else column.array(array)
         if array is not None:
@@ -29,6 +34,17 @@ cdef list cells_of(object given, Column column, str what):
                 return pieces
             pieces.append(arrow_cells(chunk, &chunk.types.schema, &chunk.array, 0, chunk.array.length, column, what))
     return [object_cells(list(given))]
+
+
+cdef int check_missing(object given, str what) except -1:
+    """Of pandas, where a NaN or NaT is what stands for a null."""
+    missing = getattr(given, "isna", None)
+    if missing is not None:
+        missing = np.asarray(missing())
+        if missing.any():
+            raise InvalidValueError(f"{what} has a null, at row {missing.argmax()}: "
+                                    "tilekv has no nulls, fill them or leave their rows out")
+    return 0
 
 
 cdef object checked_array(object array, str what):

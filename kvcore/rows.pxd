@@ -4,14 +4,10 @@ from libc.stdint cimport uint8_t, uint64_t
 
 from tilekv.kvcore.buffer cimport Buffer
 from tilekv.kvcore.digest cimport KeyRef
+from tilekv.kvcore.values cimport Cell
 
 cdef enum:
     FEW_CELLS = 16              # attributes whose cells fit the struct itself
-
-cdef struct Cell:
-    const uint8_t* data
-    uint64_t size
-    uint8_t word[8]
 
 cdef struct Row:                # zeroed before first use
     Cell few[FEW_CELLS]

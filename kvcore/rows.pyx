@@ -4,19 +4,18 @@ from cpython.long cimport PyLong_CheckExact
 from cpython.object cimport PyObject
 from cpython.sequence cimport PySequence_Fast_ITEMS
 from cpython.unicode cimport PyUnicode_CheckExact
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
 import re
 from collections.abc import Iterable, Mapping, Sized
 from itertools import islice, zip_longest
 
-import numpy as np
-
 from tilekv.errors import InvalidValueError, WrongTypeError
 
 from tilekv.kvcore.arrowcells cimport table_cells
 from tilekv.kvcore.cells cimport FEED_OBJECTS, Cells, Feed, cells_key, count_cells, feed_cell, feed_key
+from tilekv.kvcore.exact cimport numpy_form
 from tilekv.kvcore.feeds cimport cells_of
 from tilekv.kvcore.signals cimport CELLS, ROWS
 from tilekv.kvcore.streams cimport ArrowChunk, ArrowReader, is_arrow, open_arrow, table_names, table_of
@@ -53,7 +52,7 @@ cdef void row_free(Row* row) noexcept nogil:
 cdef int row_open(Row* row, size_t n) except -1:
     row.cells = row.few
     if n > FEW_CELLS:
-        row.many = <Cell*>malloc(n * sizeof(Cell))
+        row.many = <Cell*>calloc(n, sizeof(Cell))
         if row.many == NULL:
             raise MemoryError
         row.cells = row.many
@@ -67,10 +66,10 @@ cdef object convert_row(tuple columns, object value, Row* row):
         row_open(row, len(columns))
     if len(columns) == 1:
         column = columns[0]
-        return column.cell(value, row.cells[0].word, &row.cells[0].data, &row.cells[0].size)
+        return column.cell(value, &row.cells[0])
     held = []
     for column, item in zip(columns, row_values(columns, value)):
-        held.append(column.cell(item, row.cells[i].word, &row.cells[i].data, &row.cells[i].size))
+        held.append(column.cell(item, &row.cells[i]))
         i += 1
     return held
 
@@ -287,7 +286,7 @@ cdef inline void ask_for_bytes(PyObject* item) noexcept:
 
 
 cdef bint in_memory(object given) except -1:
-    return isinstance(given, np.ndarray) or is_arrow(given)
+    return numpy_form(given) is not None or is_arrow(given)
 
 
 cdef int check_many(object given, str what) except -1:
@@ -406,7 +405,7 @@ cdef int stage_cells(Buffer staged, tuple columns, list cells) except -1:
             for k in range(width):
                 if feeds[k].kind == FEED_OBJECTS:
                     column = columns[k]
-                    kept.append(column.cell(lists[k][i], row.cells[k].word, &row.cells[k].data, &row.cells[k].size))
+                    kept.append(column.cell(lists[k][i], &row.cells[k]))
                 else:
                     feed_cell(feeds[k], i, &row.cells[k].data, &row.cells[k].size)
             append_row(staged, columns, &key.ref, &row)

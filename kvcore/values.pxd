@@ -3,6 +3,7 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from tilekv.kvcore.digest cimport KeyRef
+from tilekv.kvcore.exact cimport Zone
 
 cdef enum Kind:
     KIND_BYTES = 0
@@ -11,12 +12,19 @@ cdef enum Kind:
     KIND_FLOAT32 = 3
     KIND_FLOAT64 = 4
     KIND_BOOL = 5
-    KIND_ARRAY = 6              # fixed shapes, variable length, datetimes: through NumPy
+    KIND_TIME = 6               # datetimes and timedeltas
+    KIND_ARRAY = 7              # fixed shapes and variable length
 
 # A key by reference: `ref.data` leads into `held`, into the object it was made from, or into `word`.
 cdef struct KeyCell:
     KeyRef ref
     uint8_t word[8]
+
+cdef struct Cell:               # of a value: `size` bytes at `data`, in `word` or in the object that Column.cell() returned
+    const uint8_t* data
+    uint64_t size
+    uint8_t word[8]
+    Zone zone                   # of the times that this call gave before; 0 at first
 
 
 cdef class Column:
@@ -26,19 +34,20 @@ cdef class Column:
     cdef readonly object dtype          # numpy.dtype of one element; None for bytes and text
     cdef readonly tuple shape           # of a cell; () for scalars, None for variable length
     cdef Kind kind
+    cdef Kind element                   # of a number or time: the kind of one element
     cdef uint32_t width                 # bytes of a fixed cell, 0 when variable
+    cdef uint32_t step                  # bytes of an element
     cdef bint signed
     # What a cell is, in words.
     cdef str takes(self)
-    # The cell of `value`: *size bytes at *data, which live as long as the object returned and `word`. Errors name the attribute.
-    cdef object cell(self, object value, uint8_t* word, const uint8_t** data, uint64_t* size)
-    cdef object _integer(self, object value, uint8_t* word)
-    cdef object _real(self, object value, uint8_t* word)
+    # The cell of `value`, which lives as long as the object returned and `cell`. Errors name the attribute.
+    cdef object cell(self, object value, Cell* cell)
+    cdef int _element(self, object value, uint8_t* word, Zone* zone) except -1
+    cdef int _integer(self, object value, uint8_t* word) except -1
+    cdef object _array(self, object value, Zone* zone)
+    cdef int _fill(self, tuple elements, tuple shape, uint8_t** at, Zone* zone) except -1
     # The cells of a whole column from a NumPy array: contiguous, or None when they must be converted one by one.
     cdef object array(self, object values)
-    cdef object _array(self, object value)
-    cdef object _cast(self, object given)
-    cdef object _times(self, object given)
     cdef object load(self, const uint8_t* data, uint64_t size)
 
 # Fills key from a Python key; returns the object that owns the bytes. REQUIRES: it and `key` live while key.ref is used.

@@ -3,13 +3,13 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_Check, PyBytes_CheckExact,
 from cpython.float cimport PyFloat_AsDouble, PyFloat_Check
 from cpython.long cimport PyLong_Check
 from cpython.unicode cimport PyUnicode_Check, PyUnicode_DecodeUTF8
-from libc.math cimport isinf
 from libc.string cimport memcpy
 
 import numpy as np
 
 from tilekv.errors import CorruptionError, InvalidValueError, OutOfRangeError, WrongTypeError
 
+from tilekv.kvcore.exact cimport array_in, check_unmasked, elements_of, out_of_range, real_of, time_of, wrong_type
 from tilekv.kvcore.layout cimport element_bytes
 
 
@@ -18,9 +18,6 @@ cdef extern from "Python.h":
     long long PyLong_AsLongLongAndOverflow(object number, int* overflow) except? -1
     unsigned long long PyLong_AsUnsignedLongLong(object number) except? 0xFFFFFFFFFFFFFFFF
 
-
-cdef enum:
-    MOST_DEEP = 64              # dimensions of an array, and so lists within lists, that NumPy takes
 
 cdef enum:                      # datatype codes of FORMAT.md 5
     INT64 = 1
@@ -37,8 +34,6 @@ for _i, _unit in enumerate(("Y", "M", "W", "D", "h", "m", "s", "ms", "us", "ns",
     CODES[f"<M8[{_unit}]"] = 18 + _i
 for _i, _unit in enumerate(("h", "m", "s", "ms", "us", "ns", "ps", "fs", "as")):
     CODES[f"<m8[{_unit}]"] = 31 + _i
-# What has a __float__ and is no real number, or a whole array of them.
-_NOT_REAL = (str, bytes, bool, complex, np.bool_, np.complexfloating, np.datetime64, np.timedelta64, np.ndarray)
 DTYPES = {code: np.dtype(text) for text, code in CODES.items()}
 
 
@@ -137,16 +132,6 @@ cdef object key_cell(object key, KeyCell* cell):
     return held
 
 
-cdef int check_unmasked(object given, str what, int depth=0) except -1:
-    """A NumPy array, or lists of them, has no masked element: it would be stored as the number that the mask hides."""
-    if isinstance(given, (list, tuple)) and depth < MOST_DEEP:
-        for each in given:
-            check_unmasked(each, what, depth + 1)
-    elif isinstance(given, np.ma.MaskedArray) and np.ma.is_masked(given):
-        raise InvalidValueError(f"{what} has masked elements: fill them (numpy.ma.filled), or leave them out")
-    return 0
-
-
 cdef object load_key(const KeyRef* key):
     cdef uint8_t code = key.type & 0x7F
     cdef int64_t number = 0
@@ -209,16 +194,16 @@ cdef class Column:
         if dtype is None:
             self.kind = KIND_TEXT if datatype == 12 else KIND_BYTES
             return
-        if self.shape != ():
-            self.kind = KIND_ARRAY
-        elif dtype.kind in "iu":
-            self.kind = KIND_INT
+        if dtype.kind in "iu":
+            self.element = KIND_INT
         elif dtype.kind == "b":
-            self.kind = KIND_BOOL
+            self.element = KIND_BOOL
         elif dtype.kind == "f":
-            self.kind = KIND_FLOAT64 if dtype.itemsize == 8 else KIND_FLOAT32
+            self.element = KIND_FLOAT64 if dtype.itemsize == 8 else KIND_FLOAT32
         else:
-            self.kind = KIND_ARRAY
+            self.element = KIND_TIME
+        self.kind = self.element if self.shape == () else KIND_ARRAY
+        self.step = dtype.itemsize
         self.signed = dtype.kind == "i"
         if self.shape is not None:
             self.width = dtype.itemsize * int(np.prod(self.shape, dtype=np.int64))
@@ -232,7 +217,7 @@ cdef class Column:
             word = f"1-d arrays of {word}" if self.shape is None else f"{word} of shape {self.shape}"
         return word
 
-    cdef object cell(self, object value, uint8_t* word, const uint8_t** data, uint64_t* size):
+    cdef object cell(self, object value, Cell* cell):
         cdef Py_ssize_t n = 0
         if self.kind == KIND_BYTES:
             if not PyBytes_Check(value):
@@ -240,39 +225,55 @@ cdef class Column:
                     hint = ": encode it first, or make the attribute of dtype str" if isinstance(value, str) else ""
                     raise WrongTypeError(f"attribute {self.name!r} takes bytes, not {type(value).__name__}{hint}")
                 value = bytes(value)
-            data[0] = <const uint8_t*>PyBytes_AS_STRING(value)
-            size[0] = PyBytes_GET_SIZE(value)
+            cell.data = <const uint8_t*>PyBytes_AS_STRING(value)
+            cell.size = PyBytes_GET_SIZE(value)
             return value
         if self.kind == KIND_TEXT:
             if not PyUnicode_Check(value):
                 raise WrongTypeError(f"attribute {self.name!r} takes str, not {type(value).__name__}")
             try:
-                data[0] = <const uint8_t*>PyUnicode_AsUTF8AndSize(value, &n)
+                cell.data = <const uint8_t*>PyUnicode_AsUTF8AndSize(value, &n)
             except UnicodeEncodeError as error:
                 raise InvalidValueError(f"attribute {self.name!r} takes text that UTF-8 can hold: {error}") from None
-            size[0] = n
+            cell.size = n
             return value
-        data[0] = word
-        size[0] = self.width
-        if self.kind == KIND_INT:
-            return self._integer(value, word)
-        if self.kind == KIND_FLOAT64 or self.kind == KIND_FLOAT32:
-            return self._real(value, word)
-        if self.kind == KIND_BOOL:
-            if not isinstance(value, (bool, np.bool_)):
-                raise WrongTypeError(f"attribute {self.name!r} takes bool, not {type(value).__name__}")
-            word[0] = bool(value)
-            return value
-        held = self._array(value)
-        data[0] = <const uint8_t*>PyBytes_AS_STRING(held)
-        size[0] = PyBytes_GET_SIZE(held)
-        return held
+        if self.kind == KIND_ARRAY:
+            held = self._array(value, &cell.zone)
+            cell.data = <const uint8_t*>PyBytes_AS_STRING(held)
+            cell.size = PyBytes_GET_SIZE(held)
+            return held
+        cell.data = cell.word
+        cell.size = self.width
+        self._element(value, cell.word, &cell.zone)
+        return value
 
-    cdef object _integer(self, object value, uint8_t* word):
+    cdef int _element(self, object value, uint8_t* word, Zone* zone) except -1:
+        cdef double real = 0
+        cdef float single
+        cdef int64_t count
+        if self.element == KIND_INT:
+            return self._integer(value, word)
+        if self.element == KIND_FLOAT64:
+            real_of(value, self.dtype, self.name, &real)
+            memcpy(word, &real, 8)
+        elif self.element == KIND_FLOAT32:
+            real_of(value, self.dtype, self.name, &real)
+            single = <float>real
+            memcpy(word, &single, 4)
+        elif self.element == KIND_BOOL:
+            if not isinstance(value, (bool, np.bool_)):
+                raise wrong_type(self.name, self.dtype, value)
+            word[0] = bool(value)
+        else:
+            count = time_of(value, self.dtype, self.name, zone)
+            memcpy(word, &count, 8)
+        return 0
+
+    cdef int _integer(self, object value, uint8_t* word) except -1:
         cdef int overflow = 0
         cdef long long number
         cdef unsigned long long big
-        cdef int bits = 8 * self.width
+        cdef int bits = 8 * self.step
         if not PyLong_Check(value) or value is True or value is False:
             if isinstance(value, (bool, np.bool_, np.ndarray)) or not hasattr(value, "__index__"):
                 raise WrongTypeError(f"attribute {self.name!r} takes {self.dtype} integers, not {type(value).__name__}")
@@ -281,88 +282,62 @@ cdef class Column:
         if overflow == 0 and self.signed:
             if bits < 64 and not -(1LL << (bits - 1)) <= number < (1LL << (bits - 1)):
                 overflow = 1
-            memcpy(word, &number, self.width)
+            memcpy(word, &number, self.step)
         elif overflow == 0:
             if number < 0 or (bits < 64 and number >= (1LL << bits)):
                 overflow = 1
-            memcpy(word, &number, self.width)
+            memcpy(word, &number, self.step)
         elif overflow > 0 and bits == 64 and not self.signed and value < (1 << 64):
             big = PyLong_AsUnsignedLongLong(value)
             memcpy(word, &big, 8)
             overflow = 0
         if overflow:
-            raise OutOfRangeError(f"attribute {self.name!r} is {self.dtype}, which cannot hold {value}")
-        return value
+            raise out_of_range(self.name, self.dtype, value)
+        return 0
 
-    cdef object _real(self, object value, uint8_t* word):
-        cdef double real
-        cdef float single
-        if not PyFloat_Check(value) and (isinstance(value, _NOT_REAL) or not hasattr(value, "__float__")):
-            raise WrongTypeError(f"attribute {self.name!r} takes {self.dtype} numbers, not {type(value).__name__}")
-        try:
-            real = float(value)
-        except OverflowError:
-            raise OutOfRangeError(f"attribute {self.name!r} is {self.dtype}, which cannot hold {value}") from None
-        if self.kind == KIND_FLOAT64:
-            memcpy(word, &real, 8)
-        else:
-            single = <float>real
-            if isinf(single) and not isinf(real):
-                raise OutOfRangeError(f"attribute {self.name!r} is {self.dtype}, which cannot hold {value}")
-            memcpy(word, &single, 4)
-        return value
+    cdef object _array(self, object value, Zone* zone):
+        cdef uint8_t* at
+        elements = elements_of(value, f"the value of attribute {self.name!r}")
+        if not isinstance(elements, tuple):
+            if self.shape is None and elements.ndim != 1:
+                raise InvalidValueError(f"attribute {self.name!r} takes 1-d arrays, the value has shape {elements.shape}")
+            if self.shape is not None and elements.shape != self.shape:
+                raise InvalidValueError(f"attribute {self.name!r} has shape {self.shape}, the value has {elements.shape}")
+            return array_in(elements, self.dtype, self.name).tobytes()
+        shape = (len(elements),) if self.shape is None else self.shape
+        held = PyBytes_FromStringAndSize(NULL, len(elements) * self.step if self.shape is None else self.width)
+        at = <uint8_t*>PyBytes_AS_STRING(held)
+        self._fill(elements, shape, &at, zone)
+        return held
 
-    cdef object _array(self, object value):
-        check_unmasked(value, f"the value of attribute {self.name!r}")
-        try:
-            given = np.asarray(value)
-        except ValueError as error:
-            raise InvalidValueError(f"attribute {self.name!r} takes arrays of {self.dtype}: {error}") from None
-        if given.dtype.kind == "O" and self.dtype.kind in "mM":
-            try:
-                given = np.asarray(value, f"{self.dtype.kind}8[us]")    # what Python's own dates and durations hold
-            except (TypeError, ValueError):
-                pass                                            # _cast says what is wrong
-        if given.size == 0 and given.dtype == np.float64 and not isinstance(value, np.ndarray):
-            given = given.astype(self.dtype)                    # [] has no type of its own
-        if self.shape is not None and given.shape != self.shape:
-            raise InvalidValueError(f"attribute {self.name!r} has shape {self.shape}, the value has {given.shape}")
-        if self.shape is None and given.ndim != 1:
-            raise InvalidValueError(f"attribute {self.name!r} takes 1-d arrays, the value has shape {given.shape}")
-        return self._cast(given).tobytes()
-
-    cdef object _cast(self, object given):
-        """An array in the attribute's dtype: integers to any number that holds them, floats to floats, times to times of the
-        same kind that hold them exactly."""
-        kind = given.dtype.kind
-        if kind != self.dtype.kind and not (kind in "iu" and self.dtype.kind in "iuf"):
-            raise WrongTypeError(f"attribute {self.name!r} takes {self.dtype}, not {given.dtype}")
-        if kind in "mM":
-            return self._times(given)
-        array = None
-        with np.errstate(over="ignore"):
-            array = np.ascontiguousarray(given, self.dtype).reshape(given.shape)
-        if given.dtype == self.dtype:
-            return array
-        if self.dtype.kind == "f":
-            held = not np.any(np.isinf(array) & np.isfinite(given))
-        else:
-            held = np.array_equal(array, given)
-        if not held:
-            raise OutOfRangeError(f"attribute {self.name!r} is {self.dtype}, which cannot hold all of the values given")
-        return array
-
-    cdef object _times(self, object given):
-        array = None
-        native = given.astype(given.dtype.newbyteorder("="))
-        try:
-            array = np.ascontiguousarray(given, self.dtype).reshape(given.shape)
-            held = np.array_equal(array.astype(native.dtype).view(np.int64), native.view(np.int64))
-        except OverflowError:                                   # NumPy 2.5; earlier ones wrap around
-            held = False
-        if not held:
-            raise OutOfRangeError(f"attribute {self.name!r} is {self.dtype}, which cannot hold all of the values given")
-        return array
+    cdef int _fill(self, tuple elements, tuple shape, uint8_t** at, Zone* zone) except -1:
+        """The elements of lists within lists, each by itself: NumPy would find a common type, and round to it."""
+        cdef bytes row
+        if len(elements) != shape[0]:
+            raise InvalidValueError(f"attribute {self.name!r} has shape {self.shape}, "
+                                    f"the value has {len(elements)} elements where it has {shape[0]}")
+        shape = shape[1:]
+        for each in elements:
+            if not shape:
+                if isinstance(each, np.ndarray) and each.ndim == 0:
+                    check_unmasked(each, f"the value of attribute {self.name!r}")
+                    each = each[()]
+                if isinstance(each, (list, tuple, np.ndarray)):
+                    raise InvalidValueError(f"attribute {self.name!r} takes {self.takes()}, and the value has more dimensions")
+                self._element(each, at[0], zone)
+                at[0] += self.step
+                continue
+            inner = elements_of(each, f"the value of attribute {self.name!r}")
+            if isinstance(inner, tuple):
+                self._fill(inner, shape, at, zone)
+                continue
+            if inner.shape != shape:
+                raise InvalidValueError(f"attribute {self.name!r} has shape {self.shape}, "
+                                        f"a part of the value has {inner.shape} where it has {shape}")
+            row = array_in(inner, self.dtype, self.name).tobytes()
+            memcpy(at[0], PyBytes_AS_STRING(row), PyBytes_GET_SIZE(row))
+            at[0] += PyBytes_GET_SIZE(row)
+        return 0
 
     cdef object array(self, object values):
         if self.dtype is None or self.shape is None or values.dtype.kind == "O":
@@ -370,7 +345,7 @@ cdef class Column:
         if values.shape[1:] != self.shape:
             raise InvalidValueError(f"attribute {self.name!r} has cells of shape {self.shape}, "
                                     f"those of the column have {values.shape[1:]}")
-        return self._cast(values)
+        return array_in(values, self.dtype, self.name)
 
     cdef object load(self, const uint8_t* data, uint64_t size):
         cdef int64_t number = 0
