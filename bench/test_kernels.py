@@ -22,9 +22,8 @@ import numpy as np
 import pytest
 import zstandard
 
-from tilekv.filters import BitWidthReductionFilter, FilterList, LZ4Filter, ZstdFilter
+from tilekv.filters import CHUNK_BYTES, BitWidthReductionFilter, FilterList, LZ4Filter, ZstdFilter
 from tilekv.kvcore import codec, coords, digest
-from tilekv.schema import CHUNK_BYTES
 
 COUNT = 100_000
 KEY_REF = np.dtype([("data", "<u8"), ("size", "<u8"), ("type", "<u8")])
@@ -198,7 +197,7 @@ CODECS = {
 def test_encode(benchmark: Any, name: str) -> None:
     filters, element, raw = CODECS[name]
     benchmark.group, benchmark.extra_info["bytes"] = f"encode {name}", len(raw)
-    pipeline = filters.to_bytes(CHUNK_BYTES)
+    pipeline = filters.to_bytes()
     stored = benchmark(codec.encode, pipeline, *element, raw)
     assert codec.decode(pipeline, *element, stored, len(raw)) == raw
 
@@ -207,7 +206,7 @@ def test_encode(benchmark: Any, name: str) -> None:
 def test_decode(benchmark: Any, name: str) -> None:
     filters, element, raw = CODECS[name]
     benchmark.group, benchmark.extra_info["bytes"] = f"decode {name}", len(raw)
-    pipeline = filters.to_bytes(CHUNK_BYTES)
+    pipeline = filters.to_bytes()
     stored = codec.encode(pipeline, *element, raw)
     assert benchmark(codec.decode, pipeline, *element, stored, len(raw)) == raw
 

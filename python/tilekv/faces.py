@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from tilekv.context import Ctx, Uri, chosen_ctx, takes_ctx
-from tilekv.datatypes import DATATYPES
 from tilekv.engine import is_old
 from tilekv.errors import (
     ClosedError,
@@ -97,12 +96,5 @@ def describe(schema: Schema) -> str:
     """A schema as lines of text, as TileDB dumps it."""
     lines = [f"- Digest: {schema.digest}", f"- Capacity: {schema.capacity}"]
     for attr in schema.attrs:
-        count = "var" if attr.var else str(attr.shape or 1)
-        lines += [
-            "### Attribute ###",
-            f"- Name: {attr.name}",
-            f"- Type: {DATATYPES[attr.datatype].name}",
-            f"- Cell val num: {count}",
-            f"- Filters: {', '.join(map(repr, attr.filters)) or 'none'}",
-        ]
+        lines += attr.described()
     return "\n".join(lines)

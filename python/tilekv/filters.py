@@ -11,13 +11,16 @@ import struct
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Final, overload
+from typing import ClassVar, Final, Self, overload
 
+from tilekv.context import Ctx, chosen_ctx, takes_ctx
 from tilekv.cursor import Cursor
 from tilekv.datatypes import DATATYPES
 from tilekv.errors import InvalidValueError, WrongTypeError
 
 MAX_FILTERS: Final = 8  # as in kvcore/codec.pxd
+CHUNK_BYTES: Final = 4096  # see the table in schema.py
+MAX_CHUNK_BYTES: Final = 1 << 20  # that one asks for: a look-up decodes a whole chunk
 
 # TileDB's filter numbers: on disk, never changed.
 FILTER_NAMES: Final = {
@@ -60,9 +63,13 @@ def _check_whole(what: str, value: object, least: int, most: int) -> None:
         raise InvalidValueError(f"{what} is {least} to {most}, not {value}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class _Plain(Filter):
     """A filter without options."""
+
+    @takes_ctx
+    def __init__(self, ctx: Ctx | None = None) -> None:
+        chosen_ctx(ctx)
 
     def meta(self) -> bytes:
         """Return no bytes."""
@@ -70,27 +77,54 @@ class _Plain(Filter):
 
 
 @dataclass(frozen=True, init=False)
+class _Levelled(Filter):
+    """A compressor with levels; None is the default."""
+
+    DEFAULT: ClassVar[int]
+    LEAST: ClassVar[int]
+    MOST: ClassVar[int]
+    level: int
+
+    @takes_ctx
+    def __init__(self, level: int | None = None, ctx: Ctx | None = None) -> None:
+        chosen_ctx(ctx)
+        object.__setattr__(self, "level", self.DEFAULT if level is None else level)
+        _check_whole(f"{type(self).__name__}: level", self.level, self.LEAST, self.MOST)
+
+    def meta(self) -> bytes:
+        """Return u8 number, i32 level."""
+        return struct.pack("<Bi", self.type, self.level)
+
+
+@dataclass(frozen=True, init=False)
 class _Levelless(Filter):
     """A compressor without levels: it takes the one that TileDB-Py gives all of them, and forgets it."""
 
-    def __init__(self, level: int = -1) -> None:
-        _check_whole(f"{type(self).__name__}: level", level, -(1 << 31), (1 << 31) - 1)
+    level: ClassVar[int] = -1  # TileDB's word for a default level
+
+    @takes_ctx
+    def __init__(self, level: int | None = None, ctx: Ctx | None = None) -> None:
+        chosen_ctx(ctx)
+        if level is not None:
+            _check_whole(f"{type(self).__name__}: level", level, -(1 << 31), (1 << 31) - 1)
 
     def meta(self) -> bytes:
-        """Return u8 number, i32 -1 (TileDB's word for a default level)."""
-        return struct.pack("<Bi", self.type, -1)
+        """Return u8 number, i32 -1."""
+        return struct.pack("<Bi", self.type, self.level)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class _Windowed(Filter):
     """A filter that treats integers window by window."""
 
     DEFAULT: ClassVar[int]
     window: int
 
-    def __post_init__(self) -> None:
-        if self.window == -1:  # TileDB-Py's word for it
-            object.__setattr__(self, "window", self.DEFAULT)
+    @takes_ctx
+    def __init__(self, window: int | None = None, ctx: Ctx | None = None) -> None:
+        chosen_ctx(ctx)
+        # -1 is TileDB-Py's word for the default.
+        object.__setattr__(self, "window", self.DEFAULT if window in (None, -1) else window)
         _check_whole(f"{type(self).__name__}: window", self.window, 8, (1 << 32) - 1)
 
     def meta(self) -> bytes:
@@ -98,54 +132,44 @@ class _Windowed(Filter):
         return struct.pack("<I", self.window)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class NoOpFilter(_Plain):
     """Leaves data as it is."""
 
     type: int = field(default=0, init=False, repr=False)
 
 
-@dataclass(frozen=True)
-class GzipFilter(Filter):
+@dataclass(frozen=True, init=False)
+class GzipFilter(_Levelled):
     """zlib streams (RFC 1950).
 
     Parameters
     ----------
-    level : int
+    level : int, optional
         0 to 9; more is smaller and slower to write. -1 is zlib's default (6).
     """
 
-    level: int = -1
+    DEFAULT = -1
+    LEAST = -1
+    MOST = 9
     type: int = field(default=1, init=False, repr=False)
 
-    def __post_init__(self) -> None:
-        _check_whole("GzipFilter: level", self.level, -1, 9)
 
-    def meta(self) -> bytes:
-        """Return u8 1, i32 level."""
-        return struct.pack("<Bi", self.type, self.level)
-
-
-@dataclass(frozen=True)
-class ZstdFilter(Filter):
+@dataclass(frozen=True, init=False)
+class ZstdFilter(_Levelled):
     """Zstandard.
 
     Parameters
     ----------
-    level : int
+    level : int, optional
         -131072 to 22; more is smaller and slower to write. Negative levels are zstd's fast ones,
         0 and -1 are its default (3).
     """
 
-    level: int = 1
+    DEFAULT = 1
+    LEAST = -131072
+    MOST = 22
     type: int = field(default=2, init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        _check_whole("ZstdFilter: level", self.level, -131072, 22)
-
-    def meta(self) -> bytes:
-        """Return u8 2, i32 level."""
-        return struct.pack("<Bi", self.type, self.level)
 
 
 @dataclass(frozen=True, init=False)
@@ -165,25 +189,20 @@ class RleFilter(_Levelless):
     type: int = field(default=4, init=False, repr=False)
 
 
-@dataclass(frozen=True)
-class Bzip2Filter(Filter):
+@dataclass(frozen=True, init=False)
+class Bzip2Filter(_Levelled):
     """bzip2 streams: small, and slow both ways.
 
     Parameters
     ----------
-    level : int
+    level : int, optional
         1 to 9, the block size in 100 kB. -1 and 0 are TileDB's default (1).
     """
 
-    level: int = -1
+    DEFAULT = -1
+    LEAST = -1
+    MOST = 9
     type: int = field(default=5, init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        _check_whole("Bzip2Filter: level", self.level, -1, 9)
-
-    def meta(self) -> bytes:
-        """Return u8 5, i32 level."""
-        return struct.pack("<Bi", self.type, self.level)
 
 
 @dataclass(frozen=True, init=False)
@@ -197,7 +216,7 @@ class DoubleDeltaFilter(_Levelless):
     type: int = field(default=6, init=False, repr=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class BitWidthReductionFilter(_Windowed):
     """Integers as their distance from the least of their window, in as few whole bytes as fit.
 
@@ -205,30 +224,29 @@ class BitWidthReductionFilter(_Windowed):
 
     Parameters
     ----------
-    window : int
+    window : int, optional
         Most bytes of a window, 8 to 2^32-1; the writer may choose smaller windows.
     """
 
     DEFAULT = 8192
-    window: int = DEFAULT
     type: int = field(default=7, init=False, repr=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class BitShuffleFilter(_Plain):
     """First all lowest bits of the elements, then all second ones, and so on: for a compressor after it."""
 
     type: int = field(default=8, init=False, repr=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class ByteShuffleFilter(_Plain):
     """First all lowest bytes of the elements, then all second ones, and so on: for a compressor after it."""
 
     type: int = field(default=9, init=False, repr=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class PositiveDeltaFilter(_Windowed):
     """Integers as their distance from the one before: for growing ones, with a compressor after it.
 
@@ -236,17 +254,16 @@ class PositiveDeltaFilter(_Windowed):
 
     Parameters
     ----------
-    window : int
+    window : int, optional
         Most bytes of a window, 8 to 2^32-1. A new one begins wherever a number is smaller than the
         one before, at the price of 4 bytes and an element.
     """
 
     DEFAULT = 1024
-    window: int = DEFAULT
     type: int = field(default=10, init=False, repr=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class ChecksumMD5Filter(_Plain):
     """MD5 of what the filters before it made, checked at every read, by TileDB 1.7.6 and later too.
 
@@ -256,7 +273,7 @@ class ChecksumMD5Filter(_Plain):
     type: int = field(default=12, init=False, repr=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class ChecksumSHA256Filter(_Plain):
     """SHA-256 of what the filters before it made, checked at every read, by TileDB 1.7.6 and later too.
 
@@ -334,12 +351,15 @@ def _read_filter(cursor: Cursor) -> Filter:
 
 @dataclass(frozen=True, init=False, repr=False)
 class FilterList(Sequence[Filter]):
-    """A pipeline: filters in the order in which a writer applies them. Frozen, compared by value.
+    """A pipeline: filters in the order in which a writer applies them. Compared by value.
 
     Parameters
     ----------
     filters : Filter or iterable of Filter
         At most 8; none stores data as it is.
+    chunksize : int, optional
+        Bytes of values that are filtered, and read, at once; 64 to 1,048,576, 4,096 unless given. Larger ones compress
+        better, and make each look-up slower. Without filters it means nothing.
 
     Raises
     ------
@@ -350,19 +370,53 @@ class FilterList(Sequence[Filter]):
     """
 
     filters: tuple[Filter, ...]
+    chunksize: int
+    _fixed: bool = field(compare=False)
 
-    def __init__(self, filters: Filter | Iterable[Filter] = ()) -> None:
+    @takes_ctx
+    def __init__(
+        self,
+        filters: Filter | Iterable[Filter] = (),
+        chunksize: int | None = None,
+        ctx: Ctx | None = None,
+    ) -> None:
+        chosen_ctx(ctx)
         if isinstance(filters, Filter):
             filters = (filters,)
         if not isinstance(filters, Iterable):
             raise WrongTypeError(f"filters are Filter objects, not {type(filters).__name__}")
-        found = tuple(filters)
-        for one in found:
+        size = CHUNK_BYTES if chunksize is None else chunksize
+        _check_whole("FilterList: chunksize", size, 64, MAX_CHUNK_BYTES)
+        self._set(tuple(filters), size, False)
+
+    def _set(self, filters: tuple[Filter, ...], chunksize: int, fixed: bool) -> None:
+        for one in filters:
             if not isinstance(one, Filter):
                 raise WrongTypeError(f"a filter is a Filter object, not {one!r}")
-        if len(found) > MAX_FILTERS:
-            raise InvalidValueError(f"at most {MAX_FILTERS} filters, not {len(found)}")
-        object.__setattr__(self, "filters", found)
+        if len(filters) > MAX_FILTERS:
+            raise InvalidValueError(f"at most {MAX_FILTERS} filters, not {len(filters)}")
+        object.__setattr__(self, "filters", filters)
+        object.__setattr__(self, "chunksize", chunksize)
+        object.__setattr__(self, "_fixed", fixed)
+
+    @classmethod
+    def fixed(cls, filters: FilterList | Filter | Iterable[Filter]) -> FilterList:
+        """Return a list with these filters that cannot be appended to: what an attribute has."""
+        given = filters if isinstance(filters, FilterList) else cls(filters)
+        made = cls.__new__(cls)
+        made._set(given.filters, given.chunksize, True)
+        return made
+
+    def append(self, filter: Filter) -> None:
+        """Add a filter behind the others; InvalidValueError for the list of an attribute or schema."""
+        if self._fixed:
+            raise InvalidValueError("an attribute or a schema has these filters: make a new list")
+        self._set((*self.filters, filter), self.chunksize, False)
+
+    def add_filter(self, filter: Filter) -> Self:
+        """Add a filter behind the others, as `append`, and return the list."""
+        self.append(filter)
+        return self
 
     @overload
     def __getitem__(self, index: int) -> Filter: ...
@@ -371,7 +425,9 @@ class FilterList(Sequence[Filter]):
     def __getitem__(self, index: int | slice) -> Filter | FilterList:
         """Return one filter, or a FilterList of several."""
         if isinstance(index, slice):
-            return FilterList(self.filters[index])
+            found = FilterList(self.filters[index])
+            object.__setattr__(found, "chunksize", self.chunksize)
+            return found
         return self.filters[index]
 
     def __len__(self) -> int:
@@ -384,7 +440,8 @@ class FilterList(Sequence[Filter]):
 
     def __repr__(self) -> str:
         """Return the expression that makes it."""
-        return f"FilterList({list(self.filters)!r})"
+        size = "" if self.chunksize == CHUNK_BYTES else f", chunksize={self.chunksize}"
+        return f"FilterList({list(self.filters)!r}{size})"
 
     @property
     def unknown(self) -> UnknownFilter | None:
@@ -434,22 +491,23 @@ class FilterList(Sequence[Filter]):
             if not isinstance(one, NoOpFilter):
                 before.append(one)
 
-    def to_bytes(self, max_chunk: int) -> bytes:
-        """Return the pipeline descriptor; `max_chunk` is the raw size at which writers cut."""
-        parts = [struct.pack("<II", max_chunk, len(self.filters))]
+    def to_bytes(self, max_chunk: int | None = None) -> bytes:
+        """Return the pipeline descriptor, with another chunk size where one is given."""
+        size = self.chunksize if max_chunk is None else max_chunk
+        parts = [struct.pack("<II", size, len(self.filters))]
         for one in self.filters:
             meta = one.meta()
             parts.append(struct.pack("<BI", one.type, len(meta)) + meta)
         return b"".join(parts)
 
     @classmethod
-    def read(cls, cursor: Cursor) -> tuple[FilterList, int]:
+    def read(cls, cursor: Cursor) -> FilterList:
         """Read a pipeline descriptor at `cursor` and move behind it.
 
         Returns
         -------
-        FilterList, int
-            The filters, an UnknownFilter for each that is not known here, and max_chunk.
+        FilterList
+            With an UnknownFilter for each that is not known here, and whatever chunk size.
 
         Raises
         ------
@@ -462,4 +520,6 @@ class FilterList(Sequence[Filter]):
             cursor.fail(
                 f"a pipeline of {n} filters; at most {MAX_FILTERS} make sense", cursor.at - 4
             )
-        return cls([_read_filter(cursor) for _ in range(n)]), max_chunk
+        found = cls.__new__(cls)
+        found._set(tuple(_read_filter(cursor) for _ in range(n)), max_chunk, True)
+        return found

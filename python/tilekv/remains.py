@@ -19,7 +19,7 @@ from tilekv.kvcore.rescue import proven_keys
 from tilekv.kvcore.wire import crc32c
 from tilekv.names import ARRAY_SCHEMA, DESCRIPTOR, FRAGMENT_METADATA, KV_SCHEMA, FragmentName
 from tilekv.problem import Problem
-from tilekv.schema import DIGESTS, VAR, Attr, Schema, type_name_of
+from tilekv.schema import DIGESTS, VAR, Attr, Schema, shown_name, type_name_of
 from tilekv.schemafile import read_schema
 from tilekv.snapshot import Opener
 from tilekv.storage import Storage
@@ -137,7 +137,7 @@ def _without_descriptor(
     entries = []
     for field in stored.fields[1:-1]:
         shape = None if field.cell_val_num in (1, VAR) else (field.cell_val_num,)
-        entries.append(AttrEntry(field.name, type_name_of(field.datatype), shape))
+        entries.append(AttrEntry(shown_name(field.name), type_name_of(field.datatype), shape))
     descriptor = Descriptor("0" * 32, "blake2b", "", tuple(entries), crc32c(data))
     schemas = [
         Schema.from_file(data, replace(descriptor, digest=digest), KV_SCHEMA) for digest in DIGESTS

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import operator
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any, Final, SupportsIndex, overload
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Final, Self, SupportsIndex, TextIO
 
 import numpy as np
 import numpy.typing as npt
 
+from tilekv.context import Ctx, chosen_ctx, takes_ctx
 from tilekv.datatypes import CHAR, DATATYPES, UINT64, UTF8, datatype_of
 from tilekv.descriptor import DESCRIPTOR_FILE, AttrEntry, Descriptor
 from tilekv.errors import CorruptionError, FormatError, InvalidValueError, WrongTypeError
 from tilekv.filters import (
     BitWidthReductionFilter,
+    ByteShuffleFilter,
+    Bzip2Filter,
+    DoubleDeltaFilter,
     Filter,
     FilterList,
+    GzipFilter,
     LZ4Filter,
+    RleFilter,
     ZstdFilter,
 )
 from tilekv.kvcore.wire import crc32c
@@ -45,15 +52,14 @@ from tilekv.schemafile import SCHEMA_FILE, Field, StoredSchema, read_schema, wri
 # Capacity hardly matters to either; 1,024 keeps TileDB's reads of single cells small. Chunks of 4 KiB cost 3% more disk
 # than 8 KiB and read a third faster. zstd 1 is as small as 3. Keys in lz4 stay cheap to compare, and bit-width offsets need
 # no decoding at all: one load and one add a cell.
-VALUE_FILTERS: Final = FilterList(ZstdFilter(level=1))
-KEY_FILTERS: Final = FilterList(LZ4Filter())
-OFFSETS_FILTERS: Final = FilterList(BitWidthReductionFilter(window=8192))
+VALUE_FILTERS: Final = FilterList.fixed(ZstdFilter(level=1))
+KEY_FILTERS: Final = FilterList.fixed(LZ4Filter())
+OFFSETS_FILTERS: Final = FilterList.fixed(BitWidthReductionFilter(window=8192))
 # Key types: a byte a cell, mapped as they are: one decode less a lookup.
-KEY_TYPE_FILTERS: Final = FilterList()
+KEY_TYPE_FILTERS: Final = FilterList.fixed([])
 # Coordinates: digests are random, so that no filter makes them smaller, and searches map them.
-COORDS_FILTERS: Final = FilterList()
+COORDS_FILTERS: Final = FilterList.fixed([])
 
-CHUNK_BYTES: Final = 4096  # max_chunk of every pipeline but that of the coordinates
 COORDS_CHUNK_BYTES: Final = 0x7FFFFFF8  # one chunk a dimension and tile
 
 VAR: Final = 0xFFFFFFFF  # cell_val_num of a field of variable length
@@ -63,33 +69,39 @@ MAX_NAME_BYTES: Final = 240  # a file name has 255 bytes, and `_var.tdb` is adde
 
 MAX_SIDES: Final = 32  # of a cell's shape: what every NumPy can have
 DIGESTS: Final = ("blake2b", "md5")
+# What TileDB calls an attribute without a name, in the schema file and in names of files.
+ANONYMOUS: Final = "__attr"
 # TileDB 1.x on 64-bit Unix: makes keys collide. Its stores are shown with it, and none is created.
 OLD_DIGEST: Final = "md5-lp64"
 Shape = int | tuple[int, ...] | None
+Compressor = tuple[str | None, int]
 Filters = FilterList | Filter | Iterable[Filter] | None
 
 
 @dataclass(frozen=True, init=False, repr=False)
 class Attr:
-    """An attribute: one column of every value. Frozen, compared by value, hashable.
+    """An attribute: one column of every value. Compared by value, hashable.
 
     Parameters
     ----------
-    ctx : object, optional
-        Ignored; TileDB-Py's first argument. Anything before a name that is not a str is taken for
-        one, and so is the keyword.
     name : str
-        Not empty, '.' or '..', no '/', '\\\\' or NUL, no leading '__', at most 240 UTF-8 bytes.
+        Not '.' or '..', no '/', '\\\\' or NUL, no leading '__', at most 240 UTF-8 bytes. One attribute of a schema may
+        have none: an anonymous attribute, with the name ''.
     dtype : type, str or numpy.dtype
         ``bytes``, ``str``, ``int`` (int64), ``float`` (float64), ``bool``, any NumPy integer,
         float32, float64, bool, datetime64 with a unit, timedelta64 of hours or finer. Byte order
         does not matter.
     shape : int or tuple of int, optional
-        Of a value that is an array of fixed shape; for numbers only.
+        Of a value that is an array of fixed shape; for numbers only. TileDB-Py has another third argument, which is taken too:
+        the bool `var`, before `filters`, or first the `compressor`.
     var : bool
         A value is a one-dimensional array of any length. bytes and str always are.
     filters : FilterList, Filter or iterable of Filter, optional
         How values are stored; `VALUE_FILTERS` unless given.
+    compressor : tuple of str and int, optional
+        The name of a compressor and its level, as before there were filters: see `set_compressor`.
+    ctx : Ctx, optional
+        Of TileDB's faces.
 
     Attributes
     ----------
@@ -115,48 +127,28 @@ class Attr:
     shape: tuple[int, ...] | None
     var: bool
     filters: FilterList
+    _fixed: bool = field(compare=False)
 
-    @overload
+    @takes_ctx
     def __init__(
         self,
-        name: str,
-        dtype: npt.DTypeLike,
-        shape: Shape = None,
+        name: str = "",
+        dtype: npt.DTypeLike = "float64",
+        shape: Shape | Compressor | bool = None,
         var: bool = False,
         filters: Filters = None,
-        *,
-        ctx: object = None,
-    ) -> None: ...
-    @overload
-    def __init__(
-        self,
-        ctx: object,
-        name: str,
-        dtype: npt.DTypeLike,
-        shape: Shape = None,
-        var: bool = False,
-        filters: Filters = None,
-    ) -> None: ...
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        if args and not isinstance(args[0], str):
-            args = args[1:]
-        kwargs.pop("ctx", None)
-        self._set(*args, **kwargs)
-
-    def _set(
-        self,
-        name: object = None,
-        dtype: npt.DTypeLike | None = None,
-        shape: Shape = None,
-        var: bool = False,
-        filters: Filters = None,
+        compressor: Compressor | None = None,
+        ctx: Ctx | None = None,
     ) -> None:
+        chosen_ctx(ctx)
+        sides: Shape
+        sides, var, filters, compressor = _third(shape, var, filters, compressor)
         name = _name(name)
         code = _datatype(name, dtype)
         text = code in (CHAR, UTF8)
         if not isinstance(var, bool):
             raise WrongTypeError(f"attribute {name!r}: var is a bool, not {var!r}")
-        sides = _sides(name, shape)
+        sides = _sides(name, sides)
         if sides is not None and (var or text):
             raise InvalidValueError(
                 f"attribute {name!r}: values have a fixed shape or any length, not both"
@@ -165,14 +157,85 @@ class Attr:
             raise InvalidValueError(
                 f"attribute {name!r}: a value of shape {sides} is over {MAX_CELL_BYTES} bytes"
             )
-        found = _filters(filters, VALUE_FILTERS)
-        values = 1 if var or text else math.prod(sides or ())
-        found.check(f"attribute {name!r}", code, values * DATATYPES[code].size)
+        if filters is not None and compressor is not None:
+            raise InvalidValueError(f"attribute {name!r}: filters and a compressor are given")
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "datatype", code)
         object.__setattr__(self, "shape", sides)
         object.__setattr__(self, "var", var or text)
+        object.__setattr__(self, "_fixed", False)
+        self.set_filter_list(filters)
+        if compressor is not None:
+            self.set_compressor(compressor)
+
+    def set_filter_list(self, filters: Filters) -> Self:
+        """Set how values are stored, as TileDB's C++ does, and return the attribute.
+
+        InvalidValueError for an attribute of a schema: make a new one.
+        """
+        if self._fixed:
+            raise InvalidValueError(f"attribute {self.name!r} belongs to a schema: make a new one")
+        found = _filters(filters, VALUE_FILTERS)
+        values = 1 if self.var else math.prod(self.shape or ())
+        found.check(
+            f"attribute {self.name!r}", self.datatype, values * DATATYPES[self.datatype].size
+        )
         object.__setattr__(self, "filters", found)
+        return self
+
+    def set_compressor(self, compressor: Compressor) -> Self:
+        """Set the only filter by the name and level of a compressor, as before TileDB 1.4, and return the attribute.
+
+        Parameters
+        ----------
+        compressor : tuple of str and int
+            "gzip", "zstd", "lz4", "rle", "bzip2", "double-delta", or None for none, and a level, -1 for the default. Blosc's
+            are gone, as from TileDB 1.4: "blosc-zstd" is the zstd in it after shuffled bytes, "blosc-zlib" gzip, and every
+            other "blosc-..." lz4.
+        """
+        return self.set_filter_list(_compressor(self.name, compressor))
+
+    def _in_schema(self) -> Attr:
+        """The attribute as a schema has it: nothing of it can be set."""
+        if self._fixed:
+            return self
+        found = copy.copy(self)
+        object.__setattr__(found, "_fixed", True)
+        return found
+
+    @property
+    def stored_name(self) -> str:
+        """The name in the schema file and in names of files."""
+        return self.name or ANONYMOUS
+
+    @property
+    def isanon(self) -> bool:
+        """Whether it has no name."""
+        return not self.name
+
+    @property
+    def isvar(self) -> bool:
+        """Whether values have any length: `var`, by TileDB-Py's name."""
+        return self.var
+
+    @property
+    def ncells(self) -> int:
+        """The number of elements of a value; 4,294,967,295, TileDB's word for it, where they have any length."""
+        return VAR if self.var else math.prod(self.shape or ())
+
+    def dump(self, file: TextIO | None = None) -> None:
+        """Print the attribute to `file`, stdout unless given."""
+        print("\n".join(self.described()), file=file)
+
+    def described(self) -> list[str]:
+        """The lines of `dump`."""
+        return [
+            "### Attribute ###",
+            f"- Name: {self.name or '<anonymous>'}",
+            f"- Type: {DATATYPES[self.datatype].name}",
+            f"- Cell val num: {'var' if self.var else self.shape or 1}",
+            f"- Filters: {', '.join(map(repr, self.filters)) or 'none'}",
+        ]
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -236,6 +299,7 @@ class Schema:
         for one in found:
             if not isinstance(one, Attr):
                 raise WrongTypeError(f"a schema is made of Attr objects, not {one!r}")
+        found = tuple(one._in_schema() for one in found)
         _check_files(found)
         if digest not in DIGESTS:
             raise InvalidValueError(f"digest is one of {', '.join(DIGESTS)}, not {digest!r}")
@@ -269,17 +333,17 @@ class Schema:
         columns = [("__key", CHAR, VAR, self.key_filters)]
         for one in self.attrs:
             count = VAR if one.var else math.prod(one.shape or (1,))
-            columns.append((one.name, one.datatype, count, one.filters))
+            columns.append((one.stored_name, one.datatype, count, one.filters))
         columns.append(("__key_type", CHAR, 1, KEY_TYPE_FILTERS))
         return tuple(
-            Field(name, code, count, filters.to_bytes(CHUNK_BYTES), CHUNK_BYTES)
+            Field(name, code, count, filters.to_bytes(), filters.chunksize)
             for name, code, count, filters in columns
         )
 
     @property
     def offsets_pipeline(self) -> bytes:
         """The pipeline descriptor of every field's offsets."""
-        return self.offsets_filters.to_bytes(CHUNK_BYTES)
+        return self.offsets_filters.to_bytes()
 
     @property
     def coords_pipeline(self) -> bytes:
@@ -336,7 +400,7 @@ class Schema:
             raise CorruptionError(file, 0, str(error)) from None
         if [field[:3] for field in schema.fields] != [field[:3] for field in stored.fields]:
             raise CorruptionError(file, 0, f"its fields are not those in {DESCRIPTOR_FILE}")
-        if stored.fields[-1].filters != KEY_TYPE_FILTERS or stored.coords_filters != COORDS_FILTERS:
+        if stored.fields[-1].filters or stored.coords_filters:
             raise CorruptionError(file, 0, "key types or coordinates have filters")
         return schema
 
@@ -350,14 +414,14 @@ class Schema:
                 f"{len(descriptor.attrs)} attributes in {DESCRIPTOR_FILE}"
             )
         attrs = []
-        for field, entry in zip(fields, descriptor.attrs, strict=True):
-            name = type_name_of(field.datatype)
+        for column, entry in zip(fields, descriptor.attrs, strict=True):
+            name = type_name_of(column.datatype)
             if entry.dtype != name:
                 raise InvalidValueError(
                     f"{entry.name!r} is {entry.dtype!r} in {DESCRIPTOR_FILE} and {name!r} here"
                 )
-            var = field.cell_val_num == VAR
-            attrs.append(Attr(entry.name, name, entry.shape, var, field.filters))
+            var = column.cell_val_num == VAR
+            attrs.append(Attr(entry.name, name, entry.shape, var, column.filters))
         return cls(
             attrs,
             descriptor.digest,
@@ -380,12 +444,23 @@ class Schema:
         return f"Schema({', '.join(parts)})"
 
 
+def _third(shape: Any, var: Any, filters: Any, compressor: Any) -> tuple[Any, Any, Any, Any]:
+    """The arguments of Attr by their names, whatever TileDB-Py had in the place of `shape`."""
+    if isinstance(shape, tuple) and shape and isinstance(shape[0], str):
+        return None, var, filters, shape
+    if not isinstance(shape, bool):
+        return shape, var, filters, compressor
+    if isinstance(var, bool):
+        return None, shape or var, filters, compressor
+    return None, shape, var, compressor
+
+
 def _name(name: object) -> str:
     if not isinstance(name, str):
         raise WrongTypeError(f"an attribute's name is a str, not {name!r}")
-    if name in ("", ".", "..") or name.startswith("__") or any(c in name for c in "/\\\0"):
+    if name in (".", "..") or name.startswith("__") or any(c in name for c in "/\\\0"):
         raise InvalidValueError(
-            f"attribute name {name!r}: it names a file, so it cannot be empty, '.' or '..', "
+            f"attribute name {name!r}: it names a file, so it cannot be '.' or '..', "
             "contain '/', '\\' or NUL, or begin with '__'"
         )
     try:
@@ -412,11 +487,16 @@ def _check_files(attrs: tuple[Attr, ...]) -> None:
             )
         names[folded] = one.name
     for one in attrs:
-        other = names.get(f"{one.name}_var".casefold(), "")
+        other = names.get(f"{one.stored_name}_var".casefold(), "")
         if one.var and other:
             raise InvalidValueError(
                 f"attributes {one.name!r} and {other!r} would share the file {one.name}_var.tdb"
             )
+
+
+def shown_name(stored: str) -> str:
+    """The name of an attribute by the one in a schema file; see `Attr.stored_name`."""
+    return "" if stored == ANONYMOUS else stored
 
 
 def type_name_of(code: int) -> str:
@@ -445,6 +525,37 @@ def _datatype(name: str, dtype: npt.DTypeLike | None) -> int:
         raise WrongTypeError(f"attribute {name!r}: {error}") from None
 
 
+# TileDB's compressors before there were filters, but for those of Blosc.
+_COMPRESSORS: Final[dict[object, Callable[[int], Filter]]] = {
+    "gzip": GzipFilter,
+    "zstd": ZstdFilter,
+    "lz4": LZ4Filter,
+    "rle": RleFilter,
+    "bzip2": Bzip2Filter,
+    "double-delta": DoubleDeltaFilter,
+}
+_BLOSC: Final = {"blosc-zstd": "zstd", "blosc-zlib": "gzip"}
+
+
+def _compressor(attribute: str, given: object) -> FilterList:
+    if not isinstance(given, tuple) or len(given) != 2:
+        raise WrongTypeError(
+            f"attribute {attribute!r}: a compressor is a tuple of a name and a level, not {given!r}"
+        )
+    name, level = given
+    if name is None:
+        return FilterList()
+    if isinstance(name, str) and name.startswith("blosc-"):
+        inner = _COMPRESSORS[_BLOSC.get(name, "lz4")]
+        return FilterList([ByteShuffleFilter(), inner(level)])
+    if name not in _COMPRESSORS:
+        known = ", ".join(map(repr, _COMPRESSORS))
+        raise InvalidValueError(
+            f"attribute {attribute!r}: there is no compressor {name!r}: {known}"
+        )
+    return FilterList(_COMPRESSORS[name](level))
+
+
 def _sides(name: str, shape: Shape) -> tuple[int, ...] | None:
     """The shape as a tuple; None for a scalar, whose shape is ()."""
     if shape is None:
@@ -469,7 +580,7 @@ def _int(value: object, what: str) -> int:
 def _filters(given: Filters, default: FilterList) -> FilterList:
     if given is None:
         return default
-    found = given if isinstance(given, FilterList) else FilterList(given)
+    found = FilterList.fixed(given)
     if found.unknown is not None:
         raise InvalidValueError(f"tilekv cannot run {found.unknown.name}")
     return found

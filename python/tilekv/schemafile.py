@@ -166,7 +166,7 @@ def _payload(data: bytes, file: str) -> bytes:
     if cursor.u8() != 0:
         raise FormatError(f"{file} is encrypted; tilekv does not read encrypted stores")
     end = cursor.u32() + cursor.at
-    filters, _ = FilterList.read(cursor)
+    filters = FilterList.read(cursor)
     if cursor.at != end:
         cursor.fail("the pipeline has another size than its header says", end)
     if filters:
@@ -187,7 +187,7 @@ def _payload(data: bytes, file: str) -> bytes:
 
 
 def _filters(cursor: Cursor, what: str) -> FilterList:
-    filters, _ = FilterList.read(cursor)
+    filters = FilterList.read(cursor)
     unknown = filters.unknown
     if unknown is not None:
         raise FormatError(f"{what} in {cursor.file} use {unknown.name}, which tilekv cannot run")

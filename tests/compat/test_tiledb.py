@@ -93,6 +93,15 @@ def test_unfinished_writes_are_not_shown(tmp_path: Path) -> None:
     assert found["columns"]["__key"]["cells"] == [b""]
 
 
+def test_an_attribute_without_a_name(tmp_path: Path) -> None:
+    """TileDB knows it by what TileDB 1.x called it in files, and shows no name."""
+    path = tmp_path / "store"
+    with tilekv.open(path, "x", schema=tilekv.Schema([tilekv.Attr("", "int32")])) as db:
+        db.update({"a": 1, "b": 2})
+    columns = tiledb_shows(path, [], tmp_path)["columns"]
+    assert sorted(columns[""]["cells"]) == [b"\1\0\0\0", b"\2\0\0\0"]
+
+
 def test_the_condition_of_the_page_leaves_deletes_out(tmp_path: Path) -> None:
     page = (ROOT / "docs" / "tiledb.md").read_text()
     (live,) = re.findall(r'live = r"(.*)"', page)

@@ -1,10 +1,16 @@
 """Filters by value, and the pipeline descriptor byte for byte."""
 
+import inspect
 import pickle
+import struct
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import tilekv
+from tilekv.context import Ctx
 from tilekv.cursor import Cursor
 from tilekv.errors import CorruptionError, InvalidValueError, WrongTypeError
 from tilekv.filters import (
@@ -27,8 +33,10 @@ from tilekv.filters import (
 )
 from tilekv.schema import Attr, Schema
 
+ctx = Ctx()
 
-def read(data: bytes) -> tuple[FilterList, int]:
+
+def read(data: bytes) -> FilterList:
     cursor = Cursor(data, "f")
     found = FilterList.read(cursor)
     assert cursor.left == 0
@@ -58,15 +66,17 @@ def read(data: bytes) -> tuple[FilterList, int]:
 )
 def test_descriptor_of_one(one: Filter, stored: str) -> None:
     data = bytes.fromhex("00100000 01000000" + stored)
-    assert FilterList(one).to_bytes(4096) == data
-    assert read(data) == (FilterList([one]), 4096)
+    assert FilterList(one).to_bytes() == data
+    assert read(data) == FilterList([one])
 
 
 def test_descriptor_of_several() -> None:
     filters = FilterList([BitWidthReductionFilter(), UnknownFilter(15), ZstdFilter(22)])
-    assert read(filters.to_bytes(0x7FFFFFF8)) == (filters, 0x7FFFFFF8)
+    found = read(filters.to_bytes(0x7FFFFFF8))
+    assert (list(found), found.chunksize) == (list(filters), 0x7FFFFFF8)
     assert FilterList().to_bytes(7) == bytes.fromhex("07000000 00000000")
-    assert read(FilterList().to_bytes(7)) == (FilterList(), 7)
+    assert read(FilterList().to_bytes(7)).chunksize == 7
+    assert read(FilterList([LZ4Filter()], 8192).to_bytes()) == FilterList([LZ4Filter()], 8192)
 
 
 def test_sequence_and_value() -> None:
@@ -133,6 +143,107 @@ def test_spellings_of_tiledb_py() -> None:
         LZ4Filter(level="fast")  # type: ignore[arg-type]
 
 
+FILTERS = [
+    (GzipFilter, (3,)),
+    (ZstdFilter, (3,)),
+    (Bzip2Filter, (3,)),
+    (LZ4Filter, (3,)),
+    (RleFilter, ()),
+    (DoubleDeltaFilter, ()),
+    (BitWidthReductionFilter, (512,)),
+    (PositiveDeltaFilter, (512,)),
+    (BitShuffleFilter, ()),
+    (ByteShuffleFilter, ()),
+    (ChecksumMD5Filter, ()),
+    (ChecksumSHA256Filter, ()),
+    (NoOpFilter, ()),
+]
+
+
+@pytest.mark.parametrize(("kind", "options"), FILTERS)
+def test_a_context_anywhere(kind: type[Filter], options: tuple[int, ...]) -> None:
+    plain = kind(*options)
+    for call in (
+        lambda: kind(ctx, *options),
+        lambda: kind(*options, ctx),
+        lambda: kind(*options, ctx=ctx),
+        lambda: kind(*options, ctx=None),
+    ):
+        assert call() == plain
+    assert str(inspect.signature(kind)).count("ctx") == 1
+    assert kind() == kind(ctx=ctx)
+    if options:
+        assert kind(None) == kind()
+    with pytest.raises(WrongTypeError, match="context"):
+        kind(ctx={})
+    lists = [FilterList(ctx, [plain]), FilterList([plain], ctx=ctx), FilterList([plain], None, ctx)]
+    assert lists == [FilterList(plain)] * 3
+
+
+def test_lists_grow_until_an_attribute_has_them() -> None:
+    filters = FilterList(ctx=ctx)
+    filters.append(GzipFilter(ctx=ctx))
+    assert filters.add_filter(ByteShuffleFilter()) is filters
+    assert filters == FilterList([GzipFilter(), ByteShuffleFilter()])
+    attr = Attr("a", "int32", filters=filters)
+    filters.append(LZ4Filter())
+    assert list(attr.filters) == [GzipFilter(), ByteShuffleFilter()]
+    for fixed in (attr.filters, Attr("a").filters, Schema([attr]).key_filters):
+        with pytest.raises(InvalidValueError, match="make a new list"):
+            fixed.append(LZ4Filter())
+    with pytest.raises(WrongTypeError, match="a Filter object"):
+        filters.append("lz4")  # type: ignore[arg-type]
+    for _ in range(5):
+        filters.append(LZ4Filter())
+    with pytest.raises(InvalidValueError, match="at most 8"):
+        filters.append(LZ4Filter())
+    assert len(filters) == 8
+
+
+def test_chunk_sizes() -> None:
+    assert FilterList().chunksize == 4096
+    filters = FilterList([ZstdFilter()], chunksize=1024)
+    assert (filters.chunksize, filters[:1].chunksize) == (1024, 1024)
+    assert filters != FilterList([ZstdFilter()])
+    assert eval(repr(filters)) == filters
+    assert Attr("a", filters=filters).filters == filters
+    for size in (0, 63, (1 << 20) + 1):
+        with pytest.raises(InvalidValueError, match="chunksize is 64 to 1048576"):
+            FilterList(chunksize=size)
+    with pytest.raises(WrongTypeError, match="chunksize"):
+        FilterList(chunksize="1024")  # type: ignore[arg-type]
+
+
+def raw_sizes(file: Path) -> Iterator[int]:
+    """The raw size of every chunk of a data file (docs/format.md), which ends in 20 bytes of name."""
+    data, at = file.read_bytes()[:-20], 0
+    while at < len(data):
+        (n,) = struct.unpack_from("<Q", data, at)
+        at += 8
+        for _ in range(n):
+            raw, stored, meta = struct.unpack_from("<III", data, at)
+            yield raw
+            at += 12 + meta + stored
+
+
+@pytest.mark.parametrize("size", [64, 1000, 1 << 20])
+def test_chunks_have_the_size_that_was_asked_for(tmp_path: Path, size: int) -> None:
+    """A store keeps it, for those who write later too."""
+    attr = Attr("a", bytes, filters=FilterList([LZ4Filter()], size))
+    rows = {f"key {n}": bytes([n % 256]) * (n % 91) for n in range(3000)}
+    for place, schema in (("x", Schema([attr], capacity=2048)), ("y", None)):
+        tmp = tmp_path / "store"
+        with tilekv.open(tmp, "x" if schema else "a", schema=schema) as db:
+            assert db.schema.attrs[0].filters.chunksize == size
+            db.update({place + key: value for key, value in rows.items()})
+    with tilekv.open(tmp) as db:
+        assert {place + key: rows[key] for place in "xy" for key in rows} == dict(db.items())
+    sizes = [size for file in tmp.glob("*/a_var.tdb") for size in raw_sizes(file)]
+    assert min(size / 2, 90_000) < max(sizes) <= max(size, 90)
+    assert (len(sizes) == 4) == (size == 1 << 20)  # two fragments of two tiles
+    assert tilekv.verify(tmp) == []
+
+
 def test_filters_of_whole_cells_come_first() -> None:
     rle, deltas = RleFilter(), DoubleDeltaFilter()
     shuffle, md5, noop = ByteShuffleFilter(), ChecksumMD5Filter(), NoOpFilter()
@@ -173,7 +284,7 @@ def test_double_delta_refuses_floats(dtype: str) -> None:
         assert Attr("a", other, filters=DoubleDeltaFilter())
 
 
-@pytest.mark.parametrize("value", ["3", True, 1.0, None])
+@pytest.mark.parametrize("value", ["3", True, 1.0])
 def test_options_of_wrong_types(value: Any) -> None:
     for kind in (
         GzipFilter,

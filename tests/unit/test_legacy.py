@@ -68,10 +68,15 @@ def test_an_old_tile_is_whole_tiles(capacity: int, shown: int) -> None:
     assert old.shown("md5").capacity == shown
 
 
-@pytest.mark.parametrize("name", ["", "a/b", "..", "__private", "x" * 300])
+@pytest.mark.parametrize("name", ["a/b", "..", "__private", "x" * 300])
 def test_attributes_that_tilekv_cannot_have(name: str) -> None:
     with pytest.raises(tilekv.FormatError, match="what tilekv cannot"):
         OldSchema(2, 10, NONE, NONE, (field("__key", 17), field(name, 0))).shown("md5")
+
+
+def test_an_attribute_without_a_name() -> None:
+    old = OldSchema(2, 10, NONE, NONE, (field("__key", 17), field("__attr", 0)))
+    assert old.shown("md5").attrs == (tilekv.Attr("", "int32"),)
 
 
 def test_no_store_is_created_with_the_old_digest(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import pickle
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,18 +11,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import tilekv
 from tilekv import schema as module
 from tilekv.errors import CorruptionError, FormatError, InvalidValueError, WrongTypeError
 from tilekv.filters import (
     BitWidthReductionFilter,
+    ByteShuffleFilter,
+    Bzip2Filter,
+    DoubleDeltaFilter,
+    Filter,
     FilterList,
+    GzipFilter,
     LZ4Filter,
     NoOpFilter,
+    RleFilter,
     UnknownFilter,
     ZstdFilter,
 )
 from tilekv.kvcore.wire import crc32c
-from tilekv.schema import Attr, Schema
+from tilekv.schema import VALUE_FILTERS, Attr, Schema
 from tilekv.schemafile import write_schema
 
 ID = "f" * 32
@@ -68,21 +76,108 @@ def test_refused_dtypes_name_the_attribute(dtype: Any) -> None:
         Attr("price", dtype)
 
 
-def test_a_leading_ctx_is_ignored() -> None:
+def test_a_context_anywhere() -> None:
     plain = Attr("a1", "int32")
-    ctx = object()
+    ctx = tilekv.Ctx()
     assert Attr(ctx, "a1", "int32") == plain
     assert Attr(ctx, name="a1", dtype="int32") == plain
-    assert Attr(None, "a1", dtype="int32") == plain
+    assert Attr("a1", "int32", None, False, None, None, ctx) == plain
     assert Attr(name="a1", dtype="int32", ctx=ctx) == plain
     assert Attr(ctx, "a", "int8", (2,), False, LZ4Filter()) == Attr(
         "a", np.int8, shape=2, filters=[LZ4Filter()]
     )
 
 
+def test_what_tiledb_py_had_third() -> None:
+    filters = FilterList([GzipFilter(2)])
+    assert Attr("a", "int32", True) == Attr("a", "int32", var=True)
+    assert Attr("a", "int32", True, filters) == Attr("a", "int32", var=True, filters=filters)
+    assert Attr("a", "int32", False, filters) == Attr("a", "int32", filters=filters)
+    assert Attr("a", "int32", False, None) == Attr("a", "int32")
+    assert Attr("a", "int32", ("gzip", 2)) == Attr("a", "int32", filters=filters)
+
+
+@pytest.mark.parametrize(
+    ("compressor", "filters"),
+    [
+        (("zstd", 10), [ZstdFilter(10)]),
+        (("gzip", -1), [GzipFilter()]),
+        (("lz4", 3), [LZ4Filter()]),
+        (("rle", -1), [RleFilter()]),
+        (("bzip2", 1), [Bzip2Filter(1)]),
+        (("double-delta", -1), [DoubleDeltaFilter()]),
+        (("blosc-zstd", 2), [ByteShuffleFilter(), ZstdFilter(2)]),
+        (("blosc-zlib", 2), [ByteShuffleFilter(), GzipFilter(2)]),
+        (("blosc-lz", 2), [ByteShuffleFilter(), LZ4Filter()]),
+        ((None, -1), []),
+    ],
+)
+def test_compressors(compressor: tuple[str | None, int], filters: list[Filter]) -> None:
+    attr = Attr("a", "int32", compressor=compressor)
+    assert attr == Attr("a", "int32", filters=filters)
+    assert Attr("a", "int32").set_compressor(compressor) == attr
+    for wrong, error in (
+        ("zstd", WrongTypeError),
+        (("snappy", 1), InvalidValueError),
+        (("zstd", 99), InvalidValueError),
+        (("zstd", "9"), WrongTypeError),
+    ):
+        with pytest.raises(error):
+            Attr("a", compressor=wrong)
+    with pytest.raises(InvalidValueError, match="filters and a compressor"):
+        Attr("a", "int32", filters=filters, compressor=compressor)
+
+
+def test_an_attribute_is_fixed_once_it_is_in_a_schema() -> None:
+    one = Attr("a", "int32")
+    schema = Schema([one])
+    assert one.set_filter_list([LZ4Filter()]) is one
+    assert one.filters == FilterList([LZ4Filter()])
+    assert schema.attrs[0].filters == VALUE_FILTERS
+    for call in (
+        lambda: schema.attrs[0].set_filter_list([]),
+        lambda: schema.attrs[0].set_compressor(("lz4", 1)),
+    ):
+        with pytest.raises(InvalidValueError, match="belongs to a schema"):
+            call()
+    with pytest.raises(InvalidValueError, match="DoubleDelta"):
+        Attr("a", "float32").set_compressor(("double-delta", -1))
+
+
+def test_words_of_tiledb_py(capsys: pytest.CaptureFixture[str]) -> None:
+    var, many, one = Attr("v", str), Attr("m", "int32", shape=(2, 3)), Attr()
+    assert [each.isvar for each in (var, many, one)] == [True, False, False]
+    assert [each.ncells for each in (var, many, one)] == [0xFFFFFFFF, 6, 1]
+    assert [each.isanon for each in (var, many, one)] == [False, False, True]
+    assert one == Attr("", "float64")
+    one.dump()
+    many.dump()
+    assert capsys.readouterr().out.splitlines()[1::5] == ["- Name: <anonymous>", "- Name: m"]
+
+
+def test_an_attribute_without_a_name(tmp_path: Path) -> None:
+    schema = Schema([Attr("", bytes), Attr("n", "int32")])
+    with tilekv.open(tmp_path / "store", "x", schema=schema) as db:
+        db.update({n: (b"value %d" % n, n) for n in range(50)})
+    (fragment,) = (tmp_path / "store").glob("__*_*_*/")
+    assert (fragment / "__attr_var.tdb").exists()
+    with tilekv.open(tmp_path / "store", "a") as db:
+        assert db.schema == schema
+        assert db[7] == {"": b"value 7", "n": 7}
+        assert db.get_many([1]) == [{"": b"value 1", "n": 1}]
+    assert tilekv.verify(tmp_path / "store") == []
+    (tmp_path / "store" / "__tilekv.json").unlink()
+    tilekv.salvage(tmp_path / "store", tmp_path / "copy")
+    with tilekv.open(tmp_path / "copy") as db:
+        assert db.schema == schema
+        assert db[7] == {"": b"value 7", "n": 7}
+    with pytest.raises(InvalidValueError, match="'' and ''"):
+        Schema([Attr(), Attr()])
+
+
 @pytest.mark.parametrize(
     "name",
-    ["", ".", "..", "a/b", "a\\b", "a\0", "__a", "__key", "x" * 241, "é" * 121, "\udc80"],
+    [".", "..", "a/b", "a\\b", "a\0", "__a", "__key", "x" * 241, "é" * 121, "\udc80"],
 )
 def test_refused_names(name: str) -> None:
     with pytest.raises(InvalidValueError, match="name"):
@@ -96,9 +191,9 @@ def test_allowed_names(name: str) -> None:
 
 def test_missing_and_wrong_arguments() -> None:
     calls: list[Any] = [
-        Attr,
-        lambda: Attr(b"a", bytes),  # type: ignore[call-overload]
-        lambda: Attr("a"),  # type: ignore[call-overload]
+        lambda: Attr(None, bytes),  # type: ignore[arg-type]
+        lambda: Attr(b"a", bytes),  # type: ignore[arg-type]
+        lambda: Attr("a", None),
         lambda: Attr("a", bytes, var=1),  # type: ignore[call-overload]
         lambda: Attr("a", "int8", shape=2.5),  # type: ignore[call-overload]
         lambda: Attr("a", "int8", shape=(True,)),
@@ -108,7 +203,7 @@ def test_missing_and_wrong_arguments() -> None:
         with pytest.raises(WrongTypeError):
             call()
     with pytest.raises(TypeError):
-        Attr("a", bytes, compressor="gzip")  # type: ignore[call-overload]
+        Attr("a", bytes, level=3)  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize("shape", [0, (3, 0), -1, (2**31,), (2**16, 2**16)])

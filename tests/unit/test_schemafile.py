@@ -53,7 +53,7 @@ def test_bytes() -> None:
 def test_reading() -> None:
     stored = read_schema(DATA, "f")
     assert stored.capacity == 1000
-    assert stored.coords_filters == FilterList()
+    assert list(stored.coords_filters) == []
     assert stored.offsets_filters == SCHEMA.offsets_filters
     assert [field[:3] for field in stored.fields] == [field[:3] for field in SCHEMA.fields]
     assert stored.fields[1].filters == FilterList(ZstdFilter(1))

@@ -19,7 +19,7 @@ from tilekv.errors import CorruptionError, FormatError, InvalidValueError, Wrong
 from tilekv.legacy.cipher import Cipher
 from tilekv.legacy.generic import VERSIONS, is_encrypted, read_generic
 from tilekv.legacy.tiles import Coding
-from tilekv.schema import MAX_CAPACITY, VAR, Attr, Schema
+from tilekv.schema import MAX_CAPACITY, VAR, Attr, Schema, shown_name
 from tilekv.schemafile import schema_version, wrote
 
 _SPARSE: Final = 1
@@ -192,13 +192,13 @@ def _check_fields(fields: tuple[OldField, ...], version: int, cursor: Cursor) ->
 
 def _attr(field: OldField) -> Attr:
     """The attribute that shows a field."""
-    kind = DATATYPES[field.datatype]
+    kind, name = DATATYPES[field.datatype], shown_name(field.name)
     if field.datatype in (UTF8, _ASCII):
-        return Attr(field.name, str)
+        return Attr(name, str)
     if kind.dtype is None:
-        return Attr(field.name, bytes)
+        return Attr(name, bytes)
     shape = None if field.is_var or field.values == 1 else (field.values,)
-    return Attr(field.name, kind.dtype, shape=shape, var=field.is_var)
+    return Attr(name, kind.dtype, shape=shape, var=field.is_var)
 
 
 def _divisor(capacity: int) -> int:
