@@ -10,6 +10,7 @@ class Buffer:
     n: int
     size: int
     def __new__(cls, layout: Layout) -> Buffer: ...
+    def since(self, n: int) -> Buffer: ...
 
 @final
 class SortedBuffer(CellSource):

@@ -97,7 +97,7 @@ cdef class Handle:
         self._generation = generation
         self._lock = RLock()
         self._busy = False
-        self._install(view, True)
+        self._install(view, self._buffer.n)
 
     cdef int _check_writable(self) except -1:
         self._snapshot()
@@ -345,11 +345,12 @@ cdef class Handle:
         """The view, for whoever manages the handle. Raises when closed; after a fork, reopens first."""
         return self._snapshot()
 
-    def _install(self, View view, bint written):
-        """Go on from another snapshot; `written`: it holds what the buffer held. One step for every other thread."""
+    def _install(self, View view, size_t written):
+        """Go on from another snapshot, which holds so many entries of the buffer, the oldest. One step for every other thread and
+        for an interrupt: all of it is done, or nothing."""
+        cdef Buffer rest = self._buffer.since(written) if written else self._buffer
         self._view = view
-        if written:
-            self._buffer = Buffer(self._layout)
+        self._buffer = rest
 
     def __len__(self):
         """How many keys there are, exactly. One fragment and nothing buffered: at once; else a merge of all coordinates."""

@@ -44,6 +44,7 @@ def write_fragment(
     span: tuple[int, int] | None = None,
     sources: Sequence[str] = (),
     known: Iterable[str] = (),
+    showing: Callable[[FragmentName], object] = lambda name: None,
     written: Callable[[int], object] | None = None,
 ) -> FragmentName:
     """Write sorted cells as one fragment, visible and durable when this returns.
@@ -60,13 +61,17 @@ def write_fragment(
         The fragments that these cells come from, if it is a consolidation.
     known : iterable of str
         Fragments that a flush is newer than, whatever the storage lists.
+    showing : callable, optional
+        Told the fragment's name before anybody can see it: an error or an interrupt may come before or after it has appeared.
     written : callable, optional
         Told the number of bytes after each write.
 
     Raises
     ------
+    NotDurableError
+        When all of it is visible, but perhaps not durable.
     OSError
-        When writing fails; nothing is visible then, or (after a failed last sync) all of it is.
+        When writing fails. Nothing is visible, unless `showing` was told.
     """
     builder = FragmentBuilder(layout)
     unique = uuid.uuid4()
@@ -89,6 +94,7 @@ def write_fragment(
         with _open(draft, FRAGMENT_METADATA) as writer:
             writer.write(metadata)
             writer.sync()
+        showing(name)
         draft.commit(str(name))
     finally:
         draft.abandon()

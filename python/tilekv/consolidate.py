@@ -12,7 +12,7 @@ from typing import Final
 
 from tilekv.commit import write_fragment
 from tilekv.engine import Engine
-from tilekv.errors import StoreBusyError
+from tilekv.errors import NotDurableError, StoreBusyError
 from tilekv.history import History, read_history, vac_bytes
 from tilekv.kvcore.buffer import Buffer, SortedBuffer
 from tilekv.kvcore.compact import MergedCells
@@ -60,10 +60,12 @@ def consolidate(engine: Engine, progress: Progress = None) -> bool:
         report = reporter(progress, "consolidating")
         written: list[str] = []
         try:
-            written.extend(_write(engine, opener, view, report))
+            _write(engine, opener, view, report, lambda name: written.append(str(name)))
             storage.put(vac_file(written[-1]), vac_bytes(written[-1], view.names))
-        except BaseException:
+        except BaseException as error:
             _withdraw(storage, written)
+            if isinstance(error, NotDurableError):  # of what was withdrawn: nothing has changed
+                raise OSError(error.errno, error.strerror, error.filename) from error
             raise
     return True
 
@@ -97,8 +99,14 @@ def _worth(view: View) -> bool:
     return fragments[0].tombstones > 0 and fragments[0].cells > 1
 
 
-def _write(engine: Engine, opener: Opener, view: View, report: Report) -> Iterator[str]:
-    """Write the merged cells; the names of the new fragments."""
+def _write(
+    engine: Engine,
+    opener: Opener,
+    view: View,
+    report: Report,
+    showing: Callable[[FragmentName], object],
+) -> None:
+    """Write the merged cells; `showing` is told the name of every new fragment before anybody can see it."""
     names = [name for name in map(FragmentName.parse, view.names) if name is not None]
     total = sum(fragment.cells for fragment in view.fragments)
     stored = sum(fragment.stored_bytes for fragment in view.fragments)
@@ -134,7 +142,7 @@ def _write(engine: Engine, opener: Opener, view: View, report: Report) -> Iterat
                     return
                 window = after
 
-        name = write_fragment(
+        write_fragment(
             engine.storage,
             engine.layout,
             opener.codecs,
@@ -142,9 +150,9 @@ def _write(engine: Engine, opener: Opener, view: View, report: Report) -> Iterat
             engine.config.usable_threads,
             span=(min(name.t1 for name in names), max(name.t2 for name in names)),
             sources=view.names,
+            showing=showing,
             written=limit.count,
         )
-        yield str(name)
         window = following[0]
     report(total, total)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
+from contextlib import suppress
 from importlib.metadata import version
 from typing import NoReturn
 
@@ -19,6 +21,7 @@ from tilekv.errors import (
     StoreReplacedError,
 )
 from tilekv.kvcore.digest import DIGESTS
+from tilekv.kvcore.fragment import Fragment
 from tilekv.kvcore.layout import Layout
 from tilekv.kvcore.search import View
 from tilekv.kvcore.tile import CellSource
@@ -77,32 +80,51 @@ class Engine:
         self.layout = layout_of(self.schema)
         self.opener = Opener(storage, self.layout, *reading)
 
-    def flush(self, source: CellSource, view: View) -> View:
-        """Write the cells as the newest fragment; the view with it in front.
+    def flush(
+        self, source: CellSource, view: View, showing: Callable[[FragmentName], object]
+    ) -> None:
+        """Write the cells as the newest fragment, newer than all of the view. `showing`, and more errors: see write_fragment().
 
         Raises
         ------
         StoreReplacedError
             When another store has taken the place of the one that was opened.
-        OSError
-            When writing fails.
         """
         self.check_identity()
-        name = write_fragment(
+        write_fragment(
             self.storage,
             self.layout,
             self.opener.codecs,
             [source],
             self.config.usable_threads,
             known=view.names,
+            showing=showing,
         )
+
+    def has_appeared(self, name: FragmentName) -> bool:
+        """Whether a fragment is in the store, or was merged into one that is."""
+        folders = self.storage.list().folders
+        if str(name) in folders:
+            return True
+        others = filter(None, map(FragmentName.parse, folders))
+        around = (str(other) for other in others if other.t1 <= name.t1 <= other.t2)
+        return any(str(name) in self.opener.fragment(other).sources for other in around)
+
+    def in_front(self, view: View, name: FragmentName) -> View:
+        """The view with a fragment that has appeared since. What cannot be opened now is opened when it is next needed."""
+        if str(name) in view.names:
+            return view
+        newest: Fragment | str = str(name)
         try:
-            fragment = self.opener.fragment(str(name))
+            newest = self.opener.fragment(str(name))
         except FileNotFoundError:
             # Merged and vacuumed since the commit: only the newest state still has what was written.
-            return self.opener.view()
+            with suppress(OSError, MemoryError):
+                return self.opener.view()
+        except (OSError, MemoryError):
+            pass
         opened = view.opened
-        return self.opener.assemble((fragment, *(opened.get(name, name) for name in view.names)))
+        return self.opener.assemble((newest, *(opened.get(name, name) for name in view.names)))
 
     def check_identity(self) -> None:
         """StoreReplacedError when another store has taken the place of the one that was opened."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 
 
 class TileKVError(Exception):
@@ -88,6 +90,20 @@ class StoreBusyError(TileKVError, BlockingIOError):
 
 class HistoryVacuumed(TileKVError, LookupError):
     """The past that ``timestamp=`` asks for was consolidated and its fragments vacuumed."""
+
+
+class NotDurableError(TileKVError, OSError):
+    """What was flushed is in the store and every reader sees it, but the system did not say that it outlives a power cut.
+
+    Nothing of it is buffered any more; the next flush, or a close, makes it durable first. ``errno`` is the system's.
+    """
+
+    @classmethod
+    def of(cls, error: BaseException, place: str) -> NotDurableError:
+        """What came of it: an error of the system, or want of memory."""
+        code = (isinstance(error, OSError) and error.errno) or errno.ENOMEM
+        text = f"cannot make durable what was committed to the store: {os.strerror(code)}"
+        return cls(code, text, place)
 
 
 class StoreReplacedError(TileKVError, OSError):

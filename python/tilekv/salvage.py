@@ -156,7 +156,7 @@ class _Reader(Handle):
     def __init__(self, schema: Schema, opener: Opener, fragment: Fragment) -> None:
         self.view: Final[View] = opener.assemble([fragment])
         self._attach(opener.layout, columns_of(schema), False, 0, 1)
-        self._install(self.view, False)
+        self._install(self.view, 0)
 
 
 @dataclass

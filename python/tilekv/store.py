@@ -15,8 +15,9 @@ from collections.abc import (
 )
 from collections.abc import ValuesView as _ValuesView
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, NamedTuple, Self
 
 import numpy as np
 
@@ -25,16 +26,19 @@ from tilekv.config import Config
 from tilekv.engine import Engine, open_engine
 from tilekv.errors import (
     InvalidValueError,
+    NotDurableError,
     OutOfRangeError,
     ReadOnlyError,
     TileKVError,
     WrongTypeError,
 )
 from tilekv.info import Info, describe
+from tilekv.kvcore.buffer import Buffer
 from tilekv.kvcore.fragment import Fragment
 from tilekv.kvcore.handle import Handle
 from tilekv.kvcore.search import View
 from tilekv.kvcore.values import Column
+from tilekv.names import FragmentName
 from tilekv.problem import Problem
 from tilekv.progress import Progress
 from tilekv.schema import Schema
@@ -63,6 +67,8 @@ class Store(Handle, MutableMapping[Any, Any]):
         self._engine = engine
         self._timestamp = timestamp
         self._config = config
+        self._attempt: _Attempt | None = None
+        self._unsynced = False  # what is visible may not be durable
         self._attach(
             engine.layout,
             columns_of(engine.schema),
@@ -70,7 +76,7 @@ class Store(Handle, MutableMapping[Any, Any]):
             engine.config.buffer_bytes,
             engine.config.usable_threads,
         )
-        self._install(self._look(), False)
+        self._install(self._look(), 0)
 
     def _look(self, known: View | None = None) -> View:
         """The fragments that are there now, or were at `timestamp`."""
@@ -127,10 +133,14 @@ class Store(Handle, MutableMapping[Any, Any]):
     def flush(self) -> None:
         """Write what is buffered as one fragment; it is durable when this returns.
 
+        Once others can see it, it has been flushed, whatever is raised: it is not written again.
+
         Raises
         ------
         OSError
             When writing fails: the buffer is kept, and flushing again is safe.
+        NotDurableError
+            When it was flushed, and nothing is buffered any more, but the last sync failed: flush again, which syncs first.
         StoreReplacedError
             When another store has taken this one's place.
         """
@@ -155,11 +165,46 @@ class Store(Handle, MutableMapping[Any, Any]):
 
     def _write_buffer(self) -> None:
         """The caller holds the lock and is busy: other threads' writes wait for the lock."""
+        self._settle(False)
+        if self._unsynced:
+            self._engine.storage.sync()
+            self._unsynced = False
         threads = self._engine.config.usable_threads
         with ThreadPoolExecutor(threads) as pool:  # it starts none before a large buffer asks
             source = self._sorted(threads, partial(all_begun, pool))
-        if len(source):
-            self._install(self._engine.flush(source, self._open_view()), True)
+        if not len(source):
+            return
+        buffer = self._buffer
+
+        def showing(name: FragmentName) -> None:
+            self._unsynced = True
+            self._attempt = _Attempt(name, buffer, buffer.n)
+
+        try:
+            self._engine.flush(source, self._open_view(), showing)
+            self._unsynced = False
+            self._settle(True)
+        except BaseException as error:
+            with suppress(Exception):  # then nobody knows yet: the next flush looks again
+                self._settle(not self._unsynced or isinstance(error, NotDurableError))
+            if self._buffer is buffer or not isinstance(error, (OSError, MemoryError)):
+                raise
+            # It has been flushed: all that may be wanting is that it is durable.
+            if isinstance(error, NotDurableError):
+                raise
+            if self._unsynced:
+                raise NotDurableError.of(error, self._uri) from error
+
+    def _settle(self, appeared: bool) -> None:
+        """Go on from an attempt to flush, without what it has written if that has `appeared` or, where nobody knows, is found."""
+        attempt = self._attempt
+        if attempt is not None and attempt.buffer is self._buffer:
+            if appeared or self._engine.has_appeared(attempt.name):
+                view = self._engine.in_front(self._open_view(), attempt.name)
+                self._install(view, attempt.entries)
+            else:
+                self._unsynced = False
+        self._attempt = None
 
     def reopen(self) -> None:
         """Move the snapshot to the newest state: what other writers have flushed is seen from now on.
@@ -170,7 +215,11 @@ class Store(Handle, MutableMapping[Any, Any]):
         with self._lock:
             view = self._open_view()
             self._engine.check_identity()
-            self._install(self._look(view), False)
+            if not self._busy:
+                # Or what an attempt has written would be seen twice, once as newer than it is.
+                self._settle(False)
+                view = self._open_view()
+            self._install(self._look(view), 0)
 
     def close(self, *, discard: bool = False) -> None:
         """Flush and let go of the files; again is harmless. When flushing fails the handle stays open and keeps its buffer.
@@ -191,7 +240,7 @@ class Store(Handle, MutableMapping[Any, Any]):
             try:
                 if self._writable and not discard:
                     self._write_buffer()
-                self._install(None, True)
+                self._install(None, self._buffer.n)
             finally:
                 self._busy = False
 
@@ -327,8 +376,18 @@ class Store(Handle, MutableMapping[Any, Any]):
                 return  # another thread of the child was faster, and may have written since
             _INHERITED.append((self._view, self._engine))
             closed = self.closed
+            self._attempt = None
+            self._unsynced = False
             self._engine = Engine(self._engine.storage, self._config, self._engine.key)
             self._start_over(None if closed else self._look())
+
+
+class _Attempt(NamedTuple):
+    """A fragment that may be there: a flush was about to show it, and was interrupted or told of an error."""
+
+    name: FragmentName
+    buffer: Buffer
+    entries: int  # of the buffer, the oldest: what it holds
 
 
 _INHERITED: list[object] = []

@@ -218,7 +218,7 @@ def test_write_while_another_thread_closes_is_kept_or_refused(
         except tilekv.ClosedError:
             pass
 
-    def write_and_install(self: tilekv.Store, view: object, flushed: bool) -> None:
+    def write_and_install(self: tilekv.Store, view: object, flushed: int) -> None:
         if self is db and view is None:
             threads.append(threading.Thread(target=write))
             threads[0].start()

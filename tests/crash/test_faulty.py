@@ -39,6 +39,7 @@ def use_everything(storage: Storage) -> None:
     storage.list()
     storage.files("folder")
     storage.read("a")
+    storage.sync()
     storage.view("folder", "file", True)
     storage.views("folder", True)
     storage.put("b", b"")

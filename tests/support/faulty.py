@@ -37,13 +37,17 @@ class Fault(NamedTuple):
         The errno of the OSError; 0: the process ends.
     when : str
         "before" nothing is done, "after" all of it, "half" of the bytes are written.
+    error : type
+        What is raised instead of an OSError.
     """
 
     code: int
     when: str = "before"
+    error: type[BaseException] = OSError
 
     def __str__(self) -> str:
-        return f"{errno.errorcode.get(self.code, 'killed')} {self.when}"
+        other = "" if self.error is OSError else f" {self.error.__name__}"
+        return f"{errno.errorcode.get(self.code, 'killed')}{other} {self.when}"
 
 
 # A read that gives half of the bytes: no error, the file is shorter than it was.
@@ -103,7 +107,7 @@ class Faults:
         self.dead = fault.code == 0
         if self.dead:
             raise Killed
-        raise OSError(fault.code, f"injected: {os.strerror(fault.code)}", name)
+        raise fault.error(fault.code, f"injected: {os.strerror(fault.code)}", name)
 
 
 def _halved(found: bytes | FileView | Mapping[str, FileView]) -> Any:

@@ -148,6 +148,7 @@ OS_HARMLESS = {
     "getpid",
     "register_at_fork",
     "sched_getaffinity",
+    "strerror",
     "urandom",
 }
 OS_HEADERS = {"fcntl.h", "sys/mman.h", "sys/stat.h", "unistd.h"}

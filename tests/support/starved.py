@@ -164,11 +164,15 @@ def walk(seed: int, folder: Path) -> int:
         for name, way in ways(db, probes).items():
             starved.reads(f"{name} of the buffer", way, state)
 
+        flushed: list[str] = []
+
         def check_flush(what: str) -> None:
             same(what, rows(db), state)
+            flushed.extend([what] if not db.info().buffered else [])
             with opened() as other:
-                found = rows(other)
-            same(f"{what}, on disk", found, state if found or not db.info().buffered else {})
+                same(f"{what}, on disk", rows(other), state if flushed else {})
+                # All or nothing, and nothing twice: what is on disk is no longer buffered.
+                same(f"{what}, fragments", len(other.fragments), len(flushed))
             db.put_many(added)
 
         starved.writes("flush", db.flush, check_flush)

@@ -23,6 +23,7 @@ from tilekv import errors
         (errors.SnapshotGone, FileNotFoundError),
         (errors.HistoryVacuumed, LookupError),
         (errors.StoreReplacedError, OSError),
+        (errors.NotDurableError, OSError),
     ],
 )
 def test_kind_message_and_pickle(error: type[errors.TileKVError], builtin: type) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-from tilekv.errors import TileKVError
-
 
 def size_text(size: float) -> str:
     """A number of bytes with a decimal unit: 421.0 MB."""
@@ -36,6 +34,6 @@ def key_text(key: object) -> str:
 def error_text(error: BaseException) -> str:
     """What went wrong, on one line and without an errno."""
     text = str(error)
-    if isinstance(error, OSError) and not isinstance(error, TileKVError) and error.strerror:
+    if isinstance(error, OSError) and error.strerror:
         text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return " ".join(text.splitlines()) or type(error).__name__

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from tilekv.errors import CorruptionError, StoreNotFoundError
+from tilekv.errors import CorruptionError, NotDurableError, StoreNotFoundError, TileKVError
 from tilekv.kvcore.view import FileView
 from tilekv.kvcore.writeback import begin_writing
 from tilekv.names import LOCK, is_temporary, temporary_name
@@ -181,6 +181,12 @@ class LocalStorage:
             except FileNotFoundError:
                 self._missing()
         return LocalDraft(path, self._path, self._sync)
+
+    def sync(self) -> None:
+        """Sync the root."""
+        if self._sync:
+            with self._opened_root() as root:
+                _sync_root(root, self._path)
 
     @contextmanager
     def lock(self) -> Iterator[bool]:
@@ -371,9 +377,15 @@ class LocalDraft:
         path = os.path.join(self._root, check_component(name))
         self.sync()
         with _explained("commit to the store", path):
-            move_new(self._path, path)
-            if self._sync:
-                sync_folder(self._root)
+            if not self._sync:
+                move_new(self._path, path)
+                return
+            root = os.open(self._root, _FOLDER)  # first: no lack of descriptors comes between
+            try:
+                move_new(self._path, path)
+                _sync_root(root, path)
+            finally:
+                os.close(root)
 
     def abandon(self) -> None:
         """Remove the folder; after a commit there is none of its hidden name."""
@@ -420,7 +432,8 @@ class LocalWriter:
 
     def __del__(self) -> None:
         """Do not leak the descriptor of a draft that was abandoned after an error."""
-        self.close()
+        with suppress(AttributeError):  # when its making was interrupted
+            self.close()
 
     def _descriptor(self) -> int:
         if self._path not in self._open:
@@ -473,13 +486,26 @@ def sync_folder(path: str) -> None:
     """Make the names in a folder durable."""
     fd = os.open(path, _FOLDER)
     try:
+        _sync_names(fd)
+    finally:
+        os.close(fd)
+
+
+def _sync_names(fd: int) -> None:
+    try:
         os.fsync(fd)
     except OSError as error:
         # Some network file systems have no such thing, and need none.
         if error.errno != errno.EINVAL:
             raise
-    finally:
-        os.close(fd)
+
+
+def _sync_root(fd: int, path: str) -> None:
+    """Make durable that `path` is visible."""
+    try:
+        _sync_names(fd)
+    except OSError as error:
+        raise NotDurableError.of(error, path) from error
 
 
 def _write_all(fd: int, data: Buffer) -> int:
@@ -532,7 +558,7 @@ def _explained(what: str, path: str) -> Iterator[None]:
     """Turn what the system says into an error of the same kind that says what could not be done."""
     try:
         yield
-    except CorruptionError:
+    except TileKVError:
         raise
     except OSError as error:
         if error.errno is None:

@@ -126,6 +126,9 @@ class MemoryStorage:
         with _lock:
             return MemoryDraft(self, self._root())
 
+    def sync(self) -> None:
+        """Do nothing: memory is as durable as it gets."""
+
     @contextmanager
     def lock(self) -> Iterator[bool]:
         """A lock of the store, shared by all of the process."""

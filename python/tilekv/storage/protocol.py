@@ -61,11 +61,13 @@ class Draft(Protocol):
     def commit(self, name: str) -> None:
         """Show the folder under `name`, whole and durable, or not at all.
 
-        Close the files before. After an error that is none of those below, the folder may be
-        visible but not durable.
+        Close the files before. After an error that is none of those below nobody knows whether it is
+        visible, and it may not be durable.
 
         Raises
         ------
+        NotDurableError
+            When it is visible, but perhaps not durable: `Storage.sync` has to follow.
         FileExistsError
             When `name` is taken; the draft stays.
         FileNotFoundError
@@ -153,6 +155,9 @@ class Storage(Protocol):
 
     def draft(self) -> Draft:
         """Begin a folder."""
+
+    def sync(self) -> None:
+        """Make durable what is visible in the root, after a NotDurableError; NotDurableError when that fails too."""
 
     def lock(self) -> AbstractContextManager[bool]:
         """Hold the one lock of a store's maintenance: the value says whether it was free. Never waits."""
