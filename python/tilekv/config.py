@@ -1,19 +1,23 @@
-"""The options of a handle, checked once and then fixed."""
+"""The options of handles, checked when they are set."""
 
 from __future__ import annotations
 
+import builtins
 import difflib
+import logging
 import operator
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import KW_ONLY, InitVar, dataclass, field, fields
-from typing import Any, Final, SupportsIndex
+from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
+from dataclasses import KW_ONLY, Field, InitVar, dataclass, field, fields
+from typing import Any, ClassVar, Final, SupportsIndex
 
-from tilekv.errors import InvalidValueError, WrongTypeError
-from tilekv.tiledb_config import TILEDB_KEYS
+from tilekv.errors import InvalidValueError, KeyNotFoundError, WrongTypeError
+from tilekv.tiledb_config import IGNORED_KEYS, TILEDB_KEYS
 
 _PREFIX: Final = "kv."
+_LOGGER: Final = logging.getLogger("tilekv")
+_LOGGED: Final[set[str]] = set()  # keys of TileDB that were said to have no effect
 _UNITS: Final = {
     "": 1,
     "B": 1,
@@ -35,18 +39,21 @@ def _whole(default: int, least: int, most: int, *, size: bool = False) -> int:
     return number
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Config:
-    """The options of one handle. Frozen: a plain dict is what changes, and any `config` argument takes one.
+    """The options of handles: a mapping of strings as in TileDB-Py, whose attributes are the values.
+
+    A handle or context has a copy: what is changed afterwards is for the next one. Any `config` argument takes a dict as well.
 
     Parameters
     ----------
-    source : mapping or Config, optional
+    params : mapping or Config, optional
         Options by dotted key, ``kv.`` and an attribute's name, or TileDB's key where it means the same:
         sm.tile_cache_size (kv.cache_bytes), sm.num_tbb_threads and sm.compute_concurrency_level
         (kv.threads), sm.consolidation.max_fragment_size (kv.max_fragment_bytes). Values are ints and bools,
         or strings of them: ``"64 MiB"`` (B, KB, MB, GB, TB, KiB, MiB, GiB, TiB) for bytes, ``"true"``
-        and ``"false"``. They win over keyword arguments, which are the attributes.
+        and ``"false"``. They win over keyword arguments, which are the attributes. Other keys of TileDB 1.x are kept and have
+        no effect; the first of each is logged.
 
     Attributes
     ----------
@@ -75,13 +82,13 @@ class Config:
     Raises
     ------
     WrongTypeError
-        For a source that is no mapping, keys that are not str and values of a wrong type.
+        For params that are no mapping, keys that are not str and values of a wrong type.
     InvalidValueError
         For an unknown key (the message names the nearest one), two keys that set the same option,
         and values out of range.
     """
 
-    source: InitVar[Config | Mapping[str, object] | None] = None
+    params: InitVar[Config | Mapping[str, object] | None] = None
     _: KW_ONLY
     buffer_bytes: int = _whole(256 << 20, 1, 1 << 50, size=True)
     cache_bytes: int = _whole(256 << 20, 0, 1 << 50, size=True)
@@ -91,24 +98,126 @@ class Config:
     mmap: bool = True
     max_mapped_fragments: int = _whole(1000, 0, (1 << 31) - 1)
 
-    def __post_init__(self, source: Config | Mapping[str, object] | None) -> None:
-        given = {} if source is None else _by_option(source)
+    def __post_init__(self, params: Config | Mapping[str, object] | None) -> None:
+        # By key: what TileDB sets and tilekv has nothing for.
+        object.__setattr__(self, "_without_effect", {})
         for option in fields(self):
-            value = given.get(option.name, getattr(self, option.name))
-            key = _PREFIX + option.name
-            checked = (
-                _as_whole(key, value, option.metadata) if option.metadata else _as_bool(key, value)
-            )
-            object.__setattr__(self, option.name, checked)
+            self._set(option, getattr(self, option.name))
+        if params is not None:
+            self.update(params)
 
     @classmethod
     def of(cls, source: Config | Mapping[str, object] | None = None) -> Config:
-        """Return `source` when it is a Config, else the Config that is made from it."""
-        return source if isinstance(source, Config) else cls(source)
+        """Return a new Config made from `source`."""
+        return cls(source)
 
-    def as_dict(self) -> dict[str, int | bool]:
+    def as_dict(self) -> builtins.dict[str, int | bool | str]:
         """Return every option by its dotted key; ``Config.of`` takes it back."""
-        return {_PREFIX + option.name: getattr(self, option.name) for option in fields(self)}
+        found = {_PREFIX + option.name: getattr(self, option.name) for option in fields(self)}
+        return found | self._without_effect
+
+    # --- a mapping of strings ---
+
+    _without_effect: ClassVar[builtins.dict[str, str]]  # of the instance, but no option
+
+    def _set(self, option: Field[Any], value: object) -> None:
+        key = _PREFIX + option.name
+        checked = (
+            _as_whole(key, value, option.metadata) if option.metadata else _as_bool(key, value)
+        )
+        object.__setattr__(self, option.name, checked)
+
+    def __getitem__(self, key: str) -> str:
+        found = self._without_effect.get(key)
+        if found is not None:
+            return found
+        if key not in _OPTIONS:
+            raise KeyNotFoundError(key)
+        value = getattr(self, _OPTIONS[key].name)
+        return str(value).lower() if isinstance(value, bool) else str(value)
+
+    def __setitem__(self, key: str, value: object) -> None:
+        self.update({key: value})
+
+    def __delitem__(self, key: str) -> None:
+        """Give an option its default."""
+        if self._without_effect.pop(key, None) is None and key not in IGNORED_KEYS:
+            name = _known(key).name
+            object.__setattr__(self, name, getattr(Config(), name))
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._without_effect or key in _OPTIONS
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.dict())
+
+    def __len__(self) -> int:
+        return len(self.dict())
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Config):
+            return NotImplemented
+        return self.as_dict() == other.as_dict()
+
+    __hash__ = None  # type: ignore[assignment]  # it changes
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return the value of an option, or `default` when there is none."""
+        try:
+            return self[key]
+        except KeyNotFoundError:
+            return default
+
+    def dict(self, prefix: str = "") -> builtins.dict[str, str]:
+        """Return the options whose keys begin with `prefix`, by tilekv's key where there is one."""
+        return {key: self[key] for key in self.as_dict() if key.startswith(prefix)}
+
+    def keys(self, prefix: str = "") -> KeysView[str]:
+        """Return the keys that begin with `prefix`."""
+        return self.dict(prefix).keys()
+
+    def values(self, prefix: str = "") -> ValuesView[str]:
+        """Return the values of the keys that begin with `prefix`."""
+        return self.dict(prefix).values()
+
+    def items(self, prefix: str = "") -> ItemsView[str, str]:
+        """Return the options whose keys begin with `prefix`."""
+        return self.dict(prefix).items()
+
+    def update(self, params: Config | Mapping[str, object]) -> None:
+        """Set options; InvalidValueError, and nothing is set, when two are the same."""
+        given = params.as_dict() if isinstance(params, Config) else params
+        if not isinstance(given, Mapping):
+            raise WrongTypeError(f"config must be a mapping or a Config, not {_kind(given)}")
+        first: builtins.dict[str, str] = {}  # by option: the key that sets it
+        for key in given:
+            if key in IGNORED_KEYS:
+                continue
+            name = _known(key).name
+            if name in first:
+                raise InvalidValueError(
+                    f"{first[name]} and {key} are the same option: leave one out"
+                )
+            first[name] = key
+        for key, value in given.items():
+            if key in IGNORED_KEYS:
+                self._keep(key, value)
+            else:
+                self._set(_known(key), value)
+
+    def _keep(self, key: str, value: object) -> None:
+        """Keep what has no effect, and say so once."""
+        if not isinstance(value, (str, int, float)):
+            raise WrongTypeError(f"{key} is a string or a number, not {_kind(value)}")
+        self._without_effect[key] = str(value).lower() if isinstance(value, bool) else str(value)
+        if key not in _LOGGED:
+            _LOGGED.add(key)
+            _LOGGER.warning("TileDB's option %s has no effect in tilekv", key)
+
+    def clear(self) -> None:
+        """Give every option its default."""
+        self._without_effect.clear()
+        self.update(Config())
 
     @property
     def usable_threads(self) -> int:
@@ -123,28 +232,23 @@ class Config:
         return os.cpu_count() or 1
 
 
-def _by_option(source: object) -> dict[str, Any]:
-    """The values of a source by the names of the options."""
-    if isinstance(source, Config):
-        source = source.as_dict()
-    if not isinstance(source, Mapping):
-        raise WrongTypeError(f"config must be a mapping or a Config, not {_kind(source)}")
-    own = {_PREFIX + option.name: option.name for option in fields(Config)}
-    known = own | {key: own[ours] for key, ours in TILEDB_KEYS.items()}
-    given: dict[str, Any] = {}
-    first: dict[str, str] = {}  # by option: the key that set it
-    for key, value in source.items():
-        if not isinstance(key, str):
-            raise WrongTypeError(f"config keys are str, not {_kind(key)}")
-        if key not in known:
-            nearest = difflib.get_close_matches(key, known, n=1, cutoff=0)[0]
-            raise InvalidValueError(f"there is no config key {key!r}; the nearest is {nearest!r}")
-        name = known[key]
-        if name in first:
-            raise InvalidValueError(f"{first[name]} and {key} are the same option: leave one out")
-        first[name] = key
-        given[name] = value
-    return given
+Mapping.register(Config)
+
+
+# The options by their keys, ours and TileDB's.
+_OURS: Final = {_PREFIX + option.name: option for option in fields(Config)}
+_OPTIONS: Final = _OURS | {key: _OURS[ours] for key, ours in TILEDB_KEYS.items()}
+
+
+def _known(key: object) -> Field[Any]:
+    """The option with a key; InvalidValueError, with the nearest one, when there is none."""
+    if not isinstance(key, str):
+        raise WrongTypeError(f"config keys are str, not {_kind(key)}")
+    if key not in _OPTIONS:
+        known = [*_OPTIONS, *IGNORED_KEYS]
+        nearest = difflib.get_close_matches(key, known, n=1, cutoff=0)[0]
+        raise InvalidValueError(f"there is no config key {key!r}; the nearest is {nearest!r}")
+    return _OPTIONS[key]
 
 
 def _kind(value: object) -> str:

@@ -39,11 +39,12 @@ class Ctx:
         self._config = Config.of(config)
 
     def config(self) -> Config:
-        """Return the options."""
-        return self._config
+        """Return the options; changing what is returned does not change the context's."""
+        return Config.of(self._config)
 
     def __repr__(self) -> str:
-        changed = dict(self._config.as_dict().items() - Config().as_dict().items())
+        ours = Config(self._config.dict("kv."))  # what has no effect may be a password
+        changed = dict(ours.as_dict().items() - Config().as_dict().items())
         return f"Ctx({changed or ''})"
 
 

@@ -2,11 +2,16 @@
 
 import dataclasses
 import os
+import pickle
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pytest
 
+import tilekv
+from tilekv import Ctx
+from tilekv import config as module
 from tilekv.config import Config
 from tilekv.errors import InvalidValueError, WrongTypeError
 
@@ -29,8 +34,89 @@ def test_defaults() -> None:
 def test_as_dict_goes_back() -> None:
     config = Config.of({"kv.sync": False, "kv.threads": 3, "kv.buffer_bytes": 5})
     assert Config.of(config.as_dict()) == config
-    assert Config.of(config) is config
+    assert Config.of(config) == config
+    assert Config.of(config) is not config
     assert config != Config()
+
+
+def test_a_mapping_of_strings() -> None:
+    config = Config()
+    config["sm.tile_cache_size"] = 100
+    config.update({"kv.sync": "false", "sm.num_tbb_threads": 3})
+    assert (config.cache_bytes, config.sync, config.threads) == (100, False, 3)
+    assert (config["sm.tile_cache_size"], config["kv.cache_bytes"]) == ("100", "100")
+    assert (config["kv.sync"], config["kv.mmap"], config["kv.threads"]) == ("false", "true", "3")
+    assert isinstance(config, Mapping)
+    assert dict(config) == config.dict() == dict(config.items())
+    assert Config(config.dict()) == Config(config) == config
+    assert list(config) == list(config.keys()) == list(Config().as_dict())
+    assert list(config.values("kv.s")) == ["false"]
+    assert dict(config.items("kv.m")) == {
+        "kv.max_fragment_bytes": str(16 << 30),
+        "kv.mmap": "true",
+        "kv.max_mapped_fragments": "1000",
+    }
+    assert len(config) == 7
+    assert "kv.threads" in config
+    assert "sm.num_tbb_threads" in config
+    assert "kv.thread" not in config
+    assert config.get("kv.threads") == "3"
+    assert config.get("kv.thread", 5) == 5
+    with pytest.raises(KeyError):
+        config["kv.thread"]
+    del config["sm.tile_cache_size"]
+    assert config.cache_bytes == Config().cache_bytes
+    with pytest.raises(InvalidValueError, match=r"nearest is 'kv\.threads'"):
+        del config["kv.thread"]
+    with pytest.raises(InvalidValueError, match=r"nearest is 'kv\.threads'"):
+        config["kv.thread"] = 1
+    with pytest.raises(InvalidValueError, match="same option"):
+        config.update({"kv.threads": 1, "sm.num_tbb_threads": 2})
+    assert config.threads == 3
+    config.clear()
+    assert config == Config()
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(config)
+
+
+def test_a_handle_has_a_copy() -> None:
+    config = Config(threads=2)
+    ctx = Ctx(config)
+    with tilekv.open("memory://copy", "a", config=config) as db:
+        config["kv.threads"] = 5
+        ctx.config()["kv.threads"] = 6
+        assert db._config.threads == ctx.config().threads == 2
+        assert pickle.loads(pickle.dumps(db))._config == db._config
+
+
+def test_options_of_tiledb_without_effect(caplog: pytest.LogCaptureFixture) -> None:
+    module._LOGGED.clear()
+    config = Config({"sm.dedup_coords": True, "vfs.s3.proxy_password": "secret"})
+    config["sm.consolidation.steps"] = 7
+    again = Config(config)
+    assert [record.getMessage().split()[2] for record in caplog.records] == [
+        "sm.dedup_coords",
+        "vfs.s3.proxy_password",
+        "sm.consolidation.steps",
+    ]
+    assert again["sm.dedup_coords"] == "true"
+    assert again["sm.consolidation.steps"] == "7"
+    assert dict(again.items("sm.")) == {"sm.dedup_coords": "true", "sm.consolidation.steps": "7"}
+    assert again == config != Config()
+    assert pickle.loads(pickle.dumps(config)) == config
+    assert "secret" not in repr(config) + repr(Ctx(config)) + caplog.text
+    del again["sm.dedup_coords"]
+    assert "sm.dedup_coords" not in again
+    with pytest.raises(KeyError):
+        again["sm.dedup_coords"]
+    with pytest.raises(WrongTypeError, match=r"sm\.memory_budget is a string"):
+        Config({"sm.memory_budget": [1]})
+
+
+@pytest.mark.parametrize("key", ["sm.foo", "vfs.s3.prosy_host", "rest.", "sm.dedup_coord"])
+def test_unknown_keys_that_are_not_tiledbs(key: str) -> None:
+    with pytest.raises(InvalidValueError, match="there is no config key"):
+        Config({key: "1"})
 
 
 def test_frozen() -> None:

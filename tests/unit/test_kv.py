@@ -608,7 +608,7 @@ def test_consolidate(uri: str, config: Any) -> None:
 
 def test_consolidate_refuses_options_it_does_not_know(uri: str) -> None:
     with KV(uri) as kv, pytest.raises(ValueError, match="no config key"):
-        kv.consolidate({"sm.consolidation.steps": 2})
+        kv.consolidate({"sm.consolidation.step": 2})
 
 
 def test_pickle(uri: str) -> None:

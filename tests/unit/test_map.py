@@ -668,11 +668,11 @@ def test_consolidate_while_it_is_open(uri: str) -> None:
         m.flush()
         m.reopen()
         assert len(list(m)) == 4
-    Map.consolidate(ctx, uri, {"kv.threads": 1})
+    Map.consolidate(ctx, uri, {"kv.threads": 1, "sm.consolidation.steps": 1})
     Map.consolidate(ctx, uri)
     assert fragments(uri) == 1
     with pytest.raises(ValueError, match="no config key"):
-        Map.consolidate(ctx, uri, {"sm.consolidation.steps": 1})
+        Map.consolidate(ctx, uri, {"sm.consolidation.step": 1})
 
 
 def test_consolidating_an_empty_map(uri: str) -> None:
