@@ -6,15 +6,13 @@ from libc.string cimport memcpy, memset
 
 import numpy as np
 
-from tilekv.errors import KeyNotFoundError
-
 from tilekv.kvcore.buffer cimport Entry
 from tilekv.kvcore.cache cimport cache_enter, cache_exit
 from tilekv.kvcore.columns cimport column_of, into_array, make_batch, make_rows, sealed
 from tilekv.kvcore.cells cimport Cells, count_cells, fixed_cells
 from tilekv.kvcore.lookup cimport Lookup, Parts
 from tilekv.kvcore.search cimport BLOCK, DEFERRED, IN_BUFFER, PRESENT, Place
-from tilekv.kvcore.values cimport KIND_BYTES, Column, load_key
+from tilekv.kvcore.values cimport KIND_BYTES, Column
 
 
 # --- as objects ---------------------------------------------------------------------------------------------------------
@@ -271,7 +269,7 @@ cdef Batch look_up_batch(View view, Buffer buffer, tuple columns, list pieces, b
         if not mask:
             for i in range(lookup.n):
                 if lookup.found[i] != PRESENT:
-                    raise KeyNotFoundError(load_key(&lookup.keys[i]))
+                    raise lookup.not_found(i)
         memcpy(&places[at], lookup.places, lookup.n * sizeof(Place))
         memcpy(&found[at], lookup.found, lookup.n * sizeof(int))
         at += lookup.n

@@ -21,7 +21,7 @@ from tilekv.kvcore.gather cimport (NOWHERE, Lanes, gather_bytes, gather_ends, ga
                                    stretch_advance)
 from tilekv.kvcore.layout cimport KEY_FIELD
 from tilekv.kvcore.signals cimport ROWS
-from tilekv.kvcore.values cimport KIND_BYTES, KeyCell, load_key
+from tilekv.kvcore.values cimport KIND_BYTES, KeyCell, asked_cell, load_key
 from tilekv.kvcore.arrow import KEY_TYPE_KEY as _KEY_TYPE_KEY
 from tilekv.kvcore.values import DTYPES as _DTYPES
 from tilekv.kvcore.wire cimport out64, out_bytes, out_free, out_room
@@ -201,7 +201,12 @@ cdef Node key_node(str name, list pieces, int type, bint plain):
     try:
         for cells in pieces:
             for i in range(cells.n):
-                _held = cells_key(cells, i, &key)
+                if cells.objects is None:
+                    _held = cells_key(cells, i, &key)
+                else:
+                    _held = asked_cell(cells.objects[i], &key)
+                if key.ref.data == NULL:                        # asked for, though it cannot be a key
+                    return None
                 if type == ANY_TYPE:
                     type = key.ref.type
                 if key.ref.type != type:

@@ -9,7 +9,7 @@ from libc.string cimport memset
 import os
 from threading import RLock
 
-from tilekv.errors import ClosedError, InvalidValueError, KeyNotFoundError, ReadOnlyError, WrongTypeError
+from tilekv.errors import ClosedError, InvalidValueError, ReadOnlyError, WrongTypeError
 
 from tilekv.kvcore.answer cimport append_rows, look_up_batch
 from tilekv.kvcore.buffer cimport Entry, SortedBuffer
@@ -27,7 +27,8 @@ from tilekv.kvcore.resident cimport resident_cell
 from tilekv.kvcore.rows cimport (Row, append_row, convert_row, row_free, stage_columns, stage_deletes, stage_pairs, stage_rows,
                                  stage_table)
 from tilekv.kvcore.search cimport DELETED, IN_BUFFER, MISSING, PRESENT
-from tilekv.kvcore.values cimport KIND_BYTES, Column, KeyCell, key_cell
+from tilekv.kvcore.values cimport KIND_BYTES, Column, KeyCell, asked_cell, key_cell
+from tilekv.kvcore.values import key_not_found
 
 cdef enum:
     WINDOW = 1024               # cells an iterator copies at first, and of each fragment
@@ -181,7 +182,9 @@ cdef class Handle:
         cdef Access access
         cdef Place place
         cdef int turn
-        _held = key_cell(key, &cell)
+        _held = asked_cell(key, &cell)
+        if cell.ref.data == NULL:
+            return default
         view.expect(1)
         access_open(&access)
         turn = cache_enter(&view.cache.cache)
@@ -197,7 +200,7 @@ cdef class Handle:
         """The value of a key: bare for one attribute, else a dict. KeyError when it is not there."""
         value = self._get(key, self)
         if value is self:
-            raise KeyNotFoundError(key)
+            raise key_not_found(key)
         return value
 
     def get(self, key, default=None):
@@ -211,7 +214,9 @@ cdef class Handle:
         cdef Access access
         cdef Place place
         cdef int turn
-        _held = key_cell(key, &cell)
+        _held = asked_cell(key, &cell)
+        if cell.ref.data == NULL:
+            return False
         view.expect(1)
         access_open(&access)
         turn = cache_enter(&view.cache.cache)
@@ -240,7 +245,7 @@ cdef class Handle:
         cdef KeyCell cell
         self._check_writable()
         if key not in self:
-            raise KeyNotFoundError(key)
+            raise key_not_found(key)
         _held = key_cell(key, &cell)
         self._check_writable()                                  # as in __setitem__
         self._buffer.add(&cell.ref, True, 0)

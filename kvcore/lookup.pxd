@@ -22,6 +22,7 @@ cdef class Lookup:
     cdef bint defer             # see View.find_block()
     cdef size_t n
     cdef list held              # what keys point into, beside what they were taken from
+    cdef dict refused           # objects that cannot be keys, by number: they are not found
     cdef KeyCell* cells
     cdef KeyRef* keys
     cdef uint64_t* c0
@@ -37,6 +38,9 @@ cdef class Lookup:
     cdef void find(self) noexcept nogil
     # Opens fragments and goes on, or raises what find() met.
     cdef int settle(self) except -1
+    # The error for a key that is not there.
+    cdef object not_found(self, size_t k)
+    cdef int _object(self, object item, size_t k) except -1
     cdef int _clear(self) except -1
 
 

@@ -9,11 +9,13 @@ from libc.string cimport memset
 from tilekv.kvcore.buffer cimport Entry
 from tilekv.kvcore.cache cimport cache_enter, cache_exit
 from tilekv.kvcore.digest cimport digest_keys
-from tilekv.kvcore.cells cimport FEED_OBJECTS, Cells, cells_key, count_cells
+from tilekv.kvcore.cells cimport FEED_OBJECTS, Cells, count_cells, feed_key
 from tilekv.kvcore.fragment cimport access_close
 from tilekv.kvcore.layout cimport TOMBSTONE
 from tilekv.kvcore.search cimport BLOCK, DELETED, IN_BUFFER, MISSING, PRESENT, UNOPENED
 from tilekv.kvcore.signals cimport ROWS
+from tilekv.kvcore.values cimport asked_cell, load_key
+from tilekv.kvcore.values import key_not_found
 
 cdef extern from "prefetch.h" nogil:
     void tkv_prefetch(const void* at)
@@ -41,6 +43,7 @@ cdef class Lookup:
         self.buffer = buffer
         self.room = room
         self.held = []
+        self.refused = {}
         self.cells = <KeyCell*>malloc(room * sizeof(KeyCell) + 1)
         self.keys = <KeyRef*>malloc(room * sizeof(KeyRef) + 1)
         self.c0 = <uint64_t*>malloc(2 * room * sizeof(uint64_t) + 1)
@@ -62,6 +65,7 @@ cdef class Lookup:
         memset(self.found, 0, self.n * sizeof(int))
         memset(self.places, 0, self.n * sizeof(Place))
         self.held.clear()
+        self.refused.clear()
         self.n = self.at = 0
         return 0
 
@@ -86,13 +90,14 @@ cdef class Lookup:
                     self.keys[k].type = BLOB
                     k += 1
                     continue
-            owner = cells_key(cells, i if order == NULL else order[i], &self.cells[k])
-            self.keys[k] = self.cells[k].ref
-            if owner is not cells and not (objects and <void*>owner == item):
-                self.held.append(owner)
+                self._object(<object>item, k)
+            else:
+                feed_key(&cells.feed, i if order == NULL else order[i], &self.keys[k])
             k += 1
         if self.buffer.n:
             for i in range(k):
+                if self.found[i] != MISSING:
+                    continue
                 self.buffer.find(&self.keys[i], &entry)
                 if entry != NULL:
                     self.found[i] = DELETED if entry.type & TOMBSTONE else PRESENT
@@ -102,6 +107,24 @@ cdef class Lookup:
                     self.places[i].cell = entry.key_size
         self.n = k
         return 0
+
+    cdef int _object(self, object item, size_t k) except -1:
+        cdef KeyRef* key = &self.cells[k].ref
+        owner = asked_cell(item, &self.cells[k])
+        if key.data == NULL:                                    # no key can be found here
+            self.refused[k] = item
+            self.found[k] = DELETED
+            key.type = BLOB
+            key.data = <const uint8_t*>b""
+            key.size = 0
+        elif owner is not item:
+            self.held.append(owner)
+        self.keys[k] = key[0]
+        return 0
+
+    cdef object not_found(self, size_t k):
+        item = self.refused[k] if k in self.refused else load_key(&self.keys[k])
+        return key_not_found(item)
 
     cdef int settle(self) except -1:
         while self.stopped != MISSING:

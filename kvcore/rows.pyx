@@ -145,8 +145,10 @@ cdef int stage_pairs(Buffer staged, tuple columns, object pairs) except -1:
     memset(&row, 0, sizeof(row))
     try:
         for pair in pairs.items() if isinstance(pairs, Mapping) else pairs:
-            if not isinstance(pair, (tuple, list)) or len(pair) != 2:
-                raise WrongTypeError("put_many without values takes a mapping or (key, value) pairs")
+            if not isinstance(pair, (tuple, list)):
+                raise WrongTypeError(f"put_many without values takes a mapping or (key, value) pairs, not {type(pair).__name__}")
+            if len(pair) != 2:
+                raise InvalidValueError(f"put_many takes pairs of a key and a value, not of {len(pair)} objects")
             key, value = pair
             if staged.n % ROWS == 0:
                 PyErr_CheckSignals()

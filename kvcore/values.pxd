@@ -52,6 +52,10 @@ cdef class Column:
 
 # Fills key from a Python key; returns the object that owns the bytes. REQUIRES: it and `key` live while key.ref is used.
 cdef object key_cell(object key, KeyCell* cell)
+# The same for a look-up: what cannot be a key is not there, and then `cell.ref.data` is NULL. WrongTypeError for what no dict can
+# be asked for.
+cdef object asked_cell(object key, KeyCell* cell)
+cdef object read_key(object key, KeyCell* cell)
 cdef object load_key(const KeyRef* key)
 # The error for a stored cell of a text attribute that is not UTF-8. tilekv stores none, but TileDB takes any bytes for text.
 cdef object not_text(str name, str reason)

@@ -2,6 +2,8 @@ from typing import Any, Final, final
 
 import numpy as np
 
+from tilekv.errors import KeyNotFoundError
+
 CODES: Final[dict[str, int]]
 DTYPES: Final[dict[int, np.dtype[Any]]]
 
@@ -27,5 +29,6 @@ class Column:
         shape: tuple[int, ...] | None,
     ) -> Column: ...
 
+def key_not_found(key: object) -> KeyNotFoundError: ...
 def key_bytes(key: object) -> tuple[int, bytes]: ...
 def key_object(type: int, data: bytes) -> Any: ...

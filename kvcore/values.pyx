@@ -7,7 +7,7 @@ from libc.string cimport memcpy
 
 import numpy as np
 
-from tilekv.errors import CorruptionError, InvalidValueError, OutOfRangeError, WrongTypeError
+from tilekv.errors import CorruptionError, InvalidValueError, KeyNotFoundError, OutOfRangeError, WrongTypeError
 
 from tilekv.kvcore.exact cimport array_in, check_unmasked, elements_of, out_of_range, real_of, time_of, wrong_type
 from tilekv.kvcore.layout cimport element_bytes
@@ -67,12 +67,38 @@ class Key:
 # --- keys ---------------------------------------------------------------------------------------------------------------
 
 cdef object key_cell(object key, KeyCell* cell):
+    held = read_key(key, cell)
+    if cell.ref.data == NULL:
+        raise held
+    return held
+
+
+cdef object asked_cell(object key, KeyCell* cell):
+    held = read_key(key, cell)
+    if cell.ref.data == NULL:
+        try:
+            hash(key)
+        except TypeError:
+            raise held from None
+    return held
+
+
+def key_not_found(key):
+    """The KeyNotFoundError of a key, with the reason when it cannot be one. WrongTypeError for what no dict can be asked for."""
+    cdef KeyCell cell
+    held = asked_cell(key, &cell)
+    return KeyNotFoundError(key) if cell.ref.data != NULL else KeyNotFoundError(key, str(held))
+
+
+cdef object read_key(object key, KeyCell* cell):
+    """key_cell(), but for what cannot be a key: that gives the error, unraised, and no bytes."""
     cdef Py_ssize_t n = 0
     cdef int overflow = 0
     cdef long long number
     cdef unsigned long long big
     cdef double real
     cdef bytes held
+    cell.ref.data = NULL
     if PyUnicode_Check(key):
         cell.ref.type = CHAR
         try:
@@ -80,7 +106,10 @@ cdef object key_cell(object key, KeyCell* cell):
             cell.ref.size = n
             return key
         except UnicodeEncodeError:
-            held = key.encode("utf-8", "surrogateescape")
+            held = escaped_bytes(key)
+        if held is None:
+            return InvalidValueError("a str key may have the lone surrogates that os.fsdecode makes of file names that are not "
+                                     f"UTF-8, and no others: {key!a}")
     elif PyBytes_CheckExact(key):
         cell.ref.type = BLOB
         held = key
@@ -95,7 +124,8 @@ cdef object key_cell(object key, KeyCell* cell):
         try:
             big = PyLong_AsUnsignedLongLong(key)
         except OverflowError:
-            raise OutOfRangeError("an int key must fit in 64 bits (-2**63 to 2**64 - 1)") from None
+            cell.ref.data = NULL
+            return OutOfRangeError("an int key must fit in 64 bits (-2**63 to 2**64 - 1)")
         cell.ref.type = UINT64
         memcpy(cell.word, &big, 8)
         return key
@@ -114,22 +144,31 @@ cdef object key_cell(object key, KeyCell* cell):
         held = key.data
     elif isinstance(key, (np.generic, np.ndarray)):
         if key.ndim > 1:
-            raise WrongTypeError(f"a key must be a scalar or a 1-d array, not an array of shape {key.shape}")
+            return WrongTypeError(f"a key must be a scalar or a 1-d array, not an array of shape {key.shape}")
         check_unmasked(key, "the key")
         little = key.dtype.newbyteorder("<")
         code = CODES.get(little.str)
         if code is None:
-            raise WrongTypeError(f"a key cannot be of NumPy type {key.dtype}")
+            return WrongTypeError(f"a key cannot be of NumPy type {key.dtype}")
         cell.ref.type = code
         held = key.astype(little).tobytes()
     else:
-        raise WrongTypeError(
+        return WrongTypeError(
             f"a key must be str, bytes, int, float, a NumPy scalar or 1-d array, or tilekv.Key, not {type(key).__name__}"
             + (": True and 1 would be easy to confuse, use an int" if isinstance(key, bool) else "")
             + (": encode it to one str or bytes" if isinstance(key, tuple) else ""))
     cell.ref.data = <const uint8_t*>PyBytes_AS_STRING(held)
     cell.ref.size = PyBytes_GET_SIZE(held)
     return held
+
+
+cdef object escaped_bytes(str text):
+    """The bytes that os.fsdecode made a text of; None when it did not make it. Bytes that are UTF-8 belong to another text."""
+    try:
+        held = text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return None
+    return held if held.decode("utf-8", "surrogateescape") == text else None
 
 
 cdef object load_key(const KeyRef* key):

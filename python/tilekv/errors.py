@@ -12,11 +12,26 @@ class TileKVError(Exception):
 
 
 class KeyNotFoundError(TileKVError, KeyError):
-    """The key is not in the store."""
+    """The key is not in the store.
+
+    Attributes
+    ----------
+    reason : str or None
+        Why it can be in no store; None for a key that could be there.
+    """
+
+    def __init__(self, key: object, reason: str | None = None) -> None:
+        super().__init__(key)
+        self.reason = reason
 
     def __str__(self) -> str:
         # KeyError shows the repr of its argument, which puts a message in quotes.
-        return Exception.__str__(self)
+        if self.reason is None:
+            return Exception.__str__(self)
+        return f"{self.args[0]!r}: {self.reason}"
+
+    def __reduce__(self) -> tuple[type[KeyNotFoundError], tuple[object, str | None]]:
+        return type(self), (self.args[0], self.reason)
 
 
 class StoreNotFoundError(TileKVError, FileNotFoundError):

@@ -6,13 +6,15 @@ import builtins
 from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
 from itertools import chain
 from operator import itemgetter
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, NoReturn, Self
 
 from tilekv.config import Config
 from tilekv.context import Ctx, Uri, chosen_ctx, takes_ctx
 from tilekv.encoding import TextValues
-from tilekv.errors import InvalidValueError, ReadOnlyError, WrongTypeError
+from tilekv.equality import EqualItems, EqualValues, equal_items
+from tilekv.errors import InvalidValueError, KeyNotFoundError, ReadOnlyError, WrongTypeError
 from tilekv.faces import find_attr, moment_of, moved, open_existing
+from tilekv.kvcore.values import key_not_found
 from tilekv.kvschema import KVSchema
 from tilekv.schema import Attr
 from tilekv.store import Store
@@ -194,6 +196,12 @@ class KV:
         """
         self._store.close(discard=discard)
 
+    def __copy__(self) -> NoReturn:
+        self._store.__copy__()
+
+    def __deepcopy__(self, memo: object) -> NoReturn:
+        self._store.__copy__()
+
     def __enter__(self) -> Self:
         self._store.__enter__()
         return self
@@ -231,11 +239,7 @@ class KV:
 
     def __eq__(self, other: object) -> bool:
         """Whether a KV or a mapping has the same keys, type and all, with equal values."""
-        if not isinstance(other, (KV, Mapping)):
-            return NotImplemented
-        return len(self) == len(other) and all(
-            self.get(key, _ABSENT) == value for key, value in other.items()
-        )
+        return equal_items(self, other) if isinstance(other, (KV, Mapping)) else NotImplemented
 
     __hash__ = None  # type: ignore[assignment]  # as for dict
 
@@ -243,6 +247,34 @@ class KV:
         """Return the value of a key, or `default` when it is not there."""
         value = self._store.get(key, _ABSENT)
         return default if value is _ABSENT else self._text.load(value)
+
+    def pop(self, key: Any, default: Any = _ABSENT) -> Any:
+        """Delete a key and return its value; `default` when it is not there, KeyNotFoundError without one."""
+        value = self.get(key, _ABSENT)
+        if value is not _ABSENT:
+            del self[key]
+            return value
+        if default is _ABSENT:
+            raise key_not_found(key)
+        return default
+
+    def popitem(self) -> tuple[Any, Any]:
+        """Delete a key and return it with its value; KeyNotFoundError when there is none."""
+        for key, value in self:
+            del self[key]
+            return key, value
+        raise KeyNotFoundError("popitem(): the KV is empty")
+
+    def setdefault(self, key: Any, default: Any = None) -> Any:
+        """Return the value of a key; when it is not there, set it to `default` first."""
+        value = self.get(key, _ABSENT)
+        if value is _ABSENT:
+            self[key] = value = default
+        return value
+
+    def clear(self) -> None:
+        """Delete every key."""
+        self._store.clear()
 
     def keys(self) -> KeysView[Any]:
         """Return a view of the keys."""
@@ -275,17 +307,14 @@ class KV:
         return dict(iter(self))  # of pairs: dict(self) would look up every key
 
 
-class _Values(ValuesView[Any]):
+class _Values(EqualValues):
     _mapping: KV
 
     def __iter__(self) -> Iterator[Any]:
         return map(itemgetter(1), self._mapping)
 
-    def __contains__(self, value: object) -> bool:
-        return any(each is value or each == value for each in self)
 
-
-class _Items(ItemsView[Any, Any]):
+class _Items(EqualItems):
     _mapping: KV
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:

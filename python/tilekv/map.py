@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final, Literal, Self, overload
+from typing import Any, Final, Literal, NoReturn, Self, overload
 
 import numpy as np
 
@@ -214,6 +214,12 @@ class Map:
             Give up what is buffered instead: nothing is written.
         """
         self.store.close(discard=discard)
+
+    def __copy__(self) -> NoReturn:
+        self.store.__copy__()
+
+    def __deepcopy__(self, memo: object) -> NoReturn:
+        self.store.__copy__()
 
     def __enter__(self) -> Self:
         self.store.__enter__()

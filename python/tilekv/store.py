@@ -7,23 +7,22 @@ import os
 import threading
 import time
 import warnings
-from collections.abc import ItemsView as _ItemsView
 from collections.abc import (
     Iterator,
     Mapping,
     MutableMapping,
 )
-from collections.abc import ValuesView as _ValuesView
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
-from typing import Any, Final, Literal, NamedTuple, Self
+from typing import Any, Final, Literal, NamedTuple, NoReturn, Self
 
 import numpy as np
 
 from tilekv import consolidate as consolidation
 from tilekv.config import Config
 from tilekv.engine import Engine, open_engine
+from tilekv.equality import EqualItems, EqualValues, equal_items
 from tilekv.errors import (
     InvalidValueError,
     NotDurableError,
@@ -159,6 +158,13 @@ class Store(Handle, MutableMapping[Any, Any]):
             finally:
                 self._busy = False
 
+    def sync(self) -> None:
+        """`flush`, by the name that `shelve` and `dbm` have for it; in mode "r" there is nothing to do."""
+        if self._writable:
+            self.flush()
+        else:
+            self._open_view()
+
     def _check_idle(self) -> None:
         if self._busy:
             raise TileKVError("flush was called from within a flush of the same handle")
@@ -224,6 +230,8 @@ class Store(Handle, MutableMapping[Any, Any]):
     def close(self, *, discard: bool = False) -> None:
         """Flush and let go of the files; again is harmless. When flushing fails the handle stays open and keeps its buffer.
 
+        What was handed out stays whole: batches, and iterators to their end, which keep the files that they need.
+
         Parameters
         ----------
         discard : bool
@@ -274,6 +282,15 @@ class Store(Handle, MutableMapping[Any, Any]):
             )
         mode = "r" if self._mode == "r" else "a"
         return _reopened, (self._uri, mode, self._timestamp, self._config.as_dict())
+
+    def __copy__(self) -> NoReturn:
+        raise WrongTypeError(
+            "a store handle is not copied: reopen() moves it to the newest state, tilekv.open makes another, and pickle "
+            "takes one to another process"
+        )
+
+    def __deepcopy__(self, memo: object) -> NoReturn:
+        self.__copy__()
 
     def consolidate(self, *, vacuum: bool = False, progress: Progress = None) -> None:
         """Flush, merge all fragments of the store into one, and move the snapshot to it.
@@ -345,12 +362,7 @@ class Store(Handle, MutableMapping[Any, Any]):
 
     def __eq__(self, other: object) -> bool:
         """Whether a mapping has the same keys, type and all, with equal values."""
-        if not isinstance(other, Mapping):
-            return NotImplemented
-        absent = object()
-        return len(self) == len(other) and all(
-            self.get(key, absent) == value for key, value in other.items()
-        )
+        return equal_items(self, other) if isinstance(other, Mapping) else NotImplemented
 
     __hash__ = None  # type: ignore[assignment]  # as for dict
 
@@ -402,7 +414,7 @@ def _renew() -> None:
 os.register_at_fork(after_in_child=_renew)
 
 
-class ValuesView(_ValuesView[Any]):
+class ValuesView(EqualValues):
     """The values of a store, read a window at a time."""
 
     _mapping: Store
@@ -411,7 +423,7 @@ class ValuesView(_ValuesView[Any]):
         return self._mapping._iterate(_VALUES)
 
 
-class ItemsView(_ItemsView[Any, Any]):
+class ItemsView(EqualItems):
     """The items of a store, read a window at a time."""
 
     _mapping: Store
