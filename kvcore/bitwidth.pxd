@@ -11,11 +11,13 @@ tilekv cuts the uint64 of a chunk into equal windows of one width, so that eleme
 
 from libc.stdint cimport uint8_t, uint64_t
 
-from tilekv.kvcore.filters cimport Status, Step
+from tilekv.kvcore.filters cimport Kind, Pipeline, Sizes, Status, Step
 from tilekv.kvcore.wire cimport Cursor, load16, load32, load64
 
 cdef Status narrow(Step* step) noexcept nogil
 cdef Status widen(Step* step) noexcept nogil
+cdef void grow_windows(const Pipeline* pipeline, const Kind* kind, Sizes* most) noexcept nogil
+cdef uint64_t ratio_windows(const Pipeline* pipeline) noexcept nogil
 
 # A chunk of uint64 whose only filter is bit-width reduction, read in place.
 cdef struct Windows:

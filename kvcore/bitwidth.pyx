@@ -166,6 +166,15 @@ cdef Status narrow(Step* step) noexcept nogil:
     return OK
 
 
+cdef void grow_windows(const Pipeline* pipeline, const Kind* kind, Sizes* most) noexcept nogil:
+    if can_narrow(pipeline):  # a window an element, and one of what ends within an element
+        most.meta += 8 + (most.data // pipeline.element_bytes + 1) * (pipeline.element_bytes + 5)
+
+
+cdef uint64_t ratio_windows(const Pipeline* pipeline) noexcept nogil:
+    return pipeline.element_bytes if can_narrow(pipeline) else 1  # a byte an element
+
+
 cdef void widen_window(const uint8_t* data, size_t n, const uint8_t* lowest, uint8_t width, uint8_t* to,
                        Element flip) noexcept nogil:
     """Adds the smallest value to n narrow ones. flip is their sign bit, or 0: (v ^ flip) - flip extends the sign."""

@@ -5,9 +5,10 @@
 The parts lie one after the other in the metadata after these, and in the data. Reading always verifies them.
 """
 
-from tilekv.kvcore.filters cimport Status, Step
+from tilekv.kvcore.filters cimport Kind, Pipeline, Sizes, Status, Step
 
 cdef Status add_md5(Step* step) noexcept nogil
 cdef Status verify_md5(Step* step) noexcept nogil
 cdef Status add_sha256(Step* step) noexcept nogil
 cdef Status verify_sha256(Step* step) noexcept nogil
+cdef void grow_sums(const Pipeline* pipeline, const Kind* kind, Sizes* most) noexcept nogil

@@ -65,6 +65,10 @@ cdef Status verify(Step* step, Digest digest, size_t size) noexcept nogil:
     return status
 
 
+cdef void grow_sums(const Pipeline* pipeline, const Kind* kind, Sizes* most) noexcept nogil:
+    most.meta += 8 + 2 * (8 + LARGEST)
+
+
 cdef Status add_md5(Step* step) noexcept nogil:
     return add(step, tkv_md5_of, TKV_MD5_BYTES)
 

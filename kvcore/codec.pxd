@@ -25,6 +25,9 @@ cdef class CodecPool:
     """Owns a Pool and the contexts in it."""
     cdef Pool pool
 
+# Raw bytes that one stored byte of a chunk can mean at most; UINT32_MAX, more than a chunk has, when it can be any number.
+cdef uint32_t pipeline_ratio(const Pipeline* pipeline) noexcept nogil
+
 # Appends the stored chunk {u32 raw, u32 filtered, u32 meta size, meta, filtered bytes} to out.
 # Chunks that end in zstd carry its content checksum; every other chunk ends its meta with a CRC-32C over
 # header, meta before it, and filtered bytes (DESIGN.md 8).

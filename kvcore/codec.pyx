@@ -6,26 +6,28 @@
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from libc.stdint cimport UINT32_MAX
+from libc.stdint cimport UINT32_MAX, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
-from tilekv.kvcore.bitwidth cimport narrow, read_windows, widen
-from tilekv.kvcore.checksums cimport add_md5, add_sha256, verify_md5, verify_sha256
+from tilekv.kvcore.bitwidth cimport grow_windows, narrow, ratio_windows, read_windows, widen
+from tilekv.kvcore.checksums cimport add_md5, add_sha256, grow_sums, verify_md5, verify_sha256
 from tilekv.kvcore.compress cimport (
     bound_bzip2, bound_gzip, bound_lz4, bound_zstd, compress, compress_bzip2, compress_gzip, compress_lz4, compress_zstd,
-    decompress, decompress_bzip2, decompress_gzip, decompress_lz4, decompress_zstd, free_contexts,
+    decompress, decompress_bzip2, decompress_gzip, decompress_lz4, decompress_zstd, free_contexts, grow_parts, ratio_bzip2,
+    ratio_gzip, ratio_lz4, ratio_zstd,
 )
 from tilekv.kvcore.deltas cimport (
-    bound_double_delta, compress_double_delta, decompress_double_delta, from_positive_delta, to_positive_delta,
+    bound_double_delta, compress_double_delta, decompress_double_delta, from_positive_delta, grow_positive_delta,
+    ratio_double_delta, to_positive_delta,
 )
 from tilekv.kvcore.filters cimport (
     FILTER_BITSHUFFLE, FILTER_BYTESHUFFLE, FILTER_BZIP2, FILTER_DOUBLE_DELTA, FILTER_GZIP, FILTER_LZ4, FILTER_MD5, FILTER_NONE,
-    FILTER_POSITIVE_DELTA, FILTER_RLE, FILTER_SHA256, FILTER_ZSTD, Apply, Bound, Compress, Decompress, FilterType, Kind, Step,
-    pipeline_bytes,
+    FILTER_POSITIVE_DELTA, FILTER_RLE, FILTER_SHA256, FILTER_ZSTD, MAX_FILTERS, Apply, Bound, Compress, Decompress, FilterType,
+    Grow, Kind, Ratio, Sizes, Step, pipeline_bytes,
 )
-from tilekv.kvcore.runs cimport bound_runs, compress_runs, decompress_runs
-from tilekv.kvcore.shuffles cimport shuffle_bits, shuffle_bytes, unshuffle_bits, unshuffle_bytes
+from tilekv.kvcore.runs cimport bound_runs, compress_runs, decompress_runs, ratio_runs
+from tilekv.kvcore.shuffles cimport grow_shuffled, shuffle_bits, shuffle_bytes, unshuffle_bits, unshuffle_bytes
 from tilekv.kvcore.wire cimport (
     cursor, load32, out_free, out_room, store32, take, take32, tkv_crc32c,
 )
@@ -44,6 +46,7 @@ cdef enum:
     CRC = 4
     KINDS = 14
     KEPT_SCRATCH = 1 << 20      # a codec that goes back to its pool keeps no scratch buffer above this
+    OTHERS = 4096               # bytes that another encoder may take beyond what ours can
 
 
 # ---- The table of filters ----
@@ -62,31 +65,51 @@ cdef Status leave(Step* step) noexcept nogil:
     return OK
 
 
-cdef void add_filter(FilterType type, Apply forward, Apply backward) noexcept:
+cdef void leave_sizes(const Pipeline* pipeline, const Kind* kind, Sizes* most) noexcept nogil:
+    pass
+
+
+cdef void add_filter(FilterType type, Apply forward, Apply backward, Grow grow, Ratio ratio) noexcept:
     kinds[<int>type].forward = forward
     kinds[<int>type].backward = backward
+    kinds[<int>type].grow = grow
+    kinds[<int>type].ratio = ratio
 
 
-cdef void add_compressor(FilterType type, Bound bound, Compress compress_block, Decompress decompress_block) noexcept:
-    add_filter(type, compress, decompress)
+cdef void add_compressor(FilterType type, Bound bound, Ratio ratio, Compress compress_block,
+                         Decompress decompress_block) noexcept:
+    add_filter(type, compress, decompress, grow_parts, ratio)
     kinds[<int>type].bound = bound
     kinds[<int>type].compress = compress_block
     kinds[<int>type].decompress = decompress_block
 
 
-add_filter(FILTER_NONE, leave, leave)
-add_compressor(FILTER_GZIP, bound_gzip, compress_gzip, decompress_gzip)
-add_compressor(FILTER_ZSTD, bound_zstd, compress_zstd, decompress_zstd)
-add_compressor(FILTER_LZ4, bound_lz4, compress_lz4, decompress_lz4)
-add_compressor(FILTER_RLE, bound_runs, compress_runs, decompress_runs)
-add_compressor(FILTER_BZIP2, bound_bzip2, compress_bzip2, decompress_bzip2)
-add_compressor(FILTER_DOUBLE_DELTA, bound_double_delta, compress_double_delta, decompress_double_delta)
-add_filter(FILTER_BIT_WIDTH, narrow, widen)
-add_filter(FILTER_BITSHUFFLE, shuffle_bits, unshuffle_bits)
-add_filter(FILTER_BYTESHUFFLE, shuffle_bytes, unshuffle_bytes)
-add_filter(FILTER_POSITIVE_DELTA, to_positive_delta, from_positive_delta)
-add_filter(FILTER_MD5, add_md5, verify_md5)
-add_filter(FILTER_SHA256, add_sha256, verify_sha256)
+add_filter(FILTER_NONE, leave, leave, leave_sizes, NULL)
+add_compressor(FILTER_GZIP, bound_gzip, ratio_gzip, compress_gzip, decompress_gzip)
+add_compressor(FILTER_ZSTD, bound_zstd, ratio_zstd, compress_zstd, decompress_zstd)
+add_compressor(FILTER_LZ4, bound_lz4, ratio_lz4, compress_lz4, decompress_lz4)
+add_compressor(FILTER_RLE, bound_runs, ratio_runs, compress_runs, decompress_runs)
+add_compressor(FILTER_BZIP2, bound_bzip2, ratio_bzip2, compress_bzip2, decompress_bzip2)
+add_compressor(FILTER_DOUBLE_DELTA, bound_double_delta, ratio_double_delta, compress_double_delta, decompress_double_delta)
+add_filter(FILTER_BIT_WIDTH, narrow, widen, grow_windows, ratio_windows)
+add_filter(FILTER_BITSHUFFLE, shuffle_bits, unshuffle_bits, grow_shuffled, NULL)
+add_filter(FILTER_BYTESHUFFLE, shuffle_bytes, unshuffle_bytes, grow_shuffled, NULL)
+add_filter(FILTER_POSITIVE_DELTA, to_positive_delta, from_positive_delta, grow_positive_delta, NULL)
+add_filter(FILTER_MD5, add_md5, verify_md5, grow_sums, NULL)
+add_filter(FILTER_SHA256, add_sha256, verify_sha256, grow_sums, NULL)
+
+
+cdef uint32_t pipeline_ratio(const Pipeline* pipeline) noexcept nogil:
+    cdef uint64_t ratio = 1
+    cdef const Kind* kind
+    cdef uint32_t i
+    for i in range(pipeline.n):
+        kind = kind_of(pipeline.filters[i].type)
+        if kind == NULL:
+            return UINT32_MAX  # whoever decodes with it is told why that cannot be
+        if kind.ratio != NULL:
+            ratio = min(ratio * kind.ratio(pipeline), <uint64_t>UINT32_MAX)
+    return <uint32_t>ratio
 
 
 # ---- Chunks ----
@@ -95,10 +118,11 @@ cdef inline bint ends_in_zstd(const Pipeline* pipeline) noexcept nogil:
     return pipeline.n > 0 and pipeline.filters[pipeline.n - 1].type == FILTER_ZSTD
 
 
-cdef inline size_t most_between(size_t raw_size, size_t stored_size) noexcept nogil:
-    """Most bytes of metadata, and of data, between two filters. They can be larger than the raw data: run lengths of random bytes
-    triple it, windows of 8 bytes add up to 1.6 times it for a filter. A chunk from a stranger may not ask for more."""
-    return 16 * raw_size + 4 * stored_size + 4096
+cdef inline void grow(const Pipeline* pipeline, const Kind* kind, Sizes* most) noexcept nogil:
+    """See Grow. Encoders that are not ours may take a little more."""
+    kind.grow(pipeline, kind, most)
+    most.meta += OTHERS
+    most.data += OTHERS
 
 
 cdef Status encode_chunk(const Pipeline* pipeline, Codec* codec, const uint8_t* raw, size_t n, Out* out) noexcept nogil:
@@ -108,9 +132,11 @@ cdef Status encode_chunk(const Pipeline* pipeline, Codec* codec, const uint8_t* 
     cdef uint8_t* at
     cdef uint8_t* after
     cdef Status status
-    cdef size_t most = most_between(n, 0)
+    cdef Sizes most
     if n > UINT32_MAX:
         return TOO_LARGE
+    most.meta = 0
+    most.data = n
     step.pipeline = pipeline
     step.codec = codec
     step.checked = True
@@ -126,8 +152,9 @@ cdef Status encode_chunk(const Pipeline* pipeline, Codec* codec, const uint8_t* 
         status = step.kind.forward(&step)
         if status != OK:
             return status
-        if step.meta.left > most or step.data.left > most:
-            return UNSUPPORTED
+        grow(pipeline, step.kind, &most)
+        if step.meta.left > most.meta or step.data.left > most.data:
+            return UNSUPPORTED  # a chunk that no reader would take
     if step.data.left > UINT32_MAX or step.meta.left + sealed > UINT32_MAX:
         return TOO_LARGE
     at = out_room(out, HEADER + step.meta.left + sealed + step.data.left)
@@ -196,6 +223,7 @@ cdef Status decode_chunk(const Pipeline* pipeline, Codec* codec, const uint8_t* 
                          uint8_t* raw, size_t raw_size, bint checked) noexcept nogil:
     cdef Parts parts
     cdef Step step
+    cdef Sizes[MAX_FILTERS + 1] most  # what a writer can have given each filter
     cdef uint32_t i
     cdef Out whole
     cdef uint8_t nothing = 0
@@ -206,6 +234,14 @@ cdef Status decode_chunk(const Pipeline* pipeline, Codec* codec, const uint8_t* 
         if check_chunk(stored, stored_size) != OK:
             return CORRUPT
         parts.meta.left -= CRC
+    most[0].meta = 0
+    most[0].data = raw_size
+    for i in range(pipeline.n):
+        step.kind = kind_of(pipeline.filters[i].type)
+        if step.kind == NULL:
+            return UNSUPPORTED
+        most[i + 1] = most[i]
+        grow(pipeline, step.kind, &most[i + 1])
     # The caller's memory as an Out that never grows: data_limit is its capacity.
     whole.data = raw if raw_size > 0 else &nothing
     whole.size = 0
@@ -215,16 +251,14 @@ cdef Status decode_chunk(const Pipeline* pipeline, Codec* codec, const uint8_t* 
     step.checked = checked
     step.meta = parts.meta
     step.data = parts.data
-    step.meta_limit = step.data_limit = most_between(raw_size, stored_size)
     for i in range(pipeline.n, 0, -1):
         step.filter = &pipeline.filters[i - 1]
         step.kind = kind_of(step.filter.type)
-        if step.kind == NULL:
-            return UNSUPPORTED
+        step.meta_limit = most[i - 1].meta
+        step.data_limit = most[i - 1].data
         pick_scratch(&step)
         if i == 1:
             step.new_data = &whole
-            step.data_limit = raw_size
         status = step.kind.backward(&step)
         if status != OK:
             return status
@@ -383,6 +417,18 @@ BLOCK_FILTERS = {
 }
 
 
+cdef int block_pipeline(int compressor_code, uint32_t element_size, Pipeline* pipeline) except -1:
+    if compressor_code not in BLOCK_FILTERS or element_size == 0:
+        raise ValueError(f"compressor {compressor_code} with elements of {element_size} bytes; supported are "
+                         f"{', '.join(map(str, BLOCK_FILTERS))}, with elements of 1 byte or more")
+    memset(pipeline, 0, sizeof(Pipeline))
+    pipeline.element_bytes = pipeline.cell_bytes = element_size
+    pipeline.element_integer = True
+    pipeline.n = 1
+    pipeline.filters[0].type = BLOCK_FILTERS[compressor_code]
+    return 0
+
+
 def decode_block(int compressor_code, data, size_t raw_size, uint32_t element_size):
     """The `raw_size` bytes of one block as TileDB 1.3 stored it, without a chunk around it (FORMAT.md 4.1).
 
@@ -396,15 +442,10 @@ def decode_block(int compressor_code, data, size_t raw_size, uint32_t element_si
     cdef Status status = NO_MEMORY
     cdef bytes raw
     cdef uint8_t* to
-    if compressor_code not in BLOCK_FILTERS or element_size == 0:
-        raise ValueError(f"compressor {compressor_code} with elements of {element_size} bytes; supported are "
-                         f"{', '.join(map(str, BLOCK_FILTERS))}, with elements of 1 byte or more")
-    memset(&pipeline, 0, sizeof(Pipeline))
+    block_pipeline(compressor_code, element_size, &pipeline)
     memset(&step, 0, sizeof(Step))
-    pipeline.element_bytes = pipeline.cell_bytes = element_size
-    pipeline.element_integer = True
     step.pipeline = &pipeline
-    step.kind = kind_of(BLOCK_FILTERS[compressor_code])
+    step.kind = kind_of(pipeline.filters[0].type)
     PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
     try:
         raw = PyBytes_FromStringAndSize(NULL, raw_size)
@@ -435,6 +476,20 @@ def windows(bytes stored, size_t raw_size):
     cdef size_t i
     raise_for(open_windows(<const uint8_t*>PyBytes_AS_STRING(stored), len(stored), raw_size, &opened))
     return [window_at(&opened, i) for i in range(raw_size // 8)]
+
+
+def ratio(bytes pipeline, uint32_t element_size, bint signed, bint integer, uint32_t cell_size=0):
+    """Raw bytes that one stored byte of a chunk can mean at most, as far as filters are known. Arguments as encode() has them."""
+    cdef Pipeline parsed
+    read_pipeline(pipeline, element_size, signed, integer, cell_size, &parsed)
+    return pipeline_ratio(&parsed)
+
+
+def block_ratio(int compressor_code, uint32_t element_size):
+    """The same of a block of TileDB 1.3. Arguments as decode_block() has them."""
+    cdef Pipeline pipeline
+    block_pipeline(compressor_code, element_size, &pipeline)
+    return pipeline_ratio(&pipeline)
 
 
 def check(bytes stored):

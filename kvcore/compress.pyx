@@ -80,7 +80,7 @@ cdef Status compress(Step* step) noexcept nogil:
     for part in range(first, 2):
         if parts[part].left > UINT32_MAX:
             return TOO_LARGE
-        room = step.kind.bound(step, parts[part].left)
+        room = step.kind.bound(step.pipeline, parts[part].left)
         at = out_room(step.new_data, room)
         if at == NULL:
             return NO_MEMORY
@@ -130,10 +130,19 @@ cdef Status decompress(Step* step) noexcept nogil:
     return OK
 
 
+cdef void grow_parts(const Pipeline* pipeline, const Kind* kind, Sizes* most) noexcept nogil:
+    most.data = kind.bound(pipeline, most.meta) + kind.bound(pipeline, most.data)
+    most.meta = 8 + 2 * 8
+
+
 # ---- zstd ----
 
-cdef size_t bound_zstd(const Step* step, size_t n) noexcept nogil:
+cdef size_t bound_zstd(const Pipeline* pipeline, size_t n) noexcept nogil:
     return ZSTD_compressBound(n)
+
+
+cdef uint64_t ratio_zstd(const Pipeline* pipeline) noexcept nogil:
+    return 1 << 15  # a block of 4 bytes repeats one 128 KiB times, and no block is longer
 
 
 cdef Status compress_zstd(Step* step, const uint8_t* data, size_t n, uint8_t* to, size_t room, size_t* written) noexcept nogil:
@@ -178,8 +187,12 @@ cdef Status decompress_zstd(Step* step, const uint8_t* data, size_t n, uint8_t* 
 
 # ---- lz4 ----
 
-cdef size_t bound_lz4(const Step* step, size_t n) noexcept nogil:
-    return LZ4_compressBound(<int>n) if n <= <size_t>LZ4_MAX_INPUT_SIZE else 0
+cdef size_t bound_lz4(const Pipeline* pipeline, size_t n) noexcept nogil:
+    return LZ4_compressBound(<int>min(n, <size_t>LZ4_MAX_INPUT_SIZE))  # what is longer is not compressed
+
+
+cdef uint64_t ratio_lz4(const Pipeline* pipeline) noexcept nogil:
+    return 255  # a byte more makes a match that much longer
 
 
 cdef Status compress_lz4(Step* step, const uint8_t* data, size_t n, uint8_t* to, size_t room, size_t* written) noexcept nogil:
@@ -202,8 +215,12 @@ cdef Status decompress_lz4(Step* step, const uint8_t* data, size_t n, uint8_t* t
 
 # ---- gzip: a zlib stream ----
 
-cdef size_t bound_gzip(const Step* step, size_t n) noexcept nogil:
+cdef size_t bound_gzip(const Pipeline* pipeline, size_t n) noexcept nogil:
     return compressBound(n)
+
+
+cdef uint64_t ratio_gzip(const Pipeline* pipeline) noexcept nogil:
+    return 1032  # two bits are a match of 258 bytes
 
 
 cdef Status compress_gzip(Step* step, const uint8_t* data, size_t n, uint8_t* to, size_t room, size_t* written) noexcept nogil:
@@ -256,8 +273,13 @@ cdef Status decompress_gzip(Step* step, const uint8_t* data, size_t n, uint8_t* 
 
 # ---- bzip2: a .bz2 stream ----
 
-cdef size_t bound_bzip2(const Step* step, size_t n) noexcept nogil:
+cdef size_t bound_bzip2(const Pipeline* pipeline, size_t n) noexcept nogil:
     return n + n // 100 + 600  # as its manual has it
+
+
+cdef uint64_t ratio_bzip2(const Pipeline* pipeline) noexcept nogil:
+    # A block of 900,000 bytes, 5 of which stand for up to 259, has 192 bits at least: 1,942,500. Zeros come to 1,147,000.
+    return 1 << 21
 
 
 cdef Status compress_bzip2(Step* step, const uint8_t* data, size_t n, uint8_t* to, size_t room, size_t* written) noexcept nogil:

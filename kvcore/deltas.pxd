@@ -15,14 +15,16 @@ A window whose bytes are no multiple of an element's is copied. TileDB refuses t
 window there, so that every chunk can be written, and only that of growing numbers gains from it.
 """
 
-from libc.stdint cimport uint8_t
+from libc.stdint cimport uint8_t, uint64_t
 
-from tilekv.kvcore.filters cimport Status, Step
+from tilekv.kvcore.filters cimport Kind, Pipeline, Sizes, Status, Step
 
-cdef size_t bound_double_delta(const Step* step, size_t n) noexcept nogil
+cdef size_t bound_double_delta(const Pipeline* pipeline, size_t n) noexcept nogil
+cdef uint64_t ratio_double_delta(const Pipeline* pipeline) noexcept nogil
 cdef Status compress_double_delta(Step* step, const uint8_t* data, size_t n, uint8_t* to, size_t room,
                                   size_t* written) noexcept nogil
 cdef Status decompress_double_delta(Step* step, const uint8_t* data, size_t n, uint8_t* to, size_t size) noexcept nogil
 
 cdef Status to_positive_delta(Step* step) noexcept nogil
 cdef Status from_positive_delta(Step* step) noexcept nogil
+cdef void grow_positive_delta(const Pipeline* pipeline, const Kind* kind, Sizes* most) noexcept nogil

@@ -102,8 +102,12 @@ cdef size_t pack_block(const uint8_t* data, size_t n, Element flip, uint8_t* to)
     return BLOCK_HEADER + plain + pack_changes[Element](data, n, flip, bits, to + BLOCK_HEADER + plain)
 
 
-cdef size_t bound_double_delta(const Step* step, size_t n) noexcept nogil:
+cdef size_t bound_double_delta(const Pipeline* pipeline, size_t n) noexcept nogil:
     return BLOCK_HEADER + n + 8  # a change takes no more than an element; the last word may be part of one
+
+
+cdef uint64_t ratio_double_delta(const Pipeline* pipeline) noexcept nogil:
+    return 8 * delta_bytes(pipeline)  # a bit an element
 
 
 cdef Status compress_double_delta(Step* step, const uint8_t* data, size_t n, uint8_t* to, size_t room,
@@ -254,6 +258,11 @@ cdef Status to_positive_delta(Step* step) noexcept nogil:
     step.meta = cursor(step.new_meta.data, step.new_meta.size)
     step.data = cursor(step.new_data.data, step.new_data.size)
     return OK
+
+
+cdef void grow_positive_delta(const Pipeline* pipeline, const Kind* kind, Sizes* most) noexcept nogil:
+    if can_delta(pipeline):  # a window an element, and one of what ends within an element
+        most.meta += 4 + (most.data // pipeline.element_bytes + 1) * (pipeline.element_bytes + 4)
 
 
 cdef void sum_window(const uint8_t* deltas, size_t n, const uint8_t* first, uint8_t* to, Element kind) noexcept nogil:

@@ -5,7 +5,7 @@ filter puts its own metadata before what it was given; backward, it takes its ow
 modules of their own; `codec` has the table of them and the chunk around them. Everything runs without the GIL.
 """
 
-from libc.stdint cimport int32_t, uint8_t, uint32_t
+from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 
 from tilekv.kvcore.wire cimport Cursor, Out, out_room
 
@@ -80,19 +80,32 @@ cdef struct Step:
     Cursor data                 # buffers below and points here at those
     Out* new_meta
     Out* new_data
-    size_t meta_limit           # backward: most bytes that the new ones may come to
+    size_t meta_limit           # backward: most bytes that the new ones may come to, which a writer proved of every chunk
     size_t data_limit
 
 ctypedef Status (*Apply)(Step* step) noexcept nogil
 
-# What a compressor does with one block. compress: room is at least bound(n). decompress: exactly n bytes become exactly `size`.
-ctypedef size_t (*Bound)(const Step* step, size_t n) noexcept nogil
+# Bytes of metadata and of data that lie between two filters.
+cdef struct Sizes:
+    uint64_t meta
+    uint64_t data
+
+# Makes of the most that a filter can be given the most that it can make of it, forward.
+ctypedef void (*Grow)(const Pipeline* pipeline, const Kind* kind, Sizes* most) noexcept nogil
+# Bytes, metadata and data together, that a filter can make of one stored byte at most, backward.
+ctypedef uint64_t (*Ratio)(const Pipeline* pipeline) noexcept nogil
+
+# What a compressor does with one block. compress: room is at least bound(n), which never falls as n grows. decompress: exactly n
+# bytes become exactly `size`.
+ctypedef size_t (*Bound)(const Pipeline* pipeline, size_t n) noexcept nogil
 ctypedef Status (*Compress)(Step* step, const uint8_t* data, size_t n, uint8_t* to, size_t room, size_t* written) noexcept nogil
 ctypedef Status (*Decompress)(Step* step, const uint8_t* data, size_t n, uint8_t* to, size_t size) noexcept nogil
 
 cdef struct Kind:
     Apply forward               # NULL: a filter this build has not
     Apply backward
+    Grow grow
+    Ratio ratio                 # NULL: 1
     Bound bound                 # compressors only
     Compress compress
     Decompress decompress

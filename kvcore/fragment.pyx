@@ -8,7 +8,7 @@ from tilekv.kvcore.cache cimport (cache_drop, cache_find, cache_insert, cache_re
                                   tkv_flag, tkv_set_flag)
 from tilekv.kvcore.codec cimport (CORRUPT, FILTER_BIT_WIDTH, NO_MEMORY, OK, UNSUPPORTED, check_chunk, codec_acquire,
                                   codec_release, decode_chunk, open_windows, window_at)
-from tilekv.kvcore.layout cimport PIECE, SLOT_BYTES, SLOT_COORDS, SLOT_OFFSETS, Slot
+from tilekv.kvcore.layout cimport PIECE, SLOT_BYTES, SLOT_COORDS, SLOT_OFFSETS, Slot, chunk_fits
 from tilekv.kvcore.metadata cimport (BLOCK_MAGIC, BLOCK_TAIL, CHAR_TYPE, FANOUT, FORMAT_VERSION, PRIVATE_META, TAG_BOUND,
                                      TAG_CHUNKS, TAG_IDENTITY, TAG_SOURCES, TILE_PAYLOAD, TRAILER, UINT64_TYPE)
 from tilekv.kvcore.view cimport VIEW_IO, VIEW_NO_MEMORY, VIEW_OK, ViewStatus, file_bytes
@@ -27,7 +27,6 @@ cdef extern from "lock.h" nogil:
 
 cdef enum:
     READ_FAILED = -50           # beside codec's Status: the file could not be read
-    EXPANSION = 1 << 16         # more raw bytes for a stored one than zstd (32,768) or lz4 (255) can mean
 
 
 cdef void access_close(Access* access, Pool* codecs) noexcept nogil:
@@ -133,9 +132,7 @@ cdef Status fragment_place(FragmentData* f, int slot, uint64_t tile, uint64_t in
     if following - first > (<uint64_t>1 << 32) // unit:
         return CORRUPT
     raw[0] = (following - first) * unit
-    if raw[0] > PIECE and (kind.kind != SLOT_OFFSETS and raw[0] > unit or raw[0] // EXPANSION > stored[0]):
-        return CORRUPT                                      # only a wide cell and a tile's offsets are longer
-    return OK
+    return OK if chunk_fits(kind, raw[0], stored[0]) else CORRUPT
 
 
 cdef Status fragment_bound(FragmentData* f, int slot, Access* access) noexcept nogil:

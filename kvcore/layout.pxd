@@ -22,7 +22,19 @@ cdef struct Slot:
     int field                   # -1 for the coordinates
     uint32_t width              # bytes of a cell (fixed), 8 (offsets, coordinates), 1 (bytes)
     uint64_t chunk_bytes        # raw bytes a writer aims at
+    uint32_t ratio              # raw bytes that one stored byte can mean at most
     Pipeline pipeline
+
+
+cdef inline bint chunk_fits(const Slot* slot, uint64_t raw, uint64_t stored) noexcept nogil:
+    """Whether a chunk can have so many raw and stored bytes: a writer proves it of each, a reader before it asks for memory.
+
+    Only a wide cell, as wide as the schema says, and the offsets and coordinates of a tile, whose cells are as many as there are
+    coordinates, are longer than PIECE; and none is longer than what its filters can make of what is stored.
+    """
+    if raw <= PIECE:
+        return True
+    return (raw <= slot.width or slot.kind == SLOT_OFFSETS or slot.kind == SLOT_COORDS) and raw // slot.ratio <= stored
 
 
 cdef class Layout:

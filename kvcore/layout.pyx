@@ -1,7 +1,7 @@
 cimport cython
 from libc.stdlib cimport calloc, free
 
-from tilekv.kvcore.codec cimport parse_pipeline
+from tilekv.kvcore.codec cimport parse_pipeline, pipeline_ratio
 from tilekv.kvcore.wire cimport Cursor, cursor
 
 cdef enum:
@@ -89,6 +89,7 @@ cdef class Layout:
         slot.pipeline.cell_bytes = element_bytes(datatype) if slot.kind == SLOT_BYTES else width
         slot.pipeline.element_signed = is_signed(datatype)
         slot.pipeline.element_integer = is_integer(datatype)
+        slot.ratio = pipeline_ratio(&slot.pipeline)
         slot.chunk_bytes = max(slot.pipeline.max_chunk, 1) if slot.pipeline.n else PLAIN_CHUNK
         return 0
 

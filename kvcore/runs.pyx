@@ -8,8 +8,13 @@ cdef enum:
     LONGEST_RUN = 65535
 
 
-cdef size_t bound_runs(const Step* step, size_t n) noexcept nogil:
-    return n + n // step.pipeline.cell_bytes * COUNT
+cdef size_t bound_runs(const Pipeline* pipeline, size_t n) noexcept nogil:
+    return n + n // pipeline.cell_bytes * COUNT
+
+
+cdef uint64_t ratio_runs(const Pipeline* pipeline) noexcept nogil:
+    cdef uint64_t cell = pipeline.cell_bytes
+    return LONGEST_RUN * cell // (cell + COUNT) + 1
 
 
 cdef Status compress_runs(Step* step, const uint8_t* data, size_t n, uint8_t* to, size_t room, size_t* written) noexcept nogil:

@@ -8,9 +8,10 @@ left over are copied. It splits off what is no multiple of 8 bytes as a part tha
 an element.
 """
 
-from tilekv.kvcore.filters cimport Status, Step
+from tilekv.kvcore.filters cimport Kind, Pipeline, Sizes, Status, Step
 
 cdef Status shuffle_bytes(Step* step) noexcept nogil
 cdef Status unshuffle_bytes(Step* step) noexcept nogil
 cdef Status shuffle_bits(Step* step) noexcept nogil
 cdef Status unshuffle_bits(Step* step) noexcept nogil
+cdef void grow_shuffled(const Pipeline* pipeline, const Kind* kind, Sizes* most) noexcept nogil

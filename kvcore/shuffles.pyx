@@ -69,6 +69,10 @@ cdef Status backward(Step* step, Shuffle unshuffle) noexcept nogil:
     return OK
 
 
+cdef void grow_shuffled(const Pipeline* pipeline, const Kind* kind, Sizes* most) noexcept nogil:
+    most.meta += 4 + 2 * 4
+
+
 cdef void copy(const uint8_t* data, size_t n, uint8_t* to) noexcept nogil:
     if n > 0:  # data may be NULL then
         memcpy(to, data, n)

@@ -6,7 +6,7 @@ from libc.string cimport memset
 from cpython.buffer cimport PyBuffer_FillInfo
 
 from tilekv.kvcore.codec cimport NO_MEMORY, OK, TOO_LARGE, UNSUPPORTED, Codec, Status, codec_acquire, codec_release, encode_chunk
-from tilekv.kvcore.layout cimport PIECE, SLOT_BYTES, SLOT_COORDS, SLOT_FIXED, SLOT_OFFSETS, Slot
+from tilekv.kvcore.layout cimport PIECE, SLOT_BYTES, SLOT_COORDS, SLOT_FIXED, SLOT_OFFSETS, Slot, chunk_fits
 from tilekv.kvcore.wire cimport out64, out_free, out_room
 
 cdef enum:
@@ -211,7 +211,7 @@ cdef Status encode_run(Layout layout, CellSource source, Cuts cuts, size_t first
                        Out* raw) noexcept nogil:
     cdef const Slot* slot = &layout.slots[cuts.slot]
     cdef Cut* cut
-    cdef size_t i, before
+    cdef size_t i, before, begin
     cdef uint64_t total = 0
     cdef uint8_t* at
     cdef Status status
@@ -233,7 +233,10 @@ cdef Status encode_run(Layout layout, CellSource source, Cuts cuts, size_t first
             if out64(out, cut.opens) < 0:
                 return NO_MEMORY
         if not cut.empty:
+            begin = out.size
             status = encode_chunk(&slot.pipeline, codec, at, cut.raw, out)
+            if status == OK and not chunk_fits(slot, cut.raw, out.size - begin):
+                status = UNSUPPORTED
             if status != OK:
                 return status
             at += cut.raw

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import tilekv
@@ -277,6 +278,46 @@ def test_json_of_any_depth(place: Place) -> None:
         place.show(image.with_file("__tilekv.json", text.encode()))
         with pytest.raises(CorruptionError):
             tilekv.open(place.uri)
+
+
+CLAIMS = """
+import os, resource, sys, tilekv
+from tilekv.errors import CorruptionError
+with tilekv.open(sys.argv[2]) as db:
+    list(db.items()), tilekv.verify(sys.argv[2])  # what the first use brings along
+pages = int(open("/proc/self/statm").read().split()[0])
+room = pages * os.sysconf("SC_PAGESIZE") + (int(sys.argv[3]) << 20)
+resource.setrlimit(resource.RLIMIT_AS, (room, room))
+db = tilekv.open(sys.argv[1])
+try:
+    print("read", db["k"])
+except CorruptionError:
+    print("refused")
+print(len(db.verify()), len(tilekv.verify(sys.argv[1])), len(tilekv.salvage(sys.argv[1], "memory://s").problems))
+"""
+
+
+@pytest.mark.unsanitized
+def test_cells_that_no_filter_makes_of_what_is_stored(tmp_path: Path) -> None:
+    """A gigabyte, by the schema, in a chunk of a thousand bytes: refused before memory is asked for."""
+    zeros = Schema([Attr("n", "uint8", shape=1 << 20, filters=tilekv.GzipFilter())], capacity=8)
+    for store in ("sound", "hostile"):
+        with tilekv.open(tmp_path / store, "x", schema=zeros) as db:
+            db["k"] = np.zeros(1 << 20, "uint8")
+    wide = Schema([Attr("n", "uint8", shape=1 << 30, filters=tilekv.GzipFilter())], capacity=8)
+    hostile = tmp_path / "hostile"
+    old = Descriptor.from_bytes((hostile / "__tilekv.json").read_bytes())
+    for name in ("__kv_schema.tdb", "__array_schema.tdb"):
+        (hostile / name).write_bytes(wide.to_file())
+    (hostile / "__tilekv.json").write_bytes(wide.describe(old.id, old.version).to_bytes())
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", CLAIMS, hostile, tmp_path / "sound", str(ROOM >> 20)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["refused", "1", "1", "1"]
+    TALLY["lies told with right checksums"] += 1
 
 
 # --- what a store can make a reader do -------------------------------------------------------------

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tilekv.kvcore.codec import decode, decode_block, encode
+from tilekv.kvcore.codec import block_ratio, decode, decode_block, encode, ratio
 from tilekv.kvcore.wire import crc32c
 
 NONE, GZIP, ZSTD, LZ4, RLE, BZIP2, DOUBLE_DELTA = range(7)
@@ -319,10 +319,54 @@ def test_bombs_are_refused(code):
         decode_block({GZIP: 1, BZIP2: 11, RLE: 10, DOUBLE_DELTA: 12}[code], BOMBS[code], 100, 1)
 
 
-def test_chains_that_grow_without_bound_are_not_written():
-    """What lies between two filters is bounded when it is read, and so when it is written."""
-    with pytest.raises(ValueError, match="cannot work"):
-        encode(descriptor(RLE, RLE, RLE), *BYTES, samples(1, 60_000)[1])
+@pytest.mark.parametrize(
+    "chain", [(POSITIVE_DELTA,) * 8, (POSITIVE_DELTA, LZ4) * 3, (RLE, RLE, RLE), (SHA256,) * 8]
+)
+def test_chains_that_grow_come_back(chain):
+    """How much lies between two filters is known: what they can make of the raw bytes at most."""
+    raw = samples(1, 20_000)[1]
+    stored = encode(descriptor(*chain, window=8), *BYTES[:2], True, raw)
+    assert decode(descriptor(*chain, window=8), *BYTES[:2], True, stored, len(raw)) == raw
+
+
+TWENTY = bytes(20 << 20)
+
+
+@pytest.mark.parametrize(
+    ("chain", "element", "known", "least"),
+    [
+        ((), BYTES, 1, 1),
+        ((BYTESHUFFLE, BITSHUFFLE, MD5, POSITIVE_DELTA), BYTES, 1, 0.99),
+        ((GZIP,), BYTES, 1032, 1020),
+        ((ZSTD,), BYTES, 1 << 15, 20_000),
+        ((LZ4,), BYTES, 255, 250),
+        ((RLE,), BYTES, 65_535 // 3 + 1, 21_000),
+        ((RLE,), ELEMENTS[2], 65_535 * 8 // 10 + 1, 49_000),
+        ((BZIP2,), BYTES, 1 << 21, 300_000),
+        ((DOUBLE_DELTA,), BYTES, 8, 3.9),
+        ((DOUBLE_DELTA,), (8, True, True), 64, 31),
+        ((BIT_WIDTH,), (8, False, True), 8, 7.8),
+        ((BIT_WIDTH,), (8, False, False), 1, 1),
+        ((GZIP, LZ4), BYTES, 1032 * 255, 50_000),
+        ((BZIP2, ZSTD), BYTES, (1 << 32) - 1, 100_000),
+        ((14,), BYTES, (1 << 32) - 1, 0),
+    ],
+)
+def test_what_a_stored_byte_can_mean(chain, element, known, least):
+    """The most, and that chunks come near it: no reader may take less, and none needs to take much more."""
+    pipeline = descriptor(*chain, level=9, window=1 << 20)
+    assert ratio(pipeline, *element) == known
+    if least:
+        stored = encode(pipeline, *element, TWENTY)
+        assert least <= len(TWENTY) / (len(stored) - 16) <= known
+
+
+def test_what_a_byte_of_a_block_can_mean():
+    assert [block_ratio(code, 8) for code in (0, 1, 2, 3, 10, 11, 12)] == [
+        1, 1032, 1 << 15, 255, 52_429, 1 << 21, 64,
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match="compressor 5"):
+        block_ratio(5, 8)
 
 
 def test_every_chunk_but_those_that_end_in_zstd_carries_a_crc():

@@ -37,9 +37,7 @@ _INTEGERS: Final = (
 _SIGNED: Final = (0, 1, 5, 7)
 
 _MAX_BLOSC: Final = (1 << 31) - 1  # its sizes are i32
-# Raw bytes for a stored one. TileDB cuts chunks at 64 KiB, which no filter of its makes smaller than about 20 bytes.
-_EXPANSION: Final = 4096
-_ROOM: Final = 64 << 20  # up to here a tile may expand as it likes: one user set larger chunks
+_BLOSC_RATIO: Final = 1 << 15  # as zstd, which of all in it makes most of a byte
 
 
 class Element(NamedTuple):
@@ -55,6 +53,10 @@ class Element(NamedTuple):
         """Cells of `count` elements of a datatype."""
         size = datatype(code).size
         return cls(size, code in _SIGNED, code in _INTEGERS, size * count)
+
+    def block_width(self, compressor: int) -> int:
+        """What a compressor of version 0 works on, in bytes."""
+        return self.cell_size if compressor == _V0_RLE else self.size
 
 
 BYTES: Final = Element(1, False, False, 1)
@@ -116,6 +118,20 @@ class Coding(NamedTuple):
         kept = tuple(one for one in self.filters if one[0] != _ENCRYPTION)
         return self._replace(filters=kept)
 
+    def ratio(self, element: Element) -> int:
+        """Raw bytes that one stored byte can mean at most."""
+        if self.compressor in _V0_BLOSC:
+            return _BLOSC_RATIO
+        if self.compressor is not None:
+            return codec.block_ratio(self.compressor, element.block_width(self.compressor))
+        return codec.ratio(
+            self.plain.descriptor(),
+            element.size,
+            element.signed,
+            element.integer,
+            element.cell_size,
+        )
+
     def descriptor(self) -> bytes:
         """The pipeline descriptor of the filters."""
         parts = [self.max_chunk.to_bytes(4, "little"), len(self.filters).to_bytes(4, "little")]
@@ -136,7 +152,7 @@ def decode_tile(
     MissingPackageError
         When it was compressed by Blosc, and the package `blosc2` is not installed.
     """
-    if raw_size > _ROOM and raw_size // _EXPANSION > cursor.left:
+    if raw_size // coding.ratio(element) > cursor.left:
         cursor.fail(f"{cursor.left} bytes cannot hold the {raw_size} that they should")
     if coding.compressor is None:
         return _chunks(cursor, coding, element, raw_size, cipher)
@@ -182,7 +198,7 @@ def _chunks(
 
 
 def _blocks(cursor: Cursor, compressor: int, element: Element, raw_size: int) -> bytes:
-    width = element.cell_size if compressor == _V0_RLE else element.size
+    width = element.block_width(compressor)
     parts = []
     left = raw_size
     for _ in range(cursor.u64()):
