@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from tilekv.errors import CorruptionError
+
+# What tells of a store that it is not whole. Every other error is about the process or the system (no descriptor, no memory, no
+# permission, a disk that does not answer): it says nothing of what is stored, and whoever checks or copies a store raises it.
+DAMAGE: Final = CorruptionError, FileNotFoundError
 
 
 @dataclass(frozen=True)
@@ -29,10 +34,11 @@ class Problem:
     message: str
 
     @classmethod
-    def of(cls, error: OSError) -> Problem:
-        """What an error says that came of reading a store."""
+    def of(cls, error: CorruptionError | FileNotFoundError, fragment: str = "") -> Problem:
+        """What one of DAMAGE says that came of reading a store, or a fragment of it."""
         if not isinstance(error, CorruptionError):
-            return cls("", str(error.filename or ""), None, error.strerror or str(error))
+            file = "" if fragment else str(error.filename or "")
+            return cls(fragment, file, None, error.strerror or str(error))
         folder, _, file = error.file.rpartition("/")
         return cls(folder, file, error.offset, error.reason)
 

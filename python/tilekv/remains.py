@@ -18,7 +18,7 @@ from tilekv.kvcore.fragment import Fragment
 from tilekv.kvcore.rescue import proven_keys
 from tilekv.kvcore.wire import crc32c
 from tilekv.names import ARRAY_SCHEMA, DESCRIPTOR, FRAGMENT_METADATA, KV_SCHEMA, FragmentName
-from tilekv.problem import Problem
+from tilekv.problem import DAMAGE, Problem
 from tilekv.schema import DIGESTS, VAR, Attr, Schema, shown_name, type_name_of
 from tilekv.schemafile import read_schema
 from tilekv.snapshot import Opener
@@ -89,15 +89,11 @@ def find_remains(storage: Storage) -> Remains:
 
 
 def _read(storage: Storage, file: str) -> bytes:
-    """A file of the root; whatever keeps it from being read is a CorruptionError."""
+    """A file of the root; CorruptionError when it is missing."""
     try:
         return storage.read(file)
-    except CorruptionError:
-        raise
     except FileNotFoundError:
         raise CorruptionError(file, None, "it is missing") from None
-    except OSError as error:
-        raise CorruptionError(file, None, error.strerror or str(error)) from error
 
 
 def _default_schema(descriptor: Descriptor) -> Schema | None:
@@ -177,10 +173,8 @@ def open_remains(
         missing = opener.missing(name)
         found += [Problem(name, file, None, "the file is missing") for file in missing]
         return None if FRAGMENT_METADATA in missing else opener.fragment(name, partial=True)
-    except CorruptionError as error:
-        found.append(Problem.of(error))
-    except OSError as error:
-        found.append(Problem(name, "", None, error.strerror or str(error)))
+    except DAMAGE as error:
+        found.append(Problem.of(error, name))
     return None
 
 

@@ -26,7 +26,7 @@ from tilekv.kvcore.rescue import ABSENT, DELETED, SET, UNKNOWN, proven_keys, sta
 from tilekv.kvcore.search import View
 from tilekv.kvcore.values import key_bytes
 from tilekv.names import FragmentName, vac_owner
-from tilekv.problem import Problem
+from tilekv.problem import DAMAGE, Problem
 from tilekv.progress import Progress, reporter
 from tilekv.remains import find_remains, open_remains, tiles_of
 from tilekv.schema import Schema
@@ -105,6 +105,8 @@ def salvage(
         When nothing proves the schema: neither file of it is whole, or the descriptor and one of them are not.
     StoreNotFoundError, FormatError
         When there is no store, or one that tilekv did not write: TileDB 1.x wrote no checksums, so that nothing is proven.
+    OSError, MemoryError
+        When the system gives no descriptor, no memory, no permission or no answer: that tells nothing of the store.
     """
     storage = open_storage(damaged, False)
     listing = storage.list()
@@ -213,7 +215,7 @@ class _Layer:
 
     def _value(self, key: Any) -> Any:
         if self.reader is not None and self.own([key]) == [SET]:
-            with suppress(OSError):
+            with suppress(*DAMAGE):
                 return self.reader.get(key, _NOTHING)
         for source in self.sources if self.covered else ():
             if source.says([key]) != [ABSENT]:
@@ -256,7 +258,7 @@ def _lists(
             continue
         try:
             lists[owner] = listed(storage.read(file), owner)
-        except OSError as error:
+        except DAMAGE as error:
             problems.append(Problem.of(error))
             lists |= _sources_of(found[owner])
     for name in frozenset[str]().union(*lists.values()) & found.keys() - lists.keys():

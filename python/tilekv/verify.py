@@ -13,7 +13,7 @@ from tilekv.history import listed
 from tilekv.kvcore.check import check_fragment
 from tilekv.kvcore.fragment import Fragment
 from tilekv.names import FRAGMENT_METADATA, FragmentName, vac_owner
-from tilekv.problem import Problem
+from tilekv.problem import DAMAGE, Problem
 from tilekv.remains import find_remains, open_remains
 from tilekv.snapshot import Opener, check_writer
 from tilekv.storage import Listing, Storage, open_storage
@@ -58,6 +58,8 @@ def verify(uri: str | os.PathLike[str]) -> list[Problem]:
     ------
     StoreNotFoundError, FormatError
         When there is no store, or one of another program.
+    OSError, MemoryError
+        When the system gives no descriptor, no memory, no permission or no answer: that tells nothing of the store.
     """
     return examine(open_storage(uri, False)).problems
 
@@ -104,7 +106,7 @@ def _strange_folder(storage: Storage, folder: str) -> list[Problem]:
     """A fragment that was renamed is not looked for: its name is all that tells a fragment from another folder."""
     try:
         inside = storage.files(folder)
-    except OSError as error:
+    except DAMAGE as error:
         return [Problem.of(error)]
     if FRAGMENT_METADATA not in inside:
         return []
@@ -121,7 +123,7 @@ def _wrong_lists(storage: Storage, listing: Listing) -> list[Problem]:
             continue  # left by a crash: it counts for nothing
         try:
             listed(storage.read(file), owner)
-        except OSError as error:
+        except DAMAGE as error:
             problems.append(Problem.of(error))
     return problems
 

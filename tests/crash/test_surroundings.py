@@ -22,6 +22,7 @@ import pytest
 
 import tilekv
 from life import SMALL, contents, folders
+from old_stores import OldStoreWriter
 
 ROOT = os.geteuid() == 0
 NOBODY = 65534
@@ -232,9 +233,15 @@ def test_a_private_store(public: Path) -> None:
     for private, what in ((path, "open the store"), (path / name, "open the fragment")):
         private.chmod(0)
         said = f"cannot {what}: Permission denied: '{private}'"
-        with not_root(), pytest.raises(PermissionError, match=said):
-            tilekv.open(path)
+        for use in (
+            tilekv.open,
+            tilekv.verify,
+            lambda path: tilekv.salvage(path, "memory://private"),
+        ):
+            with not_root(), pytest.raises(PermissionError, match=said):
+                use(path)
         private.chmod(0o755)
+    assert tilekv.verify(path) == []
     assert contents(path) == BEFORE
 
 
@@ -353,3 +360,37 @@ def test_no_descriptors_left(tmp_path: Path, crowd: Callable[[], Crowd], mmap: b
     crowded.leave(100)
     db.close()
     assert contents(path) == expected
+
+
+def info(path: Path) -> tilekv.Info:
+    with tilekv.open(path / "store") as db:
+        return db.info()
+
+
+LOOKS: dict[str, Callable[[Path], Any]] = {
+    "verify": lambda path: tilekv.verify(path / "store"),
+    "salvage": lambda path: tilekv.salvage(path / "store", path / "new"),
+    "info": info,
+    "convert": lambda path: tilekv.convert(path / "old", path / "new"),
+}
+
+
+@pytest.mark.parametrize("kind", LOOKS)
+def test_no_descriptors_left_to_look(folder: Path, crowd: Callable[[], Crowd], kind: str) -> None:
+    """Nothing is found that is not there: not by who checks a store, copies it or counts what it holds."""
+    written(folder / "store")
+    OldStoreWriter(folder / "old", 2).flush([((4, b"key"), 1, b"v")], 1000)
+    look = LOOKS[kind]
+    expected = look(folder)
+    crowded = crowd()
+    failed = 0
+    for spare in range(30):
+        shutil.rmtree(folder / "new", ignore_errors=True)
+        crowded.leave(spare)
+        try:
+            assert look(folder) == expected
+        except OSError as error:
+            assert error.errno == errno.EMFILE, error  # noqa: PT017
+            failed += 1
+        crowded.leave(30)
+    assert 0 < failed < 30

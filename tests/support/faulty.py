@@ -193,7 +193,7 @@ def fault_at(number: int, fault: Fault | Callable[[], object]) -> Faults:
 def everywhere(faults: Faults) -> Iterator[None]:
     """Whatever is opened meanwhile meets the faults."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("tilekv.store", "tilekv.whole"):
+        for module in ("tilekv.store", "tilekv.whole", "tilekv.verify", "tilekv.salvage"):
             patch.setattr(import_module(module), "open_storage", _opened_with(faults))
         yield
 

@@ -168,7 +168,12 @@ class LocalStorage:
         """Begin a root beside this one, under a hidden name."""
         target = os.path.realpath(self._path)
         parent = os.path.dirname(target)
-        if not os.path.isdir(parent):
+        with _explained("create the store", target):
+            try:
+                is_folder = stat.S_ISDIR(os.stat(parent).st_mode)
+            except (FileNotFoundError, NotADirectoryError):
+                is_folder = False
+        if not is_folder:
             raise FileNotFoundError(errno.ENOENT, "there is no folder to make a store in", parent)
         return LocalBuild(os.path.join(parent, temporary_name()), target, self._sync)
 
