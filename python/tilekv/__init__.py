@@ -10,7 +10,15 @@ b'...'
 from importlib.metadata import version as _version
 
 from tilekv.config import Config
-from tilekv.context import Context, Ctx, TileDBError, default_ctx
+from tilekv.context import (
+    TILEDB_AES_256_GCM,
+    TILEDB_NO_ENCRYPTION,
+    Context,
+    Ctx,
+    EncryptionType,
+    TileDBError,
+    default_ctx,
+)
 from tilekv.convert import convert
 from tilekv.encoding import NotTextError
 from tilekv.errors import (
@@ -69,6 +77,8 @@ __version__ = _version("tilekv")
 
 __all__ = [
     "KV",
+    "TILEDB_AES_256_GCM",
+    "TILEDB_NO_ENCRYPTION",
     "TILEDB_READ",
     "TILEDB_WRITE",
     "Attr",
@@ -86,6 +96,7 @@ __all__ = [
     "CorruptionError",
     "Ctx",
     "DoubleDeltaFilter",
+    "EncryptionType",
     "Filter",
     "FilterList",
     "FormatError",

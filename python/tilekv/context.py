@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import enum
 import functools
 import os
 from collections.abc import Callable, Mapping
 from typing import Final, ParamSpec, TypeVar
 
 from tilekv.config import Config
-from tilekv.errors import TileKVError, WrongTypeError
+from tilekv.errors import InvalidValueError, TileKVError, WrongTypeError
 
 TileDBError = TileKVError  # by the name that TileDB's users catch
 
@@ -69,6 +70,42 @@ def takes_ctx(function: Callable[P, T]) -> Callable[P, T]:
             raise WrongTypeError("the context is given twice")
         rest = args[: found[0]] + args[found[0] + 1 :]
         return function(*rest, **kwargs, ctx=args[found[0]])  # type: ignore[arg-type]
+
+    return call
+
+
+class EncryptionType(enum.IntEnum):
+    """How a map is encrypted: TILEDB_NO_ENCRYPTION or, by TileDB 1.4 to 1.6 only, TILEDB_AES_256_GCM."""
+
+    NO_ENCRYPTION = 0
+    AES_256_GCM = 1
+
+
+TILEDB_NO_ENCRYPTION: Final = EncryptionType.NO_ENCRYPTION
+TILEDB_AES_256_GCM: Final = EncryptionType.AES_256_GCM
+
+
+def takes_encryption(function: Callable[P, T]) -> Callable[P, T]:
+    """Let a function with a parameter `key` take three arguments of TileDB's C++ for it: encryption type, key, its length."""
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        at = next((n for n, arg in enumerate(args) if isinstance(arg, EncryptionType)), None)
+        if at is None:
+            return function(*args, **kwargs)
+        kind, *secret = args[at : at + 3]
+        if "key" in kwargs or len(secret) < 2:
+            raise WrongTypeError(
+                "after an encryption type come the key and its length, and no key="
+            )
+        key, length = secret
+        if kind == TILEDB_NO_ENCRYPTION:
+            key = None
+        elif not isinstance(key, (bytes, str)) or len(key) != length:
+            raise InvalidValueError(
+                f"the key is bytes or a str of the length that is given, {length}"
+            )
+        return function(*args[:at], *args[at + 3 :], **kwargs, key=key)  # type: ignore[arg-type]
 
     return call
 

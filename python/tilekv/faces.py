@@ -6,7 +6,15 @@ import os
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from tilekv.context import Ctx, Uri, chosen_ctx, takes_ctx
+from tilekv.context import (
+    TILEDB_AES_256_GCM,
+    TILEDB_NO_ENCRYPTION,
+    Ctx,
+    EncryptionType,
+    Uri,
+    chosen_ctx,
+    takes_ctx,
+)
 from tilekv.engine import is_old
 from tilekv.errors import (
     ClosedError,
@@ -15,6 +23,7 @@ from tilekv.errors import (
     StoreReplacedError,
     WrongTypeError,
 )
+from tilekv.legacy.schema import is_encrypted_schema
 from tilekv.names import DESCRIPTOR, KV_SCHEMA, FragmentName
 from tilekv.schema import Attr, Schema
 from tilekv.storage import open_storage
@@ -55,6 +64,15 @@ def open_existing(
         reading = key is not None or timestamp is not None or is_old(open_storage(uri))
         mode = "r" if reading else "a"
     return open_store(uri, mode, timestamp=timestamp, config=ctx.config(), key=key)
+
+
+def encryption_of(uri: Uri) -> EncryptionType:
+    """How a store is encrypted: those of TileDB 1.4 to 1.6 may be."""
+    if object_type(uri) is None:
+        raise StoreNotFoundError(f"there is no key-value store at {os.fspath(uri)}")
+    storage = open_storage(uri)
+    encrypted = is_old(storage) and is_encrypted_schema(storage.read(KV_SCHEMA), KV_SCHEMA)
+    return TILEDB_AES_256_GCM if encrypted else TILEDB_NO_ENCRYPTION
 
 
 def moment_of(store: Store) -> int:

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final, Literal, NoReturn, Self, overload
+from typing import Any, Final, Literal, NoReturn, Self
 
 import numpy as np
 
 from tilekv.config import Config
-from tilekv.context import Ctx, Uri, checked_ctx
+from tilekv.context import (
+    Ctx,
+    EncryptionType,
+    Uri,
+    checked_ctx,
+    chosen_ctx,
+    takes_ctx,
+    takes_encryption,
+)
 from tilekv.errors import InvalidValueError, TileKVError, WrongTypeError
-from tilekv.faces import find_attr, moment_of, moved, object_type, open_existing
+from tilekv.faces import encryption_of, find_attr, moment_of, moved, object_type, open_existing
 from tilekv.mapitem import MapItem, Rows, is_key_of
 from tilekv.mapschema import MapSchema
 from tilekv.schema import Attr, Schema
@@ -42,13 +50,15 @@ class Map:
     uri : str or os.PathLike
     query_type : QueryType, optional
         TILEDB_READ reads only; TILEDB_WRITE reads and writes. Without one it is TILEDB_WRITE, but TILEDB_READ with a
-        timestamp, attributes or a key, and for a map of TileDB 1.x.
+        timestamp, attributes or a key, and for a map of TileDB 1.x. A list of names in its place is `attributes`, as in
+        TileDB 1.3.
     timestamp : int, datetime.datetime or numpy.datetime64, optional
         Show the map as it was then, inclusive; an int is ms since 1970. With TILEDB_READ only.
     attributes : iterable of str
         Show only these, and read only.
     key : bytes or str, optional
-        The 32 bytes that open a map which TileDB 1.x encrypted, with TILEDB_READ; a str stands for its UTF-8.
+        The 32 bytes that open a map which TileDB 1.x encrypted, with TILEDB_READ; a str stands for its UTF-8. TileDB's three
+        arguments are taken after `query_type` as well: TILEDB_AES_256_GCM, the key, and its length.
 
     Raises
     ------
@@ -64,11 +74,12 @@ class Map:
         When a map of TileDB 1.x needs a package that is not installed.
     """
 
+    @takes_encryption
     def __init__(
         self,
         ctx: Ctx,
         uri: Uri,
-        query_type: int | None = None,
+        query_type: int | Sequence[str] | None = None,
         timestamp: Any = None,
         *,
         attributes: Iterable[str] = (),
@@ -77,17 +88,28 @@ class Map:
         self._ctx = checked_ctx(ctx)
         self._rows = Rows(*_opened(ctx, uri, query_type, timestamp, attributes, key))
 
-    @overload
     @staticmethod
-    def create(uri: Uri, schema: MapSchema) -> None: ...
-    @overload
-    @staticmethod
-    def create(ctx: Ctx, uri: Uri, items: Mapping[Any, Any], attribute: str) -> None: ...
-    @staticmethod
-    def create(*args: Any, **kwargs: Any) -> None:
-        """Make a map: ``Map.create(uri, schema)``, empty, or ``Map.create(ctx, uri, mapping, attribute)`` with its items.
+    @takes_ctx
+    @takes_encryption
+    def create(
+        uri: Uri,
+        schema: MapSchema | Mapping[Any, Any],
+        attribute: str | None = None,
+        key: None = None,
+        ctx: Ctx | None = None,
+    ) -> None:
+        """Make a map: an empty one with a schema, or one of a single attribute with the items of a mapping.
 
-        The attribute of a mapping has the type of its values, which must be all the same.
+        Parameters
+        ----------
+        uri : str or os.PathLike
+        schema : MapSchema or mapping
+        attribute : str, optional
+            The name of a mapping's attribute. It has the type of the values, which must be all the same.
+        key : None
+            An encryption key in TileDB. tilekv does not encrypt.
+        ctx : Ctx, optional
+            Of a mapping; a schema has one.
 
         Raises
         ------
@@ -96,10 +118,25 @@ class Map:
         InvalidValueError, WrongTypeError
             For a schema or values that no map can have.
         """
-        if "ctx" in kwargs or (args and isinstance(args[0], Ctx)):
-            _create_with_items(*args, **kwargs)
-        else:
-            _create(*args, **kwargs)
+        if key is not None:
+            raise InvalidValueError("a map cannot be created with a key: tilekv does not encrypt")
+        if isinstance(schema, MapSchema):
+            options = schema.context().config()
+            open_store(uri, "x", schema=schema.schema, config=options).close()
+            return
+        items: object = schema
+        if not isinstance(items, Mapping) or attribute is None:
+            raise WrongTypeError(
+                "schema is a tilekv.MapSchema, or a mapping with the name of its attribute, not "
+                + type(schema).__name__
+            )
+        _create_with_items(chosen_ctx(ctx), uri, items, attribute)
+
+    @staticmethod
+    def encryption_type(ctx: Ctx, uri: Uri) -> EncryptionType:
+        """Tell how a map is encrypted; StoreNotFoundError when there is none."""
+        checked_ctx(ctx)
+        return encryption_of(uri)
 
     @staticmethod
     def create_item(ctx: Ctx, key: Any) -> MapItem:
@@ -108,8 +145,13 @@ class Map:
         return MapItem(key, found={})
 
     @staticmethod
+    @takes_encryption
     def consolidate(
-        ctx: Ctx, uri: Uri, config: Config | Mapping[str, object] | None = None
+        ctx: Ctx,
+        uri: Uri,
+        config: Config | Mapping[str, object] | None = None,
+        *,
+        key: None = None,
     ) -> None:
         """Merge all fragments of the map into one, and remove those.
 
@@ -120,6 +162,8 @@ class Map:
         ----------
         config : Config or mapping, optional
             Options of this consolidation, in place of those of the context.
+        key : None
+            An encryption key in TileDB. What is encrypted is not written to here.
 
         Raises
         ------
@@ -129,7 +173,7 @@ class Map:
             When another consolidation is under way.
         """
         checked_ctx(ctx)
-        with open_existing(ctx if config is None else Ctx(config), uri, "a") as store:
+        with open_existing(ctx if config is None else Ctx(config), uri, "a", key) as store:
             store.consolidate(vacuum=True)
 
     # --- what it is ---
@@ -169,9 +213,10 @@ class Map:
 
     # --- its life ---
 
+    @takes_encryption
     def open(
         self,
-        query_type: int | None = None,
+        query_type: int | Sequence[str] | None = None,
         timestamp: Any = None,
         *,
         attributes: Iterable[str] = (),
@@ -369,12 +414,14 @@ class Object:
 def _opened(
     ctx: Ctx,
     uri: Uri,
-    query_type: int | None,
+    query_type: int | Sequence[str] | None,
     timestamp: Any,
     attributes: Iterable[str],
     key: bytes | str | None,
 ) -> tuple[Store, tuple[str, ...]]:
     """The store, and the names of the attributes to show."""
+    if isinstance(query_type, (list, tuple)):
+        attributes, query_type = query_type, None
     if isinstance(attributes, str):
         raise WrongTypeError("attributes is a list of names, not a str")
     chosen = tuple(attributes)
@@ -392,14 +439,7 @@ def _opened(
     return store, tuple(names or [attr.name for attr in store.schema.attrs])
 
 
-def _create(uri: Uri, schema: MapSchema) -> None:
-    if not isinstance(schema, MapSchema):
-        raise WrongTypeError(f"schema is a tilekv.MapSchema, not {type(schema).__name__}")
-    open_store(uri, "x", schema=schema.schema, config=schema.context().config()).close()
-
-
 def _create_with_items(ctx: Ctx, uri: Uri, items: Mapping[Any, Any], attribute: str) -> None:
-    checked_ctx(ctx)
     kinds = {type(value) for value in items.values()}
     if len(kinds) != 1:
         raise WrongTypeError(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterator, Mapping, Sequence
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,10 @@ class Rows:
     def _keyed_row(self, pair: tuple[Any, Any]) -> tuple[Any, dict[str, Any]]:
         return pair[0], self._row(pair[1])
 
+    def dtype_of(self, name: str) -> np.dtype[Any]:
+        """The dtype of an attribute's elements."""
+        return next(attr.dtype for attr in self.store.schema.attrs if attr.name == name)
+
     def put(self, key: Any, values: Mapping[str, Any]) -> None:
         """Set the values of a key: those of every attribute, or it is an InvalidValueError."""
         if not self._single:
@@ -69,6 +74,9 @@ class MapItem:
     values. The items of ``m[key]``, ``m.get_item(key)`` and of a `MapIter` belong to the map `m`: assigning to
     ``item["a1"]`` or, with several attributes, to ``item["a1", "a2"]`` writes to it at once, so that all attributes must have
     a value then. ``m[key]`` looks the key up at each use; the other two hold what they found.
+
+    An item is false when its key is not there. In a map of one attribute it compares and converts as its value does:
+    ``m[key] == 1``, ``int(m[key])``.
     """
 
     def __init__(
@@ -139,6 +147,19 @@ class MapItem:
             return self._value(attr)
         return tuple([self._value(name) for name in _names(attr)])
 
+    def get_ptr(self, attr: str) -> tuple[memoryview, int]:
+        """Return the elements of a value, read-only, and their number: those of bytes and of str, as UTF-8, are bytes."""
+        value = self._value(attr)
+        if isinstance(value, str):
+            value = value.encode()
+        if not isinstance(value, bytes):
+            dtype = None if self._rows is None else self._rows.dtype_of(attr)
+            value = np.atleast_1d(np.asarray(value, dtype)).reshape(-1)
+            if value.dtype.kind in "mM":  # which no memoryview has
+                value = value.view("int64")
+        view = memoryview(value).toreadonly()
+        return view, len(view)
+
     def __getitem__(self, attr: str | Sequence[str]) -> Any:
         return self.get(attr)
 
@@ -158,13 +179,65 @@ class MapItem:
         """Return what `Map.add_item` writes: the values that the item holds, by attribute."""
         return (self._found or {}) | self._set
 
-    def _value(self, name: str) -> Any:
-        if name in self._set:
-            return self._set[name]
+    # --- as the value of the only attribute ---
+
+    def __bool__(self) -> bool:
+        return self.good()
+
+    def __eq__(self, other: object) -> Any:
+        if isinstance(other, MapItem):
+            return bool(self._key == other._key and self._row() == other._row())
+        return self._compared(operator.eq, other)
+
+    __hash__ = None  # type: ignore[assignment]  # its value changes
+
+    def __lt__(self, other: object) -> Any:
+        return self._compared(operator.lt, other)
+
+    def __le__(self, other: object) -> Any:
+        return self._compared(operator.le, other)
+
+    def __gt__(self, other: object) -> Any:
+        return self._compared(operator.gt, other)
+
+    def __ge__(self, other: object) -> Any:
+        return self._compared(operator.ge, other)
+
+    def _compared(self, compare: Callable[[Any, Any], Any], other: object) -> Any:
+        if not self._is_single() or (compare is operator.eq and not self):
+            return NotImplemented
+        return compare(self.get(), other)
+
+    def __int__(self) -> int:
+        return int(self.get())
+
+    def __float__(self) -> float:
+        return float(self.get())
+
+    def __bytes__(self) -> bytes:
+        value = self.get()
+        if not isinstance(value, bytes):
+            raise WrongTypeError(f"the value of {self._key!r} is {type(value).__name__}, not bytes")
+        return value
+
+    def __str__(self) -> str:
+        return str(self.get()) if self._is_single() and self else repr(self)
+
+    def _is_single(self) -> bool:
+        return self._rows is not None and len(self._rows.names) == 1
+
+    def _row(self) -> dict[str, Any] | None:
+        """All values, those that are set and not written among them; None when the key is not there."""
         found = self._found
         if found is None and self._rows is not None:
             found = self._rows.get(self._key)
-        if found is None or not self._good:
+        return found | self._set if found is not None and self._good else None
+
+    def _value(self, name: str) -> Any:
+        if name in self._set:
+            return self._set[name]
+        found = self._row()
+        if found is None:
             raise KeyNotFoundError(self._key)
         if name not in found:
             raise InvalidValueError(f"the item has no attribute {name!r}, but {list(found)}")

@@ -6,7 +6,7 @@ from typing import Any, Self, TextIO
 
 import numpy.typing as npt
 
-from tilekv.context import Ctx, Uri, checked_ctx
+from tilekv.context import Ctx, Uri, checked_ctx, takes_encryption
 from tilekv.errors import WrongTypeError
 from tilekv.faces import describe, find_attr, open_existing
 from tilekv.schema import Attr, Filters, Schema, Shape
@@ -38,6 +38,8 @@ class MapSchema:
     ctx : Ctx
     uri : str or os.PathLike, optional
         Begin with the schema of the map that is there.
+    key : bytes or str, optional
+        What opens it, as in `Map`.
 
     Raises
     ------
@@ -45,6 +47,7 @@ class MapSchema:
         When there is no map at `uri`.
     """
 
+    @takes_encryption
     def __init__(self, ctx: Ctx, uri: Uri | None = None, *, key: bytes | str | None = None) -> None:
         self._ctx = checked_ctx(ctx)
         self._attrs: list[Attr] = []

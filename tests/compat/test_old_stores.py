@@ -211,6 +211,20 @@ def test_faces_take_the_key(unpacked: Callable[[str], Old]) -> None:
         m.open(tilekv.TILEDB_READ, key=SECRET)
         m.reopen()
         assert len(list(m)) == len(items)
+    secret = (tilekv.TILEDB_AES_256_GCM, SECRET, len(SECRET))
+    for call in (
+        lambda: tilekv.Map(ctx, uri, tilekv.TILEDB_READ, *secret),
+        lambda: tilekv.Map(ctx, uri, tilekv.TILEDB_READ, *secret, moment),
+    ):
+        with call() as m:
+            assert len(list(m)) == len(items)
+            m.close()
+            m.open(tilekv.TILEDB_READ, *secret, 1)
+            assert not list(m)
+    assert tilekv.MapSchema(ctx, uri, *secret).attribute_num() == len(attrs)
+    assert tilekv.Map.encryption_type(ctx, uri) is tilekv.TILEDB_AES_256_GCM
+    plain = str(unpacked("g1_py_tutorial").path)
+    assert tilekv.Map.encryption_type(ctx, plain) is tilekv.TILEDB_NO_ENCRYPTION
     missing: list[Callable[[], object]] = [
         lambda: tilekv.KV(uri, "r"),
         lambda: tilekv.KVSchema.load(uri),

@@ -12,6 +12,8 @@ import pytest
 
 import tilekv
 from tilekv import (
+    TILEDB_AES_256_GCM,
+    TILEDB_NO_ENCRYPTION,
     TILEDB_READ,
     TILEDB_WRITE,
     Attr,
@@ -190,7 +192,7 @@ def test_create_with_items_of_no_type(tmp_path: Path, items: dict[str, Any]) -> 
 
 
 def test_create_takes_a_map_schema(tmp_path: Path) -> None:
-    with pytest.raises(TypeError, match=r"tilekv\.MapSchema, not Schema"):
+    with pytest.raises(TypeError, match=r"tilekv\.MapSchema, or a mapping .*, not Schema"):
         Map.create(str(tmp_path / "map"), Schema([Attr("a", int)]))  # type: ignore[call-overload]
 
 
@@ -461,6 +463,131 @@ def test_an_item_of_an_iterator_can_be_written(uri: str) -> None:
         for item in m:
             item["a2"] = item["a1"] + 0.5
         assert [m[n]["a2"] for n in range(10)] == [n + 0.5 for n in range(10)]
+
+
+# --- an item as its value ---
+
+
+def test_an_item_of_one_attribute_compares_and_converts(one: str, tmp_path: Path) -> None:
+    with Map(ctx, one) as m:
+        m[1] = 7
+        for item in (m[1], m.get_item(1), next(iter(m))):
+            assert item
+            assert int(item) == 7
+            assert float(item) == 7.0
+            assert str(item) == "7"
+            assert item == 7
+            assert 7 == item  # noqa: SIM300 - that is what is tested
+            assert item != 8
+            assert 6 < item <= 7 <= item < 8
+            assert item == m[1]
+            with pytest.raises(TypeError, match="is int, not bytes"):
+                bytes(item)
+        m[2] = 7
+        assert m[1] != m[2]  # another key
+        m[3] = 0
+        assert m[3]  # it is there
+        assert m[3] == 0
+        missing = m.get_item(4)
+        assert not missing
+        assert not m[4]
+        assert missing == m[4]
+        assert missing not in (0, None, 7)
+        assert str(missing) == repr(missing)
+        for use in (int, float, bytes, lambda item: item < 5):
+            with pytest.raises(KeyError):
+                use(missing)
+        with pytest.raises(TypeError, match="unhashable"):
+            hash(m[1])
+    text = str(tmp_path / "text")
+    Map.create(ctx, text, {"k": b"value"}, "b")
+    with Map(ctx, text) as m:
+        assert bytes(m["k"]) == b"value" == m["k"]
+
+
+def test_an_item_of_several_attributes_is_no_value(uri: str) -> None:
+    with Map(ctx, uri) as m:
+        m["k"] = (1, 2.5)
+        m["l"] = (1, 2.5)
+        assert m["k"]
+        assert m["k"] == m.get_item("k")
+        assert m["k"] != m["l"]
+        assert m["k"] not in (1, (1, 2.5), {"a1": 1, "a2": 2.5})
+        assert str(m["k"]) == repr(m["k"])
+        for use in (int, float, bytes):
+            with pytest.raises(ValueError, match="name the attribute"):
+                use(m["k"])
+        with pytest.raises(TypeError):
+            _ = m["k"] < 3
+        changed = m.get_item("k")
+        changed.set("a1", 9)
+        assert changed != m["k"]
+
+
+def test_pointers_to_values(tmp_path: Path) -> None:
+    schema = MapSchema(ctx).add_attributes(
+        Attr("n", "int32"),
+        Attr("pair", "float64", shape=(2, 2)),
+        Attr("var", "uint16", var=True),
+        Attr("b", bytes),
+        Attr("s", str),
+        Attr("when", "datetime64[ms]"),
+    )
+    uri = str(tmp_path / "map")
+    Map.create(uri, schema)
+    with Map(ctx, uri) as m:
+        when = np.datetime64(5, "ms")
+        m["k"] = (7, [[1.0, 2.0], [3.0, 4.0]], np.arange(3, dtype="uint16"), b"a\0b", "é", when)
+        found = {name: m["k"].get_ptr(name) for name in schema.attributes()}
+        assert {name: (list(view), n) for name, (view, n) in found.items()} == {
+            "n": ([7], 1),
+            "pair": ([1.0, 2.0, 3.0, 4.0], 4),
+            "var": ([0, 1, 2], 3),
+            "b": ([97, 0, 98], 3),
+            "s": ([0xC3, 0xA9], 2),
+            "when": ([5], 1),
+        }
+        assert all(view.readonly for view, _ in found.values())
+        assert found["n"][0].nbytes == 4
+        with pytest.raises(KeyError):
+            m["l"].get_ptr("n")
+        with pytest.raises(ValueError, match="no attribute 'nope'"):
+            m["k"].get_ptr("nope")
+
+
+# --- orders of arguments that TileDB's C++ had ---
+
+
+def test_attributes_as_tiledb_1_3_had_them(uri: str) -> None:
+    with Map(ctx, uri) as m:
+        m["k"] = (1, 2.0)
+    with Map(ctx, uri, ["a2"]) as m:
+        assert m["k"] == 2.0
+        m.close()
+        m.open(["a1"])
+        m.reopen()
+        assert m["k"] == 1
+        with pytest.raises(io.UnsupportedOperation):
+            m["k"] = 2
+
+
+def test_encryption_as_tiledb_1_6_had_it(uri: str, tmp_path: Path) -> None:
+    key = "0123456789abcdeF0123456789abcdeF"
+    assert Map.encryption_type(ctx, uri) is TILEDB_NO_ENCRYPTION
+    assert (TILEDB_NO_ENCRYPTION, TILEDB_AES_256_GCM) == (0, 1)
+    with pytest.raises(FileNotFoundError):
+        Map.encryption_type(ctx, str(tmp_path / "none"))
+    with Map(ctx, uri, TILEDB_READ, TILEDB_NO_ENCRYPTION, None, 0) as m:
+        assert not m["k"]
+    with pytest.raises(ValueError, match="is not encrypted"):
+        Map(ctx, uri, TILEDB_READ, TILEDB_AES_256_GCM, key, 32)
+    with pytest.raises(ValueError, match="of the length that is given, 31"):
+        Map(ctx, uri, TILEDB_READ, TILEDB_AES_256_GCM, key, 31)
+    with pytest.raises(TypeError, match="the key and its length"):
+        Map(ctx, uri, TILEDB_READ, TILEDB_AES_256_GCM, key)
+    with pytest.raises(ValueError, match="does not encrypt"):
+        Map.create(str(tmp_path / "new"), two_attributes(), TILEDB_AES_256_GCM, key, 32)
+    Map.create(str(tmp_path / "new"), two_attributes(), TILEDB_NO_ENCRYPTION, None, 0)
 
 
 # --- a handle's life ---

@@ -108,7 +108,7 @@ def read_old_schema(data: bytes, file: str, cipher: Cipher | None) -> OldSchema:
         When a key is needed and there is none, or the other way round.
     """
     version = old_version(data, file)
-    encrypted = version > 0 and is_encrypted(data, file)
+    encrypted = is_encrypted_schema(data, file)
     if encrypted and cipher is None:
         raise InvalidValueError("this store is encrypted with AES-256-GCM: open it with key=")
     if cipher is not None and not encrypted:
@@ -133,6 +133,11 @@ def read_old_schema(data: bytes, file: str, cipher: Cipher | None) -> OldSchema:
         cursor.fail("tiles have no cells")
     _check_fields(fields, version, cursor)
     return OldSchema(version, capacity, coords, offsets, fields)
+
+
+def is_encrypted_schema(data: bytes, file: str) -> bool:
+    """Whether the schema file of a key-value store is encrypted, and the store with it."""
+    return old_version(data, file) > 0 and is_encrypted(data, file)
 
 
 def old_version(data: bytes, file: str) -> int:
