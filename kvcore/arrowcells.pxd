@@ -11,8 +11,7 @@ from tilekv.kvcore.cells cimport Cells
 from tilekv.kvcore.streams cimport ArrowChunk
 from tilekv.kvcore.values cimport Column
 
-# Elements start to start + n of an Arrow array as keys (column None) or as cells of an attribute.
-cdef Cells arrow_cells(ArrowChunk chunk, const ArrowSchema* schema, const ArrowArray* array, object start, object n,
-                       Column column, str what)
+# Elements of an Arrow array (`at`: see arrowarrays) as keys (column None) or as cells of an attribute.
+cdef Cells arrow_cells(ArrowChunk chunk, const ArrowSchema* schema, const ArrowArray* array, object at, Column column, str what)
 # Column number i of a table's next rows.
 cdef Cells table_cells(ArrowChunk chunk, Py_ssize_t i, Column column, str what)

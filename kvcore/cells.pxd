@@ -8,7 +8,7 @@ from tilekv.kvcore.wire cimport load32
 
 cdef enum FeedKind:
     FEED_FIXED = 0              # cell i is `width` bytes at base + i * width
-    FEED_VAR = 1                # base[offsets[i]:offsets[i + 1]]
+    FEED_VAR = 1                # base[starts[i]:ends[i]]
     FEED_VIEWS = 2              # Arrow's string and binary views: 16 bytes at base + 16 * i
     FEED_OBJECTS = 3            # Python objects, to be converted one by one
 
@@ -16,9 +16,9 @@ cdef struct Feed:
     FeedKind kind
     const uint8_t* base
     uint64_t width
-    const int64_t* offsets
+    const int64_t* starts
+    const int64_t* ends
     const void** blocks         # of views
-    const int64_t* index        # of a dictionary: cell i is cell index[i] of the rest; NULL for none
     const uint8_t* types        # of keys: the datatype of each, or NULL when all have `type`
     uint8_t type
 
@@ -36,14 +36,12 @@ cdef class Cells:
 cdef inline void feed_cell(const Feed* feed, int64_t i, const uint8_t** data, uint64_t* size) noexcept nogil:
     """REQUIRES: not FEED_OBJECTS."""
     cdef const uint8_t* view
-    if feed.index != NULL:
-        i = feed.index[i]
     if feed.kind == FEED_FIXED:
         data[0] = feed.base + i * feed.width
         size[0] = feed.width
     elif feed.kind == FEED_VAR:
-        data[0] = feed.base + feed.offsets[i]
-        size[0] = feed.offsets[i + 1] - feed.offsets[i]
+        data[0] = feed.base + feed.starts[i]
+        size[0] = feed.ends[i] - feed.starts[i]
     else:
         view = feed.base + 16 * i
         size[0] = load32(view)

@@ -20,12 +20,11 @@ cdef class Cells:
             part.objects = self.objects[lo:hi]
         if part.feed.types != NULL:
             part.feed.types += lo
-        if part.feed.index != NULL:
-            part.feed.index += lo
-        elif part.feed.kind == FEED_FIXED:
+        if part.feed.kind == FEED_FIXED:
             part.feed.base += lo * part.feed.width
         elif part.feed.kind == FEED_VAR:
-            part.feed.offsets += lo
+            part.feed.starts += lo
+            part.feed.ends += lo
         elif part.feed.kind == FEED_VIEWS:
             part.feed.base += 16 * lo
         return part
@@ -62,7 +61,8 @@ cdef Cells gathered_keys(object types, object offsets, object data):
     cells.n = len(types)
     cells.feed.kind = FEED_VAR
     cells.feed.base = <const uint8_t*>address(data)
-    cells.feed.offsets = <const int64_t*>address(offsets)
+    cells.feed.starts = <const int64_t*>address(offsets)
+    cells.feed.ends = cells.feed.starts + 1
     cells.feed.types = <const uint8_t*>address(types)
     cells.owner = (types, offsets, data)
     return cells

@@ -32,7 +32,8 @@ cdef list cells_of(object given, Column column, str what):
             chunk = reader.next()
             if chunk is None:
                 return pieces
-            pieces.append(arrow_cells(chunk, &chunk.types.schema, &chunk.array, 0, chunk.array.length, column, what))
+            pieces.append(arrow_cells(chunk, &chunk.types.schema, &chunk.array, slice(0, chunk.array.length), column,
+                                      what))
     return [object_cells(list(given))]
 
 

@@ -26,6 +26,5 @@ cdef bint is_arrow(object given) except -1
 # A table as something that is: pyarrow's Dataset and Scanner have a reader, polars' LazyFrame collects.
 cdef object table_of(object given)
 cdef ArrowReader open_arrow(object given)
-cdef str format_of(const ArrowSchema* schema, str what)
 # The names of a table's columns.
 cdef list table_names(ArrowReader reader)

@@ -4,6 +4,8 @@ from libc.stdint cimport int64_t
 
 from tilekv.errors import InvalidValueError, WrongTypeError
 
+from tilekv.kvcore.arrowtypes cimport format_of
+
 
 cdef bint is_arrow(object given) except -1:
     return hasattr(given, "__arrow_c_stream__") or hasattr(given, "__arrow_c_array__")
@@ -103,12 +105,6 @@ cdef ArrowReader open_arrow(object given):
     array.release = NULL
     reader.only.types = reader.types
     return reader
-
-
-cdef str format_of(const ArrowSchema* schema, str what):
-    if schema.format == NULL:
-        raise InvalidValueError(f"{what}: the Arrow array has no type")
-    return bytes(schema.format).decode("utf-8", "replace")
 
 
 cdef list table_names(ArrowReader reader):

@@ -123,7 +123,7 @@ class Trees:
         schema.name = None if flags & NO_NAME else text[-4:].rstrip(b"\0")
         schema.release, array.release = release_schema, release_array
         array.length, array.null_count, array.offset = within(length), nulls, within(offset)
-        width = 8 if text.split(b"\0")[0] in (b"U", b"Z", b"+L") else 4
+        width = 8 if text.split(b"\0")[0] in (b"U", b"Z", b"+L", b"+vL") else 4
         self.fill(array, buffers % 5, given[HEAD.size :], width, bool(flags & NO_BUFFERS))
         inner = []
         for i in range(children % 3 if depth < 4 else 0):
@@ -235,8 +235,16 @@ def within(number: int) -> int:
     return number if number < 0 or number >= 1 << 62 else number % MOST
 
 
-def node(text: bytes, length: int, buffers: int, children: int = 0, flags: int = 0) -> bytes:
-    return HEAD.pack(text, length, 0, 0, buffers, children, flags) + bytes(range(0, 256, 4))
+def node(
+    text: bytes, length: int, buffers: int, children: int = 0, flags: int = 0, begin: bytes = b""
+) -> bytes:
+    head = HEAD.pack(text, length, 0, 0, buffers, children, flags)
+    return head + (begin or bytes(range(0, 256, 4)))
+
+
+def counting(width: int) -> bytes:
+    """1, 2, 3, ...: offsets, sizes or ends of runs that fit a child of some length."""
+    return struct.pack(f"<{64 // width}{'iq'[width // 8]}", *range(1, 64 // width + 1))
 
 
 def rows_of(key: bytes = b"i", buffers: int = 2, flags: int = 0) -> bytes:
@@ -281,6 +289,27 @@ class Arrows(Target):
         found += [node(text, 4, 4) for text in (b"vu", b"vz")]
         found += [node(b"+w:2", 4, 1, 1) + node(text, 8, 2) for text in (b"i", b"f", b"b")]
         found += [node(text, 4, 2, 1) + node(b"i", 180, 2) for text in (b"+l", b"+L")]
+        for text, width, buffers in ((b"+l", 4, 2), (b"+L", 8, 2), (b"+vl", 4, 3), (b"+vL", 8, 3)):
+            lists = node(text, 4, buffers, 1, 0, counting(width)) + node(b"i", 180, 2)
+            found += [lists, node(b"c", 4, 2, 0, DICTIONARY, bytes(range(64))) + lists]
+        for values in (
+            node(b"l", 9, 2),
+            node(b"u", 9, 3),
+            node(b"+w:2", 9, 1, 1) + node(b"f", 18, 2),
+        ):
+            found.append(node(b"+r", 4, 0, 2) + node(b"i", 9, 2, 0, 0, counting(4)) + values)
+        found += [
+            node(text, 4, 2)
+            for text in (
+                b"d:5,2",
+                b"d:38,0",
+                b"d:9,2,32",
+                b"d:18,-1,64",
+                b"d:76,9,256",
+                b"tin",
+                b"tiD",
+            )
+        ]
         found += [node(b"i", 4, 2, 0, DICTIONARY) + node(text, 4, 3) for text in (b"u", b"i", b"l")]
         found += [rows_of(), rows_of(b"u", 3)]
         return [*found, node(b"n", 4, 0)]
@@ -288,6 +317,7 @@ class Arrows(Target):
     def run(self, data: bytes) -> None:
         columns = [Attr("b", bytes), Attr("s", str), Attr("n", "int32"), Attr("m", "datetime64[m]")]
         columns += [Attr("v", "int32", var=True), Attr("w", "float32", shape=2)]
+        columns += [Attr("d", "timedelta64[us]"), Attr("f", "float64")]
         refused = None
         for attr in (None, *columns):
             try:
