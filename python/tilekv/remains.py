@@ -14,15 +14,23 @@ from typing import Final
 from tilekv.descriptor import AttrEntry, Descriptor
 from tilekv.engine import layout_of
 from tilekv.errors import CorruptionError, InvalidValueError, WrongTypeError
+from tilekv.history import read_history
 from tilekv.kvcore.fragment import Fragment
 from tilekv.kvcore.rescue import proven_keys
 from tilekv.kvcore.wire import crc32c
-from tilekv.names import ARRAY_SCHEMA, DESCRIPTOR, FRAGMENT_METADATA, KV_SCHEMA, FragmentName
+from tilekv.names import (
+    ARRAY_SCHEMA,
+    DESCRIPTOR,
+    FRAGMENT_METADATA,
+    KV_SCHEMA,
+    FragmentName,
+    is_temporary,
+)
 from tilekv.problem import DAMAGE, Problem
 from tilekv.schema import DIGESTS, VAR, Attr, Schema, shown_name, type_name_of
 from tilekv.schemafile import read_schema
 from tilekv.snapshot import Opener
-from tilekv.storage import Storage
+from tilekv.storage import Listing, Storage
 
 _GUESSES: Final = 256  # schemas of default filters that are tried against the checksum
 
@@ -176,6 +184,19 @@ def open_remains(
     except DAMAGE as error:
         found.append(Problem.of(error, name))
     return None
+
+
+def half_removed(storage: Storage, listing: Listing) -> frozenset[str]:
+    """Replaced fragments that a vacuum was removing file by file, as it does where folders cannot be renamed."""
+    found = set()
+    try:
+        for name in read_history(storage, listing).superseded:
+            files = storage.files(name)
+            if FRAGMENT_METADATA not in files and (not files or any(map(is_temporary, files))):
+                found.add(name)
+    except DAMAGE:
+        return frozenset()  # a list tells nothing, or a vacuum is at work
+    return frozenset(found)
 
 
 def tiles_of(fragment: Fragment, capacity: int) -> int:

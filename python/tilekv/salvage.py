@@ -28,7 +28,7 @@ from tilekv.kvcore.values import key_bytes
 from tilekv.names import FragmentName, vac_owner
 from tilekv.problem import DAMAGE, Problem
 from tilekv.progress import Progress, reporter
-from tilekv.remains import find_remains, open_remains, tiles_of
+from tilekv.remains import find_remains, half_removed, open_remains, tiles_of
 from tilekv.schema import Schema
 from tilekv.snapshot import Opener, check_writer
 from tilekv.storage import Listing, Storage, open_storage
@@ -228,8 +228,9 @@ def _layers(
 ) -> list[_Layer]:
     """The fragments that count, newest first."""
     found: dict[str, _Layer] = {}
+    gone = half_removed(opener.storage, listing)
     for folder in listing.folders:
-        if FragmentName.parse(folder) is None:
+        if FragmentName.parse(folder) is None or folder in gone:
             continue
         fragment = open_remains(opener, folder, problems)
         wrong = verify_store([fragment]) if fragment else []

@@ -14,7 +14,7 @@ from tilekv.kvcore.check import check_fragment
 from tilekv.kvcore.fragment import Fragment
 from tilekv.names import FRAGMENT_METADATA, FragmentName, vac_owner
 from tilekv.problem import DAMAGE, Problem
-from tilekv.remains import find_remains, open_remains
+from tilekv.remains import find_remains, half_removed, open_remains
 from tilekv.snapshot import Opener, check_writer
 from tilekv.storage import Listing, Storage, open_storage
 
@@ -83,7 +83,10 @@ def examine(storage: Storage) -> Findings:
     problems = list(remains.problems)
     opener = Opener(storage, layout_of(remains.schema), _CACHE, False, 1 << 31)
     fragments = cells = 0
+    gone = half_removed(storage, listing)
     for folder in listing.folders:
+        if folder in gone:
+            continue
         if FragmentName.parse(folder) is None:
             problems += _strange_folder(storage, folder)
             continue

@@ -14,7 +14,7 @@ import pytest
 
 import tilekv
 from operations import OPERATIONS, Operation
-from powercut import Disk, Tree, restore
+from powercut import Disk, Tree, restore, seen
 from survival import check, go_on
 
 NIGHTLY = bool(os.environ.get("TILEKV_NIGHTLY"))
@@ -32,7 +32,7 @@ class Cuts:
     def cut(self, after: str) -> None:
         self.points += 1
         for tree in self.disk.outcomes(self.points):
-            key = self.acknowledged, frozenset(tree.items() if NIGHTLY else _seen(tree))
+            key = self.acknowledged, frozenset(tree.items() if NIGHTLY else seen(tree))
             self.left.setdefault(key, (tree, self.acknowledged, after))
 
     def open(self, uri: str, mode: Any, config: Mapping[str, object]) -> tilekv.Store:
@@ -44,16 +44,6 @@ class Cuts:
         self.cut("acknowledged")
         durable = {frozenset(_visible(tree)) for tree in self.disk.outcomes(self.points)}
         assert len(durable) == 1, "something that readers see was not synced"
-
-
-def _seen(tree: Tree) -> list[tuple[str, bytes | None]]:
-    """Without what is in hidden folders, of which nothing is ever read."""
-    found = []
-    for path, data in tree.items():
-        hidden = path.find(".tmp-")
-        if hidden < 0 or "/" not in path[hidden:]:
-            found.append((path, None if hidden >= 0 else data))
-    return found
 
 
 def _visible(tree: Tree) -> list[tuple[str, bytes | None]]:

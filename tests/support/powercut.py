@@ -11,6 +11,7 @@ at this moment may leave. The rules are those of POSIX, and a little worse than 
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import random
@@ -22,7 +23,7 @@ from typing import Any
 
 import pytest
 
-from tilekv.storage import exchange, local
+from tilekv.storage import exchange, local, overlay
 
 Tree = Mapping[str, bytes | None]  # by path below the disk's folder; None: a folder
 EXCHANGE = 2
@@ -80,13 +81,21 @@ class Disk:
         What is there now is durable.
     changed : callable, optional
         Called after every call that changes anything, with its name.
+    layered : bool
+        What is there now lies in a lower layer of overlayfs: its folders cannot be renamed.
     """
 
-    def __init__(self, folder: Path, changed: Callable[[str], object] = lambda call: None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        changed: Callable[[str], object] = lambda call: None,
+        layered: bool = False,
+    ) -> None:
         self.folder = folder
         self.changed = changed
         self.log: list[str] = []  # what was changed and synced, in order, without hidden names
         self._root = _loaded(folder)
+        self._lower = set(_folders(self._root)) if layered else set()
         self.opened: dict[int, tuple[File | Folder, str]] = {}  # by descriptor
 
     @contextmanager
@@ -94,9 +103,9 @@ class Disk:
         """Local storages write through this disk meanwhile. Nothing is really synced."""
         recorder = _Recorder(self)
         with pytest.MonkeyPatch.context() as patch:
-            for module in (local, exchange):
+            for module in (local, exchange, overlay):
                 patch.setattr(module, "os", recorder)
-                patch.setattr(module, "shutil", recorder)
+                patch.setattr(module, "shutil", recorder, raising=False)
             patch.setattr(exchange, "_rename", self.renamed)
             yield
 
@@ -182,12 +191,24 @@ class Disk:
     def moved(self, old: str, new: str) -> None:
         parent, name = self._parent(old)
         other, target = self._parent(new)
-        assert parent is other, "tilekv renames within a folder"
-        parent.change({name: None, target: parent.now[name]})
+        node = parent.now[name]
+        if parent is other:
+            parent.change({name: None, target: node})
+        else:  # a little worse than any file system: it may be in neither, until both are synced
+            other.change({target: node})
+            parent.change({name: None})
         self._done("rename", old, new)
+
+    def check_layer(self, path: str) -> None:
+        """As overlayfs does before a rename."""
+        if self.holds(path) and os.path.lexists(path) and self._node(path) in self._lower:
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), path)
 
     def renamed(self, old: str, new: str, flag: int) -> bool:
         """In the place of `exchange._rename`."""
+        self.check_layer(old)
+        if flag == EXCHANGE:
+            self.check_layer(new)
         done = _real_rename(old, new, flag)
         if done and self.holds(old):
             if flag == EXCHANGE:
@@ -239,12 +260,18 @@ class _Recorder:
             self._disk.made(path)
 
     def rename(self, old: str, new: str) -> None:
+        self._disk.check_layer(old)
         os.rename(old, new)
         if self._disk.holds(old):
             self._disk.moved(old, new)
 
     def unlink(self, path: str) -> None:
         os.unlink(path)
+        if self._disk.holds(path):
+            self._disk.removed(path)
+
+    def rmdir(self, path: str) -> None:
+        os.rmdir(path)
         if self._disk.holds(path):
             self._disk.removed(path)
 
@@ -258,9 +285,15 @@ class _Recorder:
                 self.rmtree(each.path, ignore_errors)
             else:
                 self.unlink(each.path)
-        os.rmdir(path)
-        if self._disk.holds(path):
-            self._disk.removed(path)
+        self.rmdir(path)
+
+
+def _folders(folder: Folder) -> Iterator[Folder]:
+    """A folder and all below it."""
+    yield folder
+    for node in folder.now.values():
+        if isinstance(node, Folder):
+            yield from _folders(node)
 
 
 def _loaded(path: Path) -> Folder:
@@ -318,3 +351,13 @@ def restore(tree: Tree, folder: Path) -> None:
             folder.joinpath(name).mkdir()
         else:
             folder.joinpath(name).write_bytes(data)
+
+
+def seen(tree: Tree) -> list[tuple[str, bytes | None]]:
+    """Without what is in hidden folders, of which nothing is ever read."""
+    found = []
+    for path, data in tree.items():
+        hidden = path.find(".tmp-")
+        if hidden < 0 or "/" not in path[hidden:]:
+            found.append((path, None if hidden >= 0 else data))
+    return found

@@ -13,11 +13,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from tilekv.errors import CorruptionError, NotDurableError, StoreNotFoundError, TileKVError
+from tilekv.errors import (
+    CorruptionError,
+    NotDurableError,
+    StoreBusyError,
+    StoreNotFoundError,
+    TileKVError,
+)
 from tilekv.kvcore.view import FileView
 from tilekv.kvcore.writeback import begin_writing
 from tilekv.names import LOCK, is_temporary, temporary_name
 from tilekv.storage.exchange import move_new, swap
+from tilekv.storage.overlay import remove_in_place, replace_in_place
 from tilekv.storage.protocol import SMALL_FILE, Listing, check_component
 
 if TYPE_CHECKING:
@@ -218,7 +225,7 @@ class LocalStorage:
             os.close(fd)
 
     def hide(self, folders: Iterable[str]) -> Sequence[str]:
-        """Rename to hidden names, sync the root."""
+        """Rename to hidden names, or remove what cannot be renamed, and sync the root."""
         hidden = []
         with _explained("clean up the store", self._path):
             for folder in folders:
@@ -226,6 +233,11 @@ class LocalStorage:
                 try:
                     os.rename(self._in_root(folder), self._in_root(name))
                 except FileNotFoundError:
+                    continue
+                except OSError as error:
+                    if error.errno != errno.EXDEV:
+                        raise
+                    remove_in_place(self._in_root(folder), self._sync_folder)
                     continue
                 hidden.append(name)
             self._sync_folder(self._path)
@@ -323,17 +335,30 @@ class LocalBuild:
         """Rename, sync the parent.
 
         With `replace`, and where the system cannot swap two folders at once, a crash between two
-        renames leaves the old store under the hidden name.
+        renames leaves the old store under the hidden name. Where it cannot rename a folder at all, a
+        crash leaves a store without a schema, which can be replaced.
         """
         with _explained("create the store", self.target):
-            if not _take_place(self._path, self.target):
-                if not (replace and swap(self._path, self.target)):
-                    return False
-                # The old store, which is still the one that a crash leaves: it stays if syncing fails.
-                self._ours = False
+            if not _take_place(self._path, self.target) and not (replace and self._replace()):
+                return False
             if self._sync:
                 sync_folder(os.path.dirname(self.target))
         self._ours = True
+        return True
+
+    def _replace(self) -> bool:
+        try:
+            # Then it is the old store, which is still the one that a crash leaves: it stays if syncing fails.
+            self._ours = not swap(self._path, self.target)
+            return not self._ours
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+        place = LocalStorage(self.target, self._sync)
+        with place.lock() as held:
+            if not held:
+                raise StoreBusyError(f"a consolidation or vacuum of {place.uri} is under way")
+            replace_in_place(self._path, self.target, place._sync_folder)
         return True
 
     def abandon(self) -> None:

@@ -165,6 +165,8 @@ class Storage(Protocol):
     def hide(self, folders: Iterable[str]) -> Sequence[str]:
         """Take folders out of sight, for good and durably; those that are gone are passed over.
 
+        Some storages must remove them file by file: only what readers pass over anyway may be hidden.
+
         Returns
         -------
         list of str
