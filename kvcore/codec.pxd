@@ -1,4 +1,4 @@
-"""Filter pipelines: one chunk of raw bytes to its stored form and back (FORMAT.md 4.2, 4.3).
+"""Filter pipelines: one chunk of raw bytes to its stored form and back (docs/format.md 4.2, 4.3).
 
 Everything about chunks runs without the GIL. This module also stands for those below it: `filters` has the types, `bitwidth`
 the windows that are read in place.
@@ -30,7 +30,7 @@ cdef uint32_t pipeline_ratio(const Pipeline* pipeline) noexcept nogil
 
 # Appends the stored chunk {u32 raw, u32 filtered, u32 meta size, meta, filtered bytes} to out.
 # Chunks that end in zstd carry its content checksum; every other chunk ends its meta with a CRC-32C over
-# header, meta before it, and filtered bytes (DESIGN.md 8).
+# header, meta before it, and filtered bytes (docs/format.md 4.3).
 cdef Status encode_chunk(const Pipeline* pipeline, Codec* codec, const uint8_t* raw, size_t n, Out* out) noexcept nogil
 
 # Decodes the stored chunk [stored, stored + stored_size) into raw, which has room for exactly raw_size bytes.

@@ -354,9 +354,9 @@ cdef int read_pipeline(bytes descriptor, uint32_t element_size, bint signed, bin
 
 
 def encode(bytes pipeline, uint32_t element_size, bint signed, bint integer, raw, uint32_t cell_size=0):
-    """The stored chunk of the bytes of `raw`: header, metadata and filtered bytes (FORMAT.md 4.3).
+    """The stored chunk of the bytes of `raw`: header, metadata and filtered bytes (docs/format.md 4.3).
 
-    `pipeline` is a descriptor (FORMAT.md 4.2); `element_size` (bytes), `signed` and `integer` describe the datatype, which
+    `pipeline` is a descriptor (docs/format.md 4.2); `element_size` (bytes), `signed` and `integer` describe the datatype, which
     bit-width reduction, deltas and shuffles work on; bool and blob count as integers. `cell_size` (bytes; an element's when 0)
     is a fixed-size attribute's cell, which run lengths work on. ValueError when the descriptor is bad, has a filter that is not
     supported or cannot work on what comes before it, or the chunk is too large.
@@ -411,7 +411,7 @@ def decode(bytes pipeline, uint32_t element_size, bint signed, bint integer, sto
         PyBuffer_Release(&view)
 
 
-# TileDB 1.3 numbered compressors, not filters; blosc has 4 to 9. FORMAT.md 4.1.
+# TileDB 1.3 numbered compressors, not filters; blosc has 4 to 9. docs/format.md 4.1.
 BLOCK_FILTERS = {
     0: FILTER_NONE, 1: FILTER_GZIP, 2: FILTER_ZSTD, 3: FILTER_LZ4, 10: FILTER_RLE, 11: FILTER_BZIP2, 12: FILTER_DOUBLE_DELTA,
 }
@@ -430,7 +430,7 @@ cdef int block_pipeline(int compressor_code, uint32_t element_size, Pipeline* pi
 
 
 def decode_block(int compressor_code, data, size_t raw_size, uint32_t element_size):
-    """The `raw_size` bytes of one block as TileDB 1.3 stored it, without a chunk around it (FORMAT.md 4.1).
+    """The `raw_size` bytes of one block as TileDB 1.3 stored it, without a chunk around it (docs/format.md 4.1).
 
     `compressor_code` is 1.3's own number; `element_size` (bytes) is a whole cell's for run lengths (10), a value's for double
     deltas (12; 1 for strings) and does not count for others. ValueError when the block is not exactly `raw_size` bytes, or the

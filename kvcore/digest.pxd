@@ -1,4 +1,4 @@
-"""Keys to coordinates: digest = H(u8 key type | u64 key size | key bytes), 16 bytes, two little-endian words (FORMAT.md 1)."""
+"""Keys to coordinates: H(u8 key type | u64 key size | key bytes), 16 bytes, are two little-endian words (docs/format.md 1)."""
 
 from libc.stdint cimport uint8_t, uint64_t
 
@@ -17,8 +17,8 @@ cdef extern from "message.h" nogil:
         uint8_t type                    # datatype code, 0..127 (the tombstone bit is never part of a digest)
 
 
-# The coordinates of n keys. c0 and c1 receive n words each, halves of 2^64-1 clamped to 2^64-2 (FORMAT.md 1.2). From four keys on
-# they are hashed in the lanes of vector registers, where the processor has AVX2: a batch should be a multiple of 32 keys.
+# The coordinates of n keys. c0 and c1 receive n words each, halves of 2^64-1 clamped to 2^64-2 (docs/format.md 1.2). From four
+# keys on they are hashed in the lanes of vector registers, where the processor has AVX2: a batch should be a multiple of 32 keys.
 cdef void digest_keys(DigestKind kind, const KeyRef* keys, size_t n, uint64_t* c0, uint64_t* c1) noexcept nogil
 
 # Hash-table hash of a key: SipHash-1-3 keyed by a secret drawn once per process, so that nobody can choose keys that collide.

@@ -1,4 +1,4 @@
-"""Keys to coordinates (FORMAT.md 1), and the table hash."""
+"""Keys to coordinates (docs/format.md 1), and the table hash."""
 
 import os
 

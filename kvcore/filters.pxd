@@ -42,9 +42,9 @@ cdef struct Pipeline:
     bint element_integer        # the datatype is an integer, bool or blob: others pass bit widths and positive deltas unchanged
     Filter filters[MAX_FILTERS]
 
-# Reads a pipeline descriptor (FORMAT.md 4.2) and leaves the cursor behind it. Filters this build does not know are kept by number
-# and are UNSUPPORTED when used. Elements and cells become single bytes: the caller, which knows the datatype, sets the four
-# fields about them after. ValueError when the descriptor is cut short, contradicts itself or has more than MAX_FILTERS filters.
+# Reads a pipeline descriptor (docs/format.md 4.2) and leaves the cursor behind it. Filters this build does not know are kept by
+# number and are UNSUPPORTED when used. Elements and cells become single bytes: the caller, which knows the datatype, sets the
+# four fields about them after. ValueError when the descriptor is cut short, contradicts itself or has more than MAX_FILTERS.
 cdef int parse_pipeline(Cursor* at, Pipeline* pipeline) except -1
 # The descriptor of a pipeline of known filters.
 cdef bytes pipeline_bytes(const Pipeline* pipeline)

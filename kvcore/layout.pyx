@@ -12,8 +12,8 @@ cdef enum:
 
 
 cdef uint32_t element_bytes(uint8_t datatype) noexcept nogil:
-    # FORMAT.md 5: INT32 INT64 FLOAT32 FLOAT64 CHAR INT8 UINT8 INT16 UINT16 UINT32 UINT64 ASCII UTF8 UTF16 UTF32 UCS2 UCS4 ANY,
-    # DATETIME 18-30, TIME 31-39, BLOB, BOOL.
+    # docs/format.md 5: INT32 INT64 FLOAT32 FLOAT64 CHAR INT8 UINT8 INT16 UINT16 UINT32 UINT64 ASCII UTF8 UTF16 UTF32 UCS2 UCS4
+    # ANY, DATETIME 18-30, TIME 31-39, BLOB, BOOL.
     cdef const char* sizes = b"\x04\x08\x04\x08\x01\x01\x01\x02\x02\x04\x08\x01\x01\x02\x04\x02\x04\x01"
     if datatype < 18:
         return <uint32_t>sizes[datatype]

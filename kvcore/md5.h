@@ -1,5 +1,5 @@
-/* MD5 (RFC 1321) of a key's message (message.h), and the variant that TileDB 1.x computed on LP64 systems (FORMAT.md 1.1). Its
- * source took `unsigned long` for a 32-bit word: state, sums and NOT are 64 bits wide there, and "rotate left" is
+/* MD5 (RFC 1321) of a key's message (message.h), and the variant that TileDB 1.x computed on LP64 systems (docs/format.md 1.1).
+ * Its source took `unsigned long` for a 32-bit word: state, sums and NOT are 64 bits wide there, and "rotate left" is
  * (x << s) | (x >> (32 - s)), a rotation of 32-bit words only. So both are one text, instantiated for uint32_t and for uint64_t;
  * the steps below may not assume a word's width.
  *

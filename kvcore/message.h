@@ -1,4 +1,4 @@
-/* A key, and the message that is digested for it (FORMAT.md 1),
+/* A key, and the message that is digested for it (docs/format.md 1),
  *
  *     u8 key type | u64 key size | key bytes
  *

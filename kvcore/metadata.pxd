@@ -1,9 +1,9 @@
-"""Numbers of a fragment's metadata file. On disk: never changed, and retired tags stay reserved (FORMAT.md 3, 6, 8; DESIGN.md 8).
+"""Numbers of a fragment's metadata. On disk: never changed, and retired tags stay reserved (docs/format.md 3, 6, 8.6 to 8.8).
 
     pos 3      R-tree         generic tile, so that the MBRs at +72+13 are 8-byte aligned
     8-aligned  vectors        generic tiles {u64 n, n x u64}: tile positions (na+1), var positions (na), var raw sizes (na)
     8-aligned  private block  records, u32 length of the records, u32 CRC-32C over records, length and footer, "TKVB"
-    at the end footer         unwrapped, FORMAT.md 6
+    at the end footer         unwrapped, docs/format.md 6
 
 Generic tile, raw, one chunk: 34-byte header, empty pipeline (8), u64 1, u32 raw, u32 raw, u32 10, {u32 CRC-32C over the
 payload, 6 zero bytes}, payload: the vector's length stands at +72, its data at +80.

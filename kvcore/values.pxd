@@ -1,4 +1,4 @@
-"""Python objects to key and value bytes, and back (DESIGN.md 3)."""
+"""Python objects to key and value bytes, and back (docs/design.md 3)."""
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 

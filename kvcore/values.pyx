@@ -19,7 +19,7 @@ cdef extern from "Python.h":
     unsigned long long PyLong_AsUnsignedLongLong(object number) except? 0xFFFFFFFFFFFFFFFF
 
 
-cdef enum:                      # datatype codes of FORMAT.md 5
+cdef enum:                      # datatype codes of docs/format.md 5
     INT64 = 1
     FLOAT64 = 3
     CHAR = 4

@@ -7,6 +7,7 @@ from house_rules import (
     CORE,
     ROOT,
     Sources,
+    citation_complaints,
     contract_complaints,
     core_sources,
     docstring_complaints,
@@ -48,6 +49,10 @@ def test_public_names_are_documented() -> None:
 
 def test_texts_are_finished_and_name_no_workplace() -> None:
     assert text_complaints(repository_texts()) == []
+
+
+def test_cited_sections_exist() -> None:
+    assert citation_complaints(repository_texts()) == []
 
 
 DRAWING = """
@@ -224,6 +229,49 @@ def test_missing_docstring() -> None:
 def test_unfinished_and_workplace(halves: str) -> None:
     line = "".join(halves.rsplit(" ", 1))
     assert text_complaints({"a.py": f"first\n{line}\n"})[0].startswith("a.py:2")
+
+
+PAGES: Sources = {
+    "docs/design.md": "# Design\n\n## 2 Faces\n\n### 2.1 Store\n\n## 12 The rest\n",
+    "docs/format.md": "## 1 Keys\n\n### 1.10 Many\n",
+}
+# In halves, or this file would cite what is not there.
+PAGE = "docs/" + "design.md"
+
+
+@pytest.mark.parametrize(
+    ("text", "section"),
+    [
+        (f"see {PAGE} 3", "3"),
+        (f"({PAGE} 2.2)", "2.2"),
+        (f"{PAGE} 1", "1"),
+        (f"{PAGE} 2.1 and 4: so", "4"),
+        (f"{PAGE} 2, 2.1, 7", "7"),
+        (f"# {PAGE} 2 to\n# 9", "9"),
+        (f"# as {PAGE}\n    # 5 says", "5"),
+        ("docs/" + "format.md 2", "2"),
+        (f"{PAGE} 2, docs/" + "format.md 1.1", "1.1"),
+        ("see [there](" + "format.md) 1.2", "1.2"),
+    ],
+)
+def test_citation_of_no_section(text: str, section: str) -> None:
+    complaints = citation_complaints(PAGES | {"a.py": text})
+    assert len(complaints) == 1
+    assert complaints[0].startswith("a.py cites docs/")
+    assert f".md {section}: " in complaints[0]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [f"({PAGE} 2)", f"{PAGE} 2.1 and 12.", f"{PAGE}: 3 of 4 things", f"{PAGE} 2, 10x as fast"],
+)
+def test_citation_of_a_section(text: str) -> None:
+    assert citation_complaints(PAGES | {"a.py": text}) == []
+
+
+@pytest.mark.parametrize("page", ["DESIGN", "FORMAT"])
+def test_citation_of_a_page_elsewhere(page: str) -> None:
+    assert len(citation_complaints(PAGES | {"a.py": f"see {page}" + ".md 2"})) == 1
 
 
 def test_texts_include_the_hidden_and_the_extensionless() -> None:

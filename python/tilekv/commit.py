@@ -1,4 +1,4 @@
-"""Writing one fragment: encode, sync, choose the timestamp, show it (DESIGN.md 4).
+"""Writing one fragment: encode, sync, choose the timestamp, show it (docs/design.md 4).
 
 Nothing here knows of folders or renames: a draft becomes visible by its `commit`, whatever the storage.
 """
@@ -174,7 +174,7 @@ def _in_order(
 
 
 def _timestamp(storage: Storage, known: Iterable[str]) -> int:
-    """A time in ms that no visible fragment has reached: order beats visibility (DESIGN.md 4).
+    """A time in ms that no visible fragment has reached: order beats visibility (docs/design.md 4.2).
 
     Chosen after the data is written, so that a long flush does not commit into the past of a short one. One pass over a folder
     can miss a consolidation and what it replaced, so what the writer could see is counted in.

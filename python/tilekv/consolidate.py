@@ -1,4 +1,4 @@
-"""Merging fragments into fewer, and giving back the room of what they held (DESIGN.md 6).
+"""Merging fragments into fewer, and giving back the room of what they held (docs/design.md 6).
 
 Both hold the store's one lock from before they list it until their last file is durable: overlapping consolidations
 could let an older value win. Writers and readers never take it. Interrupted anywhere, both leave a store that reads as before.

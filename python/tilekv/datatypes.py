@@ -1,4 +1,4 @@
-"""TileDB's datatype codes (FORMAT.md 5). The numbers are on disk: never change them."""
+"""TileDB's datatype codes (docs/format.md 5). The numbers are on disk: never change them."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ CHAR: Final = 4
 UTF8: Final = 12
 UINT64: Final = 10
 
-# The key types of Python's own types (DESIGN.md 3); a NumPy scalar has its own datatype.
+# The key types of Python's own types (docs/design.md 3); a NumPy scalar has its own datatype.
 KEY_STR: Final = CHAR
 KEY_BYTES: Final = 40
 KEY_INT: Final = 1

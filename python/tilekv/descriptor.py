@@ -1,4 +1,4 @@
-"""`__tilekv.json`: what TileDB's schema has no room for (DESIGN.md 3 and 8).
+"""`__tilekv.json`: what TileDB's schema has no room for (docs/format.md 8.1, docs/design.md 3.2).
 
 One JSON object, UTF-8, one key a line::
 

@@ -195,7 +195,7 @@ def open_engine(
     config: Config,
     key: bytes | str | None = None,
 ) -> Engine:
-    """Open or create by mode: r, a, x or w (DESIGN.md 2.1)."""
+    """Open or create by mode: r, a, x or w (docs/design.md 2.1)."""
     if mode != "r" and is_old(storage):
         _refuse_to_write(storage, mode)
     if mode == "x" or mode == "w":

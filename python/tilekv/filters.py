@@ -1,4 +1,4 @@
-"""Filters, and the pipeline descriptor that names them on disk (FORMAT.md 4.2).
+"""Filters, and the pipeline descriptor that names them on disk (docs/format.md 4.2).
 
     u32 max_chunk | u32 n | n times: u8 type, u32 size of meta, meta
 

@@ -1,4 +1,6 @@
-"""Which fragments count: what consolidations have superseded, and what a moment in the past saw (DESIGN.md 5 and 6).
+"""Which fragments count: what consolidations have superseded, and what a moment in the past saw.
+
+docs/format.md 2.2 and 2.3, docs/design.md 5.2 and 6.2.
 
 A consolidated fragment supersedes exactly what its `<name>.vac` lists, never what its range of time contains: a slow writer
 may still commit an older timestamp, and its data must not vanish.

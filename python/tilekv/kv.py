@@ -1,4 +1,4 @@
-"""TileDB's Python face: `KV` (DESIGN.md 2.2). It translates words; a `Store` does the work."""
+"""TileDB's Python face: `KV` (docs/design.md 2.2). It translates words; a `Store` does the work."""
 
 from __future__ import annotations
 

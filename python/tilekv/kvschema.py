@@ -1,4 +1,4 @@
-"""The schema of TileDB's Python face: `KVSchema` (DESIGN.md 2.2)."""
+"""The schema of TileDB's Python face: `KVSchema` (docs/design.md 2.2)."""
 
 from __future__ import annotations
 

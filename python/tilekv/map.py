@@ -1,4 +1,4 @@
-"""TileDB's C++ face: `Map`, `MapIter` and `Object` (DESIGN.md 2.3). It translates words; a `Store` does the work."""
+"""TileDB's C++ face: `Map`, `MapIter` and `Object` (docs/design.md 2.3). It translates words; a `Store` does the work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The item of TileDB's C++ face: one key with the values of its attributes (DESIGN.md 2.3)."""
+"""The item of TileDB's C++ face: one key with the values of its attributes (docs/design.md 2.3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The schema of TileDB's C++ face: `Attribute` and `MapSchema` (DESIGN.md 2.3)."""
+"""The schema of TileDB's C++ face: `Attribute` and `MapSchema` (docs/design.md 2.3)."""
 
 from __future__ import annotations
 

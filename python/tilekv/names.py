@@ -1,4 +1,4 @@
-"""The names of folders and files in a store (FORMAT.md 2, DESIGN.md 4).
+"""The names of folders and files in a store (docs/format.md 2).
 
 store/
   __kv_schema.tdb __array_schema.tdb    the schema, twice the same

@@ -1,4 +1,4 @@
-"""The schema file of format 3 (FORMAT.md 3, 5 and 8), in `__kv_schema.tdb` and `__array_schema.tdb`.
+"""The schema file of format 3 (docs/format.md 3, 5 and 8.2), in `__kv_schema.tdb` and `__array_schema.tdb`.
 
 generic tile  u32 3 | u64 body size | u64 raw size | u8 CHAR | u64 1 | u8 0 (no encryption)
               u32 pipeline size | pipeline (without filters)
@@ -51,7 +51,7 @@ class Field(NamedTuple):
     cell_val_num : int
         Values of a cell; 0xFFFFFFFF for variable length.
     pipeline : bytes
-        The pipeline descriptor of the values (FORMAT.md 4.2).
+        The pipeline descriptor of the values (docs/format.md 4.2).
     max_chunk : int
         The raw chunk size in that descriptor, in bytes.
     """

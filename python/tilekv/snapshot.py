@@ -1,4 +1,4 @@
-"""Which fragments a handle sees, opened and mapped before it reads the first key (DESIGN.md 5)."""
+"""Which fragments a handle sees, opened and mapped before it reads the first key (docs/design.md 5)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The dict-like store: `tilekv.open` and `Store` (DESIGN.md 2.1)."""
+"""The dict-like store: `tilekv.open` and `Store` (docs/design.md 2.1)."""
 
 from __future__ import annotations
 

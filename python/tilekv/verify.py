@@ -1,4 +1,4 @@
-"""Checking a store from end to end (DESIGN.md 8)."""
+"""Checking a store from end to end (docs/design.md 8.4)."""
 
 from __future__ import annotations
 

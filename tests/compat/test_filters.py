@@ -348,7 +348,7 @@ def fixture(name: str) -> tuple[dict[str, dict[str, bytes]], list[dict[str, Any]
 
 
 def test_reads_filters_of_1_6() -> None:
-    """Bit-width reduction and lz4, byte shuffle and gzip, bzip2, zstd, by TileDB 1.6.3 (FORMAT.md 15)."""
+    """Bit-width reduction and lz4, byte shuffle and gzip, bzip2, zstd, by TileDB 1.6.3 (docs/format.md 15)."""
     fragments, items = fixture("i5_5flush_tiles128_filters")
     zstd, bits, shuffle, bzip2 = (
         FilterList(filters).to_bytes(65536)

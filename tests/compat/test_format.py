@@ -1,4 +1,4 @@
-"""Every store is, byte for byte, what FORMAT.md and DESIGN.md 8 say, to a reader that shares no code with tilekv."""
+"""Every store is, byte for byte, what docs/format.md says, to a reader that shares no code with tilekv."""
 
 import shutil
 from collections.abc import Callable

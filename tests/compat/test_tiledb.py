@@ -1,4 +1,4 @@
-"""Today's TileDB opens a store as it stands, and shows every cell, key and value (FORMAT.md 14b)."""
+"""Today's TileDB opens a store as it stands, and shows every cell, key and value (docs/format.md 14)."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Every type, written by item, in NumPy columns and in Arrow columns, is shown by today's TileDB as FORMAT.md 14b says."""
+"""Every type, written by item, in NumPy columns and in Arrow columns, is shown by today's TileDB as docs/format.md 14 says."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""Many processes on one store, none of which waits for another (DESIGN.md 7)."""
+"""Many processes on one store, none of which waits for another (docs/design.md 7)."""
 
 from __future__ import annotations
 

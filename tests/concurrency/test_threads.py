@@ -1,4 +1,4 @@
-"""One handle in many threads: right answers, or the error of a closed handle; never a crash (DESIGN.md 7)."""
+"""One handle in many threads: right answers, or the error of a closed handle; never a crash (docs/design.md 7)."""
 
 from __future__ import annotations
 

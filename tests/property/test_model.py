@@ -65,7 +65,7 @@ KEYS: list[Any] = [
 
 
 def identity(key: Any) -> Identity:
-    """(type, bytes) of a key by the table of DESIGN.md 3."""
+    """(type, bytes) of a key by the table of docs/design.md 3."""
     codes = ["i4", "i8", "f4", "f8", None, "i1", "u1", "i2", "u2", "u4", "u8"]
     if isinstance(key, str):
         return 4, key.encode("utf-8", "surrogateescape")

@@ -217,7 +217,7 @@ MOST_RAW = 1 << 18  # bytes, which a caller reserves before it decodes
 
 
 def pipeline(*codes: int) -> bytes:
-    """A descriptor of FORMAT.md 4.2."""
+    """A descriptor of docs/format.md 4.2."""
     parts = [struct.pack("<II", 65536, len(codes))]
     for code in codes:
         options = struct.pack("<Bi", code, -1) if code in COMPRESSORS else b""

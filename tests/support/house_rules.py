@@ -331,3 +331,38 @@ def text_complaints(texts: Sources) -> list[str]:
                     f"{name}:{number} names a path of somebody's machine: {found[0]}..."
                 )
     return complaints
+
+
+# Where a page is cited by section: docs/design.md 5, docs/format.md 2.3 and 8.6 to 8.8. A number is one of a section only when
+# it stands right behind the page's name, or behind such a number.
+CITED = re.compile(
+    r"(?:\bdocs/|\]\()(design|format)\.md\)?((?:(?:,| and| to)? \d+(?:\.\d+)*(?!\.?\w))*)"
+)
+OUTSIDE = re.compile(r"\b(?:DESIGN|FORMAT)\.md")
+SPECIFICATION = ("docs/design.md", "docs/format.md")
+
+
+def sections(page: str) -> set[str]:
+    """The numbers of a page's headings."""
+    return set(re.findall(r"^#+ (\d+(?:\.\d+)*) ", page, re.MULTILINE))
+
+
+def citation_complaints(texts: Sources) -> list[str]:
+    """Citations of sections that the pages do not have, or of pages that are not in the repository."""
+    known = {page: sections(texts[page]) for page in SPECIFICATION}
+    complaints = []
+    for name, text in texts.items():
+        # A citation may go on in the next line.
+        joined = re.sub(r"\n[ \t]*(?:#|\*|//)?[ \t]*", " ", text)
+        for kind, numbers in CITED.findall(joined):
+            page = f"docs/{kind}.md"
+            complaints += [
+                f"{name} cites {page} {number}: there is no such section"
+                for number in re.findall(r"\d+(?:\.\d+)*", numbers)
+                if number not in known[page]
+            ]
+        complaints += [
+            f"{name} cites {found}: what it says is in {' or '.join(SPECIFICATION)}"
+            for found in sorted(set(OUTSIDE.findall(text)))
+        ]
+    return complaints

@@ -1,4 +1,4 @@
-"""A writer of the key-value stores of TileDB 1.3 to 1.7, from FORMAT.md: for versions and damage that no fixture has.
+"""A writer of the key-value stores of TileDB 1.3 to 1.7, from docs/format.md: for versions and damage that no fixture has.
 
 One attribute of int32, one of bytes; nothing is compressed but, if asked, the coordinates.
 """

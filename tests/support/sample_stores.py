@@ -115,7 +115,7 @@ def shown_of(attr: Attr) -> str:
 
 
 def digest(key: KeyBytes, name: str) -> bytes:
-    """The 16 bytes that FORMAT.md makes of a key."""
+    """The 16 bytes that docs/format.md makes of a key."""
     data = struct.pack("<BQ", key[0], len(key[1])) + key[1]
     if name == "md5":
         return hashlib.md5(data, usedforsecurity=False).digest()

@@ -1,4 +1,4 @@
-"""Consolidation and vacuum: what is read never changes, whatever happens meanwhile (DESIGN.md 6)."""
+"""Consolidation and vacuum: what is read never changes, whatever happens meanwhile (docs/design.md 6)."""
 
 from __future__ import annotations
 

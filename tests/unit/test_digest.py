@@ -263,7 +263,7 @@ def test_the_type_and_the_size_are_part_of_the_key():
 
 
 def test_clamp():
-    """No known key has a digest half of 2^64-1, which the domain of FORMAT.md 1.2 leaves out."""
+    """No known key has a digest half of 2^64-1, which the domain of docs/format.md 1.2 leaves out."""
     assert _clamp(U64) == U64 - 1
     for half in (0, 1, 2**63, U64 - 2, U64 - 1):
         assert _clamp(half) == half
@@ -337,7 +337,7 @@ def test_the_lp64_variant_collides_as_it_did():
     assert coordinates(MD5_LP64, asked) == coordinates(MD5_LP64, answered)
     assert len(set(coordinates(MD5_LP64, asked))) == 931
     ten_thousand = [(CHAR, b"key_%d" % i) for i in range(10_000)]
-    assert len(set(coordinates(MD5_LP64, ten_thousand))) == 10_000 - 245  # FORMAT.md 1.1
+    assert len(set(coordinates(MD5_LP64, ten_thousand))) == 10_000 - 245  # docs/format.md 1.1
     for kind in (BLAKE2B, MD5):
         assert len(set(coordinates(kind, asked))) == 1000
         assert len(set(coordinates(kind, ten_thousand))) == 10_000

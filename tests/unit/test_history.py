@@ -1,4 +1,4 @@
-"""Which fragments count: the rules of .vac files, and what a moment in the past shows (DESIGN.md 5 and 6)."""
+"""Which fragments count: the rules of .vac files, and what a moment in the past shows (docs/design.md 5 and 6)."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ def words(*parts: str) -> bytes:
 
 
 def test_bytes() -> None:
-    """FORMAT.md 3 and 5, written out by hand."""
+    """docs/format.md 3 and 5, written out by hand."""
     zstd = "00100000 01000000 02 05000000 02 01000000"
     payload = words(
         "03000000 01 00 00 e803000000000000",

@@ -1,4 +1,4 @@
-"""Store: a dict that is kept. Its contract is the list in DESIGN.md 2.1."""
+"""Store: a dict that is kept. Its contract is the list in docs/design.md 2.1."""
 
 import datetime as dt
 import gc

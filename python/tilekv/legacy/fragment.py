@@ -1,4 +1,4 @@
-"""The cells of an old fragment, tile by tile, as tilekv's fields (FORMAT.md 7)."""
+"""The cells of an old fragment, tile by tile, as tilekv's fields (docs/format.md 7)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Cells = tuple[Words, Octets]  # where each cell begins and the last one ends; th
 _COORDS: Final = "__coords"
 _TOMBSTONE: Final = np.uint8(0x80)
 _ALWAYS_SPLIT: Final = 2  # from this version on coordinates are one dimension after the other
-# The largest half of a digest is clamped in a look-up, as TileDB's later domain wants it (FORMAT.md 1.2).
+# The largest half of a digest is clamped in a look-up, as TileDB's later domain wants it (docs/format.md 1.2).
 _LARGEST: Final = np.uint64(2**64 - 2)
 
 

@@ -1,4 +1,4 @@
-"""Generic tiles: what schema files and fragment metadata are wrapped in (FORMAT.md 3).
+"""Generic tiles: what schema files and fragment metadata are wrapped in (docs/format.md 3).
 
 v0      u64 body size | u64 raw size | u8 datatype | u64 cell size | u8 compressor, i32 level | body
 v1+     u32 version | u64 body size | u64 raw size | u8 datatype | u64 cell size | u8 encryption

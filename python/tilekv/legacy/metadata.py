@@ -1,4 +1,4 @@
-"""Where the tiles of an old fragment are (FORMAT.md 6).
+"""Where the tiles of an old fragment are (docs/format.md 6).
 
 Per-file arrays run over the schema's fields in order, the coordinates last.
 

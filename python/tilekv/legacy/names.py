@@ -1,4 +1,4 @@
-"""Which fragments of an old store count (FORMAT.md 2 and 9).
+"""Which fragments of an old store count (docs/format.md 2 and 9).
 
 __<uuid>_<t>                TileDB 1.3 to 1.5: one flush
 __<uuid>_<now>_<t last>     the same, consolidated

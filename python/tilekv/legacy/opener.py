@@ -87,7 +87,7 @@ class OldStore:
         return OldFragment(name, self.stored, views, self.cipher)
 
     def _digest(self) -> str:
-        """How its keys became coordinates: not the same on Windows, where `long` has 32 bits (FORMAT.md 1.1)."""
+        """How its keys became coordinates: not the same on Windows, where `long` has 32 bits (docs/format.md 1.1)."""
         while True:
             names = visible(self.storage, self.storage.list(), None)
             if not names:

@@ -1,4 +1,4 @@
-"""The schema file of an old store, and the tilekv schema that shows the same attributes (FORMAT.md 5).
+"""The schema file of an old store, and the tilekv schema that shows the same attributes (docs/format.md 5).
 
 v0      i32 x 3 version | u8 array type, tile order, cell order | u64 capacity
         coords compressor | offsets compressor | domain | u32 n | attributes

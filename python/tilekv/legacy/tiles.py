@@ -1,4 +1,4 @@
-"""Stored tiles to raw bytes (FORMAT.md 4).
+"""Stored tiles to raw bytes (docs/format.md 4).
 
 v0      without a compressor the raw bytes; else u64 blocks | per block u64 raw size, u64 stored size, stored bytes
 v1+     u64 chunks | per chunk u32 raw size, u32 filtered size, u32 meta size, meta, filtered bytes
