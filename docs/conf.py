@@ -1,10 +1,10 @@
 """Sphinx: `make docs` builds the pages and runs every example in them."""
 
-from importlib.metadata import version as _version
+from tilekv.version import VERSION
 
 project = "tilekv"
 author = "the tilekv developers"
-version = release = _version("tilekv")
+version = release = VERSION
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.doctest", "sphinx.ext.napoleon"]
 html_theme = "furo"
 html_title = "tilekv"

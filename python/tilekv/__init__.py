@@ -7,8 +7,6 @@
 b'...'
 """
 
-from importlib.metadata import version as _version
-
 from tilekv.config import Config
 from tilekv.context import (
     TILEDB_AES_256_GCM,
@@ -72,8 +70,9 @@ from tilekv.salvage import Salvage, salvage
 from tilekv.schema import Attr, Schema
 from tilekv.store import Store, open
 from tilekv.verify import verify
+from tilekv.version import VERSION
 
-__version__ = _version("tilekv")
+__version__ = VERSION
 
 __all__ = [
     "KV",

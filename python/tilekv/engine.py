@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
-from importlib.metadata import version
 from typing import NoReturn
 
 from tilekv.commit import write_fragment
@@ -37,6 +36,7 @@ from tilekv.names import (
 from tilekv.schema import OLD_DIGEST, Attr, Schema
 from tilekv.snapshot import Opener
 from tilekv.storage import Storage
+from tilekv.version import VERSION
 
 DEFAULT_SCHEMA = Schema([Attr("value", bytes)])
 
@@ -178,7 +178,7 @@ def create(storage: Storage, schema: Schema, replace: bool = False) -> bool:
             f"{storage.uri} is not empty and not a tilekv store; choose another place"
         )
     data = schema.to_file()
-    descriptor = schema.describe(uuid.uuid4().hex, version("tilekv"))
+    descriptor = schema.describe(uuid.uuid4().hex, VERSION)
     files = {
         KV_SCHEMA: data,
         ARRAY_SCHEMA: data,
