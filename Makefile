@@ -8,7 +8,7 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 # What the installed package is made from. Nobody else needs make to know about it: pip builds the package as it always does.
 SOURCES := $(sort $(shell find kvcore python -name '*.py' -o -name '*.py[ix]' -o -name '*.pxd' -o -name '*.[ch]' -o -name py.typed))
 
-.PHONY: test demo lint format docs build bench bench-kernels bench-costs sanitize tsan debug-test fuzz nightly nightly-tests clean help FORCE
+.PHONY: test demo lint format docs build dev wheels-test bench bench-kernels bench-costs sanitize tsan debug-test fuzz nightly nightly-tests clean help FORCE
 # Every step writes into the one environment.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
@@ -17,7 +17,8 @@ help:
 	@echo 'make test    lint, check types and stubs, run all tests'
 	@echo 'make demo    pictures and a directory tree through a store and back'
 	@echo 'make lint    the checks alone; make format puts right what can be'
-	@echo 'make build   the package into $(VENV)'
+	@echo 'make build   the package into $(VENV); make dev: and every tool'
+	@echo 'make wheels-test  a release on this machine: an sdist, its wheel for VERSIONS="$(VERSIONS)", the tests of each'
 	@echo 'make bench   1,000,000 keys on tilekv and its rivals (an hour or two)'
 	@echo 'make bench-kernels  digests, sort, search, codecs beside hashlib, NumPy and the codecs own bindings'
 	@echo 'make bench-costs    how costs grow with keys, value size and fragments; each choice switched off'
@@ -70,6 +71,13 @@ docs: $(VENV)/.built $(VENV)/.tools-docs
 	@echo 'tilekv: docs/_build/html/index.html'
 
 build: $(VENV)/.built
+
+dev: $(VENV)/.built $(VENV)/.tools-dev
+
+VERSIONS := 3.11 3.12 3.13
+
+wheels-test: $(VENV)/.tools-build
+	@tools/wheels-test $(VENV)/bin/python $(VERSIONS)
 
 # --- other builds, each in an environment and a build folder of its own ---
 

@@ -99,6 +99,7 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_command_with_a_key(
     ending: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    pytest.importorskip("cryptography")
     old = str(written(tmp_path / "old"))
     secret = tmp_path / "key"
     secret.write_bytes(b"k" * 32 + ending)

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 import tilekv
-from oracle_chunks import crc32c
 from tilekv.kvcore.buffer import SortedBuffer
 from tilekv.kvcore.merge import Merge
+from tilekv.kvcore.wire import crc32c
 
 FIXTURE = Path(__file__).parents[1] / "fixtures/md5_collisions.json"
 
