@@ -35,6 +35,15 @@ def test_every_page_is_in_the_contents() -> None:
     assert {line for line in contents.split("\n") if line and line[0] != ":"} == pages - {"index"}
 
 
+def test_every_support_module_is_told() -> None:
+    told = re.findall(r"`([\w.]+)`(?=[^|\n]*\|)", (ROOT / "tests" / "README.md").read_text())
+    there = [
+        path for path in (ROOT / "tests" / "support").iterdir() if path.suffix in {".py", ".c"}
+    ]
+    names = {path.name.removesuffix(".py") for path in there}
+    assert sorted(names - set(told)) == []
+
+
 def test_every_promise_names_a_test_that_is_there() -> None:
     named = re.findall(r"`(\w+/\w+\.py)::(\w+)`", (DOCS / "guarantees.md").read_text())
     assert len(named) > 25
