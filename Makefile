@@ -8,7 +8,7 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 # What the installed package is made from. Nobody else needs make to know about it: pip builds the package as it always does.
 SOURCES := $(sort $(shell find kvcore python -name '*.py' -o -name '*.py[ix]' -o -name '*.pxd' -o -name '*.[ch]' -o -name py.typed))
 
-.PHONY: test demo lint format docs build dev wheels-test bench bench-kernels bench-costs sanitize tsan debug-test fuzz nightly nightly-tests clean help FORCE
+.PHONY: test demo lint format workflows docs build dev wheels-test bench bench-kernels bench-costs sanitize tsan debug-test fuzz nightly nightly-tests clean help FORCE
 # Every step writes into the one environment.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
@@ -17,6 +17,7 @@ help:
 	@echo 'make test    lint, check types and stubs, run all tests'
 	@echo 'make demo    pictures and a directory tree through a store and back'
 	@echo 'make lint    the checks alone; make format puts right what can be'
+	@echo 'make workflows  the workflows and shell scripts, by zizmor and shellcheck'
 	@echo 'make build   the package into $(VENV); make dev: and every tool'
 	@echo 'make wheels-test  a release on this machine: an sdist, its wheel for VERSIONS="$(VERSIONS)", the tests of each'
 	@echo 'make bench   1,000,000 keys on tilekv and its rivals (an hour or two)'
@@ -47,6 +48,11 @@ lint: $(VENV)/.built $(VENV)/.tools-lint
 	@echo 'tilekv: stubtest'
 	@$(PY) -m mypy.stubtest tilekv tilekv.kvcore --concise --mypy-config-file pyproject.toml \
 		--allowlist stubtest-allow.txt --ignore-unused-allowlist
+
+workflows: $(VENV)/.ready $(VENV)/.tools-workflows
+	@echo 'tilekv: zizmor, shellcheck'
+	@$(VENV)/bin/zizmor --offline --quiet .github
+	@$(VENV)/bin/shellcheck .ci/run $(wildcard tools/*)
 
 format: $(VENV)/.tools-lint
 	@$(PY) -m ruff check --quiet --fix
