@@ -42,31 +42,60 @@ class History(NamedTuple):
 
 
 def read_history(storage: Storage, listing: Listing, timestamp: int | None = None) -> History:
-    """Look up what counts, now or at a moment (ms since 1970, inclusive).
+    """Look up what counts by a listing, now or at a moment (ms since 1970, inclusive).
 
     Raises
     ------
     CorruptionError
         When a `.vac` file is not what a consolidation wrote, or such files supersede one another in a circle.
     FileNotFoundError
-        When a `.vac` file was removed since the listing: list again.
+        When a `.vac` file was removed since the listing.
     """
-    names = {str(name): name for name in map(FragmentName.parse, listing.folders) if name}
-    if timestamp is not None:
-        names = {text: name for text, name in names.items() if name.t2 <= timestamp}
-    owners = {file: owner for file in listing.files if (owner := vac_owner(file))}
-    orphans = tuple(file for file, owner in owners.items() if owner not in listing.folders)
-    lists = {
-        owner: listed(storage.read(file), owner) for file, owner in owners.items() if owner in names
-    }
+    lists = {owner: read_list(storage, owner) for owner in owners(listing, timestamp)}
+    return history_of(listing, lists, timestamp)
+
+
+def history_of(
+    listing: Listing,
+    lists: Mapping[str, frozenset[str]],
+    timestamp: int | None = None,
+    gone: Iterable[str] = (),
+) -> History:
+    """What counts by a listing and the lists of its consolidated fragments; others in `lists` change nothing.
+
+    `gone` is superseded too, by a list that a vacuum has removed.
+    """
+    names = _seen(listing, timestamp)
+    lists = {owner: lists[owner] for owner in names if owner in lists}
     inner = {owner: swallowed(owner, lists) for owner in lists}
-    lists = {owner: names | inner[owner] for owner, names in lists.items()}
-    superseded = set().union(*lists.values())
+    lists = {owner: listed | inner[owner] for owner, listed in lists.items()}
+    superseded = set(gone).union(*lists.values())
     within = frozenset().union(*inner.values())
     check_circles(lists)
     visible = [name for text, name in names.items() if text not in superseded]
     visible.sort(key=lambda name: name.order, reverse=True)
-    return History(tuple(visible), frozenset(superseded & names.keys()), lists, within, orphans)
+    orphans = (f for f in listing.files if (owner := vac_owner(f)) and owner not in listing.folders)
+    return History(
+        tuple(visible), frozenset(superseded & names.keys()), lists, within, tuple(orphans)
+    )
+
+
+def owners(listing: Listing, timestamp: int | None = None) -> list[str]:
+    """The fragments that have a list."""
+    names = _seen(listing, timestamp)
+    return [owner for file in listing.files if (owner := vac_owner(file)) and owner in names]
+
+
+def _seen(listing: Listing, timestamp: int | None) -> dict[str, FragmentName]:
+    names = {str(name): name for name in map(FragmentName.parse, listing.folders) if name}
+    if timestamp is None:
+        return names
+    return {text: name for text, name in names.items() if name.t2 <= timestamp}
+
+
+def read_list(storage: Storage, owner: str) -> frozenset[str]:
+    """What a consolidated fragment supersedes by its list. FileNotFoundError when it has none."""
+    return listed(storage.read(vac_file(owner)), owner)
 
 
 def vac_bytes(owner: str, fragments: Iterable[str]) -> bytes:

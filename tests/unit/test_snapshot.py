@@ -8,7 +8,7 @@ import pytest
 
 import tilekv
 from tilekv.errors import CorruptionError, FormatError, SnapshotGone
-from tilekv.snapshot import Opener
+from tilekv.snapshot import MOST_LISTINGS, Opener
 from tilekv.storage import Listing, Storage
 
 
@@ -108,25 +108,72 @@ class Moving:
     def __init__(self, storage: Storage, listings: Iterator[Listing]) -> None:
         self._storage = storage
         self._listings = listings
+        self.given = 0
 
     def list(self) -> Listing:
+        self.given += 1
         return next(self._listings, None) or self._storage.list()
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._storage, name)
 
 
+def shown(db: tilekv.Store, *listings: Listing) -> tuple[list[str], int]:
+    """What a store that is listed so shows, oldest first, and how often it was listed."""
+    opener = db._engine.opener
+    moving = Moving(opener.storage, iter(listings))
+    view = Opener(moving, opener.layout, 0, True, 1000).view()  # type: ignore[arg-type]
+    return [fragment.name for fragment in reversed(view.fragments)], moving.given
+
+
 def test_a_store_that_changes_while_it_is_opened(store: Path) -> None:
-    """One listing can miss a new fragment and the ones that it replaced: it is repeated until nothing has changed."""
     with tilekv.open(store) as db:
-        opener = db._engine.opener
-        now = opener.storage.list()
-        fewer = Listing(now.folders[:1], now.files)
+        now = db._engine.opener.storage.list()
+        names = [folder.name for folder in folders(store)]
+        without_last = Listing(now.folders[:2], now.files)
+        without_first = Listing(now.folders[1:], now.files)
         gone = Listing((*now.folders, f"__9_9_{'a' * 32}"), now.files)
-        for listings in ([fewer], [gone], [fewer, gone], [gone, gone, fewer]):
-            moving = Moving(opener.storage, iter(listings))
-            view = Opener(moving, opener.layout, 0, True, 1000).view()  # type: ignore[arg-type]
-            assert [f.name for f in view.fragments] == [f.name for f in db.fragments]
+        assert shown(db) == (names, 2)
+        # Whether the last had appeared by the end of the first listing is not known: it is as if it had not.
+        assert shown(db, without_last) == (names[:2], 2)
+        assert shown(db, without_first) == (names, 2)  # a slow writer, or one that was missed
+        assert shown(db, gone) == (names, 3)
+        assert shown(db, without_first, gone) == (names, 4)
+
+
+def test_a_consolidation_while_a_store_is_opened(store: Path) -> None:
+    with tilekv.open(store, "a") as db:
+        before = db._engine.opener.storage.list()
+        sources = [folder.name for folder in folders(store)]
+        with tilekv.open(store, "a") as other:
+            other.consolidate()
+        (merged,) = {folder.name for folder in folders(store)}.difference(sources)
+        after = db._engine.opener.storage.list()
+        assert shown(db) == ([merged], 2)
+        assert shown(db, before) == ([merged], 2)
+        no_list = Listing(after.folders, before.files)
+        assert shown(db, no_list) == ([merged], 2)  # its list was missed: it is asked for by name
+        for some in range(3):
+            missed = Listing((*sources[:some], merged), before.files)
+            assert shown(db, missed, after) == ([merged], 2)
+        with tilekv.open(store, "a") as other:
+            other.vacuum()
+        now = db._engine.opener.storage.list()
+        assert shown(db, after) == ([merged], 2)  # the list has been removed: what it said stands in the fragment
+        assert shown(db, before) == ([merged], 2)
+        assert shown(db, before, before) == ([merged], 3)
+        # All sources were hidden before they were come to, and what holds them had been passed.
+        assert shown(db, Listing((), before.files)) == ([merged], 3)
+        late = Listing((f"__9_9_{'a' * 32}", *now.folders), now.files)
+        assert shown(db, late, late, late) == ([merged], 5)
+
+
+def test_a_store_that_never_stands_still(store: Path) -> None:
+    with tilekv.open(store) as db:
+        now = db._engine.opener.storage.list()
+        gone = [Listing((*now.folders, f"__9_9_{i:032x}"), now.files) for i in range(MOST_LISTINGS)]
+        with pytest.raises(SnapshotGone, match="again and again"):
+            shown(db, *gone)
 
 
 # --- fragments that are opened late -------------------------------------------------------------

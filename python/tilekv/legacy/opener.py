@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from tilekv.errors import CorruptionError, FormatError, InvalidValueError
+from tilekv.errors import CorruptionError, FormatError, InvalidValueError, SnapshotGone
 from tilekv.kvcore.builder import FragmentBuilder
 from tilekv.kvcore.digest import DIGESTS, coordinates
 from tilekv.kvcore.fragment import Fragment
@@ -21,7 +21,7 @@ from tilekv.legacy.names import OldName, committed, visible
 from tilekv.legacy.schema import old_version, read_old_schema
 from tilekv.names import ARRAY_SCHEMA, FRAGMENT_METADATA, KV_SCHEMA
 from tilekv.schema import OLD_DIGEST
-from tilekv.snapshot import Opener
+from tilekv.snapshot import MOST_LISTINGS, Opener
 from tilekv.storage import Listing, Storage
 
 _NEWER_SCHEMAS: Final = "__schema"  # TileDB 2.4 and later
@@ -139,10 +139,22 @@ class OldOpener(Opener):
         shown = {name.folder for name in visible(self.storage, listing, None)}
         return frozenset(name.folder for name in committed(self.storage, listing)) - shown
 
-    def _names(
+    def _names(self, timestamp: int | None, opened: dict[str, Fragment]) -> list[str]:
+        """As `Opener._names`: nothing may have changed while they were being opened."""
+        listing = self.storage.list()
+        for _ in range(MOST_LISTINGS - 1):
+            names = self._rewrite(listing, timestamp, opened)
+            again = self.storage.list()
+            if names is not None and again == listing:
+                return names
+            listing = again
+        raise SnapshotGone(
+            f"{self.storage.uri} was changed again and again while it was being opened"
+        )
+
+    def _rewrite(
         self, listing: Listing, timestamp: int | None, opened: dict[str, Fragment]
     ) -> list[str] | None:
-        """As `Opener._names`."""
         try:
             names = visible(self.storage, listing, timestamp)
             lost = self._lost(names) if len(names) > 1 else [None] * len(names)
@@ -150,7 +162,7 @@ class OldOpener(Opener):
                 opened[name.shown] = self._rewritten(self._store.fragment(name), cells)
         except FileNotFoundError:
             return None
-        return [name.shown for name in names] if self.storage.list() == listing else None
+        return [name.shown for name in names]
 
     def _lost(self, names: Sequence[OldName]) -> list[Mask | None]:
         """By fragment, the cells whose coordinates a newer fragment has.
