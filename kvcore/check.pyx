@@ -8,11 +8,10 @@ from libc.string cimport memset
 from tilekv.kvcore.codec cimport CORRUPT, NO_MEMORY, OK, Status, Windows
 from tilekv.kvcore.coords cimport compare_keys
 from tilekv.kvcore.digest cimport KeyRef, digest_keys
-from tilekv.kvcore.fragment cimport (Access, Fragment, FragmentData, Pin, Span, access_close, fragment_bound, fragment_cell,
-                                     fragment_coords, fragment_decode, fragment_key, fragment_place, offsets_ascend,
-                                     plain_windows, tile_cells, unpin)
+from tilekv.kvcore.fragment cimport (Access, Fragment, FragmentData, Pin, Span, access_close, fragment_bound, fragment_bytes,
+                                     fragment_cell, fragment_coords, fragment_decode, fragment_key, fragment_place,
+                                     offsets_ascend, plain_windows, tile_cells, unpin)
 from tilekv.kvcore.layout cimport KEY_FIELD, SLOT_COORDS, SLOT_OFFSETS, TOMBSTONE
-from tilekv.kvcore.view cimport VIEW_NO_MEMORY, VIEW_OK, ViewStatus, file_bytes
 from tilekv.kvcore.wire cimport Out, load64, out_bytes, out_free, out_room
 
 cdef extern from "utf8.h" nogil:
@@ -81,8 +80,7 @@ cdef bint check_trailer(Fragment fragment, int slot, list problems) except -1:
     try:
         with nogil:
             status = fragment_bound(&fragment.data, slot, &access)
-        if status == NO_MEMORY:
-            raise MemoryError
+        fragment.demand(&access, status)
         if status != OK:
             problems.append((fragment.files[slot], access.offset, "its end does not say that it is this file of this fragment"))
         return status == OK
@@ -99,7 +97,6 @@ cdef int check_tile(Fragment fragment, int slot, uint64_t tile, list problems) e
     cdef Access access
     cdef Out scratch
     cdef uint8_t* into
-    cdef ViewStatus got
     cdef Status status = OK
     cdef Windows offsets
     cdef bint ascending = True
@@ -113,10 +110,9 @@ cdef int check_tile(Fragment fragment, int slot, uint64_t tile, list problems) e
     memset(&scratch, 0, sizeof(scratch))
     file = fragment.files[slot]
     try:
-        got = file_bytes(&f.slots[slot].file, begin, 8, &access.stored, &at)
-        if got == VIEW_NO_MEMORY:
-            raise MemoryError
-        if got != VIEW_OK:
+        status = fragment_bytes(f, slot, begin, 8, &access, &at)
+        fragment.demand(&access, status)
+        if status != OK:
             problems.append((file, begin, f"tile {tile} is not inside the file"))
             return 0
         if load64(at) != last - first:
@@ -131,8 +127,7 @@ cdef int check_tile(Fragment fragment, int slot, uint64_t tile, list problems) e
                     if status == OK and f.kinds[slot].kind == SLOT_OFFSETS:
                         plain_windows(&offsets, into)
                         ascending = offsets_ascend(&offsets, raw // 8, f.slots[f.nf + 1 + slot].raw_size[tile])
-            if status == NO_MEMORY:
-                raise MemoryError
+            fragment.demand(&access, status)
             if status != OK:
                 problems.append((file, position if position else begin, f"chunk {index - first} of tile {tile} is damaged"))
             elif not ascending:
@@ -160,8 +155,7 @@ cdef int check_cells(Fragment fragment, set damaged, list problems) except -1:
                 continue
             with nogil:
                 status = check_tile_cells(fragment, tile, &walk)
-            if status == NO_MEMORY:
-                raise MemoryError
+            fragment.demand(&walk.access, status)
             if status != OK:
                 problems.append((fragment.files[walk.access.slot], walk.access.offset, f"tile {tile} cannot be read"))
                 walk.type = 0
@@ -270,8 +264,7 @@ cdef int check_values(Fragment fragment, int field, set damaged, list problems) 
                     if not sound:
                         status = CORRUPT
                         break
-            if status == NO_MEMORY:
-                raise MemoryError
+            fragment.demand(&access, status)
             if status != OK:
                 what = f"tile {tile} cannot be read"
                 if not sound:

@@ -80,6 +80,7 @@ cdef class MergedCells(CellSource):
             self.failure.status = status
             self.failure.slot = access.slot
             self.failure.offset = access.offset
+            self.failure.error = access.error
             self.failed_in = lanes.failed_in
         lanes_close(lanes, self.view)
         access_close(access, &self.view.codecs.pool)

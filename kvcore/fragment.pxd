@@ -10,6 +10,9 @@ from tilekv.kvcore.view cimport FileRef, FileView
 from tilekv.kvcore.wire cimport Out, load32, load64
 
 cdef enum:
+    # Beside codec's Status:
+    READ_FAILED = -50           # the file could not be read
+    READ_GONE = -51             # it had been given back, and its folder is gone
     DIRECT = 1 << 16            # a chunk of this size that is wanted whole is decoded where it is wanted, past the cache
 
 # What one reading operation carries with it. One thread at a time; access_close() gives back what it took.
@@ -20,6 +23,7 @@ cdef struct Access:
     Status status               # with slot and offset: what went wrong, for raise_fault()
     int slot
     uint64_t offset
+    int error                   # errno of a read that failed; 0: the file has become shorter
 
 cdef void access_close(Access* access, Pool* codecs) noexcept nogil
 
@@ -124,6 +128,9 @@ cdef bint offsets_ascend(const Windows* windows, uint64_t n, uint64_t total) noe
 # that cannot be. start: its first cell or byte in the tile; raw: its raw bytes.
 cdef Status fragment_place(FragmentData* f, int slot, uint64_t tile, uint64_t index, uint64_t* position, uint64_t* stored,
                            uint64_t* start, uint64_t* raw) noexcept nogil
+# *at = n bytes of the file of a slot, as they are stored.
+cdef Status fragment_bytes(FragmentData* f, int slot, uint64_t offset, uint64_t n, Access* access,
+                           const uint8_t** at) noexcept nogil
 # Whether the file of a slot ends in its trailer: CORRUPT when it is another fragment's, or another slot's.
 cdef Status fragment_bound(FragmentData* f, int slot, Access* access) noexcept nogil
 # That chunk verified and decoded into `into`, past the cache. raw: from fragment_place().
@@ -175,6 +182,8 @@ cdef class Fragment:
     cdef list _views                        # by slot: FileView or None
     # The exception for what `access` met: CorruptionError, OSError or MemoryError.
     cdef raise_fault(self, const Access* access)
+    # Raises when a status that `access` met says nothing of what is stored: no memory, or the system could not read.
+    cdef int demand(self, const Access* access, Status status) except -1
     cdef int _parse(self) except -1
     cdef int _parse_footer(self, const uint8_t* footer) except -1
     cdef int _parse_block(self, const uint8_t* block, size_t n) except -1

@@ -1,8 +1,11 @@
 cimport cython
+from libc.errno cimport errno
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy
 
-from tilekv.errors import CorruptionError
+import os
+
+from tilekv.errors import CorruptionError, SnapshotGone
 
 from tilekv.kvcore.cache cimport (cache_drop, cache_find, cache_insert, cache_release, chunk_data, chunk_free, chunk_new,
                                   tkv_flag, tkv_set_flag)
@@ -11,7 +14,7 @@ from tilekv.kvcore.codec cimport (CORRUPT, FILTER_BIT_WIDTH, NO_MEMORY, OK, UNSU
 from tilekv.kvcore.layout cimport PIECE, SLOT_BYTES, SLOT_COORDS, SLOT_OFFSETS, Slot, chunk_fits
 from tilekv.kvcore.metadata cimport (BLOCK_MAGIC, BLOCK_TAIL, CHAR_TYPE, FANOUT, FORMAT_VERSION, PRIVATE_META, TAG_BOUND,
                                      TAG_CHUNKS, TAG_IDENTITY, TAG_SOURCES, TILE_PAYLOAD, TRAILER, UINT64_TYPE)
-from tilekv.kvcore.view cimport VIEW_IO, VIEW_NO_MEMORY, VIEW_OK, ViewStatus, file_bytes
+from tilekv.kvcore.view cimport VIEW_GONE, VIEW_IO, VIEW_NO_MEMORY, VIEW_OK, ViewStatus, file_bytes
 from tilekv.kvcore.wire cimport (Cursor, cursor, load32, load64, out_free, out_room, take, take8, take16, take32, take64,
                                  tkv_crc32c)
 
@@ -23,10 +26,6 @@ cdef extern from "atomic.h" nogil:
 cdef extern from "lock.h" nogil:
     void tkv_lock_acquire(void* lock)
     void tkv_lock_release(void* lock)
-
-
-cdef enum:
-    READ_FAILED = -50           # beside codec's Status: the file could not be read
 
 
 cdef void access_close(Access* access, Pool* codecs) noexcept nogil:
@@ -135,41 +134,43 @@ cdef Status fragment_place(FragmentData* f, int slot, uint64_t tile, uint64_t in
     return OK if chunk_fits(kind, raw[0], stored[0]) else CORRUPT
 
 
+cdef Status fragment_bytes(FragmentData* f, int slot, uint64_t offset, uint64_t n, Access* access,
+                           const uint8_t** at) noexcept nogil:
+    cdef ViewStatus got = file_bytes(&f.slots[slot].file, offset, n, &access.stored, at)
+    if got == VIEW_OK:
+        return OK
+    access.error = errno if got == VIEW_IO else 0
+    return fail(access, <Status>READ_GONE if got == VIEW_GONE else <Status>READ_FAILED if got == VIEW_IO
+                else NO_MEMORY if got == VIEW_NO_MEMORY else CORRUPT, slot, offset)
+
+
 cdef Status fragment_bound(FragmentData* f, int slot, Access* access) noexcept nogil:
     cdef SlotView* s = &f.slots[slot]
     cdef const uint8_t* at = NULL
-    cdef ViewStatus got
+    cdef Status status
     if tkv_flag(&s.bound):
         return OK
-    got = file_bytes(&s.file, s.size, TRAILER, &access.stored, &at)
-    if got != VIEW_OK:
-        return fail(access, fault_of(got), slot, s.size)
+    status = fragment_bytes(f, slot, s.size, TRAILER, access, &at)
+    if status != OK:
+        return status
     if memcmp(at, f.uuid, 16) != 0 or load32(at + 16) != <uint32_t>slot:
         return fail(access, CORRUPT, slot, s.size)
     tkv_set_flag(&s.bound, True)                # every thread that looks finds the same
     return OK
 
 
-cdef inline Status fault_of(ViewStatus got) noexcept nogil:
-    return NO_MEMORY if got == VIEW_NO_MEMORY else <Status>READ_FAILED if got == VIEW_IO else CORRUPT
-
-
 cdef Status stored_chunk(FragmentData* f, int slot, uint64_t tile, uint64_t index, Access* access, const uint8_t** at,
                          uint64_t* stored, uint64_t* start, uint64_t* raw) noexcept nogil:
     cdef uint64_t position = 0
-    cdef ViewStatus got
     cdef Status status = fragment_place(f, slot, tile, index, &position, stored, start, raw)
     if status != OK:
         return fail(access, status, slot, f.slots[slot].tile_at[tile])
     status = fragment_bound(f, slot, access)
     if status != OK:
         return status
-    got = file_bytes(&f.slots[slot].file, position, stored[0], &access.stored, at)
     access.slot = slot
     access.offset = position
-    if got == VIEW_OK:
-        return OK
-    return fail(access, fault_of(got), slot, position)
+    return fragment_bytes(f, slot, position, stored[0], access, at)
 
 
 cdef Status fragment_decode(FragmentData* f, int slot, uint64_t tile, uint64_t index, Access* access, uint8_t* into,
@@ -704,6 +705,13 @@ cdef class Fragment:
                                    f"a tile of {s.raw_size[tile]} bytes in chunks that hold {chunks * PIECE}")
         return 0
 
+    cdef int demand(self, const Access* access, Status status) except -1:
+        if status == NO_MEMORY:
+            raise MemoryError
+        if status == <Status>READ_GONE or (status == <Status>READ_FAILED and access.error):
+            self.raise_fault(access)
+        return 0
+
     cdef raise_fault(self, const Access* access):
         """The exception for what `access` met: CorruptionError, OSError, MemoryError or ValueError."""
         file = f"{self.name}/{self.files[access.slot]}"
@@ -713,4 +721,8 @@ cdef class Fragment:
             raise MemoryError(f"{file}: no memory for a chunk at {access.offset}")
         if access.status == UNSUPPORTED:
             raise CorruptionError(file, access.offset, "a filter that this build of tilekv cannot decode")
-        raise OSError(f"{file}: reading at {access.offset} failed, or the file has become shorter")
+        if access.status == <Status>READ_GONE:
+            raise SnapshotGone(f"{file} was vacuumed while this handle had given it back to the system: reopen()")
+        if access.error:
+            raise OSError(access.error, f"reading at {access.offset} failed: {os.strerror(access.error)}", file)
+        raise OSError(f"{file}: the file has become shorter than {access.offset}")

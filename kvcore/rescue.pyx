@@ -4,7 +4,7 @@ from libc.stdint cimport uint64_t
 from libc.string cimport memset
 
 from tilekv.kvcore.cache cimport cache_enter, cache_exit
-from tilekv.kvcore.codec cimport NO_MEMORY, OK, Status
+from tilekv.kvcore.codec cimport OK, Status
 from tilekv.kvcore.digest cimport KeyRef, digest_keys
 from tilekv.kvcore.fragment cimport (Access, Fragment, FragmentData, Pin, Span, access_close, fragment_coords, fragment_key,
                                      tile_cells, unpin)
@@ -39,10 +39,10 @@ def proven_keys(Fragment fragment not None, uint64_t tile):
     memset(pins, 0, sizeof(pins))
     try:
         for j in range(2):
-            if not readable(fragment_coords(f, tile, <int>j, &access, &pins[j])):
+            if not readable(fragment, &access, fragment_coords(f, tile, <int>j, &access, &pins[j])):
                 return present, deletes, n
         for j in range(n):
-            if not readable(fragment_key(f, tile, j, &access, &span, &key)):
+            if not readable(fragment, &access, fragment_key(f, tile, j, &access, &span, &key)):
                 continue
             deleted = (key.type & TOMBSTONE) != 0
             key.type &= ~TOMBSTONE
@@ -59,9 +59,8 @@ def proven_keys(Fragment fragment not None, uint64_t tile):
         access_close(&access, f.codecs)
 
 
-cdef bint readable(Status status) except -1:
-    if status == NO_MEMORY:
-        raise MemoryError
+cdef bint readable(Fragment fragment, const Access* access, Status status) except -1:
+    fragment.demand(access, status)
     return status == OK
 
 
@@ -73,6 +72,7 @@ def states(View view not None, keys):
     cdef Found found
     cdef uint64_t c0 = 0, c1 = 0
     cdef int turn
+    cdef Fragment fragment = view.fragments[0]
     answers = bytearray()
     memset(&access, 0, sizeof(access))
     try:
@@ -83,7 +83,7 @@ def states(View view not None, keys):
             found = view.find(&cell.ref, c0, c1, -1, &access, &place)
             cache_exit(&view.cache.cache, turn)
             if found == FAULT:
-                readable(access.status)
+                readable(fragment, &access, access.status)
             answers.append(SET if found == PRESENT else DELETED if found == TOMB else ABSENT if found == MISSING else UNKNOWN)
         return bytes(answers)
     finally:

@@ -1,6 +1,6 @@
 """One immutable file, seen through a map, a descriptor or bytes in memory."""
 
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 from tilekv.kvcore.wire cimport Out
 
@@ -8,14 +8,20 @@ cdef enum ViewStatus:
     VIEW_OK = 0
     VIEW_BEYOND = -1            # the range is not inside the file
     VIEW_NO_MEMORY = -2
-    VIEW_IO = -3                # the read failed, or the file has become shorter
+    VIEW_IO = -3                # the read failed: errno says why; 0: the file has become shorter
+    VIEW_GONE = -4              # the file had been given back, and its folder is gone
+
+
+cdef extern from "files.h" nogil:
+    ctypedef struct tkv_file:
+        pass
 
 
 # What a FileView shows, for code that runs without the GIL. Borrowed: valid while the FileView lives.
 cdef struct FileRef:
     const uint8_t* base         # the whole file, or NULL when it is read by pread
     uint64_t size
-    int fd                      # -1 unless read by pread
+    tkv_file* file              # NULL unless read by pread
 
 # *at = n bytes from offset: in place, or read into scratch (which they then fill from its start).
 cdef ViewStatus file_bytes(const FileRef* file, uint64_t offset, uint64_t n, Out* scratch, const uint8_t** at) noexcept nogil
@@ -24,5 +30,7 @@ cdef ViewStatus file_bytes(const FileRef* file, uint64_t offset, uint64_t n, Out
 cdef class FileView:
     """Owns what it shows. Immutable after construction; any number of threads may read."""
     cdef FileRef ref
-    cdef object _owner          # the bytes of a view of memory
+    cdef tkv_file _file         # read by pread
+    cdef object _owner          # the bytes of a view of memory; or the folder and the name of a file that is read by pread
     cdef bint _mapped
+    cdef int64_t _copied        # bytes of a file that were read into memory

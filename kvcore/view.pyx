@@ -1,33 +1,52 @@
 cimport cython
-from libc.errno cimport EINTR, errno
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from libc.errno cimport EBADF, ENOENT, errno
+
+import os
 
 from tilekv.kvcore.wire cimport out_free, out_room
 
 
-cdef extern from "<sys/types.h>" nogil:
-    ctypedef long long off_t
-
-
 cdef extern from "<sys/mman.h>" nogil:
-    void* mmap(void* at, size_t n, int protection, int flags, int fd, off_t offset)
-    int munmap(void* at, size_t n)
     int madvise(void* at, size_t n, int advice)
     int MADV_DONTNEED
-    int PROT_READ
-    int MAP_SHARED
-    void* MAP_FAILED
 
 
-cdef extern from "<unistd.h>" nogil:
-    int dup(int fd)
-    int c_close "close"(int fd)
-    ssize_t pread(int fd, void* into, size_t n, off_t offset)
+cdef extern from "files.h" nogil:
+    void tkv_file_begin(tkv_file* file, int fd, const char* folder, const char* name)
+    void tkv_file_end(tkv_file* file)
+    int tkv_file_read(tkv_file* file, uint8_t* into, size_t n, uint64_t offset)
+    int tkv_read_all(int fd, uint8_t* into, size_t n, uint64_t offset, size_t* done)
+    int64_t tkv_descriptors_back()
+    const uint8_t* tkv_map(int fd, size_t n)
+    void tkv_unmap(const uint8_t* at, size_t n)
+    int tkv_copied_count(int64_t n)
+    int tkv_files_setup()
+    int64_t tkv_descriptors, tkv_maps, tkv_copied, tkv_most_maps
+
+
+if tkv_files_setup() != 0:
+    raise MemoryError
+
+
+def give_back_descriptors():
+    """Close half of the descriptors that files are read through: how many. They are opened again when they are needed."""
+    return tkv_descriptors_back()
+
+
+def held():
+    """What the process holds of files: descriptors, maps, and bytes in memory."""
+    return tkv_descriptors, tkv_maps, tkv_copied
+
+
+def limit_maps(int64_t most):
+    """Let the process have so many maps of files; 0 for what the system says. Those that are there stay."""
+    global tkv_most_maps
+    tkv_most_maps = most
 
 
 cdef ViewStatus file_bytes(const FileRef* file, uint64_t offset, uint64_t n, Out* scratch, const uint8_t** at) noexcept nogil:
     cdef uint8_t* into
-    cdef size_t done = 0
-    cdef ssize_t got
     if offset > file.size or n > file.size - offset:
         return VIEW_BEYOND
     if file.base != NULL:
@@ -37,50 +56,54 @@ cdef ViewStatus file_bytes(const FileRef* file, uint64_t offset, uint64_t n, Out
     into = out_room(scratch, n)
     if into == NULL:
         return VIEW_NO_MEMORY
-    while done < n:
-        got = pread(file.fd, into + done, n - done, <off_t>(offset + done))
-        if got > 0:
-            done += got
-        elif got == 0 or errno != EINTR:
-            return VIEW_IO
+    if tkv_file_read(file.file, into, n, offset) < 0:
+        return VIEW_GONE if errno == ENOENT else VIEW_BEYOND if errno == EBADF else VIEW_IO
     at[0] = into
     return VIEW_OK
 
 
 @cython.final
 cdef class FileView:
-    def __cinit__(self):
-        self.ref.fd = -1
-
     @staticmethod
-    def map(int fd, uint64_t size):
-        """Map the first `size` bytes of an open file, read-only. The map keeps no descriptor: close `fd` at will.
+    def open(int fd, uint64_t size, bytes folder not None, bytes name not None, bint map, bint copy):
+        """Show the first `size` bytes of an open file; close `fd` at will.
 
-        Python's own mmap duplicates the descriptor until 3.13, and a store of a hundred fragments has seven hundred files.
+        Parameters
+        ----------
+        folder, name : bytes
+            Where it can be opened again. Whoever reads it then sees an OSError, or SnapshotGone when the folder is gone.
+        map : bool
+            Map it, while the process has maps left. Else it is read by pread, for file systems where a map is not safe.
+        copy : bool
+            Read it into memory, while there is room for such copies.
         """
         cdef FileView view = FileView.__new__(FileView)
-        cdef void* at
-        view.ref.size = size
+        cdef size_t done = 0
+        cdef uint8_t* into
+        cdef int status, error
         if size == 0:                           # mmap refuses an empty range
-            view._owner = b""
-            view.ref.base = <const uint8_t*><const char*>view._owner
-            return view
-        with nogil:
-            at = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0)
-        if at == MAP_FAILED:
-            raise OSError(errno, "cannot map the file")
-        view.ref.base = <const uint8_t*>at
-        view._mapped = True
-        return view
-
-    @staticmethod
-    def pread(int fd, uint64_t size):
-        """Read from a descriptor on demand, for file systems where a map is not safe. Keeps a duplicate of `fd`."""
-        cdef FileView view = FileView.__new__(FileView)
+            return FileView.memory(b"")
         view.ref.size = size
-        view.ref.fd = dup(fd)
-        if view.ref.fd < 0:
-            raise OSError(errno, "cannot duplicate the descriptor")
+        if copy and tkv_copied_count(<int64_t>size):
+            view._copied = <int64_t>size
+            view._owner = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>size)
+            into = <uint8_t*>PyBytes_AS_STRING(view._owner)
+            view.ref.base = into
+            with nogil:
+                status = tkv_read_all(fd, into, size, 0, &done)
+                error = errno
+            view.ref.size = done
+            if status < 0 and error:
+                raise OSError(error, os.strerror(error))
+            return view
+        if map:
+            view.ref.base = tkv_map(fd, size)
+            view._mapped = view.ref.base != NULL
+            if view._mapped:
+                return view
+        view._owner = (folder, name)
+        tkv_file_begin(&view._file, fd, folder, name)
+        view.ref.file = &view._file
         return view
 
     @staticmethod
@@ -99,9 +122,11 @@ cdef class FileView:
 
     def __dealloc__(self):
         if self._mapped:
-            munmap(<void*>self.ref.base, self.ref.size)
-        if self.ref.fd >= 0:
-            c_close(self.ref.fd)
+            tkv_unmap(self.ref.base, self.ref.size)
+        if self.ref.file != NULL:
+            tkv_file_end(self.ref.file)
+        if self._copied:
+            tkv_copied_count(-self._copied)
 
     @property
     def size(self):
@@ -109,14 +134,19 @@ cdef class FileView:
         return self.ref.size
 
     def read(self, uint64_t offset, uint64_t n):
-        """`n` bytes from `offset`, as bytes. ValueError when they are not all inside the file, OSError when reading fails."""
+        """`n` bytes from `offset`, as bytes.
+
+        ValueError when they are not all inside the file, OSError when reading fails: FileNotFoundError when its folder is gone.
+        """
         cdef Out scratch
         cdef const uint8_t* at = NULL
         cdef ViewStatus status
+        cdef int error
         scratch.data = NULL
         scratch.size = scratch.capacity = 0
         with nogil:
             status = file_bytes(&self.ref, offset, n, &scratch, &at)
+            error = errno
         try:
             if status == VIEW_OK:
                 return at[:n]
@@ -124,6 +154,10 @@ cdef class FileView:
                 raise ValueError(f"bytes {offset} to {offset + n} of a file of {self.ref.size} bytes")
             if status == VIEW_NO_MEMORY:
                 raise MemoryError
-            raise OSError("reading failed, or the file has become shorter")
+            if status == VIEW_GONE:
+                raise FileNotFoundError(ENOENT, os.strerror(ENOENT), os.fsdecode(self._owner[0]))
+            if error == 0:
+                raise OSError("the file has become shorter")
+            raise OSError(error, os.strerror(error))
         finally:
             out_free(&scratch)

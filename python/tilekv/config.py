@@ -74,7 +74,10 @@ class Config:
         damage whatever was written lately, and what that replaced if it was vacuumed.
     mmap : bool
         ``kv.mmap``: read through memory maps. True; False reads with pread, for network file
-        systems.
+        systems. The smallest files of a fragment, 100 KiB of them, are read into memory. All handles
+        of a process together have half of the maps that Linux gives one, beyond which files are read
+        with pread, and half of its descriptors: the file that was not read for longest gives its own
+        back, and is opened again when it is read. It is SnapshotGone if it was vacuumed meanwhile.
     max_mapped_fragments : int
         ``kv.max_mapped_fragments``: with more fragments than this, files are opened when they are
         first used. 1000.

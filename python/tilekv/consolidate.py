@@ -71,8 +71,10 @@ def consolidate(engine: Engine, progress: Progress = None) -> bool:
 
 
 def _opener(engine: Engine) -> Opener:
-    """Opens every visible fragment before anything is changed, however many there are."""
-    return Opener(engine.storage, engine.layout, CACHE_BYTES, engine.config.mmap, 1 << 31)
+    """Opens fragments for a merge."""
+    config = engine.config
+    reading = config.mmap, config.max_mapped_fragments
+    return Opener(engine.storage, engine.layout, CACHE_BYTES, *reading)
 
 
 def _withdraw(storage: Storage, written: list[str]) -> None:
@@ -192,7 +194,7 @@ def vacuum(engine: Engine, progress: Progress = None) -> int:
     report = reporter(progress, "vacuuming")
     with storage.lock() as held:
         _check(held, storage)
-        _opener(engine).view()
+        _ = _opener(engine).view().fragments  # all that stay can be opened
         listing = storage.list()
         history = read_history(storage, listing)
         total = len(history.superseded)

@@ -132,8 +132,8 @@ class Opener:
 class _Look:
     """One look at what is visible, with the fragments held open that it shows.
 
-    A listing is no snapshot: of what appears and goes meanwhile it can show the later and miss the earlier. Two listings after one
-    another are enough to show what was committed at a moment between them, however many write:
+    A listing is no snapshot: of what appears and goes meanwhile it can show the later and miss the earlier. Two, one after the
+    other, are enough to show what was committed at a moment between them, however many write:
 
     * All that had been committed by then is in one of them, but for what a consolidation holds by now.
     * A flush chooses a time that is later than all it can see. So what began after the second listing did is later than all
@@ -145,22 +145,21 @@ class _Look:
     What vanished and is in nothing that was listed is in a fragment that appeared meanwhile: that takes a listing more.
     """
 
-    def __init__(
-        self, opener: Opener, timestamp: int | None, opened: dict[str, Fragment]
-    ) -> None:
+    def __init__(self, opener: Opener, timestamp: int | None, opened: dict[str, Fragment]) -> None:
         self._opener = opener
         self._storage = opener.storage
         self._timestamp = timestamp
         self._opened = opened
         self._lists: dict[str, frozenset[str]] = {}  # by consolidated fragment; they never change
-        self._vacuumed: dict[str, frozenset[str]] = {}  # the same, of those whose lists were removed
+        self._vacuumed: dict[
+            str, frozenset[str]
+        ] = {}  # the same, of those whose lists were removed
         self._lost: CorruptionError | None = None  # a list, if nothing has changed meanwhile
 
     def names(self) -> list[str]:
         """See `Opener._names`."""
         first = self._storage.list()
         for _ in range(MOST_LISTINGS - 1):
-            self._lost = None
             shown = self._shown(first, first, self._timestamp)
             second = self._storage.list()
             if second != first:
@@ -200,6 +199,7 @@ class _Look:
         `newest` is the part of it that was listed last.
         """
         check_writer(self._storage, listing)
+        self._lost = None
         try:
             for owner in owners(listing, moment):
                 if owner not in self._lists:
@@ -236,8 +236,8 @@ class _Look:
     def _find_lists(self, history: History, there: Callable[[str], bool]) -> bool:
         """Add lists that the listing has missed: False when there are none. FileNotFoundError when it takes another listing.
 
-        A consolidated fragment without one is not superseding anything yet, and is shown beside all of its sources; or a vacuum is
-        at work, or done; or one that another has superseded has lost its list, without which its sources would be seen again.
+        A consolidated fragment without one does not supersede anything yet, and is shown beside all of its sources; or a vacuum
+        is at work, or done; or one that another has superseded has lost its list, without which its sources would be seen again.
         """
         visible = sorted(history.visible)
         starts = [name.t1 for name in visible]

@@ -19,6 +19,7 @@ from tilekv.snapshot import Opener, check_writer
 from tilekv.storage import Listing, Storage, open_storage
 
 _CACHE: Final = 16 << 20  # bytes of decoded chunks
+_MOST_OPEN: Final = 1000  # fragments, beside the one that is checked
 
 
 class Findings(NamedTuple):
@@ -81,7 +82,7 @@ def examine(storage: Storage) -> Findings:
     except CorruptionError as error:
         return Findings([Problem.of(error)], 0, 0)
     problems = list(remains.problems)
-    opener = Opener(storage, layout_of(remains.schema), _CACHE, False, 1 << 31)
+    opener = Opener(storage, layout_of(remains.schema), _CACHE, False, _MOST_OPEN)
     fragments = cells = 0
     gone = half_removed(storage, listing)
     for folder in listing.folders:

@@ -119,7 +119,9 @@ class World:
         while True:
             self.go_on()
             there = {*self.folders, *self.files}
-            at, name = min(((self.slots[n], n) for n in there if self.slots[n] > at), default=(2, ""))
+            at, name = min(
+                ((self.slots[n], n) for n in there if self.slots[n] > at), default=(2, "")
+            )
             if not name:
                 break
             found.append(name)
@@ -191,7 +193,7 @@ def explore(seed: int, merges: int) -> int:
 
 @pytest.mark.parametrize("merges", [0, 1, 3])
 def test_any_course_of_events(merges: int, tally: Callable[..., None]) -> None:
-    """Nothing that had been flushed is missing, no flush is shown without those before it, and of what was merged all or nothing."""
+    """Nothing that had been flushed is missing, no flush is shown without those before it, of what was merged all or nothing."""
     courses = 200_000 if NIGHTLY else 3_000
     took = Counter(explore(seed, merges) for seed in range(courses))
     assert max(took) <= (MOST_LISTINGS if merges else 2)

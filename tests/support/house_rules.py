@@ -155,7 +155,7 @@ OS_HEADERS = {"fcntl.h", "sys/mman.h", "sys/stat.h", "unistd.h"}
 OS_CIMPORTS = {"posix.fcntl", "posix.mman", "posix.stat", "posix.unistd"}
 STORAGE = {
     "tilekv.storage": "the door to the operating system",
-    "tilekv.kvcore.view": "maps and reads the descriptors that storage opened",
+    "tilekv.kvcore.view": "maps and reads the files that storage opened, and opens again what it gave back",
     "tilekv.cli": "reads and writes the user's own files for import, export, get and put",
     "tilekv.__main__": "reads and writes the user's own files for import, export, get and put",
 }

@@ -1,15 +1,16 @@
 """snapshot: which fragments a handle sees."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 import tilekv
 from tilekv.errors import CorruptionError, FormatError, SnapshotGone
+from tilekv.kvcore.view import give_back_descriptors
 from tilekv.snapshot import MOST_LISTINGS, Opener
-from tilekv.storage import Listing, Storage
+from tilekv.storage import Listing, Storage, local
 
 
 @pytest.fixture
@@ -159,7 +160,10 @@ def test_a_consolidation_while_a_store_is_opened(store: Path) -> None:
         with tilekv.open(store, "a") as other:
             other.vacuum()
         now = db._engine.opener.storage.list()
-        assert shown(db, after) == ([merged], 2)  # the list has been removed: what it said stands in the fragment
+        assert shown(db, after) == (
+            [merged],
+            2,
+        )  # the list has been removed: what it said stands in the fragment
         assert shown(db, before) == ([merged], 2)
         assert shown(db, before, before) == ([merged], 3)
         # All sources were hidden before they were come to, and what holds them had been passed.
@@ -209,3 +213,41 @@ def test_a_late_fragment_that_lost_a_file(store: Path) -> None:
         (folders(store)[0] / "value_var.tdb").unlink()
         with pytest.raises(CorruptionError, match="missing"):
             db[0]
+
+
+def test_a_fragment_that_was_given_back(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its files are opened again; that it was vacuumed meanwhile is no damage, and that it lost a file is."""
+    monkeypatch.setattr(local, "SMALL_FRAGMENT", 0)
+    expected = {0: b"0", 1: b"1", 2: b"2", "last": b"2"}
+
+    def given_back(uses: Callable[[tilekv.Store], object]) -> None:
+        with tilekv.open(store, config={"kv.mmap": False, "kv.cache_bytes": 0}) as db:
+            while give_back_descriptors():
+                pass
+            uses(db)
+
+    def gone(db: tilekv.Store) -> None:
+        for folder in folders(store):
+            folder.rename(store / f".tmp-{folder.name}")
+        reads: list[Callable[[], object]] = [
+            lambda: db[0], lambda: db.get_many([1, 0]), lambda: dict(db), lambda: list(db.scan()), db.verify
+        ]  # fmt: skip
+        for read in reads:
+            with pytest.raises(SnapshotGone, match="reopen"):
+                read()
+        for folder in folders(store):
+            folder.rename(store / folder.name.removeprefix(".tmp-"))
+        assert dict(db) == expected
+
+    def lost(db: tilekv.Store) -> None:
+        (folders(store)[0] / "value_var.tdb").unlink()
+        with pytest.raises(CorruptionError, match="value_var"):
+            db[0]
+        assert {problem.file for problem in db.verify()} == {"value_var.tdb"}
+
+    def there(db: tilekv.Store) -> None:
+        assert dict(db) == expected
+
+    given_back(there)
+    given_back(gone)
+    given_back(lost)

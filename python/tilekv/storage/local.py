@@ -10,7 +10,7 @@ import shutil
 import stat
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from tilekv.errors import (
@@ -20,7 +20,7 @@ from tilekv.errors import (
     StoreNotFoundError,
     TileKVError,
 )
-from tilekv.kvcore.view import FileView
+from tilekv.kvcore.view import FileView, give_back_descriptors
 from tilekv.kvcore.writeback import begin_writing
 from tilekv.names import LOCK, is_temporary, temporary_name
 from tilekv.storage.exchange import move_new, swap
@@ -40,6 +40,9 @@ _APPEND: Final = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW
 EARLY_WRITE: Final = 16 << 20
 # Files of a draft that are open at once: all that a store of three attributes has. One of 62 has up to 190.
 DRAFT_FILES: Final = 12
+# Bytes of a fragment's smallest files that are read into memory when it is opened: they need neither map nor descriptor, and a
+# read costs what a map and its first touch cost.
+SMALL_FRAGMENT: Final = 100 << 10
 _IS_NO_FILE: Final = (errno.ELOOP, errno.ENOTDIR, errno.ENXIO)
 
 
@@ -71,7 +74,7 @@ class LocalStorage:
         """Tell whether nothing at all is there, hidden files included."""
         opened = self._opened_folder(folder) if folder else self._opened_root()
         try:
-            with opened as fd, os.scandir(fd) as entries:
+            with opened as fd, _scan(fd) as entries:
                 return next(entries, None) is None
         except FileNotFoundError:
             return True
@@ -91,17 +94,11 @@ class LocalStorage:
 
     def files(self, folder: str) -> dict[str, int]:
         """Return sizes by name."""
-        sizes = {}
         with (
             self._opened_folder(folder) as fd,
             _explained("list the fragment", self._in_root(folder)),
-            os.scandir(fd) as entries,
         ):
-            for entry in entries:
-                status = entry.stat(follow_symlinks=False)
-                if stat.S_ISREG(status.st_mode):
-                    sizes[entry.name] = status.st_size
-        return sizes
+            return {name: size for size, name in _sizes(fd)}
 
     def read(self, name: str) -> bytes:
         """Return a file of the root."""
@@ -123,23 +120,27 @@ class LocalStorage:
             self._opened_folder(folder) as parent,
             _opened_file(file, place, parent, path) as (fd, size),
         ):
-            return _show(fd, size, mmap)
+            inside = os.fsencode(os.path.dirname(path)), os.fsencode(file)
+            return FileView.open(fd, size, *inside, mmap, size <= SMALL_FRAGMENT)
 
     def views(self, folder: str, mmap: bool) -> dict[str, FileView]:
         """Open every file of a folder."""
         found = {}
+        path = os.fsencode(self._in_root(folder))
         with self._opened_folder(folder) as parent, _explained("read", self._in_root(folder)):
-            for name in os.listdir(parent):
+            left = SMALL_FRAGMENT
+            for size, name in sorted(_sizes(parent)):
                 try:
-                    fd = os.open(name, _READ, dir_fd=parent)
+                    fd = _open(name, _READ, dir_fd=parent)
                 except OSError as error:
                     if error.errno in _IS_NO_FILE:
                         continue
                     raise
                 try:
-                    status = os.fstat(fd)
-                    if stat.S_ISREG(status.st_mode):
-                        found[name] = _show(fd, status.st_size, mmap)
+                    left -= size
+                    found[name] = FileView.open(
+                        fd, os.fstat(fd).st_size, path, os.fsencode(name), mmap, left >= 0
+                    )
                 finally:
                     os.close(fd)
         return found
@@ -206,7 +207,7 @@ class LocalStorage:
         path = self._in_root(LOCK)
         with _explained("lock the store", path):
             try:
-                fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+                fd = _open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
             except FileNotFoundError:
                 self._missing()
         try:
@@ -284,7 +285,7 @@ class LocalStorage:
     def _opened_root(self) -> Iterator[int]:
         with _explained("open the store", self._path):
             try:
-                fd = os.open(self._path, _FOLDER)
+                fd = _open(self._path, _FOLDER)
             except FileNotFoundError:
                 self._missing()
         try:
@@ -297,7 +298,7 @@ class LocalStorage:
         with (
             self._opened_root() as root,
             _explained("list the store", self._path),
-            os.scandir(root) as entries,
+            _scan(root) as entries,
         ):
             yield entries
 
@@ -306,7 +307,7 @@ class LocalStorage:
         path = self._in_root(folder)
         with _explained("open the fragment", path):
             try:
-                fd = os.open(path, _FOLDER | os.O_NOFOLLOW)
+                fd = _open(path, _FOLDER | os.O_NOFOLLOW)
             except OSError as error:
                 if error.errno in _IS_NO_FILE:
                     raise CorruptionError(folder, None, "it is not a folder") from None
@@ -392,7 +393,7 @@ class LocalDraft:
             return
         with _explained("make the store durable", self._path):
             for path in sorted(self._unsynced):
-                fd = os.open(path, _READ)
+                fd = _open(path, _READ)
                 try:
                     os.fsync(fd)
                 finally:
@@ -410,7 +411,7 @@ class LocalDraft:
             if not self._sync:
                 move_new(self._path, path)
                 return
-            root = os.open(self._root, _FOLDER)  # first: no lack of descriptors comes between
+            root = _open(self._root, _FOLDER)  # first: no lack of descriptors comes between
             try:
                 move_new(self._path, path)
                 _sync_root(root, path)
@@ -476,7 +477,7 @@ def _take(path: str, how: int, opened: dict[str, int]) -> int:
     """A descriptor of a file of a draft, which gives others back."""
     while len(opened) >= DRAFT_FILES:
         _give_back(next(iter(opened)), opened)
-    fd = opened[path] = os.open(path, how, 0o666)
+    fd = opened[path] = _open(path, how, 0o666)
     return fd
 
 
@@ -514,7 +515,7 @@ def _last_change(path: str) -> float:
 
 def sync_folder(path: str) -> None:
     """Make the names in a folder durable."""
-    fd = os.open(path, _FOLDER)
+    fd = _open(path, _FOLDER)
     try:
         _sync_names(fd)
     finally:
@@ -551,7 +552,7 @@ def _write_all(fd: int, data: Buffer) -> int:
 
 
 def _write_file(path: str, data: bytes, sync: bool) -> None:
-    fd = os.open(path, _CREATE, 0o666)
+    fd = _open(path, _CREATE, 0o666)
     try:
         _write_all(fd, data)
         if sync:
@@ -560,8 +561,33 @@ def _write_file(path: str, data: bytes, sync: bool) -> None:
         os.close(fd)
 
 
-def _show(fd: int, size: int, mmap: bool) -> FileView:
-    return FileView.map(fd, size) if mmap else FileView.pread(fd, size)
+def _open(path: str, how: int, mode: int = 0o666, dir_fd: int | None = None) -> int:
+    """As os.open; where there is no descriptor left, files that are read by pread give some back."""
+    try:
+        return os.open(path, how, mode, dir_fd=dir_fd)
+    except OSError as error:
+        if error.errno not in (errno.EMFILE, errno.ENFILE) or not give_back_descriptors():
+            raise
+        return os.open(path, how, mode, dir_fd=dir_fd)
+
+
+def _scan(fd: int) -> AbstractContextManager[Iterator[os.DirEntry[str]]]:
+    """As os.scandir, in the same way."""
+    try:
+        return os.scandir(fd)
+    except OSError as error:
+        if error.errno not in (errno.EMFILE, errno.ENFILE) or not give_back_descriptors():
+            raise
+        return os.scandir(fd)
+
+
+def _sizes(folder: int) -> Iterator[tuple[int, str]]:
+    """The files of an open folder."""
+    with _scan(folder) as entries:
+        for entry in entries:
+            status = entry.stat(follow_symlinks=False)
+            if stat.S_ISREG(status.st_mode):
+                yield status.st_size, entry.name
 
 
 @contextmanager
@@ -569,7 +595,7 @@ def _opened_file(name: str, place: str, parent: int, path: str) -> Iterator[tupl
     """The descriptor and size of a regular file in the folder `parent`; `place` is for errors."""
     with _explained("read", path):
         try:
-            fd = os.open(name, _READ, dir_fd=parent)
+            fd = _open(name, _READ, dir_fd=parent)
         except OSError as error:
             if error.errno in _IS_NO_FILE:
                 raise CorruptionError(place, None, "it is not a file") from None
