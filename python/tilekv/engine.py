@@ -48,6 +48,8 @@ class Engine:
     ----------
     key : bytes or str, optional
         Of an encrypted store of TileDB 1.x.
+    ignore_newer : bool
+        Show the store without what TileDB 2 has added to it.
 
     Raises
     ------
@@ -57,13 +59,20 @@ class Engine:
         When the key, or the lack of one, does not fit.
     """
 
-    def __init__(self, storage: Storage, config: Config, key: bytes | str | None = None) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        config: Config,
+        key: bytes | str | None = None,
+        ignore_newer: bool = False,
+    ) -> None:
         self.storage = storage
         self.config = config
         self.key = key
+        self.ignore_newer = ignore_newer
         reading = config.cache_bytes, config.mmap, config.max_mapped_fragments
         if is_old(storage):
-            old = OldStore(storage, key, config.mmap)
+            old = OldStore(storage, key, config.mmap, ignore_newer)
             self.id: str | None = None
             self.schema = old.schema
             self.layout = layout_of(old.schema)
@@ -78,7 +87,7 @@ class Engine:
         self.schema = Schema.from_file(_required(storage, KV_SCHEMA), descriptor, KV_SCHEMA)
         descriptor.check_schema(_required(storage, ARRAY_SCHEMA), ARRAY_SCHEMA)
         self.layout = layout_of(self.schema)
-        self.opener = Opener(storage, self.layout, *reading)
+        self.opener = Opener(storage, self.layout, *reading, ignore_newer)
 
     def flush(
         self, source: CellSource, view: View, showing: Callable[[FragmentName], object]
@@ -194,6 +203,7 @@ def open_engine(
     schema: Schema | None,
     config: Config,
     key: bytes | str | None = None,
+    ignore_newer: bool = False,
 ) -> Engine:
     """Open or create by mode: r, a, x or w (docs/design.md 2.1)."""
     if mode != "r" and is_old(storage):
@@ -207,7 +217,7 @@ def open_engine(
             )
     elif mode == "a" and not is_store(storage):
         create(storage, schema or DEFAULT_SCHEMA)
-    engine = Engine(storage, config, key)
+    engine = Engine(storage, config, key, ignore_newer)
     if mode in "ra" and schema is not None and schema != engine.schema:
         raise InvalidValueError(
             f"{storage.uri} has another schema: {engine.schema!r}, not {schema!r}; "

@@ -26,11 +26,12 @@ from tilekv.kvcore.rescue import ABSENT, DELETED, SET, UNKNOWN, proven_keys, sta
 from tilekv.kvcore.search import View
 from tilekv.kvcore.values import key_bytes
 from tilekv.names import FragmentName, vac_owner
+from tilekv.newer import check_newer
 from tilekv.problem import DAMAGE, Problem
 from tilekv.progress import Progress, reporter
 from tilekv.remains import find_remains, half_removed, open_remains, tiles_of
 from tilekv.schema import Schema
-from tilekv.snapshot import Opener, check_writer
+from tilekv.snapshot import Opener
 from tilekv.storage import Listing, Storage, open_storage
 from tilekv.store import Store, columns_of
 from tilekv.verify import verify_store
@@ -110,7 +111,7 @@ def salvage(
     """
     storage = open_storage(damaged, False)
     listing = storage.list()
-    check_writer(storage, listing)
+    check_newer(storage, listing)
     if _is_old(storage):
         raise FormatError(
             f"{storage.uri} was written by TileDB 1.x, without checksums: nothing in it can be proven; "

@@ -6,7 +6,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from tilekv.errors import CorruptionError, FormatError, HistoryVacuumed, SnapshotGone
+from tilekv.errors import CorruptionError, HistoryVacuumed, SnapshotGone
 from tilekv.history import History, history_of, owners, read_history, read_list
 from tilekv.kvcore.cache import ChunkCache
 from tilekv.kvcore.codec import CodecPool
@@ -18,9 +18,9 @@ from tilekv.names import (
     FRAGMENT_METADATA,
     FragmentName,
     data_file,
-    newer_tiledb,
     vac_file,
 )
+from tilekv.newer import check_newer
 from tilekv.storage import Listing, Storage
 
 # Two do while others write; each consolidation that is vacuumed meanwhile takes one more. Nothing makes so many in a moment.
@@ -36,10 +36,18 @@ class Opener:
         Map files; False reads them with pread.
     eager : int
         With more fragments than this, each is opened when it is first needed. It may be gone by then.
+    ignore_newer : bool
+        Show the store without what TileDB 2 has added to it.
     """
 
     def __init__(
-        self, storage: Storage, layout: Layout, cache_bytes: int, mmap: bool, eager: int
+        self,
+        storage: Storage,
+        layout: Layout,
+        cache_bytes: int,
+        mmap: bool,
+        eager: int,
+        ignore_newer: bool = False,
     ) -> None:
         self.storage = storage
         self.layout = layout
@@ -47,6 +55,7 @@ class Opener:
         self.codecs = CodecPool()
         self.mmap = mmap
         self.eager = eager
+        self.ignore_newer = ignore_newer
 
     def view(self, timestamp: int | None = None, known: View | None = None) -> View:
         """The fragments that are visible now, newest first.
@@ -63,7 +72,7 @@ class Opener:
         CorruptionError
             When a fragment is damaged.
         FormatError
-            When a newer TileDB has moved data where tilekv cannot read it.
+            When TileDB 2 has added to the store in a format that tilekv does not read.
         SnapshotGone
             When fragments were consolidated and vacuumed again and again while they were being opened.
         """
@@ -198,7 +207,7 @@ class _Look:
 
         `newest` is the part of it that was listed last.
         """
-        check_writer(self._storage, listing)
+        check_newer(self._storage, listing, self._opener.ignore_newer)
         self._lost = None
         try:
             for owner in owners(listing, moment):
@@ -294,13 +303,3 @@ class _Look:
 
 def _parsed(names: Iterable[str]) -> list[FragmentName]:
     return [name for name in map(FragmentName.parse, names) if name]
-
-
-def check_writer(storage: Storage, listing: Listing) -> None:
-    """FormatError when a newer TileDB has moved data where tilekv cannot read it."""
-    newer = newer_tiledb(listing.folders, listing.files, storage.is_empty)
-    if newer is not None:
-        raise FormatError(
-            f"{storage.uri}: TileDB 2 has rewritten this store in its own newer format ({newer}); "
-            "tilekv would not see that data"
-        )

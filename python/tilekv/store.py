@@ -281,7 +281,8 @@ class Store(Handle, MutableMapping[Any, Any]):
                 "a store that was opened with a key cannot be pickled: the key would be in it"
             )
         mode = "r" if self._mode == "r" else "a"
-        return _reopened, (self._uri, mode, self._timestamp, self._config.as_dict())
+        newer = self._engine.ignore_newer
+        return _reopened, (self._uri, mode, self._timestamp, self._config.as_dict(), newer)
 
     def __copy__(self) -> NoReturn:
         raise WrongTypeError(
@@ -390,7 +391,8 @@ class Store(Handle, MutableMapping[Any, Any]):
             closed = self.closed
             self._attempt = None
             self._unsynced = False
-            self._engine = Engine(self._engine.storage, self._config, self._engine.key)
+            old = self._engine
+            self._engine = Engine(old.storage, self._config, old.key, old.ignore_newer)
             self._start_over(None if closed else self._look())
 
 
@@ -440,6 +442,7 @@ def open(
     timestamp: int | dt.datetime | np.datetime64 | None = None,
     config: Mapping[str, object] | Config | None = None,
     key: bytes | str | None = None,
+    ignore_newer: bool = False,
 ) -> Store:
     """Open a store: one of tilekv's, or, to read it, a key-value store of TileDB 1.3 to 1.7.
 
@@ -457,6 +460,9 @@ def open(
         Options by dotted key, such as ``{"kv.cache_bytes": "64 MiB"}``; see `Config`.
     key : bytes or str, optional
         The 32 bytes that open a store which TileDB 1.x encrypted; a str stands for its UTF-8.
+    ignore_newer : bool
+        Show the store without what TileDB 2 has added to it in its own newer format, which tilekv does not read and else refuses;
+        what TileDB 2 has merged and removed is always refused. Mode "r" only.
 
     Raises
     ------
@@ -475,15 +481,21 @@ def open(
         raise WrongTypeError(f"schema is a tilekv.Schema, not {type(schema).__name__}")
     if timestamp is not None and mode != "r":
         raise InvalidValueError("timestamp goes with mode 'r': the past cannot be written")
+    if ignore_newer and mode != "r":
+        raise InvalidValueError(
+            "ignore_newer goes with mode 'r': what is written would hide what TileDB 2 has added"
+        )
     moment = None if timestamp is None else _milliseconds(timestamp)
     options = Config.of(config)
     storage = open_storage(uri, options.sync)
-    engine = open_engine(storage, mode, schema, options, key)
+    engine = open_engine(storage, mode, schema, options, key, ignore_newer)
     return Store(storage.uri, mode, engine, moment, options)
 
 
-def _reopened(uri: str, mode: Any, timestamp: int | None, config: dict[str, object]) -> Store:
-    return open(uri, mode, timestamp=timestamp, config=config)
+def _reopened(
+    uri: str, mode: Any, timestamp: int | None, config: dict[str, object], ignore_newer: bool
+) -> Store:
+    return open(uri, mode, timestamp=timestamp, config=config, ignore_newer=ignore_newer)
 
 
 def _milliseconds(moment: int | dt.datetime | np.datetime64) -> int:

@@ -13,9 +13,10 @@ from tilekv.history import listed
 from tilekv.kvcore.check import check_fragment
 from tilekv.kvcore.fragment import Fragment
 from tilekv.names import FRAGMENT_METADATA, FragmentName, vac_owner
+from tilekv.newer import check_newer
 from tilekv.problem import DAMAGE, Problem
 from tilekv.remains import find_remains, half_removed, open_remains
-from tilekv.snapshot import Opener, check_writer
+from tilekv.snapshot import Opener
 from tilekv.storage import Listing, Storage, open_storage
 
 _CACHE: Final = 16 << 20  # bytes of decoded chunks
@@ -76,7 +77,7 @@ def examine(storage: Storage) -> Findings:
         seen = engine.opener.view().fragments
         return Findings(verify_store(seen), len(seen), sum(fragment.cells for fragment in seen))
     listing = storage.list()
-    check_writer(storage, listing)
+    check_newer(storage, listing)
     try:
         remains = find_remains(storage)
     except CorruptionError as error:

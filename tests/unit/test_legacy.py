@@ -217,7 +217,7 @@ def test_what_newer_tiledb_moved_away(tmp_path: Path) -> None:
     old = written(tmp_path / "old", 3)
     (old / "__fragments").mkdir()
     (old / "__fragments" / "one").mkdir()
-    with pytest.raises(tilekv.FormatError, match="TileDB 2 has rewritten"):
+    with pytest.raises(tilekv.FormatError, match="TileDB 2 has added __fragments"):
         tilekv.open(old)
 
 

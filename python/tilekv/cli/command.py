@@ -96,7 +96,10 @@ def build_parser() -> argparse.ArgumentParser:
     one.add_argument(
         "--force", action="store_true", help="DIR may have files; replace those that are in the way"
     )
-    one.set_defaults(run=lambda args: export_tree(args.store, args.dir, args.attr, args.force))
+    _add_newer(one)
+    one.set_defaults(
+        run=lambda args: export_tree(args.store, args.dir, args.attr, args.force, args.ignore_newer)
+    )
 
     one = _command(commands, "ls", "list the keys")
     one.description = """List the keys, a line each, in the order of the store, which is that of their digests. Keys that
@@ -107,7 +110,10 @@ def build_parser() -> argparse.ArgumentParser:
         "-l", dest="long", action="store_true", help="with size of the value and type of the key"
     )
     one.add_argument("--glob", metavar="PATTERN", help="only str keys that match; * matches / too")
-    one.set_defaults(run=lambda args: list_keys(args.store, args.glob, args.long))
+    _add_newer(one)
+    one.set_defaults(
+        run=lambda args: list_keys(args.store, args.glob, args.long, args.ignore_newer)
+    )
 
     one = _command(commands, "get", "print a value, or write it to a file")
     one.description = """Print a value: bytes as they are, text in UTF-8, a number on a line."""
@@ -117,8 +123,11 @@ def build_parser() -> argparse.ArgumentParser:
     one.add_argument("-o", dest="output", metavar="FILE", help="write to FILE, not to stdout")
     _add_attr(one)
     _add_type(one)
+    _add_newer(one)
     one.set_defaults(
-        run=lambda args: get_value(args.store, key_of(args.key, args.type), args.attr, args.output)
+        run=lambda args: get_value(
+            args.store, key_of(args.key, args.type), args.attr, args.output, args.ignore_newer
+        )
     )
 
     one = _command(commands, "put", "set a key")
@@ -149,7 +158,8 @@ def build_parser() -> argparse.ArgumentParser:
     one.epilog = f"example: {PROGRAM} info --json photos.kv"
     one.add_argument("store", metavar="STORE")
     _add_json(one)
-    one.set_defaults(run=lambda args: show_info(args.store, args.json))
+    _add_newer(one)
+    one.set_defaults(run=lambda args: show_info(args.store, args.json, args.ignore_newer))
 
     one = _command(commands, "consolidate", "merge all fragments into one")
     one.description = """Merge all fragments into one, without what was overwritten or deleted. What was merged stays, so that
@@ -228,6 +238,14 @@ def _add_type(command: argparse.ArgumentParser) -> None:
         choices=KEY_TYPES,
         default="str",
         help="what KEY is (default: str): 7 and '7' are two keys",
+    )
+
+
+def _add_newer(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--ignore-newer",
+        action="store_true",
+        help="without what TileDB 2 has added, in a format that is not read",
     )
 
 

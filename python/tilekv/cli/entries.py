@@ -25,9 +25,9 @@ KEY_TYPES: Final[dict[str, Callable[[str], Any]]] = {
 }
 
 
-def list_keys(uri: str, glob: str | None, long: bool) -> int:
+def list_keys(uri: str, glob: str | None, long: bool, ignore_newer: bool) -> int:
     """Print the keys in digest order, with the size of the value and the type of the key if `long`."""
-    with open_store(uri) as db:
+    with open_store(uri, ignore_newer=ignore_newer) as db:
         for key in db:
             if glob is not None and not (isinstance(key, str) and fnmatchcase(key, glob)):
                 continue
@@ -39,9 +39,9 @@ def list_keys(uri: str, glob: str | None, long: bool) -> int:
     return 0
 
 
-def get_value(uri: str, key: Any, attr: str | None, output: str | None) -> int:
+def get_value(uri: str, key: Any, attr: str | None, output: str | None, ignore_newer: bool) -> int:
     """Write one attribute of a key to a file, or to stdout."""
-    with open_store(uri) as db:
+    with open_store(uri, ignore_newer=ignore_newer) as db:
         value = value_bytes(read_cell(db, key, named_attr(db, attr)))
     with nullcontext(sys.stdout.buffer) if output is None else open(output, "wb") as file:
         file.write(value)

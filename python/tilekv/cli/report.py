@@ -18,9 +18,9 @@ from tilekv.verify import examine
 NEWEST: Final = 10  # fragments that info prints; --json has all
 
 
-def show_info(uri: str, as_json: bool) -> int:
+def show_info(uri: str, as_json: bool, ignore_newer: bool) -> int:
     """Print schema, counts, sizes and fragments, newest first."""
-    with open_store(uri) as db:
+    with open_store(uri, ignore_newer=ignore_newer) as db:
         schema, fragments = db.schema, db.fragments
         info = db.info()
     facts = asdict(info) | {"keys": info.live, "advice": info.advice}

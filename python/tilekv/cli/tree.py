@@ -142,7 +142,7 @@ def import_tree(folder: str, uri: str, batch_bytes: int | None, shown: bool) -> 
     return 1 if walk.errors else 0
 
 
-def export_tree(uri: str, folder: str, attr: str | None, force: bool) -> int:
+def export_tree(uri: str, folder: str, attr: str | None, force: bool, ignore_newer: bool) -> int:
     """Write every value of a store to the file below `folder` that its key names.
 
     All keys are checked before the first file is written. Nothing is ever written outside `folder`:
@@ -158,6 +158,8 @@ def export_tree(uri: str, folder: str, attr: str | None, force: bool) -> int:
         The attribute to write, bytes or str; needed when there are several.
     force : bool
         Write into a folder that has files, and over those that have an entry's name.
+    ignore_newer : bool
+        Leave out what TileDB 2 has added to the store.
 
     Returns
     -------
@@ -165,7 +167,7 @@ def export_tree(uri: str, folder: str, attr: str | None, force: bool) -> int:
         The exit code, 0.
     """
     started = time.monotonic()
-    with open_store(uri) as db:
+    with open_store(uri, ignore_newer=ignore_newer) as db:
         chosen = named_attr(db, attr)
         for key in db:
             check_path(key)

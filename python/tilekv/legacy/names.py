@@ -12,8 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 from typing import Final, NamedTuple
 
-from tilekv.errors import CorruptionError, FormatError, HistoryVacuumed
-from tilekv.names import FRAGMENT_METADATA, MAX_TIMESTAMP, FragmentName, newer_tiledb
+from tilekv.errors import CorruptionError, HistoryVacuumed
+from tilekv.names import FRAGMENT_METADATA, MAX_TIMESTAMP, FragmentName
+from tilekv.newer import check_newer
 from tilekv.storage import Listing, Storage
 
 _OLD: Final = re.compile("__([0-9a-f]{32})(_[0-9]{1,20})?_([0-9]{1,20})")
@@ -73,7 +74,9 @@ def committed(storage: Storage, listing: Listing) -> list[OldName]:
     ]
 
 
-def visible(storage: Storage, listing: Listing, timestamp: int | None) -> list[OldName]:
+def visible(
+    storage: Storage, listing: Listing, timestamp: int | None, ignore_newer: bool = False
+) -> list[OldName]:
     """The fragments that count, newest first; at a moment (ms since 1970, inclusive) if one is given.
 
     Raises
@@ -81,18 +84,13 @@ def visible(storage: Storage, listing: Listing, timestamp: int | None) -> list[O
     CorruptionError
         When a `.vac` file is none, or such files supersede one another in a circle.
     FormatError
-        When a newer TileDB has moved data where tilekv cannot read it.
+        When TileDB 2 has added to the store, and that is not ignored.
     HistoryVacuumed
         When the fragments of that moment were merged into a later one and are gone.
     FileNotFoundError
         When something was removed since the listing: list again.
     """
-    newer = newer_tiledb(listing.folders, listing.files, storage.is_empty)
-    if newer is not None:
-        raise FormatError(
-            f"{storage.uri}: TileDB 2 has rewritten this store in its own newer format ({newer}), which tilekv "
-            "does not read"
-        )
+    check_newer(storage, listing, ignore_newer)
     there = committed(storage, listing)
     shown = [name for name in there if timestamp is None or name.t2 <= timestamp]
     if timestamp is not None:

@@ -64,9 +64,12 @@ class OldStore:
         When decryption needs a package that is not installed.
     """
 
-    def __init__(self, storage: Storage, key: bytes | str | None, mmap: bool) -> None:
+    def __init__(
+        self, storage: Storage, key: bytes | str | None, mmap: bool, ignore_newer: bool = False
+    ) -> None:
         self.storage: Final = storage
         self.mmap: Final = mmap
+        self.ignore_newer: Final = ignore_newer
         self.cipher: Final = None if key is None else Cipher(key)
         file, data = _schema_file(storage)
         try:
@@ -89,7 +92,7 @@ class OldStore:
     def _digest(self) -> str:
         """How its keys became coordinates: not the same on Windows, where `long` has 32 bits (docs/format.md 1.1)."""
         while True:
-            names = visible(self.storage, self.storage.list(), None)
+            names = visible(self.storage, self.storage.list(), None, self.ignore_newer)
             if not names:
                 return OLD_DIGEST
             try:
@@ -130,13 +133,13 @@ class OldOpener(Opener):
     def __init__(
         self, store: OldStore, layout: Layout, cache_bytes: int, mmap: bool, eager: int
     ) -> None:
-        super().__init__(store.storage, layout, cache_bytes, mmap, eager)
+        super().__init__(store.storage, layout, cache_bytes, mmap, eager, store.ignore_newer)
         self._store = store
 
     def superseded(self) -> frozenset[str]:
         """As `Opener.superseded`: the names of their folders."""
         listing = self.storage.list()
-        shown = {name.folder for name in visible(self.storage, listing, None)}
+        shown = {name.folder for name in visible(self.storage, listing, None, self.ignore_newer)}
         return frozenset(name.folder for name in committed(self.storage, listing)) - shown
 
     def _names(self, timestamp: int | None, opened: dict[str, Fragment]) -> list[str]:
@@ -156,7 +159,7 @@ class OldOpener(Opener):
         self, listing: Listing, timestamp: int | None, opened: dict[str, Fragment]
     ) -> list[str] | None:
         try:
-            names = visible(self.storage, listing, timestamp)
+            names = visible(self.storage, listing, timestamp, self.ignore_newer)
             lost = self._lost(names) if len(names) > 1 else [None] * len(names)
             for name, cells in zip(names, lost, strict=True):
                 opened[name.shown] = self._rewritten(self._store.fragment(name), cells)
