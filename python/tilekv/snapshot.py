@@ -127,6 +127,14 @@ class Opener:
                 raise  # it was gone for a moment: a vacuum is at work
             raise CorruptionError(f"{name}/{missing[0]}", None, "the file is missing") from None
 
+    def is_there(self, name: str) -> bool:
+        """Whether a fragment is still in the store: a vacuum hides all of it at once."""
+        try:
+            self.storage.files(name)
+        except FileNotFoundError:
+            return False
+        return True
+
     def missing(self, name: str) -> list[str]:
         """The files that a fragment lacks. FileNotFoundError when all of it is gone."""
         files = {data_file(stem, is_bytes) for _, stem, is_bytes in self.layout.files}
@@ -224,7 +232,7 @@ class _Look:
                         for name in history.visible:
                             self._open(name)
                 except FileNotFoundError:
-                    there = self._is_there
+                    there = self._opener.is_there
                     if not self._find_lists(history, there):
                         raise
                 else:
@@ -265,7 +273,7 @@ class _Look:
             try:
                 self._lists[str(name)] = read_list(self._storage, str(name))
             except FileNotFoundError:
-                if all(map(self._is_there, sources)):
+                if all(map(self._opener.is_there, sources)):
                     if str(name) not in shown:
                         reason = f"it is missing: {name} holds all of {min(again)}, which would be seen again"
                         self._lost = CorruptionError(vac_file(str(name)), None, reason)
@@ -283,15 +291,12 @@ class _Look:
             for source in _parsed(self._open(name).sources):
                 if source.t1 > timestamp or str(source) in listing.folders:
                     continue
-                if self._is_there(str(source)):
+                if self._opener.is_there(str(source)):
                     raise FileNotFoundError(str(source))  # in the listing
                 raise HistoryVacuumed(
                     f"the state at {timestamp} ms was consolidated into {name} and vacuumed: "
                     f"the oldest that can be shown is {name.t2}, the newest before it {name.t1 - 1}"
                 )
-
-    def _is_there(self, name: str) -> bool:
-        return not self._storage.is_empty(name)
 
     def _open(self, name: FragmentName | str) -> Fragment:
         """FileNotFoundError when it is gone."""

@@ -84,23 +84,42 @@ def examine(storage: Storage) -> Findings:
         return Findings([Problem.of(error)], 0, 0)
     problems = list(remains.problems)
     opener = Opener(storage, layout_of(remains.schema), _CACHE, False, _MOST_OPEN)
-    fragments = cells = 0
+    checked: dict[str, int] = {}  # cells by fragment
     gone = half_removed(storage, listing)
     for folder in listing.folders:
         if folder in gone:
             continue
         if FragmentName.parse(folder) is None:
             problems += _strange_folder(storage, folder)
-            continue
-        fragment = open_remains(opener, folder, problems)
-        if fragment is not None:
-            problems += verify_store([fragment])
-            fragments += 1
-            cells += fragment.cells
+        else:
+            problems += _check(opener, folder, checked)
     problems += _wrong_lists(storage, listing)
     if not problems:
-        problems += _wrong_view(opener)
-    return Findings(problems, fragments, cells)
+        # What only all of the lists together show; and what has taken the place of fragments that a vacuum removed meanwhile.
+        try:
+            newer = [name for name in opener.view().names if name not in checked]
+        except CorruptionError as error:
+            return Findings([Problem.of(error)], len(checked), sum(checked.values()))
+        for name in newer:
+            problems += _check(opener, name, checked)
+    return Findings(problems, len(checked), sum(checked.values()))
+
+
+def _check(opener: Opener, name: str, checked: dict[str, int]) -> list[Problem]:
+    """What is wrong with a fragment that was listed: nothing when a vacuum has removed it since."""
+    found: list[Problem] = []
+    try:
+        fragment = open_remains(opener, name, found)
+        if fragment is not None:
+            found += verify_store([fragment])
+    except FileNotFoundError as error:
+        found.append(Problem.of(error, name))
+        fragment = None
+    if found and not opener.is_there(name):
+        return []
+    if fragment is not None:
+        checked[name] = fragment.cells
+    return found
 
 
 def _has_fragments(storage: Storage) -> bool:
@@ -128,18 +147,11 @@ def _wrong_lists(storage: Storage, listing: Listing) -> list[Problem]:
             continue  # left by a crash: it counts for nothing
         try:
             listed(storage.read(file), owner)
-        except DAMAGE as error:
+        except FileNotFoundError:
+            pass  # a vacuum has removed what it listed
+        except CorruptionError as error:
             problems.append(Problem.of(error))
     return problems
-
-
-def _wrong_view(opener: Opener) -> list[Problem]:
-    """What only all of the lists together show."""
-    try:
-        opener.view()
-    except CorruptionError as error:
-        return [Problem.of(error)]
-    return []
 
 
 def verify_store(fragments: Iterable[Fragment]) -> list[Problem]:

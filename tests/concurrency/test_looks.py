@@ -35,7 +35,7 @@ class World:
         self.rng = rng
         self.actors: list[Iterator[None]] = []
         self.folders: dict[str, tuple[str, ...]] = {}  # sources by name
-        self.files: dict[str, bytes] = {}
+        self.markers: dict[str, bytes] = {}
         self.slots: dict[str, float] = {}  # where names are in a listing
         self.known: dict[str, tuple[str, ...]] = {}  # all that ever were, and their sources
         self.begun: dict[str, int] = {}  # by flush: when it looked what is there,
@@ -70,24 +70,24 @@ class World:
                 self.appear(output, tuple(sources))
                 yield
             file = vac_file(outputs[-1])
-            self.files[file] = vac_bytes(outputs[-1], sources)
+            self.markers[file] = vac_bytes(outputs[-1], sources)
             self.slots[file] = self.rng.random()
             yield
             if vacuum:
                 yield from self.vacuum()
 
     def vacuum(self) -> Iterator[None]:
-        waiting = {file[:-4]: self.known[file[:-4]] for file in self.files}
+        waiting = {file[:-4]: self.known[file[:-4]] for file in self.markers}
         while waiting:
             owner = next(o for o, names in waiting.items() if not waiting.keys() & set(names))
             for source in sorted(waiting.pop(owner)):
                 self.folders.pop(source, None)
                 yield
-            del self.files[vac_file(owner)]
+            del self.markers[vac_file(owner)]
             yield
 
     def visible(self) -> list[str]:
-        gone = {source for file in self.files for source in self.known[file[:-4]]}
+        gone = {source for file in self.markers for source in self.known[file[:-4]]}
         return sorted(self.folders.keys() - gone)
 
     def name(self, t1: int, t2: int) -> str:
@@ -118,7 +118,7 @@ class World:
         at = 0.0
         while True:
             self.go_on()
-            there = {*self.folders, *self.files}
+            there = {*self.folders, *self.markers}
             at, name = min(
                 ((self.slots[n], n) for n in there if self.slots[n] > at), default=(2, "")
             )
@@ -130,13 +130,18 @@ class World:
 
     def read(self, name: str) -> bytes:
         self.go_on()
-        if name not in self.files:
+        if name not in self.markers:
             raise FileNotFoundError(name)
-        return self.files[name]
+        return self.markers[name]
 
     def is_empty(self, folder: str) -> bool:
+        raise AssertionError("TileDB 2 adds nothing to a model")
+
+    def files(self, folder: str) -> dict[str, int]:
         self.go_on()
-        return folder not in self.folders
+        if folder not in self.folders:
+            raise FileNotFoundError(folder)
+        return {}
 
     def open(self, name: str) -> Any:
         self.go_on()

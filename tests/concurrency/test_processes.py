@@ -20,6 +20,7 @@ from life_workers import (
     consolidate_often,
     read_snapshots,
     use,
+    verify_often,
     write_batches,
 )
 
@@ -35,7 +36,7 @@ def test_writers_readers_consolidators_and_vacuums(tmp_path: Path, tally: Any) -
     stop, results = spawn.Event(), spawn.Queue()
     jobs = [(write_batches, i) for i in range(WRITERS)]
     jobs += [(read_snapshots, i) for i in range(READERS)]
-    jobs += [(consolidate_often, i) for i in range(CONSOLIDATORS)]
+    jobs += [(consolidate_often, i) for i in range(CONSOLIDATORS)] + [(verify_often, 0)]
     start = spawn.Barrier(len(jobs) + 1)
     processes = [spawn.Process(target=job, args=(path, i, start, stop, results)) for job, i in jobs]
     for process in processes:

@@ -107,6 +107,21 @@ def consolidate_often(path: str, number: int, start: Barrier, stop: Event, resul
         results.put(("consolidator", number, None, merged))
 
 
+def verify_often(path: str, number: int, start: Barrier, stop: Event, results: Any) -> None:
+    """Check the whole store; there is no damage."""
+    checked = 0
+    start.wait(TIMEOUT)
+    try:
+        while checked < LEAST or not stop.is_set():
+            problems = tilekv.verify(path)
+            assert problems == [], "\n".join(map(str, problems))
+            checked += 1
+    except BaseException as error:  # noqa: BLE001 - told to the test
+        results.put(("verifier", number, repr(error), checked))
+    else:
+        results.put(("verifier", number, None, checked))
+
+
 def use(db: Any, results: Any) -> None:
     """In a child that got a handle, by fork or by pickle: read, write, close."""
     try:

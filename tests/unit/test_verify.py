@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import tilekv
 from tilekv.cli.command import main
 from tilekv.problem import Problem
-from tilekv.verify import verify_store
+from tilekv.storage import Storage, open_storage
+from tilekv.verify import examine, verify_store
 
 
 @pytest.fixture
@@ -80,6 +83,43 @@ def test_replaced_fragments_and_lists_are_checked(store: Path) -> None:
     [list_] = store.glob("*.vac")
     flip(list_, 5)
     assert {problem.file for problem in tilekv.verify(store)} == {"__coords.tdb", list_.name}
+
+
+class Vacuumed:
+    """A storage in which a vacuum does its work just before a fragment, or the list of a consolidation, is looked at."""
+
+    def __init__(self, storage: Storage, name: str, vacuum: Callable[[], None]) -> None:
+        self._storage = storage
+        self._name = name
+        self._vacuum: Callable[[], None] | None = vacuum
+
+    def __getattr__(self, call: str) -> Any:
+        def asked(*arguments: Any) -> Any:
+            if self._vacuum and self._name in arguments:
+                vacuum, self._vacuum = self._vacuum, None
+                vacuum()
+            return getattr(self._storage, call)(*arguments)
+
+        return self._storage.uri if call == "uri" else asked
+
+
+@pytest.mark.parametrize("of", ["fragment", "list"])
+def test_a_vacuum_meanwhile_is_no_damage(store: Path, of: str) -> None:
+    def vacuum() -> None:
+        with tilekv.open(store, "a") as db:
+            db["new"] = b"flushed"
+            db.consolidate(vacuum=True)  # what was not listed
+            assert len(fragments(store)) == 1
+
+    names = [path.name for path in fragments(store)]
+    with tilekv.open(store, "a") as db:
+        db[0] = b"changed"
+        db.consolidate()
+        merged = db.fragments[0].name
+    name = f"{merged}.vac" if of == "list" else names[1]
+    found = examine(Vacuumed(open_storage(store), name, vacuum))  # type: ignore[arg-type]
+    assert found.problems == []
+    assert found.cells >= 4
 
 
 def test_no_store(tmp_path: Path) -> None:
