@@ -96,7 +96,7 @@ class MissingPackageError(TileKVError, ImportError):
 
 
 class SnapshotGone(TileKVError, FileNotFoundError):
-    """A fragment of this handle's snapshot was vacuumed before it was first used; reopen."""
+    """A fragment of this snapshot was vacuumed before it was first used, or while the system had its files back; reopen."""
 
 
 class StoreBusyError(TileKVError, BlockingIOError):

@@ -512,6 +512,28 @@ def test_vacuum_removes_what_is_superseded_and_nothing_else(tmp_path: Path) -> N
     assert contents(path) == {1: b"1", 2: b"2", 3: b"3"}
 
 
+@pytest.mark.parametrize("eager", [1000, 0])
+def test_vacuum_opens_all_that_stays(tmp_path: Path, eager: int) -> None:
+    """What was superseded may be all there is: also when files are opened late."""
+    path = tmp_path / "store"
+    config = {"kv.max_mapped_fragments": eager}
+    write(path, {1: b"1"}, {1: b"2", 3: b"3"}, config=config)
+    with tilekv.open(path, "a", config=config) as db:
+        db.consolidate()
+        (merged,) = (each.name for each in db.fragments)
+        assert dict(db) == {1: b"2", 3: b"3"}
+        before = folders(path)
+        metadata = path / merged / "__fragment_metadata.tdb"
+        data = metadata.read_bytes()
+        metadata.write_bytes(data[:-1] + b"\xff")
+        with pytest.raises(tilekv.CorruptionError):
+            db.vacuum()
+        assert folders(path) == before
+        metadata.write_bytes(data)
+        db.vacuum()
+    assert len(folders(path)) == 1
+
+
 def test_orphan_lists_are_removed(tmp_path: Path) -> None:
     path = tmp_path / "store"
     write(path, {1: b"1"})
