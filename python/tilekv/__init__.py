@@ -38,7 +38,6 @@ from tilekv.errors import (
     TileKVError,
     WrongTypeError,
 )
-from tilekv.faces import object_type
 from tilekv.filters import (
     BitShuffleFilter,
     BitWidthReductionFilter,
@@ -62,9 +61,23 @@ from tilekv.kvcore.columns import Batch, VarColumn
 from tilekv.kvcore.handle import Scan
 from tilekv.kvcore.values import Key
 from tilekv.kvschema import KVSchema
-from tilekv.map import TILEDB_READ, TILEDB_WRITE, Map, MapIter, Object, QueryType
+from tilekv.map import TILEDB_READ, TILEDB_WRITE, Map, MapIter, QueryType
 from tilekv.mapitem import MapItem
 from tilekv.mapschema import Attribute, MapSchema
+from tilekv.objects import (
+    TILEDB_POSTORDER,
+    TILEDB_PREORDER,
+    Object,
+    ObjectIter,
+    WalkOrder,
+    create_group,
+    group_create,
+    ls,
+    move,
+    object_type,
+    remove,
+    walk,
+)
 from tilekv.problem import Problem
 from tilekv.salvage import Salvage, salvage
 from tilekv.schema import Attr, Schema
@@ -78,6 +91,8 @@ __all__ = [
     "KV",
     "TILEDB_AES_256_GCM",
     "TILEDB_NO_ENCRYPTION",
+    "TILEDB_POSTORDER",
+    "TILEDB_PREORDER",
     "TILEDB_READ",
     "TILEDB_WRITE",
     "Attr",
@@ -116,6 +131,7 @@ __all__ = [
     "NotDurableError",
     "NotTextError",
     "Object",
+    "ObjectIter",
     "OutOfRangeError",
     "PositiveDeltaFilter",
     "Problem",
@@ -134,12 +150,19 @@ __all__ = [
     "TileDBError",
     "TileKVError",
     "VarColumn",
+    "WalkOrder",
     "WrongTypeError",
     "ZstdFilter",
     "convert",
+    "create_group",
     "default_ctx",
+    "group_create",
+    "ls",
+    "move",
     "object_type",
     "open",
+    "remove",
     "salvage",
     "verify",
+    "walk",
 ]

@@ -12,8 +12,6 @@ from tilekv.context import (
     Ctx,
     EncryptionType,
     Uri,
-    chosen_ctx,
-    takes_ctx,
 )
 from tilekv.engine import is_old
 from tilekv.errors import (
@@ -24,25 +22,12 @@ from tilekv.errors import (
     WrongTypeError,
 )
 from tilekv.legacy.schema import is_encrypted_schema
-from tilekv.names import DESCRIPTOR, KV_SCHEMA, FragmentName
+from tilekv.names import KV_SCHEMA, FragmentName
+from tilekv.objects import object_type
 from tilekv.schema import Attr, Schema
 from tilekv.storage import open_storage
 from tilekv.store import Store
 from tilekv.store import open as open_store
-
-
-@takes_ctx
-def object_type(uri: Uri, ctx: Ctx | None = None) -> str | None:
-    """Tell what is at a URI: "kv" for a key-value store, tilekv's or TileDB's, None for anything else or nothing."""
-    chosen_ctx(ctx)
-    storage = open_storage(uri)
-    try:
-        if not storage.exists():
-            return None
-    except NotADirectoryError:
-        return None
-    files = storage.list().files
-    return "kv" if DESCRIPTOR in files or KV_SCHEMA in files else None
 
 
 def open_existing(
@@ -56,7 +41,7 @@ def open_existing(
 
     None is "a" for what can be written: "r" with a key or timestamp, and for a store of TileDB 1.x.
     """
-    if object_type(uri) is None:
+    if object_type(uri) != "kv":
         raise StoreNotFoundError(
             f"there is no key-value store at {os.fspath(uri)}: create one first, with a schema"
         )
@@ -68,7 +53,7 @@ def open_existing(
 
 def encryption_of(uri: Uri) -> EncryptionType:
     """How a store is encrypted: those of TileDB 1.4 to 1.6 may be."""
-    if object_type(uri) is None:
+    if object_type(uri) != "kv":
         raise StoreNotFoundError(f"there is no key-value store at {os.fspath(uri)}")
     storage = open_storage(uri)
     encrypted = is_old(storage) and is_encrypted_schema(storage.read(KV_SCHEMA), KV_SCHEMA)

@@ -1,4 +1,4 @@
-"""TileDB's C++ face: `Map`, `MapIter` and `Object` (docs/design.md 2.3). It translates words; a `Store` does the work."""
+"""TileDB's C++ face: `Map` and `MapIter` (docs/design.md 2.3). It translates words; a `Store` does the work."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tilekv.context import (
     takes_encryption,
 )
 from tilekv.errors import InvalidValueError, TileKVError, WrongTypeError
-from tilekv.faces import encryption_of, find_attr, moment_of, moved, object_type, open_existing
+from tilekv.faces import encryption_of, find_attr, moment_of, moved, open_existing
 from tilekv.mapitem import MapItem, Rows, is_key_of
 from tilekv.mapschema import MapSchema
 from tilekv.schema import Attr, Schema
@@ -381,34 +381,6 @@ class MapIter:
             item = self._item
             self.advance()
             yield item
-
-
-class Object:
-    """What is at a URI: ``Object.object(ctx, uri).type()``."""
-
-    class Type(enum.Enum):
-        """Kinds of things, by TileDB's numbers: a key-value store, or anything else and nothing."""
-
-        Invalid = 2
-        KeyValue = 3
-
-    def __init__(self, type: Type, uri: str) -> None:
-        self._type = type
-        self._uri = uri
-
-    @staticmethod
-    def object(ctx: Ctx, uri: Uri) -> Object:
-        """Look at a URI."""
-        found = object_type(uri, ctx=ctx)
-        return Object(Object.Type.Invalid if found is None else Object.Type.KeyValue, str(uri))
-
-    def type(self) -> Type:
-        """Return its kind."""
-        return self._type
-
-    def uri(self) -> str:
-        """Return where it is."""
-        return self._uri
 
 
 def _opened(

@@ -7,11 +7,20 @@ import re
 from urllib.parse import unquote, urlsplit
 
 from tilekv.errors import InvalidValueError, WrongTypeError
-from tilekv.storage.local import LocalStorage
-from tilekv.storage.memory import MemoryStorage
+from tilekv.storage.local import LocalBuild, LocalStorage
+from tilekv.storage.memory import MemoryBuild, MemoryStorage
 from tilekv.storage.protocol import Build, Draft, FileWriter, Listing, Storage
 
-__all__ = ["Build", "Draft", "FileWriter", "Listing", "Storage", "open_storage"]
+__all__ = [
+    "Build",
+    "Draft",
+    "FileWriter",
+    "Listing",
+    "Storage",
+    "move_storage",
+    "open_storage",
+    "remove_storage",
+]
 
 
 def open_storage(uri: str | os.PathLike[str], sync: bool = True) -> Storage:
@@ -47,6 +56,24 @@ def open_storage(uri: str | os.PathLike[str], sync: bool = True) -> Storage:
     raise InvalidValueError(
         f"tilekv cannot open {text!r}: use a path, file:///absolute/path or memory://name"
     )
+
+
+def move_storage(old: Storage, new: Storage) -> bool:
+    """Give all that is in one place, which nobody is making, another place; False when something is there."""
+    if isinstance(old, LocalStorage) and isinstance(new, LocalStorage):
+        return LocalBuild(old.uri, new.uri, True).commit(replace=False)
+    if isinstance(old, MemoryStorage) and isinstance(new, MemoryStorage):
+        return MemoryBuild(old.name, new.name).commit(replace=False)
+    raise InvalidValueError(f"nothing moves between memory and files: {old.uri}, {new.uri}")
+
+
+def remove_storage(storage: Storage) -> None:
+    """Take all that is in a place out of sight at once, and give back its room."""
+    if isinstance(storage, MemoryStorage):
+        MemoryBuild(storage.name, storage.name).abandon()
+        return
+    parent = LocalStorage(os.path.dirname(storage.uri), True)
+    parent.erase(parent.hide([os.path.basename(storage.uri)]))
 
 
 def _file_path(uri: str) -> str:

@@ -47,24 +47,24 @@ class MemoryStorage:
     """A Storage under a name that all of the process share. It is gone when the process ends."""
 
     def __init__(self, name: str) -> None:
-        self._name = name
+        self.name = name
 
     @property
     def uri(self) -> str:
         """``memory://`` and the name."""
-        return f"memory://{self._name}"
+        return f"memory://{self.name}"
 
     def exists(self) -> bool:
         """Tell whether a store of this name was created."""
         with _lock:
-            return self._name in _roots
+            return self.name in _roots
 
     def is_empty(self, folder: str = "") -> bool:
         """Tell whether there is nothing."""
         if folder:
             check_component(folder)
         with _lock:
-            root = _roots.get(self._name)
+            root = _roots.get(self.name)
             if root is None:
                 return True
             return not root.folders.get(folder) if folder else root.is_empty()
@@ -111,15 +111,15 @@ class MemoryStorage:
         for name in files:
             check_component(name)
         with _lock:
-            root = _roots.get(self._name)
+            root = _roots.get(self.name)
             if root is not None and not root.is_empty() and not replace:
                 return False
-            _roots[self._name] = _Root(files)
+            _roots[self.name] = _Root(files)
             return True
 
     def build(self) -> MemoryBuild:
         """Begin a root under a hidden name."""
-        return MemoryBuild(temporary_name(), self._name)
+        return MemoryBuild(temporary_name(), self.name)
 
     def draft(self) -> MemoryDraft:
         """Begin a folder."""
@@ -162,7 +162,7 @@ class MemoryStorage:
         return []
 
     def _root(self) -> _Root:
-        root = _roots.get(self._name)
+        root = _roots.get(self.name)
         if root is None:
             raise StoreNotFoundError(f"there is no store at {self.uri!r}")
         return root
@@ -231,7 +231,7 @@ class MemoryDraft:
         files = self._open()
         check_component(name)
         with _lock:
-            if _roots.get(self._storage._name) is not self._root:
+            if _roots.get(self._storage.name) is not self._root:
                 raise FileNotFoundError(f"the store at {self._storage.uri!r} was replaced")
             if name in self._root.folders or name in self._root.files:
                 raise FileExistsError(f"{name!r} exists in {self._storage.uri!r}")
