@@ -1,5 +1,6 @@
 """The pages say all there is, and draw what is so. Their examples are run by `make docs`."""
 
+import inspect
 import re
 import runpy
 from pathlib import Path
@@ -21,6 +22,26 @@ def test_every_public_name_is_in_the_reference() -> None:
     }
     assert sorted(set(tilekv.__all__) - errors - shown) == []
     assert sorted(shown - set(tilekv.__all__)) == []
+
+
+def test_help_shows_what_every_public_name_takes() -> None:
+    """No `*args, **kwargs`; what nobody makes, such as a Batch, takes nothing."""
+    shown = {}
+    for name in tilekv.__all__:
+        made = getattr(tilekv, name)
+        if not callable(made) or (isinstance(made, type) and issubclass(made, BaseException)):
+            continue
+        shown[name] = made
+        if isinstance(made, type) and not issubclass(made, int):
+            members = {
+                f"{name}.{each}": getattr(made, each) for each in dir(made) if each[0] != "_"
+            }
+            shown |= {each: one for each, one in members.items() if inspect.isroutine(one)}
+    for handed_out in ("Batch", "Scan", "VarColumn"):
+        del shown[handed_out]
+    assert len(shown) > 150
+    taken = {name: set(inspect.signature(made).parameters) for name, made in shown.items()}
+    assert {name for name, names in taken.items() if names & {"args", "kwargs"}} == set()
 
 
 def test_the_drawing_is_of_a_store_as_it_is_written(tmp_path: Path) -> None:

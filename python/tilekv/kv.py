@@ -44,6 +44,8 @@ class KV:
     encoding : str or None
         Values of bytes attributes are str in this encoding; with None they are bytes. Values of str
         attributes are always str.
+    attrs : iterable of str
+        Names that the store must have. All attributes are shown, as TileDB-Py 0.2 did whatever it was given.
 
     Raises
     ------
@@ -69,6 +71,7 @@ class KV:
         ctx: Ctx | None = None,
         *,
         encoding: str | None = "utf-8",
+        attrs: Iterable[str] = (),
     ) -> None:
         if mode is not None and mode not in _MODES:
             raise InvalidValueError(f"mode is 'a', 'r' or 'w', which means 'a', not {mode!r}")
@@ -76,6 +79,8 @@ class KV:
         known = None if mode is None else _MODES[mode]
         self._store = open_existing(self._ctx, uri, known, key, timestamp)
         self._text = TextValues(self._store.schema.attrs, encoding)
+        for name in attrs:
+            self.attr(name)
 
     @staticmethod
     @takes_ctx

@@ -121,15 +121,14 @@ class MapItem:
         code, data = key_bytes(self._key)
         return code, len(data)
 
-    def set(self, *attr_and_value: Any) -> None:
+    def set(self, attr: Any, value: Any = ..., /) -> None:
         """Set a value of the item, and of nothing else: ``set(attr, value)``, or ``set(value)`` for a map of one attribute.
 
         `Map.add_item` writes the item, and checks it.
         """
-        if not 1 <= len(attr_and_value) <= 2:
-            raise WrongTypeError("set takes an attribute and a value, or a value alone")
-        attr = attr_and_value[0] if len(attr_and_value) == 2 else self._only()
-        self._set.update(_pairs(attr, attr_and_value[-1]))
+        if value is ...:
+            attr, value = self._only(), attr
+        self._set.update(_pairs(attr, value))
 
     def get(self, attr: str | Sequence[str] | None = None) -> Any:
         """Return the value of an attribute, a tuple for several, or that of the only attribute.

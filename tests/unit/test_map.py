@@ -244,7 +244,7 @@ def test_several_attributes_need_names(uri: str) -> None:
         for call in (m["k"].get, lambda: m["k"].set(1), lambda: Map.create_item(ctx, "k").set(1)):
             with pytest.raises(ValueError, match="name the attribute"):
                 call()
-        with pytest.raises(TypeError, match="set takes"):
+        with pytest.raises(TypeError, match="positional argument"):
             m["k"].set()
 
 
