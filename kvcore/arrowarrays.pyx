@@ -230,6 +230,9 @@ cdef object numbers(const ArrowSchema* schema, const ArrowArray* array, object a
     """Those of an array that is no list, runs or dictionary."""
     format = format_of(schema, what)
     dtype = _DTYPES.get(format) or _TIMESTAMPS.get(format[:4])
+    extension = metadata_of(schema, b"ARROW:extension:name")
+    if extension is not None and (extension != b"arrow.bool8" or format != "c"):
+        return None                                             # its numbers are something else's
     if dtype is None and format not in _INTERVALS and not format.startswith("d:"):
         return None
     check_array(array, 2, 0, what)
@@ -244,6 +247,8 @@ cdef object numbers(const ArrowSchema* schema, const ArrowArray* array, object a
     found = picked(array, 1, dtype, at, what)
     if format == "tdD":
         return found.astype(np.int64).view("<M8[D]")
+    if extension is not None:
+        return found != 0
     return in_unit(schema, found, column) if format == "l" else found
 
 

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 
 from tilekv.errors import InvalidValueError, WrongTypeError
@@ -60,7 +62,12 @@ cdef Cells arrow_cells(ArrowChunk chunk, const ArrowSchema* schema, const ArrowA
     elif is_list(format) and column is not None and column.dtype is not None and column.shape is None:
         cells = list_cells(schema, array, at, column, what)
     else:
-        found = elements(schema, array, at, () if column is None else column.shape or (), column, what)
+        sides = () if column is None else column.shape or ()
+        if is_tensor(schema, sides):
+            found = elements(schema, array, at, (int(np.prod(sides)),), column, what)
+            found = None if found is None else found.reshape(len(found), *sides)
+        else:
+            found = elements(schema, array, at, sides, column, what)
         if found is not None:
             found = key_array(found) if column is None else column.array(found)
         if found is not None:
@@ -158,6 +165,17 @@ cdef Cells list_cells(const ArrowSchema* schema, const ArrowArray* array, object
     cells = var_cells(ends - sizes * column.dtype.itemsize, ends, <const void*>address(found), what)
     cells.owner = (cells.owner, found)
     return cells
+
+
+cdef bint is_tensor(const ArrowSchema* schema, tuple sides) except -1:
+    """Whether it is Arrow's extension of arrays of this shape, in C's order: lists of all their numbers."""
+    if len(sides) < 2 or metadata_of(schema, b"ARROW:extension:name") != b"arrow.fixed_shape_tensor":
+        return False
+    try:
+        says = json.loads(metadata_of(schema, b"ARROW:extension:metadata") or b"")
+        return says["shape"] == list(sides) and says.get("permutation") in (None, list(range(len(sides))))
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return False
 
 
 cdef uint8_t named_type(const ArrowSchema* schema) except? 255:

@@ -43,6 +43,9 @@ cdef str named(const ArrowSchema* schema, int depth):
     if depth > MOST_DEEP:
         return "..."
     format = bytes(schema.format).decode("utf-8", "replace")
+    extension = metadata_of(schema, b"ARROW:extension:name")
+    if extension is not None:
+        return f"extension<{extension.decode('utf-8', 'replace')}>"
     if schema.dictionary != NULL:
         return f"dictionary<values={named(schema.dictionary, depth + 1)}, indices={_NAMES.get(format, format)}>"
     if format in _NAMES:

@@ -77,7 +77,7 @@ cdef Py_ssize_t count_cells(list pieces) noexcept:
 
 
 cdef object key_array(object keys):
-    if keys.ndim != 1:
+    if keys.ndim != 1 or keys.dtype.kind not in "biufmM":
         return None
     little = keys.dtype.newbyteorder("<")
     return np.ascontiguousarray(keys, little) if little.str in _CODES else None

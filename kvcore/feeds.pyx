@@ -25,6 +25,8 @@ cdef list cells_of(object given, Column column, str what):
         array = key_array(array) if column is None else column.array(array)
         if array is not None:
             return [fixed_cells(array)]
+        if given.dtype.kind == "T" and given.ndim == 1:
+            return [object_cells(texts_of(given, what))]
         return [object_cells(given.tolist() if given.dtype.kind in "SU" and given.ndim == 1 else list(given))]
     if is_arrow(given):
         reader = open_arrow(given)
@@ -37,14 +39,26 @@ cdef list cells_of(object given, Column column, str what):
     return [object_cells(list(given))]
 
 
+cdef list texts_of(object given, str what):
+    """NumPy's strings of variable width, which may have a null of any kind."""
+    texts = given.tolist()
+    for row, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise null_at(what, row)
+    return texts
+
+
+cdef object null_at(str what, object row):
+    return InvalidValueError(f"{what} has a null, at row {row}: tilekv has no nulls, fill them or leave their rows out")
+
+
 cdef int check_missing(object given, str what) except -1:
     """Of pandas, where a NaN or NaT is what stands for a null."""
     missing = getattr(given, "isna", None)
     if missing is not None:
         missing = np.asarray(missing())
         if missing.any():
-            raise InvalidValueError(f"{what} has a null, at row {missing.argmax()}: "
-                                    "tilekv has no nulls, fill them or leave their rows out")
+            raise null_at(what, missing.argmax())
     return 0
 
 

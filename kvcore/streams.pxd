@@ -21,7 +21,7 @@ cdef class ArrowReader:
     cdef ArrowChunk next(self)
 
 
-# Whether it is handed over by the protocol.
+# Whether it is handed over by the protocol, or makes a pyarrow array of itself, as the arrays of pandas' own types do.
 cdef bint is_arrow(object given) except -1
 # A table as something that is: pyarrow's Dataset and Scanner have a reader, polars' LazyFrame collects.
 cdef object table_of(object given)

@@ -2,13 +2,16 @@ cimport cython
 from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_IsValid
 from libc.stdint cimport int64_t
 
+from importlib.util import find_spec
+
 from tilekv.errors import InvalidValueError, WrongTypeError
 
 from tilekv.kvcore.arrowtypes cimport format_of
 
 
 cdef bint is_arrow(object given) except -1:
-    return hasattr(given, "__arrow_c_stream__") or hasattr(given, "__arrow_c_array__")
+    return (hasattr(given, "__arrow_c_stream__") or hasattr(given, "__arrow_c_array__")
+            or hasattr(given, "__arrow_array__") and find_spec("pyarrow") is not None)
 
 
 cdef object table_of(object given):
@@ -80,6 +83,8 @@ cdef ArrowReader open_arrow(object given):
     cdef ArrowArray* array
     cdef int status
     reader.types = ArrowTypes.__new__(ArrowTypes)
+    if not hasattr(given, "__arrow_c_stream__") and not hasattr(given, "__arrow_c_array__"):
+        given = given.__arrow_array__()
     if hasattr(given, "__arrow_c_stream__"):
         capsule = given.__arrow_c_stream__()
         stream = <ArrowArrayStream*>taken(given, capsule, "arrow_array_stream")

@@ -146,7 +146,9 @@ cdef object read_key(object key, KeyCell* cell):
         if key.ndim > 1:
             return WrongTypeError(f"a key must be a scalar or a 1-d array, not an array of shape {key.shape}")
         check_unmasked(key, "the key")
-        little = key.dtype.newbyteorder("<")
+        if key.ndim == 0 and key.dtype.kind in "UT" and isinstance(key.item(), str):
+            return read_key(key.item(), cell)
+        little = key.dtype.newbyteorder("<") if key.dtype.kind in "biufmM" else key.dtype
         code = CODES.get(little.str)
         if code is None:
             return WrongTypeError(f"a key cannot be of NumPy type {key.dtype}")

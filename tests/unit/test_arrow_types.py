@@ -90,6 +90,13 @@ TAKEN: list[tuple[list[Any], pa.DataType, Attr, list[Any] | None]] = [
      Attr("v", "int8", shape=(2, 1)), None),
     ([[True, False], [True]], pa.list_(pa.bool_()), Attr("v", "bool", var=True), None),
     ([ints(1, 2), ints(3)], pa.list_(pa.decimal128(5, 1)), RUNS, [[1, 2], [3]]),
+    ([1, 0, 2], pa.bool8(), Attr("v", "bool"), [True, False, True]),
+    ([b"\1" * 16], pa.uuid(), Attr("v", bytes), None),
+    (["{}"], pa.json_(), Attr("v", str), None),
+    ([[[1, 2, 3], [4, 5, 6]]], pa.fixed_shape_tensor(pa.int32(), [2, 3]),
+     Attr("v", "int32", shape=(2, 3)), None),
+    ([[[1, 2, 3], [4, 5, 6]]], pa.fixed_shape_tensor(pa.int32(), [2, 3], permutation=[0, 1]),
+     Attr("v", "int8", shape=(2, 3)), None),
 ]  # fmt: skip
 
 
@@ -102,6 +109,14 @@ def read_back(db: tilekv.Store, n: int) -> list[Any]:
         value.tolist() if isinstance(value, np.ndarray) else value
         for value in map(db.get, range(n))
     ]
+
+
+def array_of(values: list[Any], kind: pa.DataType) -> pa.Array:
+    if isinstance(kind, pa.BaseExtensionType):
+        tensors = isinstance(kind, pa.FixedShapeTensorType)
+        values = [np.ravel(value).tolist() for value in values] if tensors else values
+        return pa.ExtensionArray.from_storage(kind, pa.array(values, kind.storage_type))
+    return pa.array(values, kind)
 
 
 def wrappings(column: pa.Array) -> Iterator[Any]:
@@ -128,7 +143,7 @@ def test_types_in_every_wrapping(
     store: Make, values: list[Any], kind: pa.DataType, attr: Attr, wanted: list[Any] | None
 ) -> None:
     wanted = values if wanted is None else wanted
-    for number, column in enumerate(wrappings(pa.array(values, kind))):
+    for number, column in enumerate(wrappings(array_of(values, kind))):
         db = store(attr)
         db.put_many(range(len(values)), v=column)
         assert read_back(db, len(values)) == wanted, number
@@ -260,6 +275,14 @@ def test_what_duckdb_makes(
          "is map<string, int8>$"),
         (pa.UnionArray.from_sparse(pa.array([0], pa.int8()), [pa.array([1])]), NUMBER, WrongTypeError,
          "is sparse_union<0: int64>$"),
+        (pd.Series(pd.period_range("2020", periods=2)), NUMBER, WrongTypeError,
+         "is extension<pandas.period>$"),
+        (pd.period_range("2020", periods=2).array, NUMBER, WrongTypeError, "extension<pandas.period>$"),
+        (array_of([1], pa.bool8()), NUMBER, WrongTypeError, "'v' takes int64, not bool"),
+        (array_of([[[1, 2, 3]]], pa.fixed_shape_tensor(pa.int8(), [1, 3], permutation=[1, 0])),
+         Attr("v", "int8", shape=(1, 3)), InvalidValueError, "a list of 3"),
+        (array_of([[[1, 2, 3]]], pa.fixed_shape_tensor(pa.int8(), [1, 3])),
+         Attr("v", "int8", shape=(3, 1)), InvalidValueError, r"shape \(3, 1\)"),
         (pa.array([1], pa.time32("s")), Attr("v", "timedelta64[s]"), WrongTypeError, r"is time32\[s\]$"),
         (pa.array([1], pa.time64("ns")), NUMBER, WrongTypeError, r"is time64\[ns\]$"),
         (pa.array([1], pa.timestamp("us", "UTC")), Attr("v", str), WrongTypeError,
@@ -314,6 +337,43 @@ def test_types_that_are_refused(
 def test_keys_that_are_refused(store: Make, keys: pa.Array, says: str) -> None:
     with pytest.raises(WrongTypeError, match=says):
         store(NUMBER).put_many(keys, [1])
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pd.array([1, None], dtype="Int64"),
+        pd.array([1, None], dtype="int64[pyarrow]"),
+        pd.Series([1, None], dtype="Int64"),
+        pd.array(["a", None], dtype="str"),
+        np.array(["a", None], np.dtypes.StringDType(na_object=None)),
+        np.array(["a", np.nan], np.dtypes.StringDType(na_object=np.nan)),
+        pl.Series([1, None]),
+    ],
+    ids=lambda column: f"{type(column).__name__} {column.dtype!r}",
+)
+def test_nulls_of_frames(store: Make, column: Any) -> None:
+    """As keys, and as values."""
+    with pytest.raises(InvalidValueError, match="keys has a null, at row 1"):
+        store(NUMBER).put_many(column, [1, 2])
+    attr = NUMBER if column[0] == 1 else Attr("v", str)
+    with pytest.raises((InvalidValueError, WrongTypeError), match=r"null, at row 1|takes str"):
+        store(attr).put_many([1, 2], v=column)
+
+
+def test_numpy_text_of_variable_width(store: Make) -> None:
+    keys = np.array(["a", "b" * 40, "é", "\0"], np.dtypes.StringDType())
+    db = store(Attr("v", str))
+    db.put_many(keys, keys)
+    assert dict(db) == {key: key for key in ("a", "b" * 40, "é", "\0")}
+    assert db.get_many(keys[::-1]) == keys[::-1].tolist()
+    assert db.read(keys)["v"].to_list() == keys.tolist()
+    assert db[np.array("é", keys.dtype)] == "é"
+    assert np.array("nothing", keys.dtype) not in db
+    with pytest.raises(WrongTypeError, match="NumPy type StringDType"):
+        db[keys] = "an array of text is no key"
+    db.delete_many(keys)
+    assert len(db) == 0
 
 
 def test_nulls_that_count(store: Make) -> None:
