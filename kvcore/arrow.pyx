@@ -12,6 +12,7 @@ import numpy as np
 
 from tilekv.errors import CorruptionError, OutOfRangeError
 
+from tilekv.kvcore.bare cimport tkv_refuse_bare
 from tilekv.kvcore.values cimport KIND_BYTES, KIND_TEXT, not_text
 
 cdef extern from "arrow.h":
@@ -292,3 +293,7 @@ cdef object stream_capsule(Node schema, object nodes):
     out.get_last_error = stream_error
     out.release = tkv_stream_release
     return capsule
+
+
+tkv_refuse_bare(Node)
+tkv_refuse_bare(Stream)

@@ -7,7 +7,7 @@ from tilekv.errors import InvalidValueError, WrongTypeError
 from tilekv.kvcore.arrowarrays cimport (MOST_DEEP_TYPES, check_array, check_at, elements, ends_of, is_list, lists_of, picked,
                                         positions_of, refuse_nulls)
 from tilekv.kvcore.arrowtypes cimport format_of, metadata_of, size_in, type_name
-from tilekv.kvcore.cells cimport FEED_VAR, FEED_VIEWS, address, feed_cell, fixed_cells, key_array, object_cells
+from tilekv.kvcore.cells cimport FEED_VAR, FEED_VIEWS, address, feed_cell, fixed_cells, key_array, no_cells, object_cells
 from tilekv.kvcore.exact cimport array_in
 from tilekv.kvcore.values cimport KIND_BYTES, KIND_TEXT
 from tilekv.kvcore.wire cimport load32
@@ -99,7 +99,7 @@ cdef Cells blob_cells(const ArrowSchema* schema, const ArrowArray* array, object
 
 
 cdef Cells var_cells(object starts, object ends, const void* base, str what):
-    cdef Cells cells = Cells.__new__(Cells)
+    cdef Cells cells = no_cells()
     cells.n = len(starts)
     if base == NULL and cells.n and ends.max():
         raise InvalidValueError(f"{what}: a buffer of the Arrow array is missing")
@@ -113,7 +113,7 @@ cdef Cells var_cells(object starts, object ends, const void* base, str what):
 
 cdef Cells view_cells(const ArrowArray* array, object at, str what):
     """String or binary views: a u32 length, then up to 12 bytes, or 4 of them, the block's number and the offset in it."""
-    cdef Cells cells = Cells.__new__(Cells)
+    cdef Cells cells = no_cells()
     cdef const int64_t* sizes = <const int64_t*>array.buffers[array.n_buffers - 1]
     cdef int64_t i, blocks = array.n_buffers - 3                # validity, views, the blocks, and their sizes
     cdef const uint8_t* view

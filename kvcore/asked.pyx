@@ -3,6 +3,7 @@ from libc.stdint cimport uint32_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
+from tilekv.kvcore.bare cimport tkv_refuse_bare
 from tilekv.kvcore.codec cimport OK
 from tilekv.kvcore.gather cimport NOWHERE, Stretch, gather_bytes, gather_ends, gather_fixed
 from tilekv.kvcore.search cimport IN_BUFFER, PRESENT
@@ -146,3 +147,6 @@ cdef Status asked_fixed(Lanes* lanes, View view, Buffer buffer, int field, Asked
         if status != OK:
             return status
     return OK
+
+
+tkv_refuse_bare(Asked)

@@ -5,6 +5,7 @@ from libc.string cimport memcpy, memmove, memset
 
 from tilekv.errors import InvalidValueError
 
+from tilekv.kvcore.bare cimport tkv_refuse_bare
 from tilekv.kvcore.coords cimport (MOST_BUCKETS, Item, bucket_count, bucket_shift, compare_keys, count_buckets, fill_buckets,
                                    place_buckets, sort_buckets)
 from tilekv.kvcore.digest cimport DigestKind, digest_keys, table_hash
@@ -515,3 +516,6 @@ cdef int digest_log(DigestKind kind, const Entry* log, size_t n, uint64_t* c0, u
         if start % CELLS == 0:
             check_signals()
     return 0
+
+
+tkv_refuse_bare(_Step)

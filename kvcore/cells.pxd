@@ -60,6 +60,8 @@ cdef inline void feed_key(const Feed* feed, int64_t i, KeyRef* key) noexcept nog
 # Key i. Returns the object that owns the bytes: keep it, and the Cells, while key.ref is used.
 cdef object cells_key(Cells cells, Py_ssize_t i, KeyCell* key)
 
+# For whoever fills them.
+cdef Cells no_cells()
 # objects: nobody else may change the list.
 cdef Cells object_cells(list objects)
 # Keys in memory; types (uint8, n) and offsets (int64, n + 1) as NumPy arrays.

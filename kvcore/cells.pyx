@@ -2,6 +2,7 @@ cimport cython
 
 import numpy as np
 
+from tilekv.kvcore.bare cimport tkv_refuse_bare
 from tilekv.kvcore.values cimport key_cell
 from tilekv.kvcore.values import CODES as _CODES
 
@@ -28,6 +29,10 @@ cdef class Cells:
         elif part.feed.kind == FEED_VIEWS:
             part.feed.base += 16 * lo
         return part
+
+
+cdef Cells no_cells():
+    return Cells.__new__(Cells)
 
 
 cdef Cells object_cells(list objects):
@@ -81,3 +86,6 @@ cdef object key_array(object keys):
         return None
     little = keys.dtype.newbyteorder("<")
     return np.ascontiguousarray(keys, little) if little.str in _CODES else None
+
+
+tkv_refuse_bare(Cells)

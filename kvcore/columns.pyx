@@ -8,11 +8,12 @@ from libc.string cimport memcpy, memset
 
 import numpy as np
 
-from tilekv.errors import KeyNotFoundError
+from tilekv.errors import KeyNotFoundError, WrongTypeError
 
 from tilekv.kvcore.arrow cimport (Node, array_capsules, array_node, blob_node, column_node, described, is_text, null_node,
                                   record_node, schema_capsule, stream_capsule)
 from tilekv.kvcore.asked cimport Asked, ask, asked_bytes, asked_ends, asked_fixed
+from tilekv.kvcore.bare cimport tkv_refuse_bare
 from tilekv.kvcore.codec cimport OK, Status
 from tilekv.kvcore.cells cimport cells_key, count_cells, gathered_keys
 from tilekv.kvcore.digest cimport KeyRef
@@ -89,6 +90,9 @@ cdef class VarColumn:
             cells.append(self._column.load(base + offsets[i], offsets[i + 1] - offsets[i]))
         return cells
 
+    def __reduce__(self):
+        raise WrongTypeError("a VarColumn is not copied or pickled: its offsets and data are, and so is to_list()")
+
     def __arrow_c_schema__(self):
         """The type as an Arrow PyCapsule."""
         return schema_capsule(column_node(self._column, self.offsets, self.data, None))
@@ -132,6 +136,9 @@ cdef class Batch:
 
     def __repr__(self):
         return f"<tilekv batch of {len(self)} rows: {', '.join(self._arrays)}>"
+
+    def __reduce__(self):
+        raise WrongTypeError("a Batch is not copied or pickled: its columns are, and so is pyarrow.table(batch)")
 
     def __arrow_c_schema__(self):
         """The type of the rows, a struct, as an Arrow PyCapsule."""
@@ -520,3 +527,9 @@ cdef int key_form(View view, Buffer buffer, const Stretch* stretch, int* type, b
         keys = read_column(view, buffer, KEYS, stretch, None, stretch.n)
         plain[0] = are_plain(type[0], keys.offsets, keys.data)
     return 0
+
+
+tkv_refuse_bare(Sealed)
+tkv_refuse_bare(VarColumn)
+tkv_refuse_bare(Batch)
+tkv_refuse_bare(Rows)

@@ -12,6 +12,7 @@ from threading import RLock
 from tilekv.errors import ClosedError, InvalidValueError, ReadOnlyError, WrongTypeError
 
 from tilekv.kvcore.answer cimport append_rows, look_up_batch
+from tilekv.kvcore.bare cimport tkv_refuse_bare
 from tilekv.kvcore.buffer cimport Entry, SortedBuffer
 from tilekv.kvcore.cache cimport cache_enter, cache_exit
 from tilekv.kvcore.codec cimport OK, Status
@@ -489,6 +490,9 @@ cdef class Scan:
     def __iter__(self):
         return _batches(Window(Merge(self.view, self.buffer), self.rows, self.rows), self.columns)
 
+    def __reduce__(self):
+        raise WrongTypeError("a Scan is not copied or pickled: call scan() of a handle there")
+
     def __arrow_c_stream__(self, requested_schema=None):
         """The rows as an Arrow PyCapsule, a stream of batches; a requested schema is ignored, as the protocol allows.
 
@@ -511,3 +515,7 @@ def _batches(Window window, tuple columns):
     cdef Merge merge = window.merge
     while window.next(columns, True, BATCH_BYTES, &cells):
         yield make_scanned(merge.view, merge.buffer.buffer, columns, &cells)
+
+
+tkv_refuse_bare(CellIterator)
+tkv_refuse_bare(Scan)

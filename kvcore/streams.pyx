@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from tilekv.errors import InvalidValueError, WrongTypeError
 
 from tilekv.kvcore.arrowtypes cimport format_of
+from tilekv.kvcore.bare cimport tkv_refuse_bare
 
 
 cdef bint is_arrow(object given) except -1:
@@ -127,3 +128,8 @@ cdef list table_names(ArrowReader reader):
     if len(set(names)) != len(names):
         raise InvalidValueError(f"the table has columns of one name: {', '.join(map(repr, names))}")
     return names
+
+
+tkv_refuse_bare(ArrowTypes)
+tkv_refuse_bare(ArrowChunk)
+tkv_refuse_bare(ArrowReader)

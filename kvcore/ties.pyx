@@ -2,6 +2,7 @@ cimport cython
 from libc.stdint cimport int64_t, uint8_t
 from libc.stdlib cimport free, realloc
 
+from tilekv.kvcore.bare cimport tkv_refuse_bare
 from tilekv.kvcore.codec cimport NO_MEMORY, OK
 from tilekv.kvcore.coords cimport compare_keys
 from tilekv.kvcore.gather cimport gather_bytes, gather_ends, gather_fixed, lanes_close, lanes_open
@@ -146,3 +147,6 @@ cdef void sort_tied(Tied* items, size_t n) noexcept nogil:
             items[root] = items[child]
             root = child
         items[root] = item
+
+
+tkv_refuse_bare(Ties)

@@ -5,6 +5,7 @@ from libc.string cimport memset
 
 from cpython.buffer cimport PyBuffer_FillInfo
 
+from tilekv.kvcore.bare cimport tkv_refuse_bare
 from tilekv.kvcore.codec cimport NO_MEMORY, OK, TOO_LARGE, UNSUPPORTED, Codec, Status, codec_acquire, codec_release, encode_chunk
 from tilekv.kvcore.layout cimport PIECE, SLOT_BYTES, SLOT_COORDS, SLOT_FIXED, SLOT_OFFSETS, Slot, chunk_fits
 from tilekv.kvcore.wire cimport out64, out_free, out_room
@@ -270,3 +271,7 @@ def encode(Layout layout not None, CellSource source not None, Cuts cuts not Non
     if status == UNSUPPORTED:
         raise ValueError("a filter that this build cannot write")
     source.fault()
+
+
+tkv_refuse_bare(Cuts)
+tkv_refuse_bare(Encoded)

@@ -4,6 +4,7 @@ from libc.errno cimport EBADF, ENOENT, errno
 
 import os
 
+from tilekv.kvcore.bare cimport tkv_refuse_bare
 from tilekv.kvcore.wire cimport out_free, out_room
 
 
@@ -161,3 +162,6 @@ cdef class FileView:
             raise OSError(error, os.strerror(error))
         finally:
             out_free(&scratch)
+
+
+tkv_refuse_bare(FileView)
