@@ -32,11 +32,11 @@ def refuse(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_every_request_refused_once(
-    refuse: Path, tmp_path: Path, tally: Callable[..., None], seed: int
+    refuse: Path, folder: Path, tally: Callable[..., None], seed: int
 ) -> None:
     done = subprocess.run(
-        [sys.executable, "-P", SUPPORT / "starved.py", str(seed), tmp_path / "store"],
-        env=os.environ | {"LD_PRELOAD": str(refuse)},
+        [sys.executable, "-P", SUPPORT / "starved.py", str(seed), folder / "store"],
+        env=os.environ | {"LD_PRELOAD": str(refuse), "PYTHONPATH": str(SUPPORT)},
         capture_output=True,
         text=True,
         check=False,

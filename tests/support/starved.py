@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import tilekv
+from old_stores import OldStoreWriter
 
 Rows = dict[Any, tuple[int, str, bytes]]
 
@@ -195,6 +196,7 @@ def walk(seed: int, folder: Path) -> int:
             starved.reads(name, ways(db, probes)[name], state)
         starved.reads("len", lambda: len(db), len(state))
         starved.reads("verify", db.verify, [])
+        starved.reads("info", db.info, db.info())
 
     def salvaged() -> Rows:
         copy = folder.with_name("salvaged")
@@ -205,6 +207,18 @@ def walk(seed: int, folder: Path) -> int:
 
     starved.reads("verify by URI", lambda: tilekv.verify(folder), [])
     starved.reads("salvage", salvaged, state)
+
+    old = folder.with_name("old")
+    OldStoreWriter(old, 3).flush([((4, key.encode()), 7, b"v") for key in "abcde"], 1000)
+
+    def converted() -> Rows:
+        copy = folder.with_name("converted")
+        shutil.rmtree(copy, ignore_errors=True)
+        tilekv.convert(old, copy)
+        with tilekv.open(copy) as other:
+            return dict(other.items())
+
+    starved.reads("convert", converted, converted())
 
     def check_disk(what: str) -> None:
         with opened() as other:
