@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from faulty import Faults
 from powercut import Disk
@@ -869,6 +871,12 @@ def test_swap_that_fails_puts_the_old_store_back(
         ("file:///a/b", "/a/b"),
         ("file://localhost/a%20b%23", "/a b#"),
         ("FILE:///a", "/a"),
+        ("file:///a%FF", "/a\udcff"),
+        ("file:///a\udcff%fe", "/a\udcff\udcfe"),
+        ("file:///%c3%a9é", "/éé"),
+        ("file:///a\tb\n ", "/a\tb\n "),
+        ("file:///a;b=c&d", "/a;b=c&d"),
+        ("file://localhost/%25ff%2f", "/%ff"),
         (Path("/a/b"), "/a/b"),
         ("memory://x/y", "memory://x/y"),
         ("Memory://x", "memory://x"),
@@ -882,12 +890,27 @@ def test_uris(uri: str | Path, place: str) -> None:
     "uri",
     [
         *("", "a\0b", "s3://bucket/x", "memory://", "file://host/a", "file://a", "file:///a?b"),
-        *("file:///a#b", "http://x", "tiledb://x/y", "file:///a%00"),
+        *("file:///a#b", "http://x", "tiledb://x/y", "file:///a%00", "file:///a%", "file:///a%f"),
+        *(
+            "file:///a%fg",
+            "file:///\ud83d",
+            "file://",
+            "file://localhost",
+            "file://a\tb/c",
+            "file:///a#",
+        ),
     ],
 )
 def test_refused_uris(uri: str) -> None:
     with pytest.raises(InvalidValueError):
         open_storage(uri)
+
+
+@given(st.binary(min_size=1, max_size=20))
+def test_every_path_has_a_uri_of_its_own(name: bytes) -> None:
+    """The one that pathlib makes of it."""
+    path = Path("/" + os.fsdecode(name.replace(b"\0", b"0")))
+    assert open_storage(path.as_uri()).uri == open_storage(path).uri
 
 
 @pytest.mark.parametrize("uri", [None, 5, b"/a", ["/a"]])

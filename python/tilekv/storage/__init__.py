@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote_to_bytes
 
 from tilekv.errors import InvalidValueError, WrongTypeError
 from tilekv.storage.local import LocalBuild, LocalStorage
@@ -52,7 +52,7 @@ def open_storage(uri: str | os.PathLike[str], sync: bool = True) -> Storage:
     if scheme[1].lower() == "memory" and rest:
         return MemoryStorage(rest)
     if scheme[1].lower() == "file":
-        return LocalStorage(_file_path(text), sync)
+        return LocalStorage(_file_path(text, rest), sync)
     raise InvalidValueError(
         f"tilekv cannot open {text!r}: use a path, file:///absolute/path or memory://name"
     )
@@ -76,12 +76,19 @@ def remove_storage(storage: Storage) -> None:
     parent.erase(parent.hide([os.path.basename(storage.uri)]))
 
 
-def _file_path(uri: str) -> str:
-    parts = urlsplit(uri)
-    path = unquote(parts.path)
-    known = parts.netloc in ("", "localhost") and not parts.query and not parts.fragment
-    if not known or not path.startswith("/") or "\0" in path:
+def _file_path(uri: str, rest: str) -> str:
+    """The path that a URI means, byte for byte; `rest` is what follows its ``//``.
+
+    urllib would drop tabs, newlines and the spaces at its ends, and read names that are not UTF-8 as others.
+    """
+    host, slash, path = rest.partition("/")
+    try:
+        name = os.fsdecode(unquote_to_bytes(os.fsencode(slash + path)))
+    except UnicodeEncodeError:
+        name = ""
+    known = host in ("", "localhost") and not re.search("[?#]|%(?![0-9A-Fa-f]{2})", path)
+    if not known or not name or "\0" in name:
         raise InvalidValueError(
-            f"{uri!r}: a file URI is file:///absolute/path, with '?' and '#' percent-encoded"
+            f"{uri!r}: a file URI is file:///absolute/path, with '?', '#' and '%' percent-encoded"
         )
-    return path
+    return name
