@@ -3,6 +3,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_Check, PyBytes_CheckExact,
 from cpython.float cimport PyFloat_AsDouble, PyFloat_Check
 from cpython.long cimport PyLong_Check
 from cpython.unicode cimport PyUnicode_Check, PyUnicode_DecodeUTF8
+from libc.math cimport isnan
 from libc.string cimport memcpy
 
 import numpy as np
@@ -301,6 +302,8 @@ cdef class Column:
             real_of(value, self.dtype, self.name, &real)
             single = <float>real
             memcpy(word, &single, 4)
+            if isnan(single) and isinstance(value, np.float32):     # of a signalling NaN, a double makes a quiet one
+                memcpy(word, PyBytes_AS_STRING(value.tobytes()), 4)
         elif self.element == KIND_BOOL:
             if not isinstance(value, (bool, np.bool_)):
                 raise wrong_type(self.name, self.dtype, value)
@@ -413,6 +416,8 @@ cdef class Column:
             return real
         if self.kind == KIND_FLOAT32:
             memcpy(&single, data, 4)
+            if isnan(single):
+                return np.frombuffer(PyBytes_FromStringAndSize(<const char*>data, 4), self.dtype)[0]    # see _element()
             return np.float32(single)
         if self.kind == KIND_BOOL:
             return data[0] != 0

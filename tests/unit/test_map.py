@@ -248,6 +248,19 @@ def test_several_attributes_need_names(uri: str) -> None:
             m["k"].set()
 
 
+def test_signalling_nans_are_kept(uri: str) -> None:
+    [nan] = np.array([0x7FA20207], "uint32").view("float32")
+    with Map(ctx, uri) as m:
+        item = Map.create_item(ctx, 1)
+        item["a1"] = 1
+        item["a2"] = nan
+        m.add_item(item)
+        m[2][["a1", "a2"]] = (1, nan)
+        m.flush()
+        assert [m[key]["a2"].tobytes() for key in (1, 2)] == [nan.tobytes()] * 2
+        assert [item["a2"].tobytes() for item in MapIter(m)] == [nan.tobytes()] * 2
+
+
 def test_missing_keys(uri: str) -> None:
     with Map(ctx, uri) as m:
         item = m.get_item("none")

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 import tilekv
@@ -244,6 +245,46 @@ def test_nan_payloads_and_signed_zeros_are_kept(store: Make) -> None:
     db.flush()
     for i, value in [*enumerate((NAN, -0.0, 0.0, -math.nan)), (10, NAN), (11, -0.0)]:
         assert same(db[i], value)
+
+
+@pytest.mark.parametrize("word", [0x7FA20207, 0xFF800001, 0x7FC00000, 0xFFFFFFFF])
+def test_float32_nans_are_kept(word: int, store: Make) -> None:
+    """Signalling ones too, of which a C double makes quiet ones; by every way in and out."""
+    column = np.array([word], "uint32").view("float32")
+    [nan] = column
+    db = store(Attr("v", "float32"))
+    db[0] = nan
+    db.update({1: nan})
+    db.put_many([2], [nan])
+    db.put_many([3], column)
+    db.put_many([4], v=[nan])
+    db.put_many({5: nan})
+    db.put_many(pa.table({"k": [6], "v": column}), key="k")
+    db.put_many([7], np.array([nan], object))
+    for _ in ("buffered", "flushed"):
+        keys = list(range(8))
+        for found in (
+            db.get_many(keys),
+            [db[key] for key in keys],
+            db.read(keys)["v"],
+            list(db.values()),
+        ):
+            assert [same(each, nan) for each in found] == [True] * 8
+        assert pa.table(db.scan())["v"].to_numpy().tobytes() == column.tobytes() * 8
+        db.flush()
+    several = store(
+        Attr("v", "float32"), Attr("pair", "float32", shape=2), Attr("more", "float32", var=True)
+    )
+    several["dict"] = {"v": nan, "pair": [1, nan], "more": [1.5, nan]}
+    several["tuple"] = nan, (np.float64(1), nan), [1.5, nan]
+    several["arrays"] = nan, np.array([1, nan], "float32"), np.array([1.5, nan], "float32")
+    several["scalars"] = nan, [np.float32(1), nan], [np.float32(1.5), nan]
+    for _ in ("buffered", "flushed"):
+        for value in several.values():
+            assert same(value["v"], nan)
+            assert value["pair"].tobytes() == np.float32(1).tobytes() + nan.tobytes()
+            assert value["more"].tobytes() == np.float32(1.5).tobytes() + nan.tobytes()
+        several.flush()
 
 
 def test_arrays_are_read_only_copies(store: Make) -> None:
