@@ -500,8 +500,9 @@ def _reopened(
 
 def _milliseconds(moment: int | dt.datetime | np.datetime64) -> int:
     if isinstance(moment, dt.datetime):
-        since = moment.astimezone(dt.UTC) - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-        return since // dt.timedelta(milliseconds=1)
+        return (_aware(moment) - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(
+            milliseconds=1
+        )
     if isinstance(moment, np.datetime64):
         if np.isnat(moment):
             raise InvalidValueError("timestamp is not a time")
@@ -519,6 +520,18 @@ def _milliseconds(moment: int | dt.datetime | np.datetime64) -> int:
             f"timestamp is an int of ms, a datetime or a datetime64, not {type(moment).__name__}"
         )
     return int(moment)
+
+
+def _aware(moment: dt.datetime) -> dt.datetime:
+    """The moment with its zone: local time unless it has one. Python cannot find that of the first and last day there are."""
+    if moment.utcoffset() is not None:
+        return moment
+    try:
+        return moment.astimezone()
+    except (ValueError, OverflowError):
+        cycle = dt.timedelta(days=146_097)  # 400 years, after which dates come again
+        like = moment + cycle if moment.year == dt.MINYEAR else moment - cycle
+        return moment.replace(tzinfo=like.astimezone().tzinfo)
 
 
 def columns_of(schema: Schema) -> tuple[Column, ...]:

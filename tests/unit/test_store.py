@@ -419,6 +419,16 @@ def test_forms_of_a_timestamp(tmp_path: Path) -> None:
             assert len(db) == seen
     with pytest.raises(InvalidValueError, match="not a time"):
         tilekv.open(tmp_path / "s", timestamp=np.datetime64("NaT", "ms"))
+    with tilekv.open(tmp_path / "s", timestamp=dt.datetime.min) as db:  # noqa: DTZ901 - local time
+        assert len(db) == 0
+        assert abs(db.timestamp + 62_135_596_800_000) <= 86_400_000
+    for last in (
+        dt.datetime.max,  # noqa: DTZ901
+        dt.datetime.max.replace(tzinfo=dt.timezone(-dt.timedelta(hours=23))),
+    ):
+        with tilekv.open(tmp_path / "s", timestamp=last) as db:
+            assert len(db) == 1
+            assert abs(db.timestamp - 253_402_300_799_999) <= 86_400_000
     for moment in (np.datetime64(2**62, "s"), np.datetime64(-(2**62), "Y")):
         with pytest.raises(OverflowError, match="64 bits of ms"):
             tilekv.open(tmp_path / "s", timestamp=moment)
