@@ -237,8 +237,11 @@ def _refuse_to_write(storage: Storage, mode: str) -> NoReturn:
             f"folder within: {storage.uri}/.kv"
         ) from None
     raise wrong(
-        f"{storage.uri} was written by TileDB 1.x, and tilekv does not write to it: open it with mode='r' (a Map with "
-        f"TILEDB_READ), or make a tilekv store of it with tilekv.convert({storage.uri!r}, new)"
+        f"{storage.uri} was written by TileDB 1.x, and tilekv does not write to it"
+    ).advised(
+        "open it with mode='r' (a Map with TILEDB_READ), or make a tilekv store of it with "
+        f"tilekv.convert({storage.uri!r}, new)",
+        "convert makes a tilekv store of it",
     )
 
 
@@ -264,8 +267,8 @@ def _descriptor(storage: Storage) -> Descriptor:
     except FileNotFoundError:
         pass
     if not storage.exists() or storage.is_empty():
-        raise StoreNotFoundError(
-            f"there is no store at {storage.uri}: create one with mode 'a' or 'x'"
+        raise StoreNotFoundError(f"there is no store at {storage.uri}").advised(
+            "create one with mode 'a' or 'x'", "import and put create one"
         )
     _refuse_lost_descriptor(storage)
     raise StoreNotFoundError(f"{storage.uri} is not a tilekv store: it has no {DESCRIPTOR}")

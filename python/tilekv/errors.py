@@ -5,10 +5,28 @@ from __future__ import annotations
 import errno
 import io
 import os
+from typing import Self
 
 
 class TileKVError(Exception):
     """The root: every error that tilekv raises on purpose is one."""
+
+    _advice = _command = ""
+
+    def advised(self, advice: str, command: str) -> Self:
+        """Say what to do about it: in Python, which ends the message, and on the command line."""
+        self._advice, self._command = advice, command
+        return self
+
+    def __str__(self) -> str:
+        what = super().__str__()
+        return f"{what}: {self._advice}" if self._advice else what
+
+    @property
+    def for_shell(self) -> str:
+        """The message for those who have typed a command."""
+        what = super().__str__()
+        return f"{what}: {self._command}" if self._command else str(self)
 
 
 class KeyNotFoundError(TileKVError, KeyError):

@@ -114,9 +114,8 @@ def salvage(
     check_newer(storage, listing)
     if _is_old(storage):
         raise FormatError(
-            f"{storage.uri} was written by TileDB 1.x, without checksums: nothing in it can be proven; "
-            "tilekv.convert copies what can be read"
-        )
+            f"{storage.uri} was written by TileDB 1.x, without checksums, and nothing in it can be proven"
+        ).advised("tilekv.convert copies what can be read", "convert copies what can be read")
     remains = find_remains(storage)
     schema = remains.schema
     opener = Opener(storage, layout_of(schema), _CACHE, True, 1 << 31)

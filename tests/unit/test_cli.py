@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 import tilekv
+from old_stores import OldStoreWriter
 from tilekv.cli import tree
 from tilekv.cli.command import main
 from tilekv.cli.progress import Progress
@@ -116,6 +118,27 @@ def test_second_import_counts_what_it_adds(folder, tmp_path, capsysbinary) -> No
         newest, _ = db.fragments
         assert f"; {size_text(newest.stored_bytes)} stored, ratio " in summary
         assert dict(db) == TREE | {"noise": (folder / "noise").read_bytes()}
+    assert newest.cells == 1
+    assert summary.endswith(f"\n{len(TREE)} files as stored before\n")
+
+
+def test_import_stores_what_has_changed(folder, tmp_path, capsysbinary, monkeypatch) -> None:
+    """In content: times are no matter, and neither is how the batches fall."""
+    output(capsysbinary, "import", folder, tmp_path / "tree.kv")
+    for name in TREE:
+        (folder / name).touch()
+    monkeypatch.setattr(tree, "BATCH_BYTES", 1000)
+    output(capsysbinary, "import", folder, tmp_path / "tree.kv")
+    (folder / "readme.txt").write_bytes(b"hullo\n")
+    (folder / "empty").write_bytes(b"\0")
+    (folder / "a" / "b" / "deep.bin").write_bytes(b"")
+    output(capsysbinary, "rm", tmp_path / "tree.kv", "ä/日本.txt")
+    with tilekv.open(tmp_path / "tree.kv") as db:
+        assert [each.cells for each in db.fragments] == [1, len(TREE)]
+    output(capsysbinary, "import", folder, tmp_path / "tree.kv")
+    with tilekv.open(tmp_path / "tree.kv") as db:
+        assert db.fragments[0].cells == 4
+        assert dict(db) == TREE | {"readme.txt": b"hullo\n", "empty": b"\0", "a/b/deep.bin": b""}
 
 
 def test_import_passes_over_what_is_no_file(folder, tmp_path, capsysbinary) -> None:
@@ -225,6 +248,26 @@ def test_ls(store, capsysbinary) -> None:
     assert sorted(lines) == ["7", "b'\\x00raw'", "cat.jpg", "dog.jpg", "notes/dog.txt"]
     with tilekv.open(store) as db:
         assert lines == [key_text(key) for key in db]
+
+
+@pytest.mark.parametrize("arguments", [[], ["-l"]])
+def test_ls_writes_many_keys_at_once(arguments, tmp_path, monkeypatch) -> None:
+    """To a terminal too, and whatever PYTHONUNBUFFERED says: both mean a system call for each write."""
+    with tilekv.open(tmp_path / "s", "x") as db:
+        db.put_many([(f"key {i}", b"") for i in range(2500)])
+
+    class Counted(io.BytesIO):
+        writes = 0
+
+        def write(self, data) -> int:
+            self.writes += 1
+            return super().write(data)
+
+    out = Counted()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(out, write_through=True))
+    assert main(["ls", *arguments, str(tmp_path / "s")]) == 0
+    assert len(out.getvalue().splitlines()) == 2500
+    assert out.writes <= 10
 
 
 def test_ls_glob(store, capsysbinary) -> None:
@@ -423,6 +466,28 @@ def test_missing_store(argv, tmp_path, capsysbinary, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert "gone.kv" in failure(capsysbinary, *(arg.format("gone.kv") for arg in argv))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["ls", "gone.kv"], "import and put create one"),
+        (["get", "gone.kv", "k"], "import and put create one"),
+        (["put", "old", "k", "--value", "x"], "convert makes a tilekv store of it"),
+        (["rm", "old", "k"], "convert makes a tilekv store of it"),
+        (["import", ".", "old"], "convert makes a tilekv store of it"),
+        (["vacuum", "old"], "convert makes a tilekv store of it"),
+        (["salvage", "old", "new"], "convert copies what can be read"),
+        (["convert", "old", "new", "--key-file", "key"], "leave --key-file out"),
+    ],
+)
+def test_errors_speak_of_the_command_line(argv, says, tmp_path, capsysbinary, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    OldStoreWriter(tmp_path / "old", 3).flush([((4, b"one"), 1, b"first")], 1000)
+    (tmp_path / "key").write_bytes(b"k" * 32)
+    line = failure(capsysbinary, *argv)
+    assert line.endswith(f": {says}\n")
+    assert not re.search(r"mode|tilekv\.|key=", line)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -71,7 +71,8 @@ def build_parser() -> argparse.ArgumentParser:
 
     one = _command(commands, "import", "store every file below a folder")
     one.description = """Store every regular file below DIR: the key is its path from DIR on, the value what is in it.
-        Symbolic links are not followed. A file that cannot be read is reported and does not keep the others out."""
+        A file that is stored already, with the same content, is not stored again. Symbolic links are not followed. A file that
+        cannot be read is reported and does not keep the others out."""
     one.epilog = f"example: {PROGRAM} import photos photos.kv"
     one.add_argument("dir", metavar="DIR")
     one.add_argument("store", metavar="STORE", help="created if it is missing")

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from fnmatch import fnmatchcase
+from itertools import islice
 from typing import Any, Final
 
 import numpy as np
@@ -24,19 +25,27 @@ KEY_TYPES: Final[dict[str, Callable[[str], Any]]] = {
     "float": float,
 }
 
+LINES: Final = 1000  # that are printed at once
+
 
 def list_keys(uri: str, glob: str | None, long: bool, ignore_newer: bool) -> int:
     """Print the keys in digest order, with the size of the value and the type of the key if `long`."""
     with open_store(uri, ignore_newer=ignore_newer) as db:
-        for key in db:
-            if glob is not None and not (isinstance(key, str) and fnmatchcase(key, glob)):
-                continue
-            if long:
-                size = sum(cell_size(read_cell(db, key, attr), attr) for attr in db.schema.attrs)
-                print(f"{size:>13,}  {type(key).__name__:<5}  {key_text(key)}")
-            else:
-                print(key_text(key))
+        lines = (
+            long_line(db, key) if long else key_text(key)
+            for key in db
+            if glob is None or (isinstance(key, str) and fnmatchcase(key, glob))
+        )
+        # A terminal, and PYTHONUNBUFFERED, would make two system calls of each line.
+        while some := list(islice(lines, LINES)):
+            sys.stdout.write("\n".join([*some, ""]))
     return 0
+
+
+def long_line(db: Store, key: Any) -> str:
+    """A key with the size of its value and its type."""
+    size = sum(cell_size(read_cell(db, key, attr), attr) for attr in db.schema.attrs)
+    return f"{size:>13,}  {type(key).__name__:<5}  {key_text(key)}"
 
 
 def get_value(uri: str, key: Any, attr: str | None, output: str | None, ignore_newer: bool) -> int:

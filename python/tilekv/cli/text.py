@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from tilekv.errors import TileKVError
+
 
 def size_text(size: float) -> str:
     """A number of bytes with a decimal unit: 421.0 MB."""
@@ -33,7 +35,7 @@ def key_text(key: object) -> str:
 
 def error_text(error: BaseException) -> str:
     """What went wrong, on one line and without an errno."""
-    text = str(error)
+    text = error.for_shell if isinstance(error, TileKVError) else str(error)
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return " ".join(text.splitlines()) or type(error).__name__

@@ -87,7 +87,7 @@ class Walk:
 
 
 def import_tree(folder: str, uri: str, batch_bytes: int | None, shown: bool) -> int:
-    """Store every regular file below `folder` under its relative path.
+    """Store every regular file below `folder` under its relative path, but for those that are there with the same content.
 
     Parameters
     ----------
@@ -117,13 +117,21 @@ def import_tree(folder: str, uri: str, batch_bytes: int | None, shown: bool) -> 
         walk = Walk(folder, store)
         before = db.info().stored_bytes
         started = time.monotonic()
-        files = size = 0
+        files = size = equal = added = 0
         with bar or nullcontext():
             for keys, values in walk.batches():
-                db.put_many(keys, values)
+                known = db.get_many(keys)
+                new = [
+                    pair
+                    for pair, old in zip(zip(keys, values, strict=True), known, strict=True)
+                    if pair[1] != old
+                ]
+                db.put_many(new)
                 batch = sum(map(len, values))
                 files += len(keys)
                 size += batch
+                equal += len(keys) - len(new)
+                added += sum(len(value) for _, value in new)
                 if bar:
                     bar.advance(len(keys), batch)
             db.flush()
@@ -132,8 +140,10 @@ def import_tree(folder: str, uri: str, batch_bytes: int | None, shown: bool) -> 
     print(
         f"{counted(files, 'file')}, {size_text(size)} in {seconds:.1f} s: {files / seconds:,.0f} entries/s, "
         f"{size_text(size / seconds)}/s; {size_text(stored)} stored, "
-        f"ratio {size / stored if stored else 1:.2f}"
+        f"ratio {added / stored if stored else 1:.2f}"
     )
+    if equal:
+        print(f"{counted(equal, 'file')} as stored before")
     for count, what in ((walk.links, "symbolic link"), (walk.special, "special file")):
         if count:
             print(f"{counted(count, what)} left out")

@@ -110,9 +110,13 @@ def read_old_schema(data: bytes, file: str, cipher: Cipher | None) -> OldSchema:
     version = old_version(data, file)
     encrypted = is_encrypted_schema(data, file)
     if encrypted and cipher is None:
-        raise InvalidValueError("this store is encrypted with AES-256-GCM: open it with key=")
+        raise InvalidValueError("this store is encrypted with AES-256-GCM").advised(
+            "open it with key=", "convert --key-file FILE makes a tilekv store of it"
+        )
     if cipher is not None and not encrypted:
-        raise InvalidValueError("this store is not encrypted: open it without key=")
+        raise InvalidValueError("this store is not encrypted").advised(
+            "open it without key=", "leave --key-file out"
+        )
     cursor = read_generic(Cursor(data, file), version, cipher)
     if version == 0:
         cursor.take(12)
