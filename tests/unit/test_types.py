@@ -157,9 +157,8 @@ def test_the_type_is_part_of_the_key() -> None:
 )
 def test_refused_keys(key: Any, says: str, store: Make) -> None:
     db = store()
-    for use in (lambda: db.put_many([(key, b"")]), lambda: db.get(key), lambda: db.get_many([key])):
-        with pytest.raises(WrongTypeError, match=says):
-            use()
+    with pytest.raises(WrongTypeError, match=says):
+        db.put_many([(key, b"")])
     with pytest.raises(WrongTypeError, match=says):
         db[key] = b""
     assert len(db) == 0
