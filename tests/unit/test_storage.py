@@ -889,6 +889,7 @@ def test_uris(uri: str | Path, place: str) -> None:
 @pytest.mark.parametrize(
     "uri",
     [
+        *("\ud83d", "/a\ud83d/b", "memory://\ud83d", Path("\ud83d")),
         *("", "a\0b", "s3://bucket/x", "memory://", "file://host/a", "file://a", "file:///a?b"),
         *("file:///a#b", "http://x", "tiledb://x/y", "file:///a%00", "file:///a%", "file:///a%f"),
         *(
@@ -901,7 +902,7 @@ def test_uris(uri: str | Path, place: str) -> None:
         ),
     ],
 )
-def test_refused_uris(uri: str) -> None:
+def test_refused_uris(uri: str | Path) -> None:
     with pytest.raises(InvalidValueError):
         open_storage(uri)
 

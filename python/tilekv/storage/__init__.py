@@ -38,13 +38,17 @@ def open_storage(uri: str | os.PathLike[str], sync: bool = True) -> Storage:
     WrongTypeError
         For a URI that is neither str nor a path of str.
     InvalidValueError
-        For an empty one, one with a NUL, and schemes that tilekv does not know.
+        For an empty one, one with a NUL or lone surrogates that os.fsdecode does not make, and schemes that tilekv does not know.
     """
     text: object = os.fspath(uri) if isinstance(uri, os.PathLike) else uri
     if not isinstance(text, str):
         raise WrongTypeError(f"a store's URI is a str or a path, not {uri!r}")
     if not text or "\0" in text:
         raise InvalidValueError(f"a store's URI cannot be empty or contain NUL, as {text!r} does")
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        raise InvalidValueError(f"no store's URI has the lone surrogates of {text!a}") from None
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", text)
     if scheme is None or isinstance(uri, os.PathLike):
         return LocalStorage(text, sync)
@@ -82,10 +86,7 @@ def _file_path(uri: str, rest: str) -> str:
     urllib would drop tabs, newlines and the spaces at its ends, and read names that are not UTF-8 as others.
     """
     host, slash, path = rest.partition("/")
-    try:
-        name = os.fsdecode(unquote_to_bytes(os.fsencode(slash + path)))
-    except UnicodeEncodeError:
-        name = ""
+    name = os.fsdecode(unquote_to_bytes(os.fsencode(slash + path)))
     known = host in ("", "localhost") and not re.search("[?#]|%(?![0-9A-Fa-f]{2})", path)
     if not known or not name or "\0" in name:
         raise InvalidValueError(
