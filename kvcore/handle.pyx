@@ -7,7 +7,10 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
 import os
+from collections.abc import Iterable
 from threading import RLock
+
+import numpy as np
 
 from tilekv.errors import ClosedError, InvalidValueError, ReadOnlyError, WrongTypeError
 
@@ -314,7 +317,7 @@ cdef class Handle:
         """
         cdef View view = self._snapshot()
         cdef Buffer buffer = self._buffer
-        if missing not in ("raise", "mask"):
+        if not isinstance(missing, str) or missing not in ("raise", "mask"):
             raise InvalidValueError(f"missing is 'raise' or 'mask', not {missing!r}")
         columns = self._chosen(attrs)
         return look_up_batch(view, buffer, columns, cells_of(keys, None, "keys"), missing == "mask",
@@ -323,8 +326,11 @@ cdef class Handle:
     def _chosen(self, attrs):
         if attrs is None:
             return self._columns
-        if isinstance(attrs, str):
-            raise WrongTypeError("attrs is a list of attribute names, not a str")
+        if isinstance(attrs, str) or not isinstance(attrs, Iterable):
+            raise WrongTypeError(f"attrs is a list of attribute names, not {type(attrs).__name__}")
+        attrs = list(attrs)
+        if not all([isinstance(name, str) for name in attrs]):
+            raise WrongTypeError("attrs is a list of attribute names, which are str")
         by_name = {column.name: column for column in self._columns}
         unknown = [repr(name) for name in attrs if name not in by_name]
         if unknown:
@@ -385,16 +391,18 @@ cdef class Handle:
         iterator.what = what
         return iterator
 
-    def scan(self, attrs=None, Py_ssize_t rows=65536):
+    def scan(self, attrs=None, rows=65536):
         """The store as it is now, as Batches with their keys, in ascending order of digests.
 
         rows: most rows of a batch; fewer where a column would exceed 64 MiB.
         """
         cdef Scan scan = Scan.__new__(Scan)
+        if isinstance(rows, bool) or not isinstance(rows, (int, np.integer)):
+            raise WrongTypeError(f"rows is an int, not {type(rows).__name__}")
         if rows < 1:
             raise InvalidValueError(f"rows is at least 1, not {rows}")
         scan.columns = self._chosen(attrs)
-        scan.rows = min(rows, MOST_ROWS)
+        scan.rows = min(int(rows), MOST_ROWS)
         scan.view = self._snapshot()
         scan.buffer = SortedBuffer(self._buffer)
         return scan

@@ -321,7 +321,10 @@ cdef class Column:
         if not PyLong_Check(value) or value is True or value is False:
             if isinstance(value, (bool, np.bool_, np.ndarray)) or not hasattr(value, "__index__"):
                 raise WrongTypeError(f"attribute {self.name!r} takes {self.dtype} integers, not {type(value).__name__}")
-            value = value.__index__()
+            try:
+                value = value.__index__()
+            except TypeError:                                   # of a class
+                raise WrongTypeError(f"attribute {self.name!r} takes {self.dtype} integers, not {type(value).__name__}") from None
         number = PyLong_AsLongLongAndOverflow(value, &overflow)
         if overflow == 0 and self.signed:
             if bits < 64 and not -(1LL << (bits - 1)) <= number < (1LL << (bits - 1)):

@@ -73,7 +73,7 @@ class KV:
         encoding: str | None = "utf-8",
         attrs: Iterable[str] = (),
     ) -> None:
-        if mode is not None and mode not in _MODES:
+        if mode is not None and (not isinstance(mode, str) or mode not in _MODES):
             raise InvalidValueError(f"mode is 'a', 'r' or 'w', which means 'a', not {mode!r}")
         self._ctx = chosen_ctx(ctx)
         known = None if mode is None else _MODES[mode]

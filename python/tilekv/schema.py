@@ -295,6 +295,8 @@ class Schema:
         offsets_filters: Filters = None,
         key_filters: Filters = None,
     ) -> None:
+        if not isinstance(attrs, (Attr, Iterable)):
+            raise WrongTypeError(f"attrs is a list of Attr objects, not {type(attrs).__name__}")
         found = (attrs,) if isinstance(attrs, Attr) else tuple(attrs)
         for one in found:
             if not isinstance(one, Attr):

@@ -25,6 +25,7 @@ from tilekv.engine import Engine, open_engine
 from tilekv.equality import EqualItems, EqualValues, equal_items
 from tilekv.errors import (
     InvalidValueError,
+    KeyNotFoundError,
     NotDurableError,
     OutOfRangeError,
     ReadOnlyError,
@@ -61,6 +62,8 @@ class Store(Handle, MutableMapping[Any, Any]):
     def __init__(
         self, uri: str, mode: str, engine: Engine, timestamp: int | None, config: Config
     ) -> None:
+        if not isinstance(engine, Engine):
+            raise WrongTypeError("a Store is made by tilekv.open")
         self._uri = uri
         self._mode = mode
         self._engine = engine
@@ -371,6 +374,13 @@ class Store(Handle, MutableMapping[Any, Any]):
         """Delete every key."""
         self.delete_many(self._iterate(_KEYS))
 
+    def popitem(self) -> tuple[Any, Any]:
+        """Delete a key and return it with its value; KeyNotFoundError when there is none."""
+        for key, value in self.items():
+            del self[key]
+            return key, value
+        raise KeyNotFoundError("popitem(): the store is empty")
+
     def values(self) -> ValuesView:
         """A view of the values, in ascending order of the keys' digests."""
         return ValuesView(self)
@@ -475,7 +485,7 @@ def open(
     MissingPackageError
         When a store of TileDB 1.x needs a package that is not installed.
     """
-    if mode not in MODES:
+    if not isinstance(mode, str) or mode not in MODES:
         raise InvalidValueError(f"mode is one of {', '.join(MODES)}, not {mode!r}")
     if schema is not None and not isinstance(schema, Schema):
         raise WrongTypeError(f"schema is a tilekv.Schema, not {type(schema).__name__}")

@@ -245,3 +245,24 @@ def test_kv_as_a_dict(kv: tilekv.KV) -> None:
     kv.update(model)
     kv.clear()
     assert (len(kv), kv.dict()) == (0, {})
+
+
+@pytest.mark.parametrize("odd", [None, 5, 2**70, 1j, np.zeros((2, 2)), [None]], ids=repr)
+def test_odd_arguments_are_named(odd: Any) -> None:
+    uri = f"memory://{uuid.uuid4().hex}"
+    calls: list[tuple[str, Callable[[], object]]] = [
+        ("mode", lambda: tilekv.open(uri, odd)),
+        ("mode", lambda: tilekv.KV(uri, [odd])),  # type: ignore[arg-type]
+        ("missing", lambda: tilekv.open(uri, "a").read([], missing=odd)),
+        ("attrs", lambda: tilekv.open(uri, "a").read([], attrs=[odd])),
+        ("URI", lambda: tilekv.open("\ud83d")),
+    ]
+    for word, call in calls:
+        with pytest.raises(tilekv.TileKVError, match=f"{word}|attribute"):
+            call()
+    with pytest.raises(WrongTypeError, match="rows is an int"):
+        tilekv.open(uri, "a").scan(rows="5")  # type: ignore[arg-type]
+    with pytest.raises(WrongTypeError, match="attrs is a list"):
+        tilekv.Schema(5)  # type: ignore[arg-type]
+    with pytest.raises(KeyNotFoundError, match="empty"):
+        tilekv.open(uri, "a").popitem()
