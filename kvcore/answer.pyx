@@ -9,7 +9,7 @@ import numpy as np
 from tilekv.kvcore.buffer cimport Entry
 from tilekv.kvcore.cache cimport cache_enter, cache_exit
 from tilekv.kvcore.columns cimport column_of, into_array, make_batch, make_rows, sealed
-from tilekv.kvcore.cells cimport Cells, count_cells, fixed_cells
+from tilekv.kvcore.cells cimport Cells, count_cells, kept_keys
 from tilekv.kvcore.lookup cimport Lookup, Parts
 from tilekv.kvcore.search cimport BLOCK, DEFERRED, IN_BUFFER, PRESENT, Place
 from tilekv.kvcore.values cimport KIND_BYTES, Column
@@ -260,7 +260,7 @@ cdef Batch look_up_batch(View view, Buffer buffer, tuple columns, list pieces, b
     cdef list landings = [Landing(column, n) for column in columns]
     view.expect(n)
     # The batch keeps the keys, and an array may be filled with others.
-    pieces = [fixed_cells(cells.owner.copy()) if isinstance(cells.owner, np.ndarray) else cells for cells in pieces]
+    pieces = [kept_keys(cells) for cells in pieces]
     parts = Parts(view, buffer, pieces, False, threaded)
     while True:
         lookup = parts.next()

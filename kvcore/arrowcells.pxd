@@ -11,7 +11,8 @@ from tilekv.kvcore.cells cimport Cells
 from tilekv.kvcore.streams cimport ArrowChunk
 from tilekv.kvcore.values cimport Column
 
-# Elements of an Arrow array (`at`: see arrowarrays) as keys (column None) or as cells of an attribute.
-cdef Cells arrow_cells(ArrowChunk chunk, const ArrowSchema* schema, const ArrowArray* array, object at, Column column, str what)
+# Elements of an Arrow array (`at`: see arrowarrays) as keys (column None; numbers: see Layout) or as cells of an attribute.
+cdef Cells arrow_cells(ArrowChunk chunk, const ArrowSchema* schema, const ArrowArray* array, object at, Column column,
+                       bint numbers, str what)
 # Column number i of a table's next rows.
-cdef Cells table_cells(ArrowChunk chunk, Py_ssize_t i, Column column, str what)
+cdef Cells table_cells(ArrowChunk chunk, Py_ssize_t i, Column column, bint numbers, str what)

@@ -7,7 +7,7 @@ from tilekv.errors import InvalidValueError, WrongTypeError
 from tilekv.kvcore.arrowarrays cimport (MOST_DEEP_TYPES, check_array, check_at, elements, ends_of, is_list, lists_of, picked,
                                         positions_of, refuse_nulls)
 from tilekv.kvcore.arrowtypes cimport format_of, metadata_of, size_in, type_name
-from tilekv.kvcore.cells cimport FEED_VAR, FEED_VIEWS, address, feed_cell, fixed_cells, key_array, no_cells, object_cells
+from tilekv.kvcore.cells cimport FEED_VAR, FEED_VIEWS, address, array_keys, feed_cell, fixed_cells, no_cells, object_cells
 from tilekv.kvcore.exact cimport array_in
 from tilekv.kvcore.values cimport KIND_BYTES, KIND_TEXT
 from tilekv.kvcore.wire cimport load32
@@ -24,7 +24,7 @@ _TEXTS = ("u", "U", "vu")
 _BLOBS = ("z", "Z", "vz")
 
 
-cdef Cells table_cells(ArrowChunk chunk, Py_ssize_t i, Column column, str what):
+cdef Cells table_cells(ArrowChunk chunk, Py_ssize_t i, Column column, bint numbers, str what):
     cdef ArrowArray* rows = &chunk.array
     check_array(rows, 1, chunk.types.schema.n_children, "the table")
     check_at(rows, slice(0, rows.length), "the table")
@@ -32,10 +32,11 @@ cdef Cells table_cells(ArrowChunk chunk, Py_ssize_t i, Column column, str what):
         raise InvalidValueError(f"{what}: the Arrow array does not fit its type")
     refuse_nulls(rows, slice(0, rows.length), "the table")
     return arrow_cells(chunk, chunk.types.schema.children[i], rows.children[i], slice(rows.offset, rows.offset + rows.length),
-                       column, what)
+                       column, numbers, what)
 
 
-cdef Cells arrow_cells(ArrowChunk chunk, const ArrowSchema* schema, const ArrowArray* array, object at, Column column, str what):
+cdef Cells arrow_cells(ArrowChunk chunk, const ArrowSchema* schema, const ArrowArray* array, object at, Column column,
+                       bint numbers, str what):
     cdef const ArrowSchema* outer = schema
     cdef Cells cells = None
     cdef int depth = 0
@@ -68,10 +69,11 @@ cdef Cells arrow_cells(ArrowChunk chunk, const ArrowSchema* schema, const ArrowA
             found = None if found is None else found.reshape(len(found), *sides)
         else:
             found = elements(schema, array, at, sides, column, what)
-        if found is not None:
-            found = key_array(found) if column is None else column.array(found)
-        if found is not None:
-            cells = fixed_cells(found)
+        if found is not None and column is None:
+            cells = array_keys(found, numbers)
+        elif found is not None:
+            found = column.array(found)
+            cells = None if found is None else fixed_cells(found)
     if cells is None:
         takes = "takes " + column.takes() if column is not None else "are text, bytes or numbers"
         raise WrongTypeError(f"{what} {takes}, and this Arrow column is {type_name(outer)}")

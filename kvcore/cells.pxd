@@ -3,7 +3,7 @@
 from libc.stdint cimport int64_t, uint8_t, uint64_t, uintptr_t
 
 from tilekv.kvcore.digest cimport KeyRef
-from tilekv.kvcore.values cimport KeyCell
+from tilekv.kvcore.keys cimport KeyCell
 from tilekv.kvcore.wire cimport load32
 
 cdef enum FeedKind:
@@ -28,6 +28,7 @@ cdef class Cells:
     cdef Feed feed
     cdef Py_ssize_t n
     cdef list objects           # FEED_OBJECTS
+    cdef bint numbers           # of keys: see Layout
     cdef object owner           # of the memory that feed leads into
     # Cells lo to hi.
     cdef Cells cut(self, Py_ssize_t lo, Py_ssize_t hi)
@@ -63,13 +64,15 @@ cdef object cells_key(Cells cells, Py_ssize_t i, KeyCell* key)
 # For whoever fills them.
 cdef Cells no_cells()
 # objects: nobody else may change the list.
-cdef Cells object_cells(list objects)
+cdef Cells object_cells(list objects, bint numbers=*)
 # Keys in memory; types (uint8, n) and offsets (int64, n + 1) as NumPy arrays.
-cdef Cells gathered_keys(object types, object offsets, object data)
+cdef Cells gathered_keys(object types, object offsets, object data, bint numbers)
 # The rows of a contiguous array; for keys its datatype too.
 cdef Cells fixed_cells(object array)
-# A NumPy array of numbers as contiguous little-endian keys, each of its datatype; None for anything else.
-cdef object key_array(object keys)
+# The numbers, bools or times of a NumPy array as keys; None for anything else.
+cdef Cells array_keys(object array, bint numbers)
+# The same keys, in memory that nobody else writes to.
+cdef Cells kept_keys(Cells cells)
 cdef Py_ssize_t count_cells(list pieces) noexcept
 
 

@@ -3,8 +3,8 @@ cimport cython
 import numpy as np
 
 from tilekv.kvcore.bare cimport tkv_refuse_bare
-from tilekv.kvcore.values cimport key_cell
-from tilekv.kvcore.values import CODES as _CODES
+from tilekv.kvcore.keys cimport key_cell, numbers_of
+from tilekv.kvcore.keys import CODES as _CODES
 
 
 @cython.final
@@ -17,6 +17,7 @@ cdef class Cells:
         part.feed = self.feed
         part.n = hi - lo
         part.owner = self.owner
+        part.numbers = self.numbers
         if self.objects is not None:
             part.objects = self.objects[lo:hi]
         if part.feed.types != NULL:
@@ -35,17 +36,18 @@ cdef Cells no_cells():
     return Cells.__new__(Cells)
 
 
-cdef Cells object_cells(list objects):
+cdef Cells object_cells(list objects, bint numbers=False):
     cdef Cells cells = Cells.__new__(Cells)
     cells.feed.kind = FEED_OBJECTS
     cells.objects = objects
+    cells.numbers = numbers
     cells.n = len(objects)
     return cells
 
 
 cdef object cells_key(Cells cells, Py_ssize_t i, KeyCell* key):
     if cells.feed.kind == FEED_OBJECTS:
-        return key_cell(cells.objects[i], key)
+        return key_cell(cells.objects[i], key, cells.numbers)
     feed_key(&cells.feed, i, &key.ref)
     return cells
 
@@ -61,7 +63,7 @@ cdef Cells fixed_cells(object array):
     return cells
 
 
-cdef Cells gathered_keys(object types, object offsets, object data):
+cdef Cells gathered_keys(object types, object offsets, object data, bint numbers):
     cdef Cells cells = Cells.__new__(Cells)
     cells.n = len(types)
     cells.feed.kind = FEED_VAR
@@ -70,6 +72,7 @@ cdef Cells gathered_keys(object types, object offsets, object data):
     cells.feed.ends = cells.feed.starts + 1
     cells.feed.types = <const uint8_t*>address(types)
     cells.owner = (types, offsets, data)
+    cells.numbers = numbers
     return cells
 
 
@@ -81,11 +84,33 @@ cdef Py_ssize_t count_cells(list pieces) noexcept:
     return n
 
 
-cdef object key_array(object keys):
-    if keys.ndim != 1 or keys.dtype.kind not in "biufmM":
+cdef Cells array_keys(object array, bint numbers):
+    cdef Cells cells
+    types = None
+    if array.ndim != 1 or array.dtype.kind not in "biufmM":
         return None
-    little = keys.dtype.newbyteorder("<")
-    return np.ascontiguousarray(keys, little) if little.str in _CODES else None
+    if numbers and array.dtype.kind in "iuf":
+        array, types = numbers_of(array)
+        if array is None:                                       # not all of them can be keys
+            return None
+    dtype = array.dtype.newbyteorder("<")
+    if dtype.str not in _CODES:
+        return None
+    cells = fixed_cells(np.ascontiguousarray(array, dtype))
+    cells.numbers = numbers
+    if types is not None:
+        cells.feed.types = <const uint8_t*>address(types)
+        cells.owner = (cells.owner, types)
+    return cells
+
+
+cdef Cells kept_keys(Cells cells):
+    cdef Cells kept
+    if not isinstance(cells.owner, np.ndarray):
+        return cells
+    kept = fixed_cells(cells.owner.copy())
+    kept.numbers = cells.numbers
+    return kept
 
 
 tkv_refuse_bare(Cells)

@@ -38,6 +38,7 @@ cdef class Rows:
     cdef list names
     cdef Gathered* fields       # one a column, then the keys, then their types
     cdef size_t nfields
+    cdef bint numbers           # of the keys: see Layout
     # Other cells of the same columns, with their keys or without.
     cdef int fill(self, View view, Buffer buffer, const Stretch* stretch, bint keys) except -1
     cdef int _field(self, View view, Buffer buffer, int field, const Stretch* stretch, Gathered* into) except -1

@@ -22,9 +22,10 @@ from tilekv.kvcore.gather cimport (NOWHERE, Lanes, gather_bytes, gather_ends, ga
                                    stretch_advance)
 from tilekv.kvcore.layout cimport KEY_FIELD
 from tilekv.kvcore.signals cimport ROWS
-from tilekv.kvcore.values cimport KIND_BYTES, KeyCell, asked_cell, load_key
+from tilekv.kvcore.keys cimport KeyCell, asked_cell, load_key
+from tilekv.kvcore.values cimport KIND_BYTES
 from tilekv.kvcore.arrow import KEY_TYPE_KEY as _KEY_TYPE_KEY
-from tilekv.kvcore.values import DTYPES as _DTYPES
+from tilekv.kvcore.keys import DTYPES as _DTYPES
 from tilekv.kvcore.wire cimport out64, out_bytes, out_free, out_room
 
 cdef enum:
@@ -167,7 +168,7 @@ cdef list key_objects(list pieces):
             if i % ROWS == 0:
                 PyErr_CheckSignals()
             _held = cells_key(cells, i, &key)
-            keys.append(load_key(&key.ref))
+            keys.append(load_key(&key.ref, cells.numbers))
     return keys
 
 
@@ -211,7 +212,7 @@ cdef Node key_node(str name, list pieces, int type, bint plain):
                 if cells.objects is None:
                     _held = cells_key(cells, i, &key)
                 else:
-                    _held = asked_cell(cells.objects[i], &key)
+                    _held = asked_cell(cells.objects[i], &key, cells.numbers)
                 if key.ref.data == NULL:                        # asked for, though it cannot be a key
                     return None
                 if type == ANY_TYPE:
@@ -377,6 +378,7 @@ cdef class Rows:
         for column in self.columns:
             self._field(view, buffer, column.field, stretch, &self.fields[i])
             i += 1
+        self.numbers = view.layout.numbers
         if keys:
             self._field(view, buffer, KEY_FIELD, stretch, &self.fields[i])
             self._field(view, buffer, view.layout.key_type, stretch, &self.fields[i + 1])
@@ -409,7 +411,7 @@ cdef class Rows:
         key.size = ends[i] - start
         if key.type == BLOB:
             return PyBytes_FromStringAndSize(<const char*>key.data, key.size)
-        return load_key(&key)
+        return load_key(&key, self.numbers)
 
     cdef object value(self, size_t i):
         cdef Py_ssize_t number
@@ -509,7 +511,7 @@ cdef Batch make_scanned(View view, Buffer buffer, tuple columns, const Stretch* 
     cdef VarColumn keys = read_column(view, buffer, KEYS, stretch, None, stretch.n)
     batch.columns = columns
     batch._arrays = {column.name: read_column(view, buffer, column, stretch, None, stretch.n) for column in columns}
-    batch._pieces = [gathered_keys(read_types(view, buffer, stretch), keys.offsets, keys.data)]
+    batch._pieces = [gathered_keys(read_types(view, buffer, stretch), keys.offsets, keys.data, view.layout.numbers)]
     return batch
 
 

@@ -5,14 +5,15 @@ import numpy as np
 from tilekv.errors import InvalidValueError, WrongTypeError
 
 from tilekv.kvcore.arrowcells cimport arrow_cells
-from tilekv.kvcore.cells cimport fixed_cells, key_array, object_cells
+from tilekv.kvcore.cells cimport Cells, array_keys, fixed_cells, object_cells
 from tilekv.kvcore.exact cimport numpy_form
 from tilekv.kvcore.streams cimport ArrowChunk, ArrowReader, is_arrow, open_arrow
 
 
-cdef list cells_of(object given, Column column, str what):
+cdef list cells_of(object given, Column column, bint numbers, str what):
     cdef ArrowReader reader
     cdef ArrowChunk chunk
+    cdef Cells cells
     cdef list pieces = []
     if isinstance(given, (str, bytes)) or not isinstance(given, Iterable) and not is_arrow(given):
         raise WrongTypeError(f"{what} must be a list or an array, not one {type(given).__name__}")
@@ -22,12 +23,16 @@ cdef list cells_of(object given, Column column, str what):
             check_missing(given, what)
         given = form
         array = checked_array(given, what)
-        array = key_array(array) if column is None else column.array(array)
-        if array is not None:
-            return [fixed_cells(array)]
+        if column is None:
+            cells = array_keys(array, numbers)
+        else:
+            array = column.array(array)
+            cells = None if array is None else fixed_cells(array)
+        if cells is not None:
+            return [cells]
         if given.dtype.kind == "T" and given.ndim == 1:
-            return [object_cells(texts_of(given, what))]
-        return [object_cells(given.tolist() if given.dtype.kind in "SU" and given.ndim == 1 else list(given))]
+            return [object_cells(texts_of(given, what), numbers)]
+        return [object_cells(given.tolist() if given.dtype.kind in "SU" and given.ndim == 1 else list(given), numbers)]
     if is_arrow(given):
         reader = open_arrow(given)
         while True:
@@ -35,8 +40,8 @@ cdef list cells_of(object given, Column column, str what):
             if chunk is None:
                 return pieces
             pieces.append(arrow_cells(chunk, &chunk.types.schema, &chunk.array, slice(0, chunk.array.length), column,
-                                      what))
-    return [object_cells(list(given))]
+                                      numbers, what))
+    return [object_cells(list(given), numbers)]
 
 
 cdef list texts_of(object given, str what):

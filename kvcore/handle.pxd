@@ -36,6 +36,9 @@ cdef class Handle:
     cdef int _check_writable(self) except -1
     cdef Found _find(self, View view, Buffer buffer, const KeyRef* key, int field, Access* access, Place* place) except *
     cdef object _get(self, key, default)
+    cdef bint _has(self, object key) except -1
+    cdef object _meant(self, object key)
+    cdef list _all_meant(self, list pieces)
     cdef object _row(self, View view, Buffer buffer, const Place* place, Access* access)
     cdef int _after_write(self) except -1
     cdef Merge _merge(self)

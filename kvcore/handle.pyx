@@ -3,6 +3,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.ref cimport Py_REFCNT
 from libc.stdint cimport uint8_t, uint32_t
+from cpython.long cimport PyLong_Check
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
@@ -19,11 +20,11 @@ from tilekv.kvcore.bare cimport tkv_refuse_bare
 from tilekv.kvcore.buffer cimport Entry, SortedBuffer
 from tilekv.kvcore.cache cimport cache_enter, cache_exit
 from tilekv.kvcore.codec cimport OK, Status
-from tilekv.kvcore.columns cimport (ANY_TYPE, NO_TYPE, fitting, key_form, make_scanned, new_rows, scan_stream)
+from tilekv.kvcore.columns cimport (ANY_TYPE, Batch, NO_TYPE, fitting, key_form, make_scanned, new_rows, scan_stream)
 from tilekv.kvcore.digest cimport digest_keys
 from tilekv.kvcore.fragment cimport (DIRECT, FragmentData, Span, access_close, fragment_cell, fragment_copy, fragment_extent,
                                      unpin)
-from tilekv.kvcore.cells cimport Cells
+from tilekv.kvcore.cells cimport Cells, object_cells
 from tilekv.kvcore.feeds cimport cells_of
 from tilekv.kvcore.gather cimport stretch_advance
 from tilekv.kvcore.layout cimport TOMBSTONE
@@ -31,8 +32,10 @@ from tilekv.kvcore.resident cimport resident_cell
 from tilekv.kvcore.rows cimport (Row, append_row, convert_row, row_free, stage_columns, stage_deletes, stage_pairs, stage_rows,
                                  stage_table)
 from tilekv.kvcore.search cimport DELETED, IN_BUFFER, MISSING, PRESENT
-from tilekv.kvcore.values cimport KIND_BYTES, Column, KeyCell, asked_cell, key_cell
-from tilekv.kvcore.values import key_not_found
+from tilekv.kvcore.keys cimport KeyCell, asked_cell, key_cell
+from tilekv.kvcore.values cimport KIND_BYTES, Column
+from tilekv.kvcore.keys import CODES as _CODES
+from tilekv.kvcore.keys import Key, key_not_found
 
 cdef enum:
     WINDOW = 1024               # cells an iterator copies at first, and of each fragment
@@ -47,6 +50,11 @@ cdef enum What:
     VALUES = 1
     ITEMS = 2
 
+
+# Integers as keys may be, in a store that keeps exact types: (dtype, datatype code).
+_INTEGERS = [(dtype, code) for dtype, code in _CODES.items() if dtype[1] in "iu"]
+_LEAST = {dtype: int(np.iinfo(dtype).min) for dtype, _ in _INTEGERS}
+_MOST = {dtype: int(np.iinfo(dtype).max) for dtype, _ in _INTEGERS}
 
 # Bumped in the child after every fork. A counter costs a load a call where getpid costs a system call.
 cdef uint64_t generation = 0
@@ -186,7 +194,9 @@ cdef class Handle:
         cdef Access access
         cdef Place place
         cdef int turn
-        _held = asked_cell(key, &cell)
+        if not self._layout.numbers:
+            key = self._meant(key)
+        _held = asked_cell(key, &cell, self._layout.numbers)
         if cell.ref.data == NULL:
             return default
         view.expect(1)
@@ -204,7 +214,7 @@ cdef class Handle:
         """The value of a key: bare for one attribute, else a dict. KeyError when it is not there."""
         value = self._get(key, self)
         if value is self:
-            raise key_not_found(key)
+            raise key_not_found(key, self._layout.numbers)
         return value
 
     def get(self, key, default=None):
@@ -212,13 +222,18 @@ cdef class Handle:
         return self._get(key, default)
 
     def __contains__(self, key):
+        if not self._layout.numbers:
+            key = self._meant(key)
+        return self._has(key)
+
+    cdef bint _has(self, object key) except -1:
         cdef View view = self._snapshot()
         cdef Buffer buffer = self._buffer
         cdef KeyCell cell
         cdef Access access
         cdef Place place
         cdef int turn
-        _held = asked_cell(key, &cell)
+        _held = asked_cell(key, &cell, self._layout.numbers)
         if cell.ref.data == NULL:
             return False
         view.expect(1)
@@ -230,13 +245,29 @@ cdef class Handle:
             cache_exit(&view.cache.cache, turn)
             access_close(&access, &view.codecs.pool)
 
+    cdef object _meant(self, object key):
+        """In a store that keeps exact types: the integer that a look-up by an int finds, of the int's own type or of another."""
+        if not PyLong_Check(key) or key is True or key is False or self._has(key):
+            return key
+        for dtype, code in _INTEGERS:
+            if _LEAST[dtype] <= key <= _MOST[dtype]:
+                other = Key(code, np.array(key, dtype).tobytes())
+                if self._has(other):
+                    return other
+        return key
+
+    cdef list _all_meant(self, list pieces):
+        cdef Cells cells
+        return [cells if cells.objects is None or self._layout.numbers else
+                object_cells([self._meant(key) for key in cells.objects]) for cells in pieces]
+
     def __setitem__(self, key, value):
         cdef KeyCell cell
         cdef Row row
         self._check_writable()
         memset(&row, 0, sizeof(row))
         try:
-            _held = key_cell(key, &cell)
+            _held = key_cell(key, &cell, self._layout.numbers)
             _kept = convert_row(self._columns, value, &row)
             # Converting may have run Python code, and so a flush or a close: look again.
             self._check_writable()
@@ -248,9 +279,11 @@ cdef class Handle:
     def __delitem__(self, key):
         cdef KeyCell cell
         self._check_writable()
-        if key not in self:
-            raise key_not_found(key)
-        _held = key_cell(key, &cell)
+        if not self._layout.numbers:
+            key = self._meant(key)
+        if not self._has(key):
+            raise key_not_found(key, self._layout.numbers)
+        _held = key_cell(key, &cell, self._layout.numbers)
         self._check_writable()                                  # as in __setitem__
         self._buffer.add(&cell.ref, True, 0)
         self._after_write()
@@ -272,7 +305,7 @@ cdef class Handle:
         keys in one column, attributes in the others. An index of pandas without a name is left out.
         put_many(mapping) or put_many(pairs).
 
-        An array's elements are keys of its dtype. Nulls are a ValueError.
+        An array's elements are keys: numbers of any width those of Python's int and float. Nulls are a ValueError.
         """
         cdef Buffer staged = Buffer(self._layout)
         self._check_writable()
@@ -294,7 +327,10 @@ cdef class Handle:
         """Delete many keys at once, without looking them up: missing ones are fine."""
         cdef Buffer staged = Buffer(self._layout)
         self._check_writable()
-        stage_deletes(staged, keys)
+        pieces = cells_of(keys, None, self._layout.numbers, "keys")
+        stage_deletes(staged, pieces)
+        if not self._layout.numbers:
+            stage_deletes(staged, self._all_meant(pieces))
         self._check_writable()
         self._buffer.absorb(staged)
         self._after_write()
@@ -305,7 +341,7 @@ cdef class Handle:
         cdef Buffer buffer = self._buffer
         cdef Cells cells
         cdef list result = []
-        for cells in cells_of(keys, None, "keys"):
+        for cells in self._all_meant(cells_of(keys, None, self._layout.numbers, "keys")):
             append_rows(view, buffer, self._columns, cells, default, result, self._threaded)
         return result
 
@@ -317,11 +353,16 @@ cdef class Handle:
         """
         cdef View view = self._snapshot()
         cdef Buffer buffer = self._buffer
+        cdef Batch batch
+        cdef list pieces
         if not isinstance(missing, str) or missing not in ("raise", "mask"):
             raise InvalidValueError(f"missing is 'raise' or 'mask', not {missing!r}")
         columns = self._chosen(attrs)
-        return look_up_batch(view, buffer, columns, cells_of(keys, None, "keys"), missing == "mask",
-                             self._threaded)
+        pieces = cells_of(keys, None, self._layout.numbers, "keys")
+        batch = look_up_batch(view, buffer, columns, self._all_meant(pieces), missing == "mask", self._threaded)
+        if not self._layout.numbers:
+            batch._pieces = pieces
+        return batch
 
     def _chosen(self, attrs):
         if attrs is None:

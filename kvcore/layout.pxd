@@ -42,6 +42,7 @@ cdef class Layout:
     cdef readonly int nf                # fields: __key, the attributes, __key_type
     cdef readonly uint64_t capacity     # cells a tile
     cdef DigestKind digest
+    cdef readonly bint numbers          # as keys: equal integers are one key whatever their width, and equal floats
     cdef int coords                     # slot of the coordinates
     cdef int key_type                   # field of __key_type
     cdef int nslots

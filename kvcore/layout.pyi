@@ -5,6 +5,7 @@ from typing import final
 class Layout:
     nf: int
     capacity: int
+    numbers: bool
     fields: tuple[tuple[str, int, int, bytes], ...]
     def __new__(
         cls,
@@ -13,6 +14,7 @@ class Layout:
         digest: int,
         offsets: bytes,
         coords: bytes,
+        numbers: bool = False,
     ) -> Layout: ...
     @property
     def files(self) -> list[tuple[int, str, bool]]: ...

@@ -34,9 +34,10 @@ cdef bint is_signed(uint8_t datatype) noexcept nogil:
 
 @cython.final
 cdef class Layout:
-    def __cinit__(self, fields not None, uint64_t capacity, int digest, bytes offsets not None, bytes coords not None):
+    def __cinit__(self, fields not None, uint64_t capacity, int digest, bytes offsets not None, bytes coords not None,
+                  bint numbers=False):
         """fields: (name, datatype, cell_val_num, pipeline bytes) in the order of the schema file, `__key` first and
-        `__key_type` last; offsets and coords: pipeline bytes. ValueError for what no store can have."""
+        `__key_type` last; offsets and coords: pipeline bytes; numbers: see layout.pxd. ValueError for what no store can have."""
         cdef int f
         cdef Slot* slot
         cdef uint32_t values
@@ -46,6 +47,7 @@ cdef class Layout:
             raise ValueError("a layout needs __key, __key_type, a capacity of 1 to 268,435,455 cells and a known digest")
         self.capacity = capacity
         self.digest = <DigestKind>digest
+        self.numbers = numbers
         self.coords = self.nf
         self.key_type = self.nf - 1
         self.nslots = 2 * self.nf + 1

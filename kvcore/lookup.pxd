@@ -7,7 +7,7 @@ from tilekv.kvcore.digest cimport KeyRef
 from tilekv.kvcore.cells cimport Cells
 from tilekv.kvcore.fragment cimport Access
 from tilekv.kvcore.search cimport Found, Place, View
-from tilekv.kvcore.values cimport KeyCell
+from tilekv.kvcore.keys cimport KeyCell
 
 cdef extern from "beside.h" nogil:
     ctypedef struct tkv_beside:

@@ -14,8 +14,8 @@ from tilekv.kvcore.fragment cimport access_close
 from tilekv.kvcore.layout cimport TOMBSTONE
 from tilekv.kvcore.search cimport BLOCK, DELETED, IN_BUFFER, MISSING, PRESENT, UNOPENED
 from tilekv.kvcore.signals cimport ROWS
-from tilekv.kvcore.values cimport asked_cell, load_key
-from tilekv.kvcore.values import key_not_found
+from tilekv.kvcore.keys cimport asked_cell, load_key
+from tilekv.kvcore.keys import key_not_found
 
 cdef extern from "prefetch.h" nogil:
     void tkv_prefetch(const void* at)
@@ -110,7 +110,7 @@ cdef class Lookup:
 
     cdef int _object(self, object item, size_t k) except -1:
         cdef KeyRef* key = &self.cells[k].ref
-        owner = asked_cell(item, &self.cells[k])
+        owner = asked_cell(item, &self.cells[k], self.view.layout.numbers)
         if key.data == NULL:                                    # no key can be found here
             self.refused[k] = item
             self.found[k] = DELETED
@@ -123,8 +123,8 @@ cdef class Lookup:
         return 0
 
     cdef object not_found(self, size_t k):
-        item = self.refused[k] if k in self.refused else load_key(&self.keys[k])
-        return key_not_found(item)
+        item = self.refused[k] if k in self.refused else load_key(&self.keys[k], self.view.layout.numbers)
+        return key_not_found(item, self.view.layout.numbers)
 
     cdef int settle(self) except -1:
         while self.stopped != MISSING:

@@ -11,7 +11,7 @@ from tilekv.kvcore.fragment cimport (Access, Fragment, FragmentData, Pin, Span, 
 from tilekv.kvcore.layout cimport TOMBSTONE
 from tilekv.kvcore.search cimport DELETED as TOMB
 from tilekv.kvcore.search cimport FAULT, MISSING, PRESENT, Found, Place, View
-from tilekv.kvcore.values cimport KeyCell, key_cell, load_key
+from tilekv.kvcore.keys cimport KeyCell, key_cell, load_key
 from tilekv.kvcore.wire cimport load64
 
 
@@ -49,7 +49,7 @@ def proven_keys(Fragment fragment not None, uint64_t tile):
             digest_keys(fragment.layout.digest, &key, 1, &digest[0], &digest[1])
             try:
                 if load64(pins[0].data + 8 * j) == digest[0] and load64(pins[1].data + 8 * j) == digest[1]:
-                    (deletes if deleted else present).append(load_key(&key))
+                    (deletes if deleted else present).append(load_key(&key, fragment.layout.numbers))
             finally:
                 unpin(f, &span.pin)
         return present, deletes, n - len(present) - len(deletes)
@@ -77,7 +77,7 @@ def states(View view not None, keys):
     memset(&access, 0, sizeof(access))
     try:
         for key in keys:
-            _held = key_cell(key, &cell)
+            _held = key_cell(key, &cell, view.layout.numbers)
             digest_keys(view.layout.digest, &cell.ref, 1, &c0, &c1)
             turn = cache_enter(&view.cache.cache)
             found = view.find(&cell.ref, c0, c1, -1, &access, &place)

@@ -27,4 +27,4 @@ cdef int stage_rows(Buffer staged, tuple columns, object keys, object values) ex
 cdef int stage_columns(Buffer staged, tuple columns, object keys, dict given) except -1
 # An Arrow table: the keys in the column named `key`, the attributes in the others.
 cdef int stage_table(Buffer staged, tuple columns, object table, str key) except -1
-cdef int stage_deletes(Buffer staged, object keys) except -1
+cdef int stage_deletes(Buffer staged, list keys) except -1

@@ -17,9 +17,10 @@ from tilekv.kvcore.arrowcells cimport table_cells
 from tilekv.kvcore.cells cimport FEED_OBJECTS, Cells, Feed, cells_key, count_cells, feed_cell, feed_key
 from tilekv.kvcore.exact cimport numpy_form
 from tilekv.kvcore.feeds cimport cells_of
+from tilekv.kvcore.keys cimport KeyCell, key_cell
 from tilekv.kvcore.signals cimport CELLS, ROWS
 from tilekv.kvcore.streams cimport ArrowChunk, ArrowReader, is_arrow, open_arrow, table_names, table_of
-from tilekv.kvcore.values cimport KIND_BYTES, KIND_TEXT, Column, KeyCell, Kind, key_cell
+from tilekv.kvcore.values cimport KIND_BYTES, KIND_TEXT, Column, Kind
 from tilekv.kvcore.wire cimport store64
 
 cdef extern from "Python.h":
@@ -152,7 +153,7 @@ cdef int stage_pairs(Buffer staged, tuple columns, object pairs) except -1:
             key, value = pair
             if staged.n % ROWS == 0:
                 PyErr_CheckSignals()
-            _held = key_cell(key, &cell)
+            _held = key_cell(key, &cell, staged.layout.numbers)
             _kept = convert_row(columns, value, &row)
             append_row(staged, columns, &cell.ref, &row)
     finally:
@@ -185,7 +186,7 @@ cdef int stage_rows(Buffer staged, tuple columns, object keys, object values) ex
             if key is _NONE or value is _NONE:
                 raise InvalidValueError(f"{staged.n} keys, but more values" if key is _NONE else
                                         f"{staged.n} values, but more keys")
-            _held = key_cell(key, &cell)
+            _held = key_cell(key, &cell, staged.layout.numbers)
             _kept = convert_row(columns, value, &row)
             append_row(staged, columns, &cell.ref, &row)
     finally:
@@ -308,10 +309,10 @@ cdef int stage_columns(Buffer staged, tuple columns, object keys, dict given) ex
         done = stage_quick(staged, column.kind, keys, values)
         keys = keys[done:]
         given = {column.name: values[done:]}
-    runs = [cells_of(keys, None, "keys")]
+    runs = [cells_of(keys, None, staged.layout.numbers, "keys")]
     n = count_cells(runs[0])
     for column in columns:
-        pieces = cells_of(given[column.name], column, f"column {column.name!r}")
+        pieces = cells_of(given[column.name], column, False, f"column {column.name!r}")
         found = count_cells(pieces)
         if found != n:
             raise InvalidValueError(f"{n} keys, but {found} values in column {column.name!r}")
@@ -353,9 +354,9 @@ cdef int stage_table(Buffer staged, tuple columns, object table, str key) except
         chunk = reader.next()
         if chunk is None:
             return 0
-        cells = [table_cells(chunk, places[key], None, f"the key column {key!r}")]
+        cells = [table_cells(chunk, places[key], None, staged.layout.numbers, f"the key column {key!r}")]
         for column in columns:
-            cells.append(table_cells(chunk, places[column.name], column, f"column {column.name!r}"))
+            cells.append(table_cells(chunk, places[column.name], column, False, f"column {column.name!r}"))
         stage_cells(staged, columns, cells)
 
 
@@ -430,11 +431,11 @@ cdef int put_feeds(Buffer staged, const Feed* keys, const Feed** feeds, Py_ssize
     return 0
 
 
-cdef int stage_deletes(Buffer staged, object keys) except -1:
+cdef int stage_deletes(Buffer staged, list keys) except -1:
     cdef Cells cells
     cdef KeyCell key
     cdef Py_ssize_t i
-    for cells in cells_of(keys, None, "keys"):
+    for cells in keys:
         for i in range(cells.n):
             if i % ROWS == 0:
                 PyErr_CheckSignals()

@@ -1,8 +1,7 @@
-"""Python objects to key and value bytes, and back (docs/design.md 3)."""
+"""Python objects to value bytes, and back (docs/design.md 3)."""
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
-from tilekv.kvcore.digest cimport KeyRef
 from tilekv.kvcore.exact cimport Zone
 
 cdef enum Kind:
@@ -14,11 +13,6 @@ cdef enum Kind:
     KIND_BOOL = 5
     KIND_TIME = 6               # datetimes and timedeltas
     KIND_ARRAY = 7              # fixed shapes and variable length
-
-# A key by reference: `ref.data` leads into `held`, into the object it was made from, or into `word`.
-cdef struct KeyCell:
-    KeyRef ref
-    uint8_t word[8]
 
 cdef struct Cell:               # of a value: `size` bytes at `data`, in `word` or in the object that Column.cell() returned
     const uint8_t* data
@@ -50,12 +44,5 @@ cdef class Column:
     cdef object array(self, object values)
     cdef object load(self, const uint8_t* data, uint64_t size)
 
-# Fills key from a Python key; returns the object that owns the bytes. REQUIRES: it and `key` live while key.ref is used.
-cdef object key_cell(object key, KeyCell* cell)
-# The same for a look-up: what cannot be a key is not there, and then `cell.ref.data` is NULL. WrongTypeError for what no dict can
-# be asked for.
-cdef object asked_cell(object key, KeyCell* cell)
-cdef object read_key(object key, KeyCell* cell)
-cdef object load_key(const KeyRef* key)
 # The error for a stored cell of a text attribute that is not UTF-8. tilekv stores none, but TileDB takes any bytes for text.
 cdef object not_text(str name, str reason)

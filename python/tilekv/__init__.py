@@ -59,7 +59,7 @@ from tilekv.info import Info
 from tilekv.kv import KV
 from tilekv.kvcore.columns import Batch, VarColumn
 from tilekv.kvcore.handle import Scan
-from tilekv.kvcore.values import Key
+from tilekv.kvcore.keys import Key
 from tilekv.kvschema import KVSchema
 from tilekv.map import TILEDB_READ, TILEDB_WRITE, Map, MapIter, QueryType
 from tilekv.mapitem import MapItem

@@ -50,7 +50,7 @@ def convert(
     """
     with (
         open_store(old, key=key) as source,
-        whole_store(new, Schema(source.schema.attrs)) as target,
+        whole_store(new, Schema(source.schema.attrs), numbers=False) as target,
     ):
         return _copy(source, target, reporter(progress, "converting"))
 

@@ -5,6 +5,8 @@ One JSON object, UTF-8, one key a line::
     format         int, 1: the version of this file and of tilekv's private parts of a fragment
     id             str, 32 hex digits: a store keeps it for life, and no other has it
     digest         str, how keys become coordinates: "blake2b" or "md5"
+    keys           "numbers": equal integers are one key whatever their width, and equal floats;
+                   absent in stores whose keys are of exact types
     version        str, the tilekv that created the store
     attrs          {name: {"dtype": str, "shape": [int, ...] or null}} in schema order
     schema_crc32c  int, CRC-32C of the whole schema file
@@ -60,6 +62,7 @@ class Descriptor:
     attrs: tuple[AttrEntry, ...]
     schema_crc32c: int
     format: int = FORMAT
+    numbers: bool = False  # whether `keys` is there
 
     def to_bytes(self) -> bytes:
         """Return the file."""
@@ -108,7 +111,12 @@ class Descriptor:
         if not isinstance(attrs, dict):
             _fail("`attrs` is not an object")
         entries = tuple(_entry(name, value) for name, value in attrs.items())
-        return cls(id_, digest, version, entries, schema_crc, format_)
+        keys = members.get("keys")
+        if keys not in (None, "numbers"):
+            raise FormatError(
+                f"{DESCRIPTOR_FILE} has keys of {keys!r}, written by tilekv {version}: update this tilekv"
+            )
+        return cls(id_, digest, version, entries, schema_crc, format_, keys is not None)
 
     def check_schema(self, data: bytes, file: str) -> None:
         """Raise CorruptionError unless `data`, the bytes of schema file `file`, are the store's."""
@@ -124,6 +132,7 @@ class Descriptor:
             "format": self.format,
             "id": self.id,
             "digest": self.digest,
+            **({"keys": "numbers"} if self.numbers else {}),
             "version": self.version,
             "attrs": attrs,
             "schema_crc32c": self.schema_crc32c,

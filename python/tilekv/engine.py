@@ -75,7 +75,7 @@ class Engine:
             old = OldStore(storage, key, config.mmap, ignore_newer)
             self.id: str | None = None
             self.schema = old.schema
-            self.layout = layout_of(old.schema)
+            self.layout = layout_of(old.schema, False)
             self.opener: Opener = OldOpener(old, self.layout, *reading)
             return
         descriptor = _descriptor(storage)
@@ -86,7 +86,7 @@ class Engine:
         self.id = descriptor.id
         self.schema = Schema.from_file(_required(storage, KV_SCHEMA), descriptor, KV_SCHEMA)
         descriptor.check_schema(_required(storage, ARRAY_SCHEMA), ARRAY_SCHEMA)
-        self.layout = layout_of(self.schema)
+        self.layout = layout_of(self.schema, descriptor.numbers)
         self.opener = Opener(storage, self.layout, *reading, ignore_newer)
 
     def flush(
@@ -146,24 +146,27 @@ class Engine:
             )
 
 
-def layout_of(schema: Schema) -> Layout:
-    """What the compiled core needs of a schema."""
+def layout_of(schema: Schema, numbers: bool) -> Layout:
+    """What the compiled core needs of a schema, and whether equal numbers are one key."""
     return Layout(
         [field[:4] for field in schema.fields],
         schema.capacity,
         DIGESTS[schema.digest],
         schema.offsets_pipeline,
         schema.coords_pipeline,
+        numbers,
     )
 
 
-def create(storage: Storage, schema: Schema, replace: bool = False) -> bool:
+def create(storage: Storage, schema: Schema, replace: bool = False, numbers: bool = True) -> bool:
     """Make an empty store: whole and durable, or not at all.
 
     Parameters
     ----------
     replace : bool
         Put it into the place of a store that is there.
+    numbers : bool
+        Whether equal numbers are one key of it. False only for the keys of a store that keeps exact types.
 
     Returns
     -------
@@ -187,7 +190,7 @@ def create(storage: Storage, schema: Schema, replace: bool = False) -> bool:
             f"{storage.uri} is not empty and not a tilekv store; choose another place"
         )
     data = schema.to_file()
-    descriptor = schema.describe(uuid.uuid4().hex, VERSION)
+    descriptor = schema.describe(uuid.uuid4().hex, VERSION, numbers)
     files = {
         KV_SCHEMA: data,
         ARRAY_SCHEMA: data,

@@ -14,7 +14,7 @@ from tilekv.encoding import TextValues
 from tilekv.equality import EqualItems, EqualValues, equal_items
 from tilekv.errors import InvalidValueError, KeyNotFoundError, ReadOnlyError, WrongTypeError
 from tilekv.faces import find_attr, moment_of, moved, open_existing
-from tilekv.kvcore.values import key_not_found
+from tilekv.kvcore.keys import key_not_found
 from tilekv.kvschema import KVSchema
 from tilekv.schema import Attr
 from tilekv.store import Store
@@ -260,7 +260,7 @@ class KV:
             del self[key]
             return value
         if default is _ABSENT:
-            raise key_not_found(key)
+            raise key_not_found(key, self._store._layout.numbers)
         return default
 
     def popitem(self) -> tuple[Any, Any]:

@@ -20,7 +20,7 @@ from tilekv.context import (
 )
 from tilekv.errors import InvalidValueError, TileKVError, WrongTypeError
 from tilekv.faces import encryption_of, find_attr, moment_of, moved, open_existing
-from tilekv.mapitem import MapItem, Rows, is_key_of
+from tilekv.mapitem import MapItem, Rows, key_as
 from tilekv.mapschema import MapSchema
 from tilekv.schema import Attr, Schema
 from tilekv.store import Store
@@ -338,14 +338,14 @@ class MapIter:
         """Go to the next item, or behind the last one, and return the iterator."""
         self._item = None
         for key, row in self._pairs:
-            if self._type is None or is_key_of(key, self._type):
+            if self._type is None or key_as(key, self._type) is not None:
                 self._item = MapItem(key, self._rows, row)
                 break
         return self
 
     def limit_key_type(self, type: type) -> None:
         """Pass over keys of other types, from the next `advance` or `reset` on; see `MapItem.key` for types."""
-        is_key_of("", type)  # raises for what is no type
+        key_as("", type)  # raises for what is no type
         self._type = type
 
     def all_keys(self) -> None:

@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from tilekv.datatypes import datatype_of
 from tilekv.errors import InvalidValueError, KeyNotFoundError, WrongTypeError
-from tilekv.kvcore.values import key_bytes
+from tilekv.kvcore.keys import key_bytes
 from tilekv.store import Store
 
 
@@ -86,7 +85,8 @@ class MapItem:
         found: dict[str, Any] | None = None,
         good: bool = True,
     ) -> None:
-        key_bytes(key)  # raises for what cannot be a key
+        self._numbers = rows is None or rows.store._layout.numbers
+        key_bytes(key, self._numbers)  # raises for what cannot be a key
         self._key = key
         self._rows = rows
         self._found = found  # None: looked up at each use
@@ -105,20 +105,24 @@ class MapItem:
         Parameters
         ----------
         type : type, optional
-            str, bytes, int, float, a NumPy scalar type, numpy.ndarray or `Key`: what the key must be.
+            str, bytes, int, float, a NumPy scalar type, numpy.ndarray or `Key`: what the key is to be. An integer becomes one
+            of another width, and a float too, where that is exact.
 
         Raises
         ------
         WrongTypeError
-            When it is of another type.
+            When it is of another type, or too large for this one.
         """
-        if type is not None and not is_key_of(self._key, type):
+        if type is None:
+            return self._key
+        converted = key_as(self._key, type)
+        if converted is None:
             raise WrongTypeError(f"the key {self._key!r} is no {type.__name__}")
-        return self._key
+        return converted
 
     def key_info(self) -> tuple[int, int]:
         """Return the datatype of the key, as TileDB's code, and its size in bytes."""
-        code, data = key_bytes(self._key)
+        code, data = key_bytes(self._key, self._numbers)
         return code, len(data)
 
     def set(self, attr: Any, value: Any = ..., /) -> None:
@@ -254,17 +258,29 @@ class MapItem:
         return f"<tilekv.MapItem {self._key!r}>"
 
 
-def is_key_of(key: Any, type: builtins.type) -> bool:
-    """Whether a key is of a Python type, or of the datatype of a NumPy scalar type."""
+def key_as(key: Any, type: builtins.type) -> Any:
+    """A key as a Python or NumPy type: the same, or the equal number of another width; None when it is no such key."""
     if not isinstance(type, builtins.type):
         raise WrongTypeError(
             f"the type of a key is str, bytes, int, float, a NumPy type or Key, not {type!r}"
         )
-    if not issubclass(type, np.generic):
-        return isinstance(key, type)
-    dtype = np.dtype(type)
-    code, data = key_bytes(key)
-    return code == datatype_of(dtype).code and len(data) == dtype.itemsize
+    if isinstance(key, type):
+        return key
+    kind = _number(type)
+    if kind is None or kind is not _number(builtins.type(key)):
+        return None
+    with np.errstate(over="ignore"):
+        number = type(np.array(key).astype(type)[()])
+    return number if kind(number) == kind(key) or key != key else None
+
+
+def _number(type: builtins.type) -> builtins.type | None:
+    """Int or float for the types of such keys: NumPy's durations are integers to it, and are none."""
+    if issubclass(type, (bool, np.timedelta64)):
+        return None
+    if issubclass(type, (int, np.integer)):
+        return int
+    return float if issubclass(type, (float, np.floating)) else None
 
 
 def _names(attrs: object) -> list[str]:

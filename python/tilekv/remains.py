@@ -47,11 +47,14 @@ class Remains:
         What is wrong with the files that tell it.
     rebuilt : tuple of str
         What was had from elsewhere than its own place.
+    numbers : bool
+        Whether equal numbers are one key; taken for granted where no descriptor tells.
     """
 
     schema: Schema
     problems: tuple[Problem, ...]
     rebuilt: tuple[str, ...]
+    numbers: bool = True
 
 
 def find_remains(storage: Storage) -> Remains:
@@ -84,7 +87,8 @@ def find_remains(storage: Storage) -> Remains:
         return _without_descriptor(storage, copies, problems)
     for file, data in copies.items():
         rebuilt = () if not problems else (f"the schema, from {file}",)
-        return Remains(Schema.from_file(data, descriptor, file), tuple(problems), rebuilt)
+        whole = Schema.from_file(data, descriptor, file)
+        return Remains(whole, tuple(problems), rebuilt, descriptor.numbers)
     schema = _default_schema(descriptor)
     if schema is None:
         raise CorruptionError(
@@ -93,7 +97,7 @@ def find_remains(storage: Storage) -> Remains:
             f"neither it nor {ARRAY_SCHEMA} is whole: without a schema no fragment can be read",
         )
     rebuilt = (f"the schema, from {DESCRIPTOR} and its checksum",)
-    return Remains(schema, tuple(problems), rebuilt)
+    return Remains(schema, tuple(problems), rebuilt, descriptor.numbers)
 
 
 def _read(storage: Storage, file: str) -> bytes:
@@ -160,7 +164,7 @@ def _without_descriptor(
 
 def _proves(storage: Storage, schema: Schema) -> bool:
     """Whether a cell has the coordinates that the schema's digest gives its key."""
-    opener = Opener(storage, layout_of(schema), 0, False, 0)
+    opener = Opener(storage, layout_of(schema, True), 0, False, 0)
     for name in storage.list().folders:
         fragment = open_remains(opener, name) if FragmentName.parse(name) else None
         if fragment is None:

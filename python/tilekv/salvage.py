@@ -22,9 +22,9 @@ from tilekv.errors import CorruptionError, FormatError
 from tilekv.history import check_circles, listed, swallowed
 from tilekv.kvcore.fragment import Fragment
 from tilekv.kvcore.handle import Handle
+from tilekv.kvcore.keys import key_bytes
 from tilekv.kvcore.rescue import ABSENT, DELETED, SET, UNKNOWN, proven_keys, states
 from tilekv.kvcore.search import View
-from tilekv.kvcore.values import key_bytes
 from tilekv.names import FragmentName, vac_owner
 from tilekv.newer import check_newer
 from tilekv.problem import DAMAGE, Problem
@@ -118,13 +118,15 @@ def salvage(
         ).advised("tilekv.convert copies what can be read", "convert copies what can be read")
     remains = find_remains(storage)
     schema = remains.schema
-    opener = Opener(storage, layout_of(schema), _CACHE, True, 1 << 31)
+    opener = Opener(storage, layout_of(schema, remains.numbers), _CACHE, True, 1 << 31)
     problems = list(remains.problems)
     layers = _layers(opener, listing, schema, problems)
     cells = sum(layer.fragment.cells for layer in layers if layer.fragment)
     with ExitStack() as closing:
-        target = closing.enter_context(whole_store(new, schema))
-        aside = closing.enter_context(whole_store(stale, schema)) if stale else None
+        target = closing.enter_context(whole_store(new, schema, remains.numbers))
+        aside = (
+            closing.enter_context(whole_store(stale, schema, remains.numbers)) if stale else None
+        )
         report = reporter(progress, "salvaging")
         done = 0
 
@@ -201,11 +203,11 @@ class _Layer:
 
     def lost(self, key: Any) -> bool:
         """Whether a key is known to be in here, and its value is not."""
-        return bool(self.valueless) and key_bytes(key) in self.valueless
+        return bool(self.valueless) and key_bytes(key, False) in self.valueless
 
     def told(self, key: Any) -> bool:
         """Whether a source has set a key aside: what is older than that is not the newest that is proven."""
-        return bool(self.stale) and not self.doubtful and key_bytes(key) in self.stale
+        return bool(self.stale) and not self.doubtful and key_bytes(key, False) in self.stale
 
     def values(self, keys: list[Any]) -> list[Any]:
         """Of keys that are SET; _NOTHING where the value cannot be read."""
@@ -381,15 +383,15 @@ class _Copier:
         doubtful: list[tuple[Any, Any]] = []
         for i, value in zip(chosen, values, strict=True):
             if value is _NOTHING:
-                layer.valueless.add(key_bytes(keys[i]))
+                layer.valueless.add(key_bytes(keys[i], False))
             else:
                 (current if certain[i] else doubtful).append((keys[i], value))
         self._target.put_many(current)
         for owner in owners:
-            owner.stale |= {key_bytes(key) for key, _ in doubtful}
+            owner.stale |= {key_bytes(key, False) for key, _ in doubtful}
         self.stale += len(doubtful)
         if any(other.doubtful for other in newer) or layer.doubtful:
-            again = {key_bytes(key) for key, _ in doubtful}
+            again = {key_bytes(key, False) for key, _ in doubtful}
             self.stale -= len(again & self._set_aside)
             self._set_aside |= again
         if self._aside is not None:

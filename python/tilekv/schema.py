@@ -356,7 +356,7 @@ class Schema:
         """Return the schema file: `__kv_schema.tdb` and `__array_schema.tdb` hold the same."""
         return write_schema(self.fields, self.capacity, self.offsets_pipeline, self.coords_pipeline)
 
-    def describe(self, store_id: str, version: str) -> Descriptor:
+    def describe(self, store_id: str, version: str, numbers: bool = True) -> Descriptor:
         """Return the descriptor of a new store with this schema.
 
         Parameters
@@ -365,9 +365,12 @@ class Schema:
             32 hex digits that no other store has.
         version : str
             The tilekv that creates the store.
+        numbers : bool
+            Whether equal numbers are one key of it, whatever their type.
         """
         entries = tuple(AttrEntry(one.name, one.type_name, one.shape) for one in self.attrs)
-        return Descriptor(store_id, self.digest, version, entries, crc32c(self.to_file()))
+        crc = crc32c(self.to_file())
+        return Descriptor(store_id, self.digest, version, entries, crc, numbers=numbers)
 
     @classmethod
     def from_file(cls, data: bytes, descriptor: Descriptor, file: str = SCHEMA_FILE) -> Schema:

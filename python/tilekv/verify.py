@@ -83,7 +83,7 @@ def examine(storage: Storage) -> Findings:
     except CorruptionError as error:
         return Findings([Problem.of(error)], 0, 0)
     problems = list(remains.problems)
-    opener = Opener(storage, layout_of(remains.schema), _CACHE, False, _MOST_OPEN)
+    opener = Opener(storage, layout_of(remains.schema, remains.numbers), _CACHE, False, _MOST_OPEN)
     checked: dict[str, int] = {}  # cells by fragment
     gone = half_removed(storage, listing)
     for folder in listing.folders:

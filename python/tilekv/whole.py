@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from tilekv.engine import create
 from tilekv.errors import StoreExistsError
 from tilekv.schema import Schema
 from tilekv.storage import Storage, open_storage
@@ -14,17 +15,19 @@ from tilekv.store import open as open_store
 
 
 @contextmanager
-def whole_store(uri: str | os.PathLike[str], schema: Schema) -> Iterator[Store]:
+def whole_store(uri: str | os.PathLike[str], schema: Schema, numbers: bool) -> Iterator[Store]:
     """A store to fill, under a hidden name beside `uri`; at the end of `with` it is flushed and takes its place.
 
-    After an exception nothing is left of it. StoreExistsError when there is something at `uri`, before or by then.
+    numbers: whether equal numbers are one key of it. After an exception nothing is left of it. StoreExistsError when there is
+    something at `uri`, before or by then.
     """
     place = open_storage(uri)
     if not place.is_empty():
         raise _taken(place)
     build = place.build()
     try:
-        target = open_store(build.uri, "x", schema=schema)
+        create(open_storage(build.uri), schema, numbers=numbers)
+        target = open_store(build.uri, "a")
         try:
             yield target
             target.close()

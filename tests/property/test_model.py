@@ -65,7 +65,9 @@ KEYS: list[Any] = [
 
 
 def identity(key: Any) -> Identity:
-    """(type, bytes) of a key by the table of docs/design.md 3."""
+    """(type, bytes) of a key by the table of docs/design.md 3, where one number is one key."""
+    if isinstance(key, np.generic) and key.dtype.kind in "iuf":
+        key = key.item()
     codes = ["i4", "i8", "f4", "f8", None, "i1", "u1", "i2", "u2", "u4", "u8"]
     if isinstance(key, str):
         return 4, key.encode("utf-8", "surrogateescape")

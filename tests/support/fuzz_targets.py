@@ -75,7 +75,7 @@ class SchemaFile(Target):
 
     @staticmethod
     def old(data: bytes) -> None:
-        layout_of(read_old_schema(data, "schema", None).shown("md5-lp64"))
+        layout_of(read_old_schema(data, "schema", None).shown("md5-lp64"), False)
 
 
 STRANGE = [
@@ -155,7 +155,7 @@ class DescriptorFile(Target):
             with contextlib.suppress(*REFUSED):
                 schema = files["__kv_schema.tdb"]
                 renewed = sealed_descriptor(data, schema)
-                layout_of(Schema.from_file(schema, Descriptor.from_bytes(renewed), "schema"))
+                layout_of(Schema.from_file(schema, Descriptor.from_bytes(renewed), "schema"), True)
 
 
 class Lists(Target):

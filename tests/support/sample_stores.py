@@ -28,6 +28,8 @@ from tilekv import (
     Schema,
     ZstdFilter,
 )
+from tilekv.engine import create
+from tilekv.storage import open_storage
 
 DELETED = object()
 KeyBytes = tuple[int, bytes]
@@ -49,9 +51,11 @@ class Sample:
 
     schema: Schema
     flushes: list[Flush]
+    numbers: bool = True  # False: of exact types, as the first stores were
 
     def write(self, path: Path, before_flush: Callable[[int], None] = lambda _: None) -> None:
-        with tilekv.open(path, "x", schema=self.schema) as db:
+        create(open_storage(path), self.schema, numbers=self.numbers)
+        with tilekv.open(path, "a") as db:
             for number, flush in enumerate(self.flushes):
                 before_flush(number)
                 for key, row in flush:
@@ -67,10 +71,12 @@ class Sample:
         for flush in self.flushes:
             for key, row in flush:
                 if row is DELETED:
-                    found[key_of(key)] = None
+                    found[key_of(key, self.numbers)] = None
                     continue
                 cells = zip(self.schema.attrs, row, strict=True)
-                found[key_of(key)] = {attr.name: cell_of(attr, value) for attr, value in cells}
+                found[key_of(key, self.numbers)] = {
+                    attr.name: cell_of(attr, value) for attr, value in cells
+                }
         return found
 
     def shown(self) -> dict[str, str]:
@@ -78,9 +84,12 @@ class Sample:
         return {attr.name: shown_of(attr) for attr in self.schema.attrs}
 
 
-def key_of(key: Any) -> KeyBytes:
+def key_of(key: Any, numbers: bool = True) -> KeyBytes:
+    """The datatype and bytes of a key; in a store that is not of numbers a NumPy scalar keeps its type."""
     if isinstance(key, tilekv.Key):
         return key.type, key.data
+    if numbers and isinstance(key, np.generic) and key.dtype.kind in "iuf":
+        key = key.item()
     if isinstance(key, str):
         return 4, key.encode("utf-8", "surrogateescape")
     if isinstance(key, (np.generic, np.ndarray)):

@@ -12,7 +12,7 @@ from typing import Any
 
 import tilekv
 from tilekv.kvcore.digest import SIMD, _table_hash
-from tilekv.kvcore.values import key_bytes
+from tilekv.kvcore.keys import key_bytes
 
 FEW = 5  # keys that are told of
 

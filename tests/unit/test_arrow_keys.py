@@ -12,7 +12,7 @@ from pyarrow import dataset
 
 import tilekv
 from tilekv import Attr, InvalidValueError, WrongTypeError
-from tilekv.kvcore.values import key_bytes
+from tilekv.kvcore.keys import key_bytes
 
 Make = Callable[..., tilekv.Store]
 
@@ -25,7 +25,7 @@ Make = Callable[..., tilekv.Store]
         ([1, -1], pa.int64()),
         ([2**63, 2**64 - 1], pa.uint64()),
         ([1.5, -0.0], pa.float64()),
-        (np.array([1, 2], "int16"), pa.int16()),
+        (np.array([1, 2], "int16"), pa.int64()),
         (np.array([1, 2], "M8[s]"), pa.timestamp("s")),
         (np.array([True, False]), pa.bool_()),
         ([1, "a"], None),

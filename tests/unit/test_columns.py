@@ -7,7 +7,7 @@ import pytest
 
 import tilekv
 from tilekv import Attr, KeyNotFoundError
-from tilekv.kvcore.values import key_bytes
+from tilekv.kvcore.keys import key_bytes
 
 Make = Callable[..., tilekv.Store]
 

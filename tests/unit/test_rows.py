@@ -11,7 +11,7 @@ import pytest
 import tilekv
 from sample_stores import CODES
 from tilekv import Attr, InvalidValueError, OutOfRangeError, Schema, WrongTypeError
-from tilekv.kvcore.values import key_bytes
+from tilekv.kvcore.keys import key_bytes
 
 Make = Callable[..., tilekv.Store]
 
@@ -60,7 +60,7 @@ def test_arrays_of_every_layout(store: Make, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [*CODES])
-def test_keys_in_arrays_are_of_their_dtype(store: Make, name: str) -> None:
+def test_keys_in_arrays_of_every_layout(store: Make, name: str) -> None:
     values = np.arange(2 if name == "bool" else 5).astype("i8").astype(name)
     for keys in layouts(values):
         db = store(Attr("n", "int64"))
@@ -150,7 +150,6 @@ def test_numbers_that_do_not_fit(store: Make, name: str) -> None:
         ([1], {"v": np.array([[5]])}, InvalidValueError, r"shape \(\)"),
         (np.ma.array([1, 2], mask=[0, 1]), {"v": [1, 2]}, InvalidValueError, "keys has masked"),
         ([1, 2], {"v": np.ma.array([1, 2], mask=[0, 1])}, InvalidValueError, "'v' has masked"),
-        (np.array([1.0], "f2"), {"v": [1]}, WrongTypeError, "float16"),
         (np.array([1j]), {"v": [1]}, WrongTypeError, "complex128"),
         (np.array([True, None]), {"v": [1, 2]}, WrongTypeError, "use an int"),
         ([1, (2,)], {"v": [1, 2]}, WrongTypeError, "encode it"),

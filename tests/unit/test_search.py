@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import tilekv
+from tilekv.kvcore.keys import key_bytes
 
 FIXTURE = Path(__file__).parents[1] / "fixtures/md5_collisions.json"
 
@@ -62,8 +63,10 @@ def test_one_of_a_pair_only() -> None:
 @pytest.mark.parametrize("digest", ["blake2b", "md5"])
 @pytest.mark.parametrize("flush", [False, True])
 def test_keys_that_differ_in_type_only(digest: str, flush: bool) -> None:
-    keys: list[Any] = [1, 1.0, "1", b"1", np.int8(1), np.int16(1), np.int32(1), np.uint8(1)]
-    keys += [np.uint16(1), np.uint32(1), np.uint64(1), np.float32(1), 0.0, -0.0, "", b""]
+    keys: list[Any] = [1, 1.0, "1", b"1", 0.0, -0.0, "", b""]
+    numbers = [np.int8(1), np.int16(1), np.int32(1), np.uint8(1)]
+    numbers += [np.uint16(1), np.uint32(1), np.uint64(1), np.float32(1)]
+    keys += [tilekv.Key(*key_bytes(number, False)) for number in numbers]
     keys += [
         np.array([], np.int32),
         np.array([], np.int64),
@@ -81,7 +84,7 @@ def test_keys_that_differ_in_type_only(digest: str, flush: bool) -> None:
         for i, key in enumerate(keys):
             assert db[key] == b"%d" % i
         back = {type(key) for key in db}
-        assert {int, float, str, bytes, np.int32, np.uint64, np.ndarray, tilekv.Key} <= back
+        assert {int, float, str, bytes, np.ndarray, tilekv.Key} == back
         for i, key in enumerate(keys):
             del db[key]
             assert key not in db

@@ -16,7 +16,9 @@ import pytest
 import tilekv
 from sample_stores import CODES, some
 from tilekv import Attr, Key, OutOfRangeError, Schema, WrongTypeError
-from tilekv.kvcore.values import key_bytes, key_object
+from tilekv.engine import create
+from tilekv.kvcore.keys import key_bytes, key_object
+from tilekv.storage import open_storage
 
 NAN = struct.unpack("<d", bytes.fromhex("01000000dead f87f".replace(" ", "")))[
     0
@@ -84,32 +86,36 @@ ALL_KEYS = [
 ]
 
 
-def test_each_key_is_its_own(store: Make) -> None:
+@pytest.mark.parametrize("numbers", [True, False])
+def test_each_key_is_its_own(numbers: bool) -> None:
     """All of them in one store, found again before and after a flush."""
-    identities = {key_bytes(key) for key in ALL_KEYS}
-    with store() as db:
-        for key in ALL_KEYS:
-            db[key] = b"%d%s" % key_bytes(key)
+    identities = {key_bytes(key, numbers) for key in ALL_KEYS}
+    values = [b"%d%s" % key_bytes(key, numbers) for key in ALL_KEYS]
+    uri = f"memory://{uuid.uuid4()}"
+    create(open_storage(uri), Schema([Attr("v", bytes)]), numbers=numbers)
+    with tilekv.open(uri, "a") as db:
+        for key, value in zip(ALL_KEYS, values, strict=True):
+            db[key] = value
         for _ in range(2):
             assert len(db) == len(identities)
-            for key in ALL_KEYS:
-                assert db[key] == b"%d%s" % key_bytes(key), key
-            assert db.get_many(ALL_KEYS) == [b"%d%s" % key_bytes(key) for key in ALL_KEYS]
-            assert {key_bytes(key) for key in db} == identities
+            for key, value in zip(ALL_KEYS, values, strict=True):
+                assert db[key] == value, key
+            assert db.get_many(ALL_KEYS) == values
+            assert {key_bytes(key, numbers) for key in db} == identities
             db.flush()
 
 
-def test_keys_come_back() -> None:
+@pytest.mark.parametrize("numbers", [True, False])
+def test_keys_come_back(numbers: bool) -> None:
     for key in ALL_KEYS:
-        found = key_object(*key_bytes(key))
-        assert key_bytes(found) == key_bytes(key)
-        if not isinstance(
-            key, Key
-        ):  # where the first row of the table that fits may be another form
+        found = key_object(*key_bytes(key, numbers), numbers)
+        assert key_bytes(found, numbers) == key_bytes(key, numbers)
+        number = numbers and isinstance(key, np.generic) and key.dtype.kind in "iuf"
+        if not isinstance(key, Key) and not number:  # which may come back in another form
             assert same(found, key), key
 
 
-def test_the_type_is_part_of_the_key() -> None:
+def test_the_type_is_part_of_an_exact_key() -> None:
     keys = [
         1,
         1.0,
@@ -121,7 +127,7 @@ def test_the_type_is_part_of_the_key() -> None:
         b"1",
         np.bool_(True),
     ]
-    assert len({key_bytes(key) for key in keys}) == len(keys)
+    assert len({key_bytes(key, False) for key in keys}) == len(keys)
     assert key_bytes(0.0) != key_bytes(-0.0)
     assert key_bytes(np.int64(1)) == key_bytes(1)
     assert key_bytes(np.float64(1.5)) == key_bytes(1.5)
@@ -145,8 +151,6 @@ def test_the_type_is_part_of_the_key() -> None:
         ([1], "list"),
         (object(), "object"),
         (1j, "complex"),
-        (np.float16(1), "float16"),
-        (np.longdouble(1), "longdouble|float128"),
         (np.complex64(1), "complex64"),
         (np.timedelta64(1, "D"), r"timedelta64\[D\]"),
         (np.datetime64(1, "10ms"), "10ms"),

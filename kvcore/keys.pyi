@@ -1,0 +1,19 @@
+from typing import Any, Final
+
+import numpy as np
+
+from tilekv.errors import KeyNotFoundError
+
+CODES: Final[dict[str, int]]
+DTYPES: Final[dict[int, np.dtype[Any]]]
+
+class Key:
+    type: int
+    data: bytes
+    def __init__(self, type: int, data: bytes) -> None: ...
+    def __eq__(self, other: object) -> bool: ...
+    def __hash__(self) -> int: ...
+
+def key_not_found(key: object, numbers: bool) -> KeyNotFoundError: ...
+def key_bytes(key: object, numbers: bool = True) -> tuple[int, bytes]: ...
+def key_object(type: int, data: bytes, numbers: bool = True) -> Any: ...

@@ -1,0 +1,251 @@
+"""One number is one key, whatever it comes in; stores of exact types keep theirs."""
+
+import contextlib
+import json
+import struct
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+
+import tilekv
+from tilekv import Attr, FormatError, Key, OutOfRangeError, Schema, Store
+from tilekv.descriptor import Descriptor
+from tilekv.engine import create
+from tilekv.kvcore.keys import key_bytes, key_object
+from tilekv.storage import open_storage
+
+Make = Callable[..., Store]
+
+
+@pytest.fixture
+def store() -> Iterator[Make]:
+    """Makes stores of one integer attribute, and closes them."""
+    with contextlib.ExitStack() as stack:
+
+        def make(numbers: bool = True) -> Store:
+            uri = f"memory://{uuid.uuid4()}"
+            create(open_storage(uri), Schema([Attr("n", "int64")]), numbers=numbers)
+            return stack.enter_context(tilekv.open(uri, "a"))
+
+        yield make
+
+
+def containers(values: list[Any], dtype: str) -> dict[str, Any]:
+    """The same numbers in everything that holds keys."""
+    array = np.array(values, dtype)
+    found: dict[str, Any] = {
+        "list": values,
+        "tuple": tuple(values),
+        "generator": values,
+        "array": array,
+        "other order": array.astype(array.dtype.newbyteorder(">")),
+        "strides": np.repeat(array, 2)[::2],
+        "objects": np.array([*values, None], object)[:-1],
+        "scalars": list(array),
+        "no dimension": [np.array(value, dtype) for value in values],
+        "Series": pd.Series(array),
+        "object Series": pd.Series(values, dtype=object),
+    }
+    if dtype != "float16":  # which pandas has no Index of
+        found["Index"] = pd.Index(array)
+        found["nullable Series"] = pd.Series(array).convert_dtypes()
+        found["nullable Index"] = pd.Index(pd.Series(array).convert_dtypes())
+        found["pyarrow"] = pa.array(array)
+        found["chunks"] = pa.chunked_array([pa.array(array[:1]), pa.array(array[1:])])
+        found["dictionary"] = pa.array(array).dictionary_encode()
+        found["polars"] = pl.Series(array)
+    return found
+
+
+NUMBERS = [
+    *((dtype, [0, 1, int(np.iinfo(dtype).max)]) for dtype in ("uint8", "uint16", "uint32", "uint64")),
+    *((dtype, [-1, 5, int(np.iinfo(dtype).min)]) for dtype in ("int8", "int16", "int32", "int64")),
+    *((dtype, [0.0, -0.0, 1.5, np.inf]) for dtype in ("float16", "float32", "float64")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("dtype", "values"), NUMBERS, ids=[dtype for dtype, _ in NUMBERS])
+def test_the_same_numbers_are_the_same_keys(dtype: str, values: list[Any], store: Make) -> None:
+    numbers = list(range(len(values)))
+    for way, keys in containers(values, dtype).items():
+        if way == "nullable Series" and dtype.startswith("float"):
+            continue  # pandas makes integers of them
+        db = store()
+        db.put_many(iter(keys) if way == "generator" else keys, numbers)
+        for flushed in (False, True):
+            if flushed:
+                db.flush()
+            assert len(db) == len(values)
+            assert [db[value] for value in values] == numbers, way
+            assert all(value in db for value in values)
+            assert sorted(map(repr, db)) == sorted(map(repr, values)), way
+            for other, asked in containers(values, dtype).items():
+                if "nullable" in other and dtype.startswith("float"):
+                    continue
+                assert db.get_many(asked) == numbers, (way, other)
+                assert db.read(asked)["n"].tolist() == numbers, (way, other)
+        (batch,) = db.scan()
+        kind = "f8" if dtype.startswith("f") else "u8" if max(values) >= 2**63 else "i8"
+        if dtype != "uint64":  # which has keys of two types
+            assert np.asarray(pa.table(batch)["key"]).dtype == kind
+        db.delete_many(keys)
+        assert list(db) == []
+
+
+def test_tables_and_pairs(store: Make) -> None:
+    frames: list[Any] = [
+        pd.DataFrame({"k": np.array([1, 2], "uint8"), "n": [3, 4]}),
+        pl.DataFrame({"k": pl.Series([1, 2], dtype=pl.Int16), "n": [3, 4]}),
+        pa.table({"k": pa.array([1, 2], "int8"), "n": [3, 4]}),
+    ]
+    for frame in frames:
+        db = store()
+        db.put_many(frame, key="k")
+        assert dict(db) == {1: 3, 2: 4}
+    db = store()
+    db.put_many({np.int8(1): 3, 2: 4})
+    db.update([(np.uint64(1), 5)])
+    db[np.int16(2)] = 6
+    assert dict(db) == {1: 5, 2: 6}
+    del db[np.float64(1) // 1 == 1 and np.int32(1)]
+    assert dict(db) == {2: 6}
+    assert db.pop(np.uint32(2)) == 6
+    assert not db
+
+
+def test_what_stays_apart(store: Make) -> None:
+    db = store()
+    keys = [1, 1.0, "1", b"1", np.True_, np.datetime64(1, "s"), np.datetime64(1, "ms")]
+    keys += [np.timedelta64(1, "s"), np.array([1, 2], "i4"), np.array([1, 2], "i8")]
+    keys += [Key(0, b"\1\0\0\0"), Key(10, b"\1" + bytes(7)), Key(2, struct.pack("<f", 1))]
+    db.put_many(keys, range(len(keys)))
+    db.flush()
+    assert len(db) == len(keys)
+    assert [db[key] for key in keys] == list(range(len(keys)))
+    assert db.get_many(keys) == list(range(len(keys)))
+    found = list(db)
+    assert sorted(db.get_many(found)) == list(range(len(keys)))  # a key gives itself back
+    assert set(keys[-3:]) <= {key for key in found if isinstance(key, Key)}
+    assert Key(1, b"\1" + bytes(7)) in db  # which 1 is
+    assert np.array(1, "i4") in db
+
+
+def test_integers_of_two_types(store: Make) -> None:
+    db = store()
+    array = np.array([5, 2**63, 7, 2**64 - 1], "u8")
+    db.put_many(array, [0, 1, 2, 3])
+    batch = db.read(array)
+    array[:] = 0  # the batch keeps its keys
+    assert batch.keys == [5, 2**63, 7, 2**64 - 1]
+    assert db.get_many([5, 2**63, 7, 2**64 - 1]) == [0, 1, 2, 3]
+    repeated = pa.DictionaryArray.from_arrays(
+        [3, 0, 0, 1], pa.array([5, 2**63, 7, 2**64 - 1], "u8")
+    )
+    assert db.get_many(repeated) == [3, 0, 0, 1]
+    assert db.get_many(repeated[1:]) == [0, 0, 1]
+    assert db.read(np.array([7], "u8")).keys == [7]
+
+
+def test_nans_are_their_bits(store: Make) -> None:
+    for size, dtype in ((2, "f2"), (4, "f4"), (8, "f8")):
+        db = store()
+        least = {2: 0x7C01, 4: 0x7F800001, 8: 0x7FF0 << 48 | 1}[size]
+        sign = 1 << (8 * size - 1)
+        words = np.array(
+            [least, least | sign, least + 1, np.array(np.nan, dtype).view(f"u{size}")], f"u{size}"
+        )
+        nans = words.view(dtype)
+        db.put_many(nans, range(4))
+        assert len(db) == 4
+        assert db.get_many(nans) == [0, 1, 2, 3]
+        assert [db[nan] for nan in nans] == [0, 1, 2, 3]  # NumPy keeps them in its scalars
+        assert db[float("nan")] == 3
+    wide = key_object(*key_bytes(np.uint32(0x7F800001).view("f4")))
+    assert struct.pack("<d", wide) == struct.pack("<Q", 0x7FF0 << 48 | 1 << 29)
+
+
+def test_floats_that_no_double_is(store: Make) -> None:
+    db = store()
+    third = np.longdouble(1) / 3
+    assert key_bytes(np.longdouble(0.5)) == key_bytes(0.5)
+    assert db.get(third, 5) == 5
+    assert db.get_many(np.array([0.5, third])) == [None, None]
+    for keys in ([third], np.array([0.5, third])):
+        with pytest.raises(OutOfRangeError, match="float key"):
+            db.put_many(keys, [1, 2][: len(keys)])
+    assert not db
+
+
+def test_the_descriptor_says_so(store: Make) -> None:
+    for numbers in (True, False):
+        uri = store(numbers).uri
+        data = open_storage(uri).read("__tilekv.json")
+        assert json.loads(data).get("keys") == ("numbers" if numbers else None)
+        assert Descriptor.from_bytes(data).numbers is numbers
+    members = json.loads(Descriptor("0" * 32, "md5", "9", (), 0, numbers=True).to_bytes())
+    members["keys"] = "words"
+    from tilekv.kvcore.wire import crc32c
+
+    del members["crc32c"]
+    canonical = json.dumps(members, sort_keys=True, separators=(",", ":")).encode()
+    with pytest.raises(FormatError, match="'words'"):
+        Descriptor.from_bytes(json.dumps(members | {"crc32c": crc32c(canonical)}).encode())
+
+
+# --- stores of exact types ---
+
+
+def test_exact_types_are_kept(store: Make) -> None:
+    db = store(numbers=False)
+    keys = [1, np.int32(1), np.uint8(1), 1.0, np.float32(1)]
+    db.put_many(keys, range(5))
+    db.flush()
+    assert len(db) == 5
+    assert [db[key] for key in keys] == db.get_many(keys) == [0, 1, 2, 3, 4]
+    assert {key_bytes(key, False) for key in db} == {key_bytes(key, False) for key in keys}
+    assert db.get_many(np.array([1], "int32")) == [1]
+    assert np.int16(1) not in db  # what says its type means it
+
+
+@pytest.mark.parametrize("dtype", [name for name, _ in NUMBERS if "int" in name])
+def test_an_int_finds_an_integer_of_any_type(dtype: str, store: Make) -> None:
+    db = store(numbers=False)
+    values = [0, 5, int(np.iinfo(dtype).max), int(np.iinfo(dtype).min)]
+    distinct = list(dict.fromkeys(values))
+    db.put_many(np.array(distinct, dtype), distinct if max(values) < 2**63 else [0, 5, -1])
+    for flushed in (False, True):
+        if flushed:
+            db.flush()
+        wanted = [db[key] for key in map(np.dtype(dtype).type, values)]
+        assert [db[key] for key in values] == [db.get(key) for key in values] == wanted
+        assert db.get_many([*values, 77]) == [*wanted, None]
+        assert all(key in db for key in values)
+        assert 77 not in db
+        batch = db.read([*values, 77], missing="mask")
+        assert batch["n"].tolist() == [*wanted, 0]
+        assert batch.keys == [*values, 77]
+    del db[5]
+    assert 5 not in db
+    with pytest.raises(KeyError):
+        del db[5]
+    db.delete_many([77, values[2]])
+    assert values[2] not in db
+    assert db.pop(0) == wanted[0]
+
+
+def test_an_int_means_itself_first(store: Make) -> None:
+    db = store(numbers=False)
+    db[np.int32(5)], db[5], db[np.int16(6)] = 1, 2, 3
+    assert db[5] == 2
+    db[6] = 4
+    assert (db[6], db[np.int16(6)]) == (4, 3)
+    del db[5]
+    assert db[5] == 1  # the other key
+    db.delete_many([5])
+    assert 5 not in db
