@@ -1,6 +1,7 @@
 """A reader of tilekv's stores that shares no code with tilekv: plain Python, checking all that a store promises.
 
-`read_store` parses every file of a store from its first byte to its last and raises Violation where one is not as docs/format.md says. It gives the cells of every fragment, and a labelled dump of every file: `0x0048 u64 n = 3`.
+`read_store` parses every file of a store from its first byte to its last and raises Violation where one is not as docs/format.md
+says. It gives the cells of every fragment, and a labelled dump of every file: `0x0048 u64 n = 3`.
 """
 
 from __future__ import annotations
