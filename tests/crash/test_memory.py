@@ -1,4 +1,4 @@
-"""Memory that is refused: a call raises MemoryError and has done nothing, or does what it should."""
+"""Memory that is refused, and reads that fail: a call raises that and has done nothing, or does what it should."""
 
 from __future__ import annotations
 
@@ -44,4 +44,4 @@ def test_every_request_refused_once(
     assert done.returncode == 0, done.stderr
     refused = int(done.stdout)
     assert refused > 100
-    tally("requests for memory refused", refused)
+    tally("requests for memory and reads refused", refused)

@@ -1,4 +1,4 @@
-/* Memory that is refused to kvcore: preloaded by tests/crash/test_memory.py. For glibc. */
+/* Memory that is refused to kvcore, and reads of files that fail: preloaded by tests/crash/test_memory.py. For glibc. */
 
 #define _GNU_SOURCE
 #include <errno.h>
@@ -62,7 +62,7 @@ long refuse_none(void)
     return refused;
 }
 
-static int refuse(const void *caller)
+static int refuse(const void *caller, int error)
 {
     uintptr_t at = (uintptr_t)caller;
     int i;
@@ -73,7 +73,7 @@ static int refuse(const void *caller)
             if (__atomic_add_fetch(&asked, 1, __ATOMIC_SEQ_CST) != refused_at)
                 return 0;
             refused = 1;
-            errno = ENOMEM;
+            errno = error;
             return 1;
         }
     return 0;
@@ -81,22 +81,22 @@ static int refuse(const void *caller)
 
 void *malloc(size_t n)
 {
-    return refuse(__builtin_return_address(0)) ? NULL : __libc_malloc(n);
+    return refuse(__builtin_return_address(0), ENOMEM) ? NULL : __libc_malloc(n);
 }
 
 void *calloc(size_t count, size_t n)
 {
-    return refuse(__builtin_return_address(0)) ? NULL : __libc_calloc(count, n);
+    return refuse(__builtin_return_address(0), ENOMEM) ? NULL : __libc_calloc(count, n);
 }
 
 void *realloc(void *at, size_t n)
 {
-    return refuse(__builtin_return_address(0)) ? NULL : __libc_realloc(at, n);
+    return refuse(__builtin_return_address(0), ENOMEM) ? NULL : __libc_realloc(at, n);
 }
 
 int posix_memalign(void **at, size_t alignment, size_t n)
 {
-    if (refuse(__builtin_return_address(0)))
+    if (refuse(__builtin_return_address(0), ENOMEM))
         return ENOMEM;
     *at = __libc_memalign(alignment, n);
     return *at == NULL ? ENOMEM : 0;
@@ -104,6 +104,20 @@ int posix_memalign(void **at, size_t alignment, size_t n)
 
 void *mmap(void *at, size_t n, int protection, int flags, int fd, off_t offset)
 {
-    return refuse(__builtin_return_address(0)) ? MAP_FAILED
+    return refuse(__builtin_return_address(0), ENOMEM) ? MAP_FAILED
                                                : (void *)syscall(SYS_mmap, at, n, protection, flags, fd, offset);
+}
+
+ssize_t pread64(int fd, void *into, size_t n, off64_t offset)
+{
+    if (refuse(__builtin_return_address(0), EIO))
+        return -1;
+    return syscall(SYS_pread64, fd, into, n, offset);
+}
+
+ssize_t pread(int fd, void *into, size_t n, off_t offset)
+{
+    if (refuse(__builtin_return_address(0), EIO))
+        return -1;
+    return syscall(SYS_pread64, fd, into, n, offset);
 }

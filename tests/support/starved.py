@@ -1,7 +1,8 @@
-"""A store whose every request for memory is refused once, run with refuse.c preloaded: `python starved.py SEED FOLDER`.
+"""A store whose every request for memory, and every read of a file, is refused once. With refuse.c preloaded:
+`python starved.py SEED FOLDER`.
 
 Every call is made again and again: request 1 is refused, then request 2, until there is none that could be. Each time it gives
-what a dict gives, or raises MemoryError (of a map, an OSError that says ENOMEM) and has done nothing.
+what a dict gives, or raises and has done nothing: MemoryError; of a map, an OSError that says ENOMEM; of a read, one of EIO.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ class Starved:
             except MemoryError:
                 pass
             except OSError as error:
-                if error.errno != errno.ENOMEM:
+                if error.errno not in (errno.ENOMEM, errno.EIO):
                     raise
             finally:
                 met = bool(self._refuse.refuse_none())
