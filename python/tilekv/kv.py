@@ -73,7 +73,10 @@ class KV:
         encoding: str | None = "utf-8",
         attrs: Iterable[str] = (),
     ) -> None:
-        if mode is not None and (not isinstance(mode, str) or mode not in _MODES):
+        # Whatever is given: an array has no truth, and a list no hash.
+        if mode is not None and (
+            not isinstance(mode, str) or mode not in _MODES  # type: ignore[redundant-expr]
+        ):
             raise InvalidValueError(f"mode is 'a', 'r' or 'w', which means 'a', not {mode!r}")
         self._ctx = chosen_ctx(ctx)
         known = None if mode is None else _MODES[mode]

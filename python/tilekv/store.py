@@ -485,7 +485,8 @@ def open(
     MissingPackageError
         When a store of TileDB 1.x needs a package that is not installed.
     """
-    if not isinstance(mode, str) or mode not in MODES:
+    # Whatever is given: an array has no truth, and a list no hash.
+    if not isinstance(mode, str) or mode not in MODES:  # type: ignore[redundant-expr]
         raise InvalidValueError(f"mode is one of {', '.join(MODES)}, not {mode!r}")
     if schema is not None and not isinstance(schema, Schema):
         raise WrongTypeError(f"schema is a tilekv.Schema, not {type(schema).__name__}")
