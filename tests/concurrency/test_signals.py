@@ -10,6 +10,7 @@ import random
 import signal
 import subprocess
 import sys
+import uuid
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,7 @@ import tilekv
 from life import age, contents, folders
 from looks import interrupt, looks
 from tilekv import Attr, Schema
+from tilekv.storage import Storage, open_storage
 
 FEW, N = 10, 300_000
 OFTEN = (
@@ -179,6 +181,78 @@ def test_flushing_and_consolidating(tmp_path: Path) -> None:
         db.consolidate(vacuum=True)
         assert len(db.fragments) == 1
         assert db.get_many(KEYS) == VALUES
+
+
+def descriptors() -> list[str]:
+    return sorted(os.listdir("/proc/self/fd"))
+
+
+def draft_files(storage: Storage) -> None:
+    draft = storage.draft()
+    try:
+        for name in "ab":
+            writer = draft.create(name)
+            writer.write(b"1")
+            writer.close()
+        draft.commit(f"folder {uuid.uuid4()}")
+    finally:
+        draft.abandon()
+
+
+def lock(storage: Storage) -> None:
+    with storage.lock() as locked:
+        assert locked
+
+
+STORAGE_CALLS: dict[str, Callable[[Storage], object]] = {
+    "read": lambda storage: storage.read("__lock.tdb"),
+    "list": lambda storage: storage.list(),
+    "files": lambda storage: storage.files("folder"),
+    "view": lambda storage: storage.view("folder", "file", True),
+    "views": lambda storage: storage.views("folder", False),
+    "put": lambda storage: storage.put("__name", b"1"),
+    "sync": lambda storage: storage.sync(),
+    "lock": lock,
+    "draft": draft_files,
+}
+
+
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # raised in a __del__
+@pytest.mark.parametrize("name", STORAGE_CALLS)
+def test_no_interrupt_leaves_a_descriptor_open(name: str, tmp_path: Path) -> None:
+    """Ctrl-C at every look: between a call that opens a file and whatever takes its result, too."""
+    storage = open_storage(tmp_path / "s")
+    storage.create({"__lock.tdb": b"1"}, replace=False)
+    (tmp_path / "s" / "folder").mkdir()
+    (tmp_path / "s" / "folder" / "file").write_bytes(b"1")
+    call = partial(STORAGE_CALLS[name], storage)
+    call()
+    before = descriptors()
+    for after in range(looks(call) + 1):
+        interrupt(call, after)
+        assert descriptors() == before, after
+
+
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # raised in a __del__
+@pytest.mark.parametrize("name", ["flush", "consolidate", "open"])
+def test_no_interrupt_of_a_store_leaves_a_descriptor_open(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "store"
+    calls: dict[str, Callable[[], object]] = {
+        "flush": lambda: (db.put_many({1: b"1"}), db.flush()),
+        "consolidate": lambda: (db.put_many({1: b"1"}), db.flush(), db.consolidate(vacuum=True)),
+        "open": lambda: tilekv.open(path).close(),
+    }
+    with tilekv.open(path, "x", config={"kv.sync": name == "flush"}) as db:
+        calls["consolidate"]()
+        calls["flush"]()
+        before = descriptors()
+        for after in random.Random(name).sample(range(looks(calls[name])), 2000 * TURNS // 20_000):
+            interrupt(calls[name], after)
+            assert descriptors() == before, after
 
 
 @pytest.mark.filterwarnings(

@@ -9,8 +9,10 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from tilekv.errors import (
@@ -130,19 +132,17 @@ class LocalStorage:
         with self._opened_folder(folder) as parent, _explained("read", self._in_root(folder)):
             left = SMALL_FRAGMENT
             for size, name in sorted(_sizes(parent)):
-                try:
-                    fd = _open(name, _READ, dir_fd=parent)
-                except OSError as error:
-                    if error.errno in _IS_NO_FILE:
-                        continue
-                    raise
-                try:
+                with _holding() as held:
+                    try:
+                        fd = _open(held, name, _READ, parent)
+                    except OSError as error:
+                        if error.errno in _IS_NO_FILE:
+                            continue
+                        raise
                     left -= size
                     found[name] = FileView.open(
                         fd, os.fstat(fd).st_size, path, os.fsencode(name), mmap, left >= 0
                     )
-                finally:
-                    os.close(fd)
         return found
 
     def put(self, name: str, data: bytes) -> None:
@@ -205,12 +205,12 @@ class LocalStorage:
     def lock(self) -> Iterator[bool]:
         """An exclusive flock on the store's lock file, which the system drops when the process dies."""
         path = self._in_root(LOCK)
-        with _explained("lock the store", path):
-            try:
-                fd = _open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-            except FileNotFoundError:
-                self._missing()
-        try:
+        with _holding() as held:
+            with _explained("lock the store", path):
+                try:
+                    fd = _open(held, path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
+                except FileNotFoundError:
+                    self._missing()
             try:
                 with _explained("lock the store", path):
                     fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -222,8 +222,6 @@ class LocalStorage:
             finally:
                 # Not left to close(): a child forked meanwhile has the descriptor too.
                 fcntl.flock(fd, fcntl.LOCK_UN)
-        finally:
-            os.close(fd)
 
     def hide(self, folders: Iterable[str]) -> Sequence[str]:
         """Rename to hidden names, or remove what cannot be renamed, and sync the root."""
@@ -283,15 +281,13 @@ class LocalStorage:
 
     @contextmanager
     def _opened_root(self) -> Iterator[int]:
-        with _explained("open the store", self._path):
-            try:
-                fd = _open(self._path, _FOLDER)
-            except FileNotFoundError:
-                self._missing()
-        try:
+        with _holding() as held:
+            with _explained("open the store", self._path):
+                try:
+                    fd = _open(held, self._path, _FOLDER)
+                except FileNotFoundError:
+                    self._missing()
             yield fd
-        finally:
-            os.close(fd)
 
     @contextmanager
     def _scanned_root(self) -> Iterator[Iterator[os.DirEntry[str]]]:
@@ -305,17 +301,15 @@ class LocalStorage:
     @contextmanager
     def _opened_folder(self, folder: str) -> Iterator[int]:
         path = self._in_root(folder)
-        with _explained("open the fragment", path):
-            try:
-                fd = _open(path, _FOLDER | os.O_NOFOLLOW)
-            except OSError as error:
-                if error.errno in _IS_NO_FILE:
-                    raise CorruptionError(folder, None, "it is not a folder") from None
-                raise
-        try:
+        with _holding() as held:
+            with _explained("open the fragment", path):
+                try:
+                    fd = _open(held, path, _FOLDER | os.O_NOFOLLOW)
+                except OSError as error:
+                    if error.errno in _IS_NO_FILE:
+                        raise CorruptionError(folder, None, "it is not a folder") from None
+                    raise
             yield fd
-        finally:
-            os.close(fd)
 
 
 class LocalBuild:
@@ -377,7 +371,7 @@ class LocalDraft:
         self._sync = sync
         self._unsynced: set[str] = set()  # files with bytes that may not be durable
         self._new_names = False  # files may be missing from the folder after a crash
-        self._open: dict[str, int] = {}  # descriptors by path, the last used last
+        self._open = OrderedDict[str, int]()  # descriptors by path, the last used last
 
     def create(self, file: str) -> LocalWriter:
         """Begin a file."""
@@ -393,11 +387,8 @@ class LocalDraft:
             return
         with _explained("make the store durable", self._path):
             for path in sorted(self._unsynced):
-                fd = _open(path, _READ)
-                try:
+                with _opened(path, _READ) as fd:
                     os.fsync(fd)
-                finally:
-                    os.close(fd)
                 self._unsynced.discard(path)
             if self._new_names:
                 sync_folder(self._path)
@@ -411,22 +402,23 @@ class LocalDraft:
             if not self._sync:
                 move_new(self._path, path)
                 return
-            root = _open(self._root, _FOLDER)  # first: no lack of descriptors comes between
-            try:
+            # First: no lack of descriptors comes between.
+            with _opened(self._root, _FOLDER) as root:
                 move_new(self._path, path)
                 _sync_root(root, path)
-            finally:
-                os.close(root)
 
     def abandon(self) -> None:
         """Remove the folder; after a commit there is none of its hidden name."""
+        for path in list(self._open):
+            with suppress(OSError):
+                _give_back(path, self._open)
         shutil.rmtree(self._path, ignore_errors=True)
 
 
 class LocalWriter:
     """A FileWriter of a LocalDraft, unbuffered. Those used last have a descriptor; another gets one when it is written to."""
 
-    def __init__(self, path: str, opened: dict[str, int], unsynced: set[str] | None) -> None:
+    def __init__(self, path: str, opened: OrderedDict[str, int], unsynced: set[str] | None) -> None:
         self._path = path
         self._open = opened  # the draft's
         self._unsynced = unsynced  # the draft's; None: nothing is synced
@@ -469,24 +461,24 @@ class LocalWriter:
     def _descriptor(self) -> int:
         if self._path not in self._open:
             return _take(self._path, _APPEND, self._open)
-        fd = self._open[self._path] = self._open.pop(self._path)
-        return fd
+        self._open.move_to_end(self._path)
+        return self._open[self._path]
 
 
-def _take(path: str, how: int, opened: dict[str, int]) -> int:
+def _take(path: str, how: int, opened: OrderedDict[str, int]) -> int:
     """A descriptor of a file of a draft, which gives others back."""
     while len(opened) >= DRAFT_FILES:
         _give_back(next(iter(opened)), opened)
-    fd = opened[path] = _open(path, how, 0o666)
-    return fd
+    _open_into(lambda fds: opened.update(zip((path,), fds, strict=True)), path, how)
+    return opened[path]
 
 
-def _give_back(path: str, opened: dict[str, int]) -> None:
-    fd = opened.pop(path, -1)
-    if fd >= 0:
-        # Without a sync this is where a network file system says that it could not write.
+def _give_back(path: str, opened: OrderedDict[str, int]) -> None:
+    if path in opened:
+        # Without a sync this is where a network file system says that it could not write. No look for signals comes between
+        # the two: see _open_into.
         with _explained("write into the store", path):
-            os.close(fd)
+            any(map(os.close, map(opened.pop, (path,))))
 
 
 def _take_place(hidden: str, target: str) -> bool:
@@ -515,11 +507,8 @@ def _last_change(path: str) -> float:
 
 def sync_folder(path: str) -> None:
     """Make the names in a folder durable."""
-    fd = _open(path, _FOLDER)
-    try:
+    with _opened(path, _FOLDER) as fd:
         _sync_names(fd)
-    finally:
-        os.close(fd)
 
 
 def _sync_names(fd: int) -> None:
@@ -552,23 +541,50 @@ def _write_all(fd: int, data: Buffer) -> int:
 
 
 def _write_file(path: str, data: bytes, sync: bool) -> None:
-    fd = _open(path, _CREATE, 0o666)
-    try:
+    with _opened(path, _CREATE) as fd:
         _write_all(fd, data)
         if sync:
             os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
-def _open(path: str, how: int, mode: int = 0o666, dir_fd: int | None = None) -> int:
-    """As os.open; where there is no descriptor left, files that are read by pread give some back."""
+@contextmanager
+def _holding() -> Iterator[list[int]]:
+    """Descriptors that are closed at the end."""
+    held: list[int] = []
     try:
-        return os.open(path, how, mode, dir_fd=dir_fd)
+        yield held
+    finally:
+        for fd in held:
+            os.close(fd)
+
+
+@contextmanager
+def _opened(path: str, how: int) -> Iterator[int]:
+    with _holding() as held:
+        yield _open(held, path, how)
+
+
+def _open(held: list[int], path: str, how: int, parent: int | None = None) -> int:
+    """A descriptor, which is in `held` then."""
+    _open_into(held.extend, path, how, parent)
+    return held[-1]
+
+
+def _open_into(
+    keep: Callable[[Iterator[int]], object], path: str, how: int, parent: int | None = None
+) -> None:
+    """As os.open; where there is no descriptor left, files that are read by pread give some back.
+
+    The file is opened when `keep` asks the iterator, which is to put the number away without any Python code: a signal handler,
+    which may raise, runs between a call and whatever takes its result, and a number that nobody has taken is never closed.
+    """
+    opening = partial(map, partial(os.open, flags=how, mode=0o666, dir_fd=parent), (path,))
+    try:
+        keep(opening())
     except OSError as error:
         if error.errno not in (errno.EMFILE, errno.ENFILE) or not give_back_descriptors():
             raise
-        return os.open(path, how, mode, dir_fd=dir_fd)
+        keep(opening())
 
 
 def _scan(fd: int) -> AbstractContextManager[Iterator[os.DirEntry[str]]]:
@@ -593,20 +609,17 @@ def _sizes(folder: int) -> Iterator[tuple[int, str]]:
 @contextmanager
 def _opened_file(name: str, place: str, parent: int, path: str) -> Iterator[tuple[int, int]]:
     """The descriptor and size of a regular file in the folder `parent`; `place` is for errors."""
-    with _explained("read", path):
+    with _explained("read", path), _holding() as held:
         try:
-            fd = _open(name, _READ, dir_fd=parent)
+            fd = _open(held, name, _READ, parent)
         except OSError as error:
             if error.errno in _IS_NO_FILE:
                 raise CorruptionError(place, None, "it is not a file") from None
             raise
-        try:
-            status = os.fstat(fd)
-            if not stat.S_ISREG(status.st_mode):
-                raise CorruptionError(place, None, "it is not a file")
-            yield fd, status.st_size
-        finally:
-            os.close(fd)
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise CorruptionError(place, None, "it is not a file")
+        yield fd, status.st_size
 
 
 @contextmanager
