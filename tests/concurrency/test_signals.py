@@ -204,6 +204,11 @@ def lock(storage: Storage) -> None:
         assert locked
 
 
+def erase(storage: Storage) -> None:
+    (Path(storage.uri) / "hidden" / "inside").mkdir(parents=True, exist_ok=True)
+    storage.erase(["hidden"])
+
+
 STORAGE_CALLS: dict[str, Callable[[Storage], object]] = {
     "read": lambda storage: storage.read("__lock.tdb"),
     "list": lambda storage: storage.list(),
@@ -214,6 +219,7 @@ STORAGE_CALLS: dict[str, Callable[[Storage], object]] = {
     "sync": lambda storage: storage.sync(),
     "lock": lock,
     "draft": draft_files,
+    "erase": erase,
 }
 
 

@@ -23,7 +23,7 @@ from typing import Any
 
 import pytest
 
-from tilekv.storage import exchange, local, overlay
+from tilekv.storage import descriptors, exchange, local, overlay
 
 Tree = Mapping[str, bytes | None]  # by path below the disk's folder; None: a folder
 EXCHANGE = 2
@@ -103,9 +103,8 @@ class Disk:
         """Local storages write through this disk meanwhile. Nothing is really synced."""
         recorder = _Recorder(self)
         with pytest.MonkeyPatch.context() as patch:
-            for module in (local, exchange, overlay):
+            for module in (local, exchange, overlay, descriptors):
                 patch.setattr(module, "os", recorder)
-                patch.setattr(module, "shutil", recorder, raising=False)
             patch.setattr(exchange, "_rename", self.renamed)
             yield
 
@@ -225,7 +224,7 @@ _real_rename = exchange._rename
 
 
 class _Recorder:
-    """In the place of the modules os and shutil: does what they do, and tells the disk."""
+    """In the place of the module os: does what they do, and tells the disk."""
 
     def __init__(self, disk: Disk) -> None:
         self._disk = disk
@@ -265,27 +264,21 @@ class _Recorder:
         if self._disk.holds(old):
             self._disk.moved(old, new)
 
-    def unlink(self, path: str) -> None:
+    def unlink(self, path: str, *, dir_fd: int | None = None) -> None:
+        path = _whole(path, dir_fd)
         os.unlink(path)
         if self._disk.holds(path):
             self._disk.removed(path)
 
-    def rmdir(self, path: str) -> None:
+    def rmdir(self, path: str, *, dir_fd: int | None = None) -> None:
+        path = _whole(path, dir_fd)
         os.rmdir(path)
         if self._disk.holds(path):
             self._disk.removed(path)
 
-    def rmtree(self, path: str, ignore_errors: bool) -> None:
-        """shutil's, one call at a time."""
-        assert ignore_errors
-        if not os.path.isdir(path):
-            return
-        for each in os.scandir(path):
-            if each.is_dir(follow_symlinks=False):
-                self.rmtree(each.path, ignore_errors)
-            else:
-                self.unlink(each.path)
-        self.rmdir(path)
+
+def _whole(path: str, folder: int | None) -> str:
+    return path if folder is None else os.path.join(os.readlink(f"/proc/self/fd/{folder}"), path)
 
 
 def _folders(folder: Folder) -> Iterator[Folder]:

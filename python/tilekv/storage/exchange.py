@@ -5,11 +5,11 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import shutil
 from collections.abc import Callable
 from typing import Final
 
 from tilekv.names import temporary_name
+from tilekv.storage.descriptors import remove_tree
 
 _AT_FDCWD: Final = -100
 _RENAME_NOREPLACE: Final = 1
@@ -79,7 +79,7 @@ def swap(new: str, target: str) -> bool:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             os.rename(aside, target)
             raise
-        shutil.rmtree(aside, ignore_errors=True)
+        remove_tree(aside)
         return False
     os.rename(aside, new)
     return True

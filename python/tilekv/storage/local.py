@@ -6,13 +6,11 @@ import errno
 import fcntl
 import math
 import os
-import shutil
 import stat
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
-from functools import partial
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from tilekv.errors import (
@@ -22,9 +20,17 @@ from tilekv.errors import (
     StoreNotFoundError,
     TileKVError,
 )
-from tilekv.kvcore.view import FileView, give_back_descriptors
+from tilekv.kvcore.view import FileView
 from tilekv.kvcore.writeback import begin_writing
 from tilekv.names import LOCK, is_temporary, temporary_name
+from tilekv.storage.descriptors import (
+    holding,
+    open_held,
+    open_into,
+    opening,
+    remove_tree,
+    scan,
+)
 from tilekv.storage.exchange import move_new, swap
 from tilekv.storage.overlay import remove_in_place, replace_in_place
 from tilekv.storage.protocol import SMALL_FILE, Listing, check_component
@@ -74,9 +80,9 @@ class LocalStorage:
 
     def is_empty(self, folder: str = "") -> bool:
         """Tell whether nothing at all is there, hidden files included."""
-        opened = self._opened_folder(folder) if folder else self._opened_root()
+        place = self._opened_folder(folder) if folder else self._opened_root()
         try:
-            with opened as fd, _scan(fd) as entries:
+            with place as fd, scan(fd) as entries:
                 return next(entries, None) is None
         except FileNotFoundError:
             return True
@@ -132,9 +138,9 @@ class LocalStorage:
         with self._opened_folder(folder) as parent, _explained("read", self._in_root(folder)):
             left = SMALL_FRAGMENT
             for size, name in sorted(_sizes(parent)):
-                with _holding() as held:
+                with holding() as held:
                     try:
-                        fd = _open(held, name, _READ, parent)
+                        fd = open_held(held, name, _READ, parent)
                     except OSError as error:
                         if error.errno in _IS_NO_FILE:
                             continue
@@ -205,10 +211,10 @@ class LocalStorage:
     def lock(self) -> Iterator[bool]:
         """An exclusive flock on the store's lock file, which the system drops when the process dies."""
         path = self._in_root(LOCK)
-        with _holding() as held:
+        with holding() as held:
             with _explained("lock the store", path):
                 try:
-                    fd = _open(held, path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
+                    fd = open_held(held, path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
                 except FileNotFoundError:
                     self._missing()
             try:
@@ -257,7 +263,7 @@ class LocalStorage:
         for name in hidden:
             path = self._in_root(name)
             if os.path.isdir(path) and not os.path.islink(path):
-                shutil.rmtree(path, ignore_errors=True)
+                remove_tree(path)
             else:
                 with suppress(OSError):
                     os.unlink(path)
@@ -281,10 +287,10 @@ class LocalStorage:
 
     @contextmanager
     def _opened_root(self) -> Iterator[int]:
-        with _holding() as held:
+        with holding() as held:
             with _explained("open the store", self._path):
                 try:
-                    fd = _open(held, self._path, _FOLDER)
+                    fd = open_held(held, self._path, _FOLDER)
                 except FileNotFoundError:
                     self._missing()
             yield fd
@@ -294,17 +300,17 @@ class LocalStorage:
         with (
             self._opened_root() as root,
             _explained("list the store", self._path),
-            _scan(root) as entries,
+            scan(root) as entries,
         ):
             yield entries
 
     @contextmanager
     def _opened_folder(self, folder: str) -> Iterator[int]:
         path = self._in_root(folder)
-        with _holding() as held:
+        with holding() as held:
             with _explained("open the fragment", path):
                 try:
-                    fd = _open(held, path, _FOLDER | os.O_NOFOLLOW)
+                    fd = open_held(held, path, _FOLDER | os.O_NOFOLLOW)
                 except OSError as error:
                     if error.errno in _IS_NO_FILE:
                         raise CorruptionError(folder, None, "it is not a folder") from None
@@ -359,7 +365,7 @@ class LocalBuild:
     def abandon(self) -> None:
         """Remove what could not be moved, or what was swapped out."""
         if self._ours:
-            shutil.rmtree(self._path, ignore_errors=True)
+            remove_tree(self._path)
 
 
 class LocalDraft:
@@ -387,7 +393,7 @@ class LocalDraft:
             return
         with _explained("make the store durable", self._path):
             for path in sorted(self._unsynced):
-                with _opened(path, _READ) as fd:
+                with opening(path, _READ) as fd:
                     os.fsync(fd)
                 self._unsynced.discard(path)
             if self._new_names:
@@ -403,7 +409,7 @@ class LocalDraft:
                 move_new(self._path, path)
                 return
             # First: no lack of descriptors comes between.
-            with _opened(self._root, _FOLDER) as root:
+            with opening(self._root, _FOLDER) as root:
                 move_new(self._path, path)
                 _sync_root(root, path)
 
@@ -412,7 +418,7 @@ class LocalDraft:
         for path in list(self._open):
             with suppress(OSError):
                 _give_back(path, self._open)
-        shutil.rmtree(self._path, ignore_errors=True)
+        remove_tree(self._path)
 
 
 class LocalWriter:
@@ -469,14 +475,14 @@ def _take(path: str, how: int, opened: OrderedDict[str, int]) -> int:
     """A descriptor of a file of a draft, which gives others back."""
     while len(opened) >= DRAFT_FILES:
         _give_back(next(iter(opened)), opened)
-    _open_into(lambda fds: opened.update(zip((path,), fds, strict=True)), path, how)
+    open_into(lambda fds: opened.update(zip((path,), fds, strict=True)), path, how)
     return opened[path]
 
 
 def _give_back(path: str, opened: OrderedDict[str, int]) -> None:
     if path in opened:
         # Without a sync this is where a network file system says that it could not write. No look for signals comes between
-        # the two: see _open_into.
+        # the two: see open_into.
         with _explained("write into the store", path):
             any(map(os.close, map(opened.pop, (path,))))
 
@@ -507,7 +513,7 @@ def _last_change(path: str) -> float:
 
 def sync_folder(path: str) -> None:
     """Make the names in a folder durable."""
-    with _opened(path, _FOLDER) as fd:
+    with opening(path, _FOLDER) as fd:
         _sync_names(fd)
 
 
@@ -541,65 +547,15 @@ def _write_all(fd: int, data: Buffer) -> int:
 
 
 def _write_file(path: str, data: bytes, sync: bool) -> None:
-    with _opened(path, _CREATE) as fd:
+    with opening(path, _CREATE) as fd:
         _write_all(fd, data)
         if sync:
             os.fsync(fd)
 
 
-@contextmanager
-def _holding() -> Iterator[list[int]]:
-    """Descriptors that are closed at the end."""
-    held: list[int] = []
-    try:
-        yield held
-    finally:
-        for fd in held:
-            os.close(fd)
-
-
-@contextmanager
-def _opened(path: str, how: int) -> Iterator[int]:
-    with _holding() as held:
-        yield _open(held, path, how)
-
-
-def _open(held: list[int], path: str, how: int, parent: int | None = None) -> int:
-    """A descriptor, which is in `held` then."""
-    _open_into(held.extend, path, how, parent)
-    return held[-1]
-
-
-def _open_into(
-    keep: Callable[[Iterator[int]], object], path: str, how: int, parent: int | None = None
-) -> None:
-    """As os.open; where there is no descriptor left, files that are read by pread give some back.
-
-    The file is opened when `keep` asks the iterator, which is to put the number away without any Python code: a signal handler,
-    which may raise, runs between a call and whatever takes its result, and a number that nobody has taken is never closed.
-    """
-    opening = partial(map, partial(os.open, flags=how, mode=0o666, dir_fd=parent), (path,))
-    try:
-        keep(opening())
-    except OSError as error:
-        if error.errno not in (errno.EMFILE, errno.ENFILE) or not give_back_descriptors():
-            raise
-        keep(opening())
-
-
-def _scan(fd: int) -> AbstractContextManager[Iterator[os.DirEntry[str]]]:
-    """As os.scandir, in the same way."""
-    try:
-        return os.scandir(fd)
-    except OSError as error:
-        if error.errno not in (errno.EMFILE, errno.ENFILE) or not give_back_descriptors():
-            raise
-        return os.scandir(fd)
-
-
 def _sizes(folder: int) -> Iterator[tuple[int, str]]:
     """The files of an open folder."""
-    with _scan(folder) as entries:
+    with scan(folder) as entries:
         for entry in entries:
             status = entry.stat(follow_symlinks=False)
             if stat.S_ISREG(status.st_mode):
@@ -609,9 +565,9 @@ def _sizes(folder: int) -> Iterator[tuple[int, str]]:
 @contextmanager
 def _opened_file(name: str, place: str, parent: int, path: str) -> Iterator[tuple[int, int]]:
     """The descriptor and size of a regular file in the folder `parent`; `place` is for errors."""
-    with _explained("read", path), _holding() as held:
+    with _explained("read", path), holding() as held:
         try:
-            fd = _open(held, name, _READ, parent)
+            fd = open_held(held, name, _READ, parent)
         except OSError as error:
             if error.errno in _IS_NO_FILE:
                 raise CorruptionError(place, None, "it is not a file") from None
