@@ -12,7 +12,7 @@ from tilekv import Attr, Schema
 
 # pandas, polars and pyarrow take our columns and give us theirs; some of the fuzzer's samples are encrypted.
 if not all(map(find_spec, ("pandas", "polars", "pyarrow", "cryptography"))):
-    collect_ignore_glob = ["test_arrow*.py", "test_exact.py"]
+    collect_ignore_glob = ["test_arrow*.py", "test_exact.py", "test_keys.py", "test_types.py"]
 
 
 @pytest.fixture

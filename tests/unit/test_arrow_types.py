@@ -331,7 +331,6 @@ def test_types_that_are_refused(
         (pa.array([[1]]), "keys are text, bytes or numbers, and this Arrow column is list<int64>$"),
         (pa.array(ints(1), pa.decimal128(5, 2)), r"is decimal128\(5, 2\)$"),
         (pa.array([(0, 1, 0)], pa.month_day_nano_interval()), "is month_day_nano_interval$"),
-        (pa.array(np.ones(1, "f2")), "is float16$"),
     ],
 )
 def test_keys_that_are_refused(store: Make, keys: pa.Array, says: str) -> None:

@@ -152,7 +152,11 @@ def decode_tile(
     MissingPackageError
         When it was compressed by Blosc, and the package `blosc2` is not installed.
     """
-    if raw_size // coding.ratio(element) > cursor.left:
+    try:
+        ratio = coding.ratio(element)
+    except ValueError as error:
+        cursor.fail(str(error))
+    if raw_size // ratio > cursor.left:
         cursor.fail(f"{cursor.left} bytes cannot hold the {raw_size} that they should")
     if coding.compressor is None:
         return _chunks(cursor, coding, element, raw_size, cipher)
