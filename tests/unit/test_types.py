@@ -20,10 +20,8 @@ from tilekv.engine import create
 from tilekv.kvcore.keys import key_bytes, key_object
 from tilekv.storage import open_storage
 
-NAN = struct.unpack("<d", bytes.fromhex("01000000dead f87f".replace(" ", "")))[
-    0
-]  # a NaN with a payload
-
+# A NaN with a payload.
+NAN = struct.unpack("<d", bytes.fromhex("01000000deadf87f"))[0]
 
 Make = Callable[..., tilekv.Store]
 
