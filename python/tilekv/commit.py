@@ -179,7 +179,7 @@ def _timestamp(storage: Storage, known: Iterable[str]) -> int:
     Chosen after the data is written, so that a long flush does not commit into the past of a short one. One pass over a folder
     can miss a consolidation and what it replaced, so what the writer could see is counted in.
     """
-    names = filter(None, map(FragmentName.parse, (*storage.list().folders, *known)))
+    names = filter(None, map(FragmentName.parse, {*storage.list().folders, *known}))
     now = time.time_ns() // 1_000_000
     chosen = max(now, max((name.t2 for name in names), default=-1) + 1)
     if 0 < chosen - now <= AHEAD_MS:
