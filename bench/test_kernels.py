@@ -197,7 +197,7 @@ CODECS = {
 def test_encode(benchmark: Any, name: str) -> None:
     filters, element, raw = CODECS[name]
     benchmark.group, benchmark.extra_info["bytes"] = f"encode {name}", len(raw)
-    pipeline = filters.to_bytes()
+    pipeline = filters._to_bytes()
     stored = benchmark(codec.encode, pipeline, *element, raw)
     assert codec.decode(pipeline, *element, stored, len(raw)) == raw
 
@@ -206,7 +206,7 @@ def test_encode(benchmark: Any, name: str) -> None:
 def test_decode(benchmark: Any, name: str) -> None:
     filters, element, raw = CODECS[name]
     benchmark.group, benchmark.extra_info["bytes"] = f"decode {name}", len(raw)
-    pipeline = filters.to_bytes()
+    pipeline = filters._to_bytes()
     stored = codec.encode(pipeline, *element, raw)
     assert benchmark(codec.decode, pipeline, *element, stored, len(raw)) == raw
 

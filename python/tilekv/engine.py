@@ -84,7 +84,7 @@ class Engine:
                 f"{storage.uri} is not encrypted: key= is for stores that TileDB 1.x encrypted"
             )
         self.id = descriptor.id
-        self.schema = Schema.from_file(_required(storage, KV_SCHEMA), descriptor, KV_SCHEMA)
+        self.schema = Schema._from_file(_required(storage, KV_SCHEMA), descriptor, KV_SCHEMA)
         descriptor.check_schema(_required(storage, ARRAY_SCHEMA), ARRAY_SCHEMA)
         self.layout = layout_of(self.schema, descriptor.numbers)
         self.opener = Opener(storage, self.layout, *reading, ignore_newer)

@@ -183,7 +183,8 @@ class LZ4Filter(_Levelless):
 class RleFilter(_Levelless):
     """Run lengths: each run of up to 65,535 equal cells is one cell and a count.
 
-    It works on whole cells, so it comes first, but for what FilterList.check allows.
+    It works on whole cells, so it comes first: only shuffles and checksums may come before it, when cells have 1, 2, 4 or 8
+    bytes.
     """
 
     type: int = field(default=4, init=False, repr=False)
@@ -210,7 +211,7 @@ class DoubleDeltaFilter(_Levelless):
     """Integers, datetimes and characters as changes of their deltas, in as few bits as the largest needs.
 
     For what grows evenly, such as timestamps. Floats are refused. It works on whole elements, so it
-    comes first, but for what FilterList.check allows.
+    comes first: only shuffles and checksums may come before it, when elements have 1, 2, 4 or 8 bytes.
     """
 
     type: int = field(default=6, init=False, repr=False)
@@ -400,7 +401,7 @@ class FilterList(Sequence[Filter]):
         object.__setattr__(self, "_fixed", fixed)
 
     @classmethod
-    def fixed(cls, filters: FilterList | Filter | Iterable[Filter]) -> FilterList:
+    def _in_schema(cls, filters: FilterList | Filter | Iterable[Filter]) -> FilterList:
         """Return a list with these filters that cannot be appended to: what an attribute has."""
         given = filters if isinstance(filters, FilterList) else cls(filters)
         made = cls.__new__(cls)
@@ -448,7 +449,7 @@ class FilterList(Sequence[Filter]):
         """The first filter that tilekv cannot run, if there is one."""
         return next((one for one in self.filters if isinstance(one, UnknownFilter)), None)
 
-    def check(self, what: str, datatype: int, cell_bytes: int) -> None:
+    def _check(self, what: str, datatype: int, cell_bytes: int) -> None:
         """Raise unless TileDB could write and read cells with this pipeline.
 
         Run lengths and double deltas work on whole cells and elements. Before them only NoOpFilter
@@ -491,7 +492,7 @@ class FilterList(Sequence[Filter]):
             if not isinstance(one, NoOpFilter):
                 before.append(one)
 
-    def to_bytes(self, max_chunk: int | None = None) -> bytes:
+    def _to_bytes(self, max_chunk: int | None = None) -> bytes:
         """Return the pipeline descriptor, with another chunk size where one is given."""
         size = self.chunksize if max_chunk is None else max_chunk
         parts = [struct.pack("<II", size, len(self.filters))]
@@ -501,7 +502,7 @@ class FilterList(Sequence[Filter]):
         return b"".join(parts)
 
     @classmethod
-    def read(cls, cursor: Cursor) -> FilterList:
+    def _read(cls, cursor: Cursor) -> FilterList:
         """Read a pipeline descriptor at `cursor` and move behind it.
 
         Returns

@@ -34,7 +34,7 @@ class Problem:
     message: str
 
     @classmethod
-    def of(cls, error: CorruptionError | FileNotFoundError, fragment: str = "") -> Problem:
+    def _of(cls, error: CorruptionError | FileNotFoundError, fragment: str = "") -> Problem:
         """What one of DAMAGE says that came of reading a store, or a fragment of it."""
         if not isinstance(error, CorruptionError):
             file = "" if fragment else str(error.filename or "")

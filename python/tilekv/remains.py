@@ -73,7 +73,7 @@ def find_remains(storage: Storage) -> Remains:
         data = _read(storage, DESCRIPTOR)
         descriptor = Descriptor.from_bytes(data)
     except CorruptionError as error:
-        problems.append(Problem.of(error))
+        problems.append(Problem._of(error))
     copies: dict[str, bytes] = {}
     for file in (KV_SCHEMA, ARRAY_SCHEMA):
         try:
@@ -82,12 +82,12 @@ def find_remains(storage: Storage) -> Remains:
                 descriptor.check_schema(copies[file], file)
         except CorruptionError as error:
             copies.pop(file, None)
-            problems.append(Problem.of(error))
+            problems.append(Problem._of(error))
     if descriptor is None:
         return _without_descriptor(storage, copies, problems)
     for file, data in copies.items():
         rebuilt = () if not problems else (f"the schema, from {file}",)
-        whole = Schema.from_file(data, descriptor, file)
+        whole = Schema._from_file(data, descriptor, file)
         return Remains(whole, tuple(problems), rebuilt, descriptor.numbers)
     schema = _default_schema(descriptor)
     if schema is None:
@@ -148,7 +148,7 @@ def _without_descriptor(
         entries.append(AttrEntry(shown_name(field.name), type_name_of(field.datatype), shape))
     descriptor = Descriptor("0" * 32, "blake2b", "", tuple(entries), crc32c(data))
     schemas = [
-        Schema.from_file(data, replace(descriptor, digest=digest), KV_SCHEMA) for digest in DIGESTS
+        Schema._from_file(data, replace(descriptor, digest=digest), KV_SCHEMA) for digest in DIGESTS
     ]
     schema = next((schema for schema in schemas if _proves(storage, schema)), None)
     if schema is None:
@@ -186,7 +186,7 @@ def open_remains(
         found += [Problem(name, file, None, "the file is missing") for file in missing]
         return None if FRAGMENT_METADATA in missing else opener.fragment(name, partial=True)
     except DAMAGE as error:
-        found.append(Problem.of(error, name))
+        found.append(Problem._of(error, name))
     return None
 
 

@@ -262,7 +262,7 @@ def _lists(
         try:
             lists[owner] = listed(storage.read(file), owner)
         except DAMAGE as error:
-            problems.append(Problem.of(error))
+            problems.append(Problem._of(error))
             lists |= _sources_of(found[owner])
     for name in frozenset[str]().union(*lists.values()) & found.keys() - lists.keys():
         # Superseded itself, it would have its list unless a vacuum had removed all its sources.

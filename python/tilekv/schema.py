@@ -52,13 +52,13 @@ from tilekv.schemafile import SCHEMA_FILE, Field, StoredSchema, read_schema, wri
 # Capacity hardly matters to either; 1,024 keeps TileDB's reads of single cells small. Chunks of 4 KiB cost 3% more disk
 # than 8 KiB and read a third faster. zstd 1 is as small as 3. Keys in lz4 stay cheap to compare, and bit-width offsets need
 # no decoding at all: one load and one add a cell.
-VALUE_FILTERS: Final = FilterList.fixed(ZstdFilter(level=1))
-KEY_FILTERS: Final = FilterList.fixed(LZ4Filter())
-OFFSETS_FILTERS: Final = FilterList.fixed(BitWidthReductionFilter(window=8192))
+VALUE_FILTERS: Final = FilterList._in_schema(ZstdFilter(level=1))
+KEY_FILTERS: Final = FilterList._in_schema(LZ4Filter())
+OFFSETS_FILTERS: Final = FilterList._in_schema(BitWidthReductionFilter(window=8192))
 # Key types: a byte a cell, mapped as they are: one decode less a lookup.
-KEY_TYPE_FILTERS: Final = FilterList.fixed([])
+KEY_TYPE_FILTERS: Final = FilterList._in_schema([])
 # Coordinates: digests are random, so that no filter makes them smaller, and searches map them.
-COORDS_FILTERS: Final = FilterList.fixed([])
+COORDS_FILTERS: Final = FilterList._in_schema([])
 
 COORDS_CHUNK_BYTES: Final = 0x7FFFFFF8  # one chunk a dimension and tile
 
@@ -177,7 +177,7 @@ class Attr:
             raise InvalidValueError(f"attribute {self.name!r} belongs to a schema: make a new one")
         found = _filters(filters, VALUE_FILTERS)
         values = 1 if self.var else math.prod(self.shape or ())
-        found.check(
+        found._check(
             f"attribute {self.name!r}", self.datatype, values * DATATYPES[self.datatype].size
         )
         object.__setattr__(self, "filters", found)
@@ -309,9 +309,9 @@ class Schema:
         if not 1 <= cells <= MAX_CAPACITY:
             raise InvalidValueError(f"capacity is 1 to {MAX_CAPACITY:,} cells, not {cells:,}")
         offsets = _filters(offsets_filters, OFFSETS_FILTERS)
-        offsets.check("offsets_filters", UINT64, 8)
+        offsets._check("offsets_filters", UINT64, 8)
         keys = _filters(key_filters, KEY_FILTERS)
-        keys.check("key_filters", CHAR, 1)
+        keys._check("key_filters", CHAR, 1)
         object.__setattr__(self, "attrs", found)
         object.__setattr__(self, "digest", digest)
         object.__setattr__(self, "capacity", cells)
@@ -319,7 +319,7 @@ class Schema:
         object.__setattr__(self, "key_filters", keys)
 
     @classmethod
-    def of_old(cls, attrs: Iterable[Attr], digest: str, capacity: int) -> Schema:
+    def _of_old(cls, attrs: Iterable[Attr], digest: str, capacity: int) -> Schema:
         """Return the schema that shows a store of TileDB 1.x: with `OLD_DIGEST`, or "md5" if it comes from Windows."""
         schema = cls(attrs, capacity=capacity)
         object.__setattr__(schema, "digest", digest)
@@ -338,19 +338,19 @@ class Schema:
             columns.append((one.stored_name, one.datatype, count, one.filters))
         columns.append(("__key_type", CHAR, 1, KEY_TYPE_FILTERS))
         return tuple(
-            Field(name, code, count, filters.to_bytes(), filters.chunksize)
+            Field(name, code, count, filters._to_bytes(), filters.chunksize)
             for name, code, count, filters in columns
         )
 
     @property
     def offsets_pipeline(self) -> bytes:
         """The pipeline descriptor of every field's offsets."""
-        return self.offsets_filters.to_bytes()
+        return self.offsets_filters._to_bytes()
 
     @property
     def coords_pipeline(self) -> bytes:
         """The pipeline descriptor of the coordinates."""
-        return COORDS_FILTERS.to_bytes(COORDS_CHUNK_BYTES)
+        return COORDS_FILTERS._to_bytes(COORDS_CHUNK_BYTES)
 
     def to_file(self) -> bytes:
         """Return the schema file: `__kv_schema.tdb` and `__array_schema.tdb` hold the same."""
@@ -373,7 +373,7 @@ class Schema:
         return Descriptor(store_id, self.digest, version, entries, crc, numbers=numbers)
 
     @classmethod
-    def from_file(cls, data: bytes, descriptor: Descriptor, file: str = SCHEMA_FILE) -> Schema:
+    def _from_file(cls, data: bytes, descriptor: Descriptor, file: str = SCHEMA_FILE) -> Schema:
         """Read a schema back.
 
         Parameters
@@ -585,7 +585,7 @@ def _int(value: object, what: str) -> int:
 def _filters(given: Filters, default: FilterList) -> FilterList:
     if given is None:
         return default
-    found = FilterList.fixed(given)
+    found = FilterList._in_schema(given)
     if found.unknown is not None:
         raise InvalidValueError(f"tilekv cannot run {found.unknown.name}")
     return found

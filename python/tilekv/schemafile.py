@@ -91,7 +91,7 @@ def write_schema(fields: Sequence[Field], capacity: int, offsets: bytes, coords:
         raw += [struct.pack("<BI", field.datatype, field.cell_val_num), field.pipeline]
     payload = b"".join(raw)
     n = len(payload)
-    pipeline = FilterList().to_bytes(_TILE_CHUNK)
+    pipeline = FilterList()._to_bytes(_TILE_CHUNK)
     body = struct.pack("<QIII", 1, n, n, 0) + payload
     header = struct.pack("<IQQBQBI", FORMAT_VERSION, len(body), n, CHAR, 1, 0, len(pipeline))
     return header + pipeline + body
@@ -166,7 +166,7 @@ def _payload(data: bytes, file: str) -> bytes:
     if cursor.u8() != 0:
         raise FormatError(f"{file} is encrypted; tilekv does not read encrypted stores")
     end = cursor.u32() + cursor.at
-    filters = FilterList.read(cursor)
+    filters = FilterList._read(cursor)
     if cursor.at != end:
         cursor.fail("the pipeline has another size than its header says", end)
     if filters:
@@ -187,7 +187,7 @@ def _payload(data: bytes, file: str) -> bytes:
 
 
 def _filters(cursor: Cursor, what: str) -> FilterList:
-    filters = FilterList.read(cursor)
+    filters = FilterList._read(cursor)
     unknown = filters.unknown
     if unknown is not None:
         raise FormatError(f"{what} in {cursor.file} use {unknown.name}, which tilekv cannot run")

@@ -81,7 +81,7 @@ def examine(storage: Storage) -> Findings:
     try:
         remains = find_remains(storage)
     except CorruptionError as error:
-        return Findings([Problem.of(error)], 0, 0)
+        return Findings([Problem._of(error)], 0, 0)
     problems = list(remains.problems)
     opener = Opener(storage, layout_of(remains.schema, remains.numbers), _CACHE, False, _MOST_OPEN)
     checked: dict[str, int] = {}  # cells by fragment
@@ -99,7 +99,7 @@ def examine(storage: Storage) -> Findings:
         try:
             newer = [name for name in opener.view().names if name not in checked]
         except CorruptionError as error:
-            return Findings([Problem.of(error)], len(checked), sum(checked.values()))
+            return Findings([Problem._of(error)], len(checked), sum(checked.values()))
         for name in newer:
             problems += _check(opener, name, checked)
     return Findings(problems, len(checked), sum(checked.values()))
@@ -113,7 +113,7 @@ def _check(opener: Opener, name: str, checked: dict[str, int]) -> list[Problem]:
         if fragment is not None:
             found += verify_store([fragment])
     except FileNotFoundError as error:
-        found.append(Problem.of(error, name))
+        found.append(Problem._of(error, name))
         fragment = None
     if found and not opener.is_there(name):
         return []
@@ -131,7 +131,7 @@ def _strange_folder(storage: Storage, folder: str) -> list[Problem]:
     try:
         inside = storage.files(folder)
     except DAMAGE as error:
-        return [Problem.of(error)]
+        return [Problem._of(error)]
     if FRAGMENT_METADATA not in inside:
         return []
     message = "this folder holds a fragment, and its name is not one of a fragment: it is not read"
@@ -150,7 +150,7 @@ def _wrong_lists(storage: Storage, listing: Listing) -> list[Problem]:
         except FileNotFoundError:
             pass  # a vacuum has removed what it listed
         except CorruptionError as error:
-            problems.append(Problem.of(error))
+            problems.append(Problem._of(error))
     return problems
 
 

@@ -88,7 +88,7 @@ TYPES += ["float32", "float64", "bool", "datetime64[ms]"]
 def suits(filters: FilterList, name: str, values: int = 1) -> bool:
     found = datatype_of(np.dtype(name))
     try:
-        filters.check("it", found.code, values * found.size)
+        filters._check("it", found.code, values * found.size)
     except tilekv.InvalidValueError:
         return False
     return True
@@ -223,7 +223,7 @@ def test_reads_what_tiledb_writes(n: int, tmp_path: Path) -> None:
         name = "int8" if job.dtype == "S" else job.dtype
         size = np.dtype(name).itemsize
         signed = np.dtype(name).kind == "i" and job.dtype != "S"
-        pipeline = PIPELINES[job.pipeline].to_bytes(65536)
+        pipeline = PIPELINES[job.pipeline]._to_bytes(65536)
         integer = job.dtype != "S" and integers(name)
         element = size, signed, integer
 
@@ -351,7 +351,7 @@ def test_reads_filters_of_1_6() -> None:
     """Bit-width reduction and lz4, byte shuffle and gzip, bzip2, zstd, by TileDB 1.6.3 (docs/format.md 15)."""
     fragments, items = fixture("i5_5flush_tiles128_filters")
     zstd, bits, shuffle, bzip2 = (
-        FilterList(filters).to_bytes(65536)
+        FilterList(filters)._to_bytes(65536)
         for filters in (
             [ZstdFilter(-1)],
             [BitWidthReductionFilter(256), LZ4Filter()],

@@ -155,7 +155,7 @@ class DescriptorFile(Target):
             with contextlib.suppress(*REFUSED):
                 schema = files["__kv_schema.tdb"]
                 renewed = sealed_descriptor(data, schema)
-                layout_of(Schema.from_file(schema, Descriptor.from_bytes(renewed), "schema"), True)
+                layout_of(Schema._from_file(schema, Descriptor.from_bytes(renewed), "schema"), True)
 
 
 class Lists(Target):

@@ -38,7 +38,7 @@ ctx = Ctx()
 
 def read(data: bytes) -> FilterList:
     cursor = Cursor(data, "f")
-    found = FilterList.read(cursor)
+    found = FilterList._read(cursor)
     assert cursor.left == 0
     return found
 
@@ -66,17 +66,17 @@ def read(data: bytes) -> FilterList:
 )
 def test_descriptor_of_one(one: Filter, stored: str) -> None:
     data = bytes.fromhex("00100000 01000000" + stored)
-    assert FilterList(one).to_bytes() == data
+    assert FilterList(one)._to_bytes() == data
     assert read(data) == FilterList([one])
 
 
 def test_descriptor_of_several() -> None:
     filters = FilterList([BitWidthReductionFilter(), UnknownFilter(15), ZstdFilter(22)])
-    found = read(filters.to_bytes(0x7FFFFFF8))
+    found = read(filters._to_bytes(0x7FFFFFF8))
     assert (list(found), found.chunksize) == (list(filters), 0x7FFFFFF8)
-    assert FilterList().to_bytes(7) == bytes.fromhex("07000000 00000000")
-    assert read(FilterList().to_bytes(7)).chunksize == 7
-    assert read(FilterList([LZ4Filter()], 8192).to_bytes()) == FilterList([LZ4Filter()], 8192)
+    assert FilterList()._to_bytes(7) == bytes.fromhex("07000000 00000000")
+    assert read(FilterList()._to_bytes(7)).chunksize == 7
+    assert read(FilterList([LZ4Filter()], 8192)._to_bytes()) == FilterList([LZ4Filter()], 8192)
 
 
 def test_sequence_and_value() -> None:
@@ -323,13 +323,13 @@ def test_too_many() -> None:
 )
 def test_damaged_descriptors(stored: str) -> None:
     with pytest.raises(CorruptionError):
-        FilterList.read(Cursor(bytes.fromhex(stored), "f"))
+        FilterList._read(Cursor(bytes.fromhex(stored), "f"))
 
 
 def test_every_truncation() -> None:
-    data = FilterList([ZstdFilter(), BitWidthReductionFilter(), UnknownFilter(19, b"x")]).to_bytes(
+    data = FilterList([ZstdFilter(), BitWidthReductionFilter(), UnknownFilter(19, b"x")])._to_bytes(
         9
     )
     for n in range(len(data)):
         with pytest.raises(CorruptionError):
-            FilterList.read(Cursor(data[:n], "f"))
+            FilterList._read(Cursor(data[:n], "f"))

@@ -36,7 +36,7 @@ ID = "f" * 32
 
 
 def again(schema: Schema) -> Schema:
-    return Schema.from_file(schema.to_file(), schema.describe(ID, "0.1.0"))
+    return Schema._from_file(schema.to_file(), schema.describe(ID, "0.1.0"))
 
 
 @pytest.mark.parametrize(
@@ -281,16 +281,16 @@ def test_value_semantics() -> None:
 
 def test_fields() -> None:
     schema = Schema([Attr("x", "float32", shape=(2, 3)), Attr("s", str), Attr("b", bool)])
-    zstd = FilterList(ZstdFilter(1)).to_bytes(4096)
+    zstd = FilterList(ZstdFilter(1))._to_bytes(4096)
     assert schema.fields == (
-        ("__key", 4, 0xFFFFFFFF, FilterList(LZ4Filter()).to_bytes(4096), 4096),
+        ("__key", 4, 0xFFFFFFFF, FilterList(LZ4Filter())._to_bytes(4096), 4096),
         ("x", 2, 6, zstd, 4096),
         ("s", 12, 0xFFFFFFFF, zstd, 4096),
         ("b", 41, 1, zstd, 4096),
-        ("__key_type", 4, 1, FilterList().to_bytes(4096), 4096),
+        ("__key_type", 4, 1, FilterList()._to_bytes(4096), 4096),
     )
-    assert schema.offsets_pipeline == FilterList(BitWidthReductionFilter(8192)).to_bytes(4096)
-    assert schema.coords_pipeline == FilterList().to_bytes(0x7FFFFFF8)
+    assert schema.offsets_pipeline == FilterList(BitWidthReductionFilter(8192))._to_bytes(4096)
+    assert schema.coords_pipeline == FilterList()._to_bytes(0x7FFFFFF8)
 
 
 filters = st.lists(
@@ -325,7 +325,7 @@ def test_damage_is_found_by_the_checksum() -> None:
         flipped = bytearray(data)
         flipped[bit // 8] ^= 1 << bit % 8
         with pytest.raises(CorruptionError, match=r"__array_schema\.tdb"):
-            Schema.from_file(bytes(flipped), descriptor, "__array_schema.tdb")
+            Schema._from_file(bytes(flipped), descriptor, "__array_schema.tdb")
 
 
 BASE = Schema([Attr("a", "int32", shape=(2,)), Attr("b", str)])
@@ -350,7 +350,7 @@ def test_descriptor_and_schema_file_must_agree(other: Schema) -> None:
         BASE.describe(ID, "0.1.0"), schema_crc32c=other.describe(ID, "").schema_crc32c
     )
     with pytest.raises(CorruptionError):
-        Schema.from_file(data, descriptor)
+        Schema._from_file(data, descriptor)
 
 
 def test_filters_where_tilekv_has_none() -> None:
@@ -362,7 +362,7 @@ def test_filters_where_tilekv_has_none() -> None:
         write_schema(BASE.fields, 1024, BASE.offsets_pipeline, fields[0].pipeline),
     ):
         with pytest.raises(CorruptionError, match="have filters"):
-            Schema.from_file(data, dataclasses.replace(good, schema_crc32c=crc32c(data)))
+            Schema._from_file(data, dataclasses.replace(good, schema_crc32c=crc32c(data)))
 
 
 def test_filters_that_tilekv_cannot_run() -> None:
@@ -373,4 +373,4 @@ def test_filters_that_tilekv_cannot_run() -> None:
 def test_unknown_digest_names_the_version() -> None:
     descriptor = dataclasses.replace(BASE.describe(ID, "7.0"), digest="sha3")
     with pytest.raises(FormatError, match=r"sha3.*tilekv 7\.0"):
-        Schema.from_file(BASE.to_file(), descriptor)
+        Schema._from_file(BASE.to_file(), descriptor)

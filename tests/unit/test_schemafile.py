@@ -16,7 +16,7 @@ from tilekv.schemafile import Field, read_schema, schema_version, write_schema
 
 SCHEMA = Schema([Attr("a1", "int32"), Attr("tag", str)], capacity=1000)
 DATA = SCHEMA.to_file()
-EMPTY = FilterList().to_bytes(4096)
+EMPTY = FilterList()._to_bytes(4096)
 
 
 def words(*parts: str) -> bytes:
@@ -129,7 +129,7 @@ def test_any_damage_is_an_error_or_a_schema(data: st.DataObject) -> None:
     good = SCHEMA.describe("f" * 32, "0")
     descriptor = dataclasses.replace(good, schema_crc32c=crc32c(damaged))
     with suppress(CorruptionError, FormatError):
-        Schema.from_file(bytes(damaged), descriptor)
+        Schema._from_file(bytes(damaged), descriptor)
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_no_schema_file_at_all(data: bytes) -> None:
 
 
 def test_filters_and_datatypes_from_the_future() -> None:
-    strange = FilterList(UnknownFilter(14, b"")).to_bytes(9)
+    strange = FilterList(UnknownFilter(14, b""))._to_bytes(9)
     for coords, offsets, code, pipeline, named in (
         (strange, EMPTY, 4, EMPTY, "coordinates.*dictionary"),
         (EMPTY, strange, 4, EMPTY, "offsets.*dictionary"),
@@ -178,7 +178,7 @@ def test_filters_and_datatypes_from_the_future() -> None:
 def test_encrypted_and_compressed_files() -> None:
     with pytest.raises(FormatError, match="encrypted"):
         read_schema(DATA[:29] + b"\1" + DATA[30:], "f")
-    pipeline = FilterList(ZstdFilter()).to_bytes(65536)
+    pipeline = FilterList(ZstdFilter())._to_bytes(65536)
     data = DATA[:30] + struct.pack("<I", len(pipeline)) + pipeline + DATA[42:]
     with pytest.raises(FormatError, match="filtered"):
         read_schema(data, "f")

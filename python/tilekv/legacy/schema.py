@@ -90,7 +90,7 @@ class OldSchema(NamedTuple):
         try:
             attrs = [_attr(field) for field in self.attributes]
             capacity = _divisor(self.capacity)
-            return Schema.of_old(attrs, digest, capacity)
+            return Schema._of_old(attrs, digest, capacity)
         except (InvalidValueError, WrongTypeError) as error:
             raise FormatError(f"this store of TileDB 1.x has what tilekv cannot: {error}") from None
 
