@@ -2,6 +2,7 @@ cimport cython
 from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.exc cimport PyErr_CheckSignals
+from cpython.number cimport PyNumber_AsSsize_t
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
@@ -68,9 +69,10 @@ cdef class VarColumn:
     def __len__(self):
         return len(self.offsets) - 1
 
-    def __getitem__(self, Py_ssize_t i):
+    def __getitem__(self, index):
         """Cell i as a Python object."""
         cdef Py_ssize_t n = len(self.offsets) - 1
+        cdef Py_ssize_t i = PyNumber_AsSsize_t(index, IndexError)
         if i < 0:
             i += n
         if not 0 <= i < n:
@@ -118,8 +120,10 @@ cdef class Batch:
     def __len__(self):
         return count_cells(self._pieces)
 
-    def __getitem__(self, str name not None):
+    def __getitem__(self, name):
         """A column: a NumPy array of n rows (the cell's shape behind), or a VarColumn for bytes, text and variable length."""
+        if not isinstance(name, str):
+            raise WrongTypeError(f"a column is asked for by name, not {name!r}")
         try:
             return self._arrays[name]
         except KeyError:

@@ -13,6 +13,8 @@ cdef object out_of_range(str name, object dtype, object given)
 
 # A NumPy array has no masked element: it would be stored as the number that the mask hides.
 cdef int check_unmasked(object given, str what) except -1
+# (bytes, None) of what holds bytes; (None, why not) of a memoryview that was released.
+cdef tuple whole_bytes(object given)
 # The array of what holds one, such as a pandas Series or Index of a NumPy dtype; None for anything else.
 cdef object numpy_form(object given)
 # What is in a list or an array: a tuple of objects, each of which may be of another type, or a NumPy array of numbers.

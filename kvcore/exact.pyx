@@ -54,6 +54,13 @@ cdef int check_unmasked(object given, str what) except -1:
     return 0
 
 
+cdef tuple whole_bytes(object given):
+    try:
+        return bytes(given), None
+    except ValueError as error:
+        return None, str(error)
+
+
 cdef object numpy_form(object given):
     if isinstance(given, np.ndarray):
         return given

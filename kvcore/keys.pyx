@@ -9,7 +9,7 @@ import numpy as np
 
 from tilekv.errors import InvalidValueError, KeyNotFoundError, OutOfRangeError, WrongTypeError
 
-from tilekv.kvcore.exact cimport check_unmasked
+from tilekv.kvcore.exact cimport check_unmasked, whole_bytes
 from tilekv.kvcore.layout cimport element_bytes
 
 
@@ -45,8 +45,13 @@ class Key:
     def __init__(self, type, data):
         if isinstance(type, bool) or not isinstance(type, int) or not 0 <= type <= 127:
             raise InvalidValueError(f"a key type is a datatype code of 0 to 127, not {type!r}")
+        if not isinstance(data, (bytes, bytearray, memoryview)):
+            raise WrongTypeError(f"the data of a key is bytes, not {data.__class__.__name__}")
+        held, reason = whole_bytes(data)
+        if held is None:
+            raise InvalidValueError(f"the data of a key cannot be read: {reason}")
         object.__setattr__(self, "type", type)
-        object.__setattr__(self, "data", bytes(data))
+        object.__setattr__(self, "data", held)
 
     def __setattr__(self, name, value):
         raise AttributeError("a Key does not change")
@@ -76,7 +81,7 @@ cdef object asked_cell(object key, KeyCell* cell, bint numbers):
     if cell.ref.data == NULL:
         try:
             hash(key)
-        except TypeError:
+        except (TypeError, ValueError):                         # the latter of a memoryview
             raise held from None
     return held
 
@@ -136,7 +141,9 @@ cdef object read_key(object key, KeyCell* cell, bint numbers):
         return key
     elif isinstance(key, (bytes, bytearray, memoryview)):       # a subclass too, such as numpy.bytes_
         cell.ref.type = BLOB
-        held = bytes(key)
+        held, reason = whole_bytes(key)
+        if held is None:
+            return InvalidValueError(f"the bytes of a key cannot be read: {reason}")
     elif isinstance(key, Key):
         cell.ref.type = key.type
         held = key.data

@@ -295,6 +295,8 @@ cdef bint in_memory(object given) except -1:
 cdef int check_many(object given, str what) except -1:
     if isinstance(given, (str, bytes)) or not isinstance(given, Iterable) and not is_arrow(given):
         raise WrongTypeError(f"{what} must be a list or an array, not one {type(given).__name__}")
+    if getattr(given, "ndim", 1) == 0:
+        raise WrongTypeError(f"{what} must be a list or an array, not an array of no dimension")
     return 0
 
 

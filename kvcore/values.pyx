@@ -9,7 +9,8 @@ import numpy as np
 
 from tilekv.errors import CorruptionError, InvalidValueError, WrongTypeError
 
-from tilekv.kvcore.exact cimport array_in, check_unmasked, elements_of, out_of_range, real_of, time_of, wrong_type
+from tilekv.kvcore.exact cimport (array_in, check_unmasked, elements_of, out_of_range, real_of, time_of, whole_bytes,
+                                  wrong_type)
 
 
 cdef extern from "Python.h":
@@ -64,7 +65,9 @@ cdef class Column:
                 if not isinstance(value, (bytearray, memoryview)):
                     hint = ": encode it first, or make the attribute of dtype str" if isinstance(value, str) else ""
                     raise WrongTypeError(f"attribute {self.name!r} takes bytes, not {type(value).__name__}{hint}")
-                value = bytes(value)
+                value, reason = whole_bytes(value)
+                if value is None:
+                    raise InvalidValueError(f"the bytes for attribute {self.name!r} cannot be read: {reason}")
             cell.data = <const uint8_t*>PyBytes_AS_STRING(value)
             cell.size = PyBytes_GET_SIZE(value)
             return value

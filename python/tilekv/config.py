@@ -5,13 +5,13 @@ from __future__ import annotations
 import builtins
 import difflib
 import logging
-import operator
 import os
 import re
 from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
 from dataclasses import KW_ONLY, Field, InitVar, dataclass, field, fields
-from typing import Any, ClassVar, Final, SupportsIndex
+from typing import Any, ClassVar, Final
 
+from tilekv.arguments import is_one_of, truth, whole
 from tilekv.errors import InvalidValueError, KeyNotFoundError, WrongTypeError
 from tilekv.tiledb_config import IGNORED_KEYS, TILEDB_KEYS
 
@@ -131,25 +131,26 @@ class Config:
         object.__setattr__(self, option.name, checked)
 
     def __getitem__(self, key: str) -> str:
-        found = self._without_effect.get(key)
-        if found is not None:
-            return found
-        if key not in _OPTIONS:
+        if key not in self:
             raise KeyNotFoundError(key)
+        if key in self._without_effect:
+            return self._without_effect[key]
         value = getattr(self, _OPTIONS[key].name)
         return str(value).lower() if isinstance(value, bool) else str(value)
 
     def __setitem__(self, key: str, value: object) -> None:
+        _check_key(key)
         self.update({key: value})
 
     def __delitem__(self, key: str) -> None:
         """Give an option its default."""
+        _check_key(key)
         if self._without_effect.pop(key, None) is None and key not in IGNORED_KEYS:
             name = _known(key).name
             object.__setattr__(self, name, getattr(Config(), name))
 
     def __contains__(self, key: object) -> bool:
-        return key in self._without_effect or key in _OPTIONS
+        return is_one_of(key, self._without_effect) or is_one_of(key, _OPTIONS)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.dict())
@@ -173,6 +174,8 @@ class Config:
 
     def dict(self, prefix: str = "") -> builtins.dict[str, str]:
         """Return the options whose keys begin with `prefix`, by tilekv's key where there is one."""
+        if not isinstance(prefix, str):
+            raise WrongTypeError(f"a prefix is a str, not {_kind(prefix)}")
         return {key: self[key] for key in self.as_dict() if key.startswith(prefix)}
 
     def keys(self, prefix: str = "") -> KeysView[str]:
@@ -194,6 +197,7 @@ class Config:
             raise WrongTypeError(f"config must be a mapping or a Config, not {_kind(given)}")
         first: builtins.dict[str, str] = {}  # by option: the key that sets it
         for key in given:
+            _check_key(key)
             if key in IGNORED_KEYS:
                 continue
             name = _known(key).name
@@ -243,10 +247,13 @@ _OURS: Final = {_PREFIX + option.name: option for option in fields(Config)}
 _OPTIONS: Final = _OURS | {key: _OURS[ours] for key, ours in TILEDB_KEYS.items()}
 
 
-def _known(key: object) -> Field[Any]:
-    """The option with a key; InvalidValueError, with the nearest one, when there is none."""
+def _check_key(key: object) -> None:
     if not isinstance(key, str):
         raise WrongTypeError(f"config keys are str, not {_kind(key)}")
+
+
+def _known(key: str) -> Field[Any]:
+    """The option with a key; InvalidValueError, with the nearest one, when there is none."""
     if key not in _OPTIONS:
         known = [*_OPTIONS, *IGNORED_KEYS]
         nearest = difflib.get_close_matches(key, known, n=1, cutoff=0)[0]
@@ -264,18 +271,14 @@ def _as_bool(key: str, value: object) -> bool:
         if word not in ("true", "false"):
             raise InvalidValueError(f"{key} is true or false, not {value!r}")
         return word == "true"
-    if not isinstance(value, bool):
-        raise WrongTypeError(f"{key} is a bool, not {_kind(value)}")
-    return value
+    return truth(key, value)
 
 
 def _as_whole(key: str, value: object, meta: Mapping[str, Any]) -> int:
     if isinstance(value, str):
         number = _parse_whole(key, value, meta["size"])
-    elif isinstance(value, SupportsIndex) and not isinstance(value, bool):
-        number = operator.index(value)
     else:
-        raise WrongTypeError(f"{key} is an int, not {_kind(value)}")
+        number = whole(key, value)
     if not meta["least"] <= number <= meta["most"]:
         raise InvalidValueError(f"{key} is {meta['least']} to {meta['most']}, not {number}")
     return number

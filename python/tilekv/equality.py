@@ -16,7 +16,7 @@ def equal(one: Any, other: Any) -> bool:
         return True
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         return one.keys() == other.keys() and all(equal(one[key], other[key]) for key in one)
-    if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
+    if isinstance(one, np.ndarray) or isinstance(other, (np.ndarray, np.void)):
         return _equal_arrays(one, other)
     return bool(one == other)
 
@@ -49,6 +49,6 @@ class EqualItems(ItemsView[Any, Any]):
 def _equal_arrays(one: Any, other: Any) -> bool:
     try:
         mine, theirs = np.asarray(one), np.asarray(other)
-    except (TypeError, ValueError):  # lists of several lengths are no array
+        return mine.shape == theirs.shape and bool(np.all(mine == theirs))
+    except (TypeError, ValueError):  # lists of several lengths are no array, records no numbers
         return False
-    return mine.shape == theirs.shape and bool(np.all(mine == theirs))

@@ -83,6 +83,13 @@ def moved(store: Store, ctx: Ctx, timestamp: Any) -> Store:
     return fresh
 
 
+def checked_schema(schema: object) -> Schema:
+    """`schema`, if it is one."""
+    if not isinstance(schema, Schema):
+        raise WrongTypeError(f"schema is a tilekv.Schema, not {type(schema).__name__}")
+    return schema
+
+
 def find_attr(attrs: Sequence[Attr], which: object) -> Attr:
     """The attribute with a name or an index."""
     names = [attr.name for attr in attrs]

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Final, Self, overload
 
+from tilekv.arguments import whole
 from tilekv.context import Ctx, chosen_ctx, takes_ctx
 from tilekv.cursor import Cursor
 from tilekv.datatypes import DATATYPES
@@ -56,11 +57,11 @@ class Filter(ABC):
         """Return the filter's options as they stand in a pipeline descriptor."""
 
 
-def _check_whole(what: str, value: object, least: int, most: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise WrongTypeError(f"{what} is an int, not {type(value).__name__}")
-    if not least <= value <= most:
-        raise InvalidValueError(f"{what} is {least} to {most}, not {value}")
+def _between(what: str, value: object, least: int, most: int) -> int:
+    number = whole(what, value)
+    if not least <= number <= most:
+        raise InvalidValueError(f"{what} is {least} to {most}, not {number}")
+    return number
 
 
 @dataclass(frozen=True, init=False)
@@ -88,8 +89,9 @@ class _Levelled(Filter):
     @takes_ctx
     def __init__(self, level: int | None = None, ctx: Ctx | None = None) -> None:
         chosen_ctx(ctx)
-        object.__setattr__(self, "level", self.DEFAULT if level is None else level)
-        _check_whole(f"{type(self).__name__}: level", self.level, self.LEAST, self.MOST)
+        given = self.DEFAULT if level is None else level
+        checked = _between(f"{type(self).__name__}: level", given, self.LEAST, self.MOST)
+        object.__setattr__(self, "level", checked)
 
     def meta(self) -> bytes:
         """Return u8 number, i32 level."""
@@ -106,7 +108,7 @@ class _Levelless(Filter):
     def __init__(self, level: int | None = None, ctx: Ctx | None = None) -> None:
         chosen_ctx(ctx)
         if level is not None:
-            _check_whole(f"{type(self).__name__}: level", level, -(1 << 31), (1 << 31) - 1)
+            _between(f"{type(self).__name__}: level", level, -(1 << 31), (1 << 31) - 1)
 
     def meta(self) -> bytes:
         """Return u8 number, i32 -1."""
@@ -123,9 +125,11 @@ class _Windowed(Filter):
     @takes_ctx
     def __init__(self, window: int | None = None, ctx: Ctx | None = None) -> None:
         chosen_ctx(ctx)
+        what = f"{type(self).__name__}: window"
+        given = -1 if window is None else whole(what, window)
         # -1 is TileDB-Py's word for the default.
-        object.__setattr__(self, "window", self.DEFAULT if window in (None, -1) else window)
-        _check_whole(f"{type(self).__name__}: window", self.window, 8, (1 << 32) - 1)
+        checked = _between(what, self.DEFAULT if given == -1 else given, 8, (1 << 32) - 1)
+        object.__setattr__(self, "window", checked)
 
     def meta(self) -> bytes:
         """Return u32 window."""
@@ -386,8 +390,8 @@ class FilterList(Sequence[Filter]):
             filters = (filters,)
         if not isinstance(filters, Iterable):
             raise WrongTypeError(f"filters are Filter objects, not {type(filters).__name__}")
-        size = CHUNK_BYTES if chunksize is None else chunksize
-        _check_whole("FilterList: chunksize", size, 64, MAX_CHUNK_BYTES)
+        given = CHUNK_BYTES if chunksize is None else chunksize
+        size = _between("FilterList: chunksize", given, 64, MAX_CHUNK_BYTES)
         self._set(tuple(filters), size, False)
 
     def _set(self, filters: tuple[Filter, ...], chunksize: int, fixed: bool) -> None:

@@ -8,6 +8,7 @@ from itertools import chain
 from operator import itemgetter
 from typing import Any, Final, Literal, NoReturn, Self
 
+from tilekv.arguments import is_one_of
 from tilekv.config import Config
 from tilekv.context import Ctx, Uri, chosen_ctx, takes_ctx
 from tilekv.encoding import TextValues
@@ -73,10 +74,7 @@ class KV:
         encoding: str | None = "utf-8",
         attrs: Iterable[str] = (),
     ) -> None:
-        # Whatever is given: an array has no truth, and a list no hash.
-        if mode is not None and (
-            not isinstance(mode, str) or mode not in _MODES  # type: ignore[redundant-expr]
-        ):
+        if mode is not None and not is_one_of(mode, _MODES):
             raise InvalidValueError(f"mode is 'a', 'r' or 'w', which means 'a', not {mode!r}")
         self._ctx = chosen_ctx(ctx)
         known = None if mode is None else _MODES[mode]
@@ -312,7 +310,11 @@ class KV:
 
     def dict(self) -> builtins.dict[Any, Any]:
         """Return all items as a dict."""
-        return dict(iter(self))  # of pairs: dict(self) would look up every key
+        try:
+            return dict(iter(self))  # of pairs: dict(self) would look up every key
+        except TypeError:
+            message = "a key of this store is an array, which no dict can have: use items()"
+            raise WrongTypeError(message) from None
 
 
 class _Values(EqualValues):

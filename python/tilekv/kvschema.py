@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TextIO
 
+from tilekv.arguments import print_to
 from tilekv.context import Ctx, Uri, chosen_ctx, takes_ctx
 from tilekv.errors import InvalidValueError
-from tilekv.faces import describe, find_attr, open_existing
+from tilekv.faces import checked_schema, describe, find_attr, open_existing
 from tilekv.schema import Attr, Schema
 
 
@@ -57,7 +58,7 @@ class KVSchema:
     def of(cls, schema: Schema) -> KVSchema:
         """Return the face of a `Schema`."""
         made = cls.__new__(cls)
-        made._schema = schema
+        made._schema = checked_schema(schema)
         return made
 
     @property
@@ -81,7 +82,7 @@ class KVSchema:
 
     def dump(self, file: TextIO | None = None) -> None:
         """Print the schema to `file`, stdout unless given."""
-        print(describe(self._schema), file=file)
+        print_to(file, describe(self._schema))
 
     def __eq__(self, other: object) -> bool:
         return self._schema == other._schema if isinstance(other, KVSchema) else NotImplemented

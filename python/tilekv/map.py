@@ -8,6 +8,7 @@ from typing import Any, Final, Literal, NoReturn, Self
 
 import numpy as np
 
+from tilekv.arguments import is_one_of, truth, whole
 from tilekv.config import Config
 from tilekv.context import (
     Ctx,
@@ -142,7 +143,7 @@ class Map:
     def create_item(ctx: Ctx, key: Any) -> MapItem:
         """Make an item that belongs to no map yet; `add_item` writes it."""
         checked_ctx(ctx)
-        return MapItem(key, found={})
+        return MapItem(key)
 
     @staticmethod
     @takes_encryption
@@ -240,11 +241,10 @@ class Map:
 
         Without it the buffer flushes itself by its bytes (``kv.buffer_bytes``), which makes fewer fragments.
         """
-        if isinstance(n, bool) or not isinstance(n, int):
-            raise WrongTypeError(f"a number of items is an int, not {type(n).__name__}")
-        if n < 1:
-            raise InvalidValueError(f"a buffer has room for at least 1 item, not {n}")
-        self._rows.max_buffered = n
+        items = whole("the number of items", n)
+        if items < 1:
+            raise InvalidValueError(f"a buffer has room for at least 1 item, not {items}")
+        self._rows.max_buffered = items
 
     def flush(self) -> None:
         """Write what is buffered as one fragment; it is durable when this returns."""
@@ -285,11 +285,11 @@ class Map:
     def get_item(self, key: Any) -> MapItem:
         """Return the item of a key, looked up now; when the key is not there its ``good()`` is False."""
         row = self._rows.get(key)
-        return MapItem(key, self._rows, row or {}, row is not None)
+        return MapItem._of(self._rows, key, row or {}, row is not None)
 
     def __getitem__(self, key: Any) -> MapItem:
         """Return an item that looks its key up, or writes it, when one of its attributes is used."""
-        return MapItem(key, self._rows)
+        return MapItem._of(self._rows, key)
 
     def __setitem__(self, key: Any, value: Any) -> None:
         """Set the value of a key: bare for one attribute, a dict or a tuple in schema order for several."""
@@ -326,7 +326,7 @@ class MapIter:
         self._type: type | None = None
         self._pairs: Iterator[tuple[Any, dict[str, Any]]] = iter(())
         self._item: MapItem | None = None
-        if not end:
+        if not truth("end", end):
             self.reset()
 
     def reset(self) -> None:
@@ -339,7 +339,7 @@ class MapIter:
         self._item = None
         for key, row in self._pairs:
             if self._type is None or key_as(key, self._type) is not None:
-                self._item = MapItem(key, self._rows, row)
+                self._item = MapItem._of(self._rows, key, row)
                 break
         return self
 
@@ -394,10 +394,10 @@ def _opened(
     """The store, and the names of the attributes to show."""
     if isinstance(query_type, (list, tuple)):
         attributes, query_type = query_type, None
-    if isinstance(attributes, str):
-        raise WrongTypeError("attributes is a list of names, not a str")
+    if isinstance(attributes, str) or not isinstance(attributes, Iterable):
+        raise WrongTypeError(f"attributes is a list of names, not {type(attributes).__name__}")
     chosen = tuple(attributes)
-    if query_type not in (None, TILEDB_READ, TILEDB_WRITE):
+    if query_type is not None and not is_one_of(query_type, (TILEDB_READ, TILEDB_WRITE)):
         raise InvalidValueError(
             f"a map is opened with TILEDB_READ or TILEDB_WRITE, not {query_type!r}"
         )

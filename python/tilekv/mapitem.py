@@ -78,13 +78,19 @@ class MapItem:
     ``m[key] == 1``, ``int(m[key])``.
     """
 
-    def __init__(
-        self,
-        key: Any,
-        rows: Rows | None = None,
-        found: dict[str, Any] | None = None,
-        good: bool = True,
-    ) -> None:
+    def __init__(self, key: Any) -> None:
+        self._begin(key, None, {}, True)
+
+    @classmethod
+    def _of(
+        cls, rows: Rows, key: Any, found: dict[str, Any] | None = None, good: bool = True
+    ) -> MapItem:
+        """The item of a map."""
+        made = cls.__new__(cls)
+        made._begin(key, rows, found, good)
+        return made
+
+    def _begin(self, key: Any, rows: Rows | None, found: dict[str, Any] | None, good: bool) -> None:
         self._numbers = rows is None or rows.store._layout.numbers
         key_bytes(key, self._numbers)  # raises for what cannot be a key
         self._key = key
@@ -152,12 +158,19 @@ class MapItem:
 
     def get_ptr(self, attr: str) -> tuple[memoryview, int]:
         """Return the elements of a value, read-only, and their number: those of bytes and of str, as UTF-8, are bytes."""
+        if not isinstance(attr, str):
+            raise WrongTypeError(f"an attribute is asked for by name, not {attr!r}")
         value = self._value(attr)
         if isinstance(value, str):
             value = value.encode()
         if not isinstance(value, bytes):
             dtype = None if self._rows is None else self._rows.dtype_of(attr)
-            value = np.atleast_1d(np.asarray(value, dtype)).reshape(-1)
+            try:
+                value = np.atleast_1d(np.asarray(value, dtype)).reshape(-1)
+            except (TypeError, ValueError, OverflowError) as error:
+                raise WrongTypeError(
+                    f"the value of attribute {attr!r}, not yet written, has no elements: {error}"
+                ) from None
             if value.dtype.kind in "mM":  # which no memoryview has
                 value = value.view("int64")
         view = memoryview(value).toreadonly()

@@ -6,9 +6,10 @@ from typing import Any, Self, TextIO
 
 import numpy.typing as npt
 
+from tilekv.arguments import is_one_of, print_to, whole
 from tilekv.context import Ctx, Uri, checked_ctx, takes_encryption
 from tilekv.errors import WrongTypeError
-from tilekv.faces import describe, find_attr, open_existing
+from tilekv.faces import checked_schema, describe, find_attr, open_existing
 from tilekv.schema import Attr, Filters, Schema, Shape
 
 
@@ -60,7 +61,7 @@ class MapSchema:
     def of(cls, ctx: Ctx, schema: Schema) -> MapSchema:
         """Return the face of a `Schema`."""
         made = cls(ctx)
-        made._take(schema)
+        made._take(checked_schema(schema))
         return made
 
     def _take(self, schema: Schema) -> None:
@@ -113,11 +114,11 @@ class MapSchema:
 
     def has_attribute(self, name: str) -> bool:
         """Tell whether there is an attribute of this name."""
-        return name in self.attributes()
+        return is_one_of(name, self.attributes())
 
     def set_capacity(self, capacity: int) -> Self:
         """Set the number of cells of a tile, and return the schema."""
-        self._options["capacity"] = capacity
+        self._options["capacity"] = whole("capacity", capacity)
         return self
 
     def capacity(self) -> int:
@@ -128,7 +129,7 @@ class MapSchema:
 
     def dump(self, file: TextIO | None = None) -> None:
         """Print the schema to `file`, stdout unless given."""
-        print(self, file=file)
+        print_to(file, str(self))
 
     def __str__(self) -> str:
         return describe(self.schema)

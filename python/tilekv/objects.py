@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from tilekv.arguments import is_one_of
 from tilekv.context import Ctx, Uri, checked_ctx, chosen_ctx, takes_ctx
 from tilekv.errors import (
     InvalidValueError,
@@ -99,7 +100,7 @@ def ls(path: Uri, func: Visit, ctx: Ctx | None = None) -> None:
 def walk(path: Uri, func: Visit, order: str = "preorder", ctx: Ctx | None = None) -> None:
     """Call ``func(uri, kind)`` as `ls` does, for what is in groups too: after the group, or with "postorder" before it."""
     chosen_ctx(ctx)
-    if order not in ("preorder", "postorder"):
+    if not is_one_of(order, ("preorder", "postorder")):
         raise InvalidValueError(f"order is 'preorder' or 'postorder', not {order!r}")
     _visit(func, _walked(open_storage(path), order == "preorder"))
 
@@ -238,7 +239,7 @@ class ObjectIter:
 
     def set_recursive(self, walk_order: WalkOrder = TILEDB_PREORDER) -> None:
         """Show what is in groups too."""
-        if walk_order not in (TILEDB_PREORDER, TILEDB_POSTORDER):
+        if not is_one_of(walk_order, (TILEDB_PREORDER, TILEDB_POSTORDER)):
             raise InvalidValueError(
                 f"a walk is TILEDB_PREORDER or TILEDB_POSTORDER, not {walk_order!r}"
             )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
+from tilekv.arguments import truth
+
 Progress = bool | Callable[[int, int], object] | None
 
 
@@ -15,7 +17,7 @@ def reporter(progress: Progress, what: str) -> Callable[[int, int], object]:
     """
     if callable(progress):
         return progress
-    if not progress:
+    if progress is None or not truth("progress, unless it is callable,", progress):
         return lambda done, total: None
     shown = -1
 

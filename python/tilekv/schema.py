@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import copy
 import math
-import operator
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Final, Self, SupportsIndex, TextIO
+from typing import Any, Final, Self, TextIO
 
 import numpy as np
 import numpy.typing as npt
 
+from tilekv.arguments import is_one_of, print_to, truth, whole
 from tilekv.context import Ctx, chosen_ctx, takes_ctx
 from tilekv.datatypes import CHAR, DATATYPES, UINT64, UTF8, datatype_of
 from tilekv.descriptor import DESCRIPTOR_FILE, AttrEntry, Descriptor
@@ -146,8 +146,7 @@ class Attr:
         name = _name(name)
         code = _datatype(name, dtype)
         text = code in (CHAR, UTF8)
-        if not isinstance(var, bool):
-            raise WrongTypeError(f"attribute {name!r}: var is a bool, not {var!r}")
+        var = truth(f"attribute {name!r}: var", var)
         sides = _sides(name, sides)
         if sides is not None and (var or text):
             raise InvalidValueError(
@@ -225,7 +224,7 @@ class Attr:
 
     def dump(self, file: TextIO | None = None) -> None:
         """Print the attribute to `file`, stdout unless given."""
-        print("\n".join(self.described()), file=file)
+        print_to(file, "\n".join(self.described()))
 
     def described(self) -> list[str]:
         """The lines of `dump`."""
@@ -303,9 +302,9 @@ class Schema:
                 raise WrongTypeError(f"a schema is made of Attr objects, not {one!r}")
         found = tuple(one._in_schema() for one in found)
         _check_files(found)
-        if digest not in DIGESTS:
+        if not is_one_of(digest, DIGESTS):
             raise InvalidValueError(f"digest is one of {', '.join(DIGESTS)}, not {digest!r}")
-        cells = _int(capacity, "capacity")
+        cells = whole("capacity", capacity)
         if not 1 <= cells <= MAX_CAPACITY:
             raise InvalidValueError(f"capacity is 1 to {MAX_CAPACITY:,} cells, not {cells:,}")
         offsets = _filters(offsets_filters, OFFSETS_FILTERS)
@@ -553,7 +552,7 @@ def _compressor(attribute: str, given: object) -> FilterList:
     if isinstance(name, str) and name.startswith("blosc-"):
         inner = _COMPRESSORS[_BLOSC.get(name, "lz4")]
         return FilterList([ByteShuffleFilter(), inner(level)])
-    if name not in _COMPRESSORS:
+    if not is_one_of(name, _COMPRESSORS):
         known = ", ".join(map(repr, _COMPRESSORS))
         raise InvalidValueError(
             f"attribute {attribute!r}: there is no compressor {name!r}: {known}"
@@ -566,7 +565,7 @@ def _sides(name: str, shape: Shape) -> tuple[int, ...] | None:
     if shape is None:
         return None
     given = shape if isinstance(shape, tuple) else (shape,)
-    sides = tuple(_int(n, f"attribute {name!r}: a side of the shape") for n in given)
+    sides = tuple(whole(f"attribute {name!r}: a side of the shape", n) for n in given)
     if len(sides) > MAX_SIDES:
         raise InvalidValueError(
             f"attribute {name!r}: a shape has up to {MAX_SIDES} sides, not {len(sides)}"
@@ -574,12 +573,6 @@ def _sides(name: str, shape: Shape) -> tuple[int, ...] | None:
     if any(n < 1 for n in sides):
         raise InvalidValueError(f"attribute {name!r}: shape {shape} has no values")
     return sides or None
-
-
-def _int(value: object, what: str) -> int:
-    if not isinstance(value, SupportsIndex) or isinstance(value, bool):
-        raise WrongTypeError(f"{what} is an int, not {value!r}")
-    return operator.index(value)
 
 
 def _filters(given: Filters, default: FilterList) -> FilterList:

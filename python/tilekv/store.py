@@ -20,6 +20,7 @@ from typing import Any, Final, Literal, NamedTuple, NoReturn, Self
 import numpy as np
 
 from tilekv import consolidate as consolidation
+from tilekv.arguments import is_one_of, truth
 from tilekv.config import Config
 from tilekv.engine import Engine, open_engine
 from tilekv.equality import EqualItems, EqualValues, equal_items
@@ -241,6 +242,7 @@ class Store(Handle, MutableMapping[Any, Any]):
             Give up what is buffered instead: nothing is written, so that a handle whose store can no longer be written to can be
             closed. The end of ``with`` is harmless then.
         """
+        truth("discard", discard)
         if self._inherited():
             self._after_fork()
         with self._lock:
@@ -264,7 +266,7 @@ class Store(Handle, MutableMapping[Any, Any]):
 
     def __del__(self) -> None:
         # A handle whose construction failed has no buffer, and a forked child does not own its parent's.
-        if not getattr(self, "_engine", None) or self.closed or self._inherited():
+        if getattr(self, "_engine", None) is None or self.closed or self._inherited():
             return
         if self._buffer.n:
             try:
@@ -313,6 +315,7 @@ class Store(Handle, MutableMapping[Any, Any]):
         CorruptionError
             When a fragment is damaged; nothing has changed then.
         """
+        truth("vacuum", vacuum)
         self.flush()
         consolidation.consolidate(self._engine, progress)
         if vacuum:
@@ -485,14 +488,13 @@ def open(
     MissingPackageError
         When a store of TileDB 1.x needs a package that is not installed.
     """
-    # Whatever is given: an array has no truth, and a list no hash.
-    if not isinstance(mode, str) or mode not in MODES:  # type: ignore[redundant-expr]
+    if not is_one_of(mode, MODES):
         raise InvalidValueError(f"mode is one of {', '.join(MODES)}, not {mode!r}")
     if schema is not None and not isinstance(schema, Schema):
         raise WrongTypeError(f"schema is a tilekv.Schema, not {type(schema).__name__}")
     if timestamp is not None and mode != "r":
         raise InvalidValueError("timestamp goes with mode 'r': the past cannot be written")
-    if ignore_newer and mode != "r":
+    if truth("ignore_newer", ignore_newer) and mode != "r":
         raise InvalidValueError(
             "ignore_newer goes with mode 'r': what is written would hide what TileDB 2 has added"
         )

@@ -726,7 +726,7 @@ def test_some_attributes(uri: str) -> None:
         assert m["k"].get() == 1
     with pytest.raises(ValueError, match="there is no attribute 'nope'"):
         Map(ctx, uri, attributes=["nope"])
-    with pytest.raises(TypeError, match="not a str"):
+    with pytest.raises(TypeError, match="not str"):
         Map(ctx, uri, attributes="a1")
     with pytest.raises(ValueError, match="read only"):
         Map(ctx, uri, TILEDB_WRITE, attributes=["a1"])
