@@ -100,7 +100,7 @@ SANITIZED = LD_PRELOAD="$$(gcc -print-file-name=libasan.so):$$(gcc -print-file-n
 RACING = LD_PRELOAD="$$(gcc -print-file-name=libtsan.so)" PYTHONMALLOC=malloc OPENBLAS_NUM_THREADS=1 \
 	TSAN_OPTIONS=exitcode=66:history_size=4:die_after_fork=0:log_path=$(CURDIR)/$(VENV)/race
 THREADED := $(patsubst %,tests/concurrency/test_%.py,hammer threads forks processes) \
-	$(patsubst %,tests/unit/test_%.py,batches buffer cache codec commit search)
+	$(patsubst %,tests/unit/test_%.py,batches memtable cache pipeline commit snapshot)
 
 sanitize fuzz: export TILEKV_SANITIZE = 1
 sanitize fuzz:

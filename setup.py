@@ -1,4 +1,4 @@
-"""Build kvcore/*.pyx as tilekv.kvcore.*; all static metadata is in pyproject.toml."""
+"""Build kvcore/**/*.pyx as tilekv.kvcore.**; all static metadata is in pyproject.toml."""
 
 import os
 import shutil
@@ -45,7 +45,7 @@ if SANITIZE:
 if TSAN:
     LINK = ["-fsanitize=thread"]
     COMPILE += [*LINK, "-O1", "-g", "-fno-omit-frame-pointer"]
-LIBRARIES = {"compress": ["zstd", "lz4", "z", "bz2"]}  # by module
+LIBRARIES = {"codec.compress": ["zstd", "lz4", "z", "bz2"]}  # by module
 
 Options.warning_errors = True
 
@@ -62,11 +62,12 @@ class BuildExt(build_ext):
         root = Path(self.build_temp, "cimport")
         package = root.joinpath(*PACKAGE.split("."))
         shutil.rmtree(root, ignore_errors=True)
-        package.mkdir(parents=True)
-        for directory in (package, package.parent):
+        for pxd in SOURCES.rglob("*.pxd"):
+            mirrored = package / pxd.relative_to(SOURCES)
+            mirrored.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(pxd, mirrored)
+        for directory in (package.parent, package, *filter(Path.is_dir, package.iterdir())):
             directory.joinpath("__init__.pxd").touch()
-        for pxd in SOURCES.glob("*.pxd"):
-            shutil.copy2(pxd, package)
         self.parallel = os.cpu_count()
         translated = cythonize(
             self.extensions,
@@ -83,20 +84,24 @@ class BuildExt(build_ext):
         super().build_extensions()
 
 
-headers = [str(header) for header in sorted(SOURCES.glob("*.h"))]
+headers = [str(header) for header in sorted(SOURCES.rglob("*.h"))]
+modules = {
+    ".".join(pyx.relative_to(SOURCES).with_suffix("").parts): str(pyx)
+    for pyx in sorted(SOURCES.rglob("*.pyx"))
+}
 setup(
     ext_modules=[
         Extension(
-            f"{PACKAGE}.{pyx.stem}",
-            [str(pyx)],
+            f"{PACKAGE}.{name}",
+            [pyx],
             include_dirs=[str(SOURCES)],
             depends=headers,
             define_macros=MACROS,
             extra_compile_args=COMPILE,
             extra_link_args=LINK,
-            libraries=LIBRARIES.get(pyx.stem, []),
+            libraries=LIBRARIES.get(name, []),
         )
-        for pyx in sorted(SOURCES.glob("*.pyx"))
+        for name, pyx in modules.items()
     ],
     cmdclass={"build_ext": BuildExt},
     options={"build": {"build_base": str(Path("build", VARIANT))}},

@@ -24,9 +24,9 @@ import tilekv
 from bench.alone import at_once, write_at_once
 from bench.data import Data, Source, make_data
 from bench.rivals import rival
-from tilekv.kvcore.builder import FragmentBuilder
-from tilekv.kvcore.codec import CodecPool
-from tilekv.kvcore.tile import encode
+from tilekv.kvcore.codec.pipeline import CodecPool
+from tilekv.kvcore.format.tile import encode
+from tilekv.kvcore.write.builder import FragmentBuilder
 
 RUN = 1 << 20
 PAGE = 4096

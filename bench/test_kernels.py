@@ -23,7 +23,8 @@ import pytest
 import zstandard
 
 from tilekv.filters import CHUNK_BYTES, BitWidthReductionFilter, FilterList, LZ4Filter, ZstdFilter
-from tilekv.kvcore import codec, coords, digest
+from tilekv.kvcore.codec import pipeline as codec
+from tilekv.kvcore.hashing import coords, digest
 
 COUNT = 100_000
 KEY_REF = np.dtype([("data", "<u8"), ("size", "<u8"), ("type", "<u8")])

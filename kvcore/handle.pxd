@@ -2,21 +2,21 @@
 
 from libc.stdint cimport uint64_t
 
-from tilekv.kvcore.buffer cimport Buffer, SortedBuffer
-from tilekv.kvcore.columns cimport Rows
-from tilekv.kvcore.digest cimport KeyRef
-from tilekv.kvcore.fragment cimport Access
-from tilekv.kvcore.gather cimport Run, Stretch
-from tilekv.kvcore.layout cimport Layout
-from tilekv.kvcore.merge cimport Merge
-from tilekv.kvcore.search cimport Found, Place, View
+from tilekv.kvcore.batch.results cimport Rows
+from tilekv.kvcore.format.layout cimport Layout
+from tilekv.kvcore.hashing.digest cimport KeyRef
+from tilekv.kvcore.merge.merge cimport Merge
+from tilekv.kvcore.read.column_reader cimport Run, Stretch
+from tilekv.kvcore.read.fragment cimport ReadContext
+from tilekv.kvcore.read.snapshot cimport Found, Place, Snapshot
+from tilekv.kvcore.write.memtable cimport Buffer, SortedBuffer
 
 
 cdef class Handle:
-    """A snapshot (View) and, when writable, a write buffer over it.
+    """A snapshot (Snapshot) and, when writable, a write buffer over it.
 
     The buffer is touched with the GIL held only. While a flush encodes it without the GIL, `_busy` is set: readers go on,
-    writers wait for `_lock`. A reader takes its own reference to the View, so flush, reopen and close never pull one away.
+    writers wait for `_lock`. A reader takes its own reference to the Snapshot, so flush, reopen and close never pull one away.
     """
     # constant after construction
     cdef readonly Layout _layout
@@ -27,19 +27,20 @@ cdef class Handle:
     cdef bint _threaded                 # whether a second thread may help with a batch
     cdef readonly object _lock          # RLock: held by flush, reopen and close; writers wait on it while _busy
     # guarded by the GIL
-    cdef readonly View _view              # None once closed
+    cdef readonly Snapshot _view              # None once closed
     cdef readonly Buffer _buffer
     cdef public bint _busy
     cdef uint64_t _generation           # of the process: see forked()
 
-    cdef View _snapshot(self)
+    cdef Snapshot _snapshot(self)
     cdef int _check_writable(self) except -1
-    cdef Found _find(self, View view, Buffer buffer, const KeyRef* key, int field, Access* access, Place* place) except *
+    cdef Found _find(self, Snapshot snapshot, Buffer buffer, const KeyRef* key, int field, ReadContext* context,
+                     Place* place) except *
     cdef object _get(self, key, default)
     cdef bint _has(self, object key) except -1
     cdef object _meant(self, object key)
     cdef list _all_meant(self, list pieces)
-    cdef object _row(self, View view, Buffer buffer, const Place* place, Access* access)
+    cdef object _row(self, Snapshot snapshot, Buffer buffer, const Place* place, ReadContext* context)
     cdef int _after_write(self) except -1
     cdef Merge _merge(self)
 
@@ -68,7 +69,7 @@ cdef class CellIterator:
 
 cdef class Scan:
     """All rows of a snapshot."""
-    cdef View view
+    cdef Snapshot snapshot
     cdef SortedBuffer buffer
     cdef tuple columns
     cdef Py_ssize_t rows

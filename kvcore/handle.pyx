@@ -15,27 +15,27 @@ import numpy as np
 
 from tilekv.errors import ClosedError, InvalidValueError, ReadOnlyError, WrongTypeError
 
-from tilekv.kvcore.answer cimport append_rows, look_up_batch
-from tilekv.kvcore.bare cimport tkv_refuse_bare
-from tilekv.kvcore.buffer cimport Entry, SortedBuffer
-from tilekv.kvcore.cache cimport cache_enter, cache_exit
-from tilekv.kvcore.codec cimport OK, Status
-from tilekv.kvcore.columns cimport (ANY_TYPE, Batch, NO_TYPE, fitting, key_form, make_scanned, new_rows, scan_stream)
-from tilekv.kvcore.digest cimport digest_keys
-from tilekv.kvcore.fragment cimport (DIRECT, FragmentData, Span, access_close, fragment_cell, fragment_copy, fragment_extent,
-                                     unpin)
-from tilekv.kvcore.cells cimport Cells, object_cells
-from tilekv.kvcore.feeds cimport cells_of
-from tilekv.kvcore.gather cimport stretch_advance
-from tilekv.kvcore.layout cimport TOMBSTONE
-from tilekv.kvcore.resident cimport resident_cell
-from tilekv.kvcore.rows cimport (Row, append_row, convert_row, row_free, stage_columns, stage_deletes, stage_pairs, stage_rows,
-                                 stage_table)
-from tilekv.kvcore.search cimport DELETED, IN_BUFFER, MISSING, PRESENT
-from tilekv.kvcore.keys cimport KeyCell, asked_cell, key_cell
-from tilekv.kvcore.values cimport KIND_BYTES, Column
-from tilekv.kvcore.keys import CODES as _CODES
-from tilekv.kvcore.keys import Key, key_not_found
+from tilekv.kvcore.base.bare cimport tkv_refuse_bare
+from tilekv.kvcore.base.cache cimport cache_enter, cache_exit
+from tilekv.kvcore.batch.batch_get cimport append_rows, look_up_batch
+from tilekv.kvcore.batch.results cimport (ANY_TYPE, Batch, NO_TYPE, fitting, key_form, make_scanned, new_rows, scan_stream)
+from tilekv.kvcore.codec.pipeline cimport OK, Status
+from tilekv.kvcore.format.layout cimport TOMBSTONE
+from tilekv.kvcore.hashing.digest cimport digest_keys
+from tilekv.kvcore.read.column_reader cimport stretch_advance
+from tilekv.kvcore.read.fragment cimport (DIRECT, FragmentData, Span, context_close, fragment_cell, fragment_copy,
+                                          fragment_extent, unpin)
+from tilekv.kvcore.read.resident cimport resident_cell
+from tilekv.kvcore.read.snapshot cimport DELETED, IN_BUFFER, MISSING, PRESENT
+from tilekv.kvcore.values.cells cimport KIND_BYTES, Column
+from tilekv.kvcore.values.input_cells cimport Cells, object_cells
+from tilekv.kvcore.values.input_columns cimport cells_of
+from tilekv.kvcore.values.keys cimport KeyCell, asked_cell, key_cell
+from tilekv.kvcore.write.memtable cimport Entry, SortedBuffer
+from tilekv.kvcore.write.rows cimport (Row, append_row, convert_row, row_free, stage_columns, stage_deletes, stage_pairs,
+                                       stage_rows, stage_table)
+from tilekv.kvcore.values.keys import CODES as _CODES
+from tilekv.kvcore.values.keys import Key, key_not_found
 
 cdef enum:
     WINDOW = 1024               # cells an iterator copies at first, and of each fragment
@@ -68,8 +68,8 @@ def _forked():
 os.register_at_fork(after_in_child=_forked)
 
 
-cdef inline void access_open(Access* access) noexcept nogil:
-    memset(access, 0, sizeof(Access))
+cdef inline void access_open(ReadContext* context) noexcept nogil:
+    memset(context, 0, sizeof(ReadContext))
 
 
 cdef class Handle:
@@ -90,8 +90,8 @@ cdef class Handle:
 
     # --- one key ------------------------------------------------------------------------------------------------------
 
-    cdef View _snapshot(self):
-        """The view to read from. Raises when closed; after a fork, reopens first."""
+    cdef Snapshot _snapshot(self):
+        """The snapshot to read from. Raises when closed; after a fork, reopens first."""
         if self._generation != generation:
             self._after_fork()
         if self._view is None:
@@ -105,12 +105,12 @@ cdef class Handle:
     def _after_fork(self):
         raise NotImplementedError
 
-    def _start_over(self, View view):
+    def _start_over(self, Snapshot snapshot):
         """In a forked child: nothing of the parent's is used again, its lock and its buffer included."""
         self._generation = generation
         self._lock = RLock()
         self._busy = False
-        self._install(view, self._buffer.n)
+        self._install(snapshot, self._buffer.n)
 
     cdef int _check_writable(self) except -1:
         self._snapshot()
@@ -123,8 +123,9 @@ cdef class Handle:
                     raise ReadOnlyError("a write from within a flush of the same handle")
         return 0
 
-    cdef Found _find(self, View view, Buffer buffer, const KeyRef* key, int field, Access* access, Place* place) except *:
-        """The newest cell of a key, buffer first. Raises for a FAULT. field: see View.find()."""
+    cdef Found _find(self, Snapshot snapshot, Buffer buffer, const KeyRef* key, int field, ReadContext* context,
+                     Place* place) except *:
+        """The newest cell of a key, buffer first. Raises for a FAULT. field: see Snapshot.find()."""
         cdef const Entry* entry = NULL
         cdef uint64_t c0 = 0, c1 = 0
         if buffer.n:
@@ -135,12 +136,12 @@ cdef class Handle:
                 place.tile = <uint64_t>entry.record
                 place.cell = entry.key_size
                 return DELETED if entry.type & TOMBSTONE else PRESENT
-        if view.n == 0:
+        if snapshot.n == 0:
             return MISSING
         digest_keys(self._layout.digest, key, 1, &c0, &c1)
-        return view.look_up(key, c0, c1, field, access, place)
+        return snapshot.get(key, c0, c1, field, context, place)
 
-    cdef object _row(self, View view, Buffer buffer, const Place* place, Access* access):
+    cdef object _row(self, Snapshot snapshot, Buffer buffer, const Place* place, ReadContext* context):
         """The value at a place: bare, or a dict. REQUIRES: between cache_enter() and cache_exit()."""
         cdef Column column
         cdef Entry entry
@@ -158,26 +159,26 @@ cdef class Handle:
                 buffer.field(&entry, column.field, &data, &size)
                 value = column.load(data, size)
             else:
-                f = view.at[place.fragment]
+                f = snapshot.at[place.fragment]
                 value = None
                 data = resident_cell(f, column.field, place.tile, place.cell, &size)
                 if data != NULL:
                     value = column.load(data, size)
                 elif column.kind == KIND_BYTES:
                     # A long value is decoded into its object, without the GIL and past the cache.
-                    if fragment_extent(f, column.field, place.tile, place.cell, access, &start, &end) != OK:
-                        view.raise_fault(access, place.fragment)
+                    if fragment_extent(f, column.field, place.tile, place.cell, context, &start, &end) != OK:
+                        snapshot.raise_fault(context, place.fragment)
                     if end - start >= DIRECT:
                         value = PyBytes_FromStringAndSize(NULL, end - start)
                         into = <uint8_t*>PyBytes_AS_STRING(value)
                         with nogil:
-                            status = fragment_copy(f, view.layout.bytes_slot(column.field), place.tile, start, end - start,
-                                                   access, into)
+                            status = fragment_copy(f, snapshot.layout.bytes_slot(column.field), place.tile, start, end - start,
+                                                   context, into)
                         if status != OK:
-                            view.raise_fault(access, place.fragment)
+                            snapshot.raise_fault(context, place.fragment)
                 if value is None:
-                    if fragment_cell(f, column.field, place.tile, place.cell, access, &span) != OK:
-                        view.raise_fault(access, place.fragment)
+                    if fragment_cell(f, column.field, place.tile, place.cell, context, &span) != OK:
+                        snapshot.raise_fault(context, place.fragment)
                     try:
                         value = column.load(span.data, span.size)
                     finally:
@@ -188,27 +189,27 @@ cdef class Handle:
         return row
 
     cdef object _get(self, key, default):
-        cdef View view = self._snapshot()
+        cdef Snapshot snapshot = self._snapshot()
         cdef Buffer buffer = self._buffer
         cdef KeyCell cell
-        cdef Access access
+        cdef ReadContext context
         cdef Place place
-        cdef int turn
+        cdef int epoch
         if not self._layout.numbers:
             key = self._meant(key)
         _held = asked_cell(key, &cell, self._layout.numbers)
         if cell.ref.data == NULL:
             return default
-        view.expect(1)
-        access_open(&access)
-        turn = cache_enter(&view.cache.cache)
+        snapshot.expect(1)
+        access_open(&context)
+        epoch = cache_enter(&snapshot.cache.cache)
         try:
-            if self._find(view, buffer, &cell.ref, FIRST, &access, &place) != PRESENT:
+            if self._find(snapshot, buffer, &cell.ref, FIRST, &context, &place) != PRESENT:
                 return default
-            return self._row(view, buffer, &place, &access)
+            return self._row(snapshot, buffer, &place, &context)
         finally:
-            cache_exit(&view.cache.cache, turn)
-            access_close(&access, &view.codecs.pool)
+            cache_exit(&snapshot.cache.cache, epoch)
+            context_close(&context, &snapshot.codecs.pool)
 
     def __getitem__(self, key):
         """The value of a key: bare for one attribute, else a dict. KeyError when it is not there."""
@@ -227,23 +228,23 @@ cdef class Handle:
         return self._has(key)
 
     cdef bint _has(self, object key) except -1:
-        cdef View view = self._snapshot()
+        cdef Snapshot snapshot = self._snapshot()
         cdef Buffer buffer = self._buffer
         cdef KeyCell cell
-        cdef Access access
+        cdef ReadContext context
         cdef Place place
-        cdef int turn
+        cdef int epoch
         _held = asked_cell(key, &cell, self._layout.numbers)
         if cell.ref.data == NULL:
             return False
-        view.expect(1)
-        access_open(&access)
-        turn = cache_enter(&view.cache.cache)
+        snapshot.expect(1)
+        access_open(&context)
+        epoch = cache_enter(&snapshot.cache.cache)
         try:
-            return self._find(view, buffer, &cell.ref, -1, &access, &place) == PRESENT
+            return self._find(snapshot, buffer, &cell.ref, -1, &context, &place) == PRESENT
         finally:
-            cache_exit(&view.cache.cache, turn)
-            access_close(&access, &view.codecs.pool)
+            cache_exit(&snapshot.cache.cache, epoch)
+            context_close(&context, &snapshot.codecs.pool)
 
     cdef object _meant(self, object key):
         """In a store that keeps exact types: the integer that a look-up by an int finds, of the int's own type or of another."""
@@ -337,12 +338,12 @@ cdef class Handle:
 
     def get_many(self, keys, default=None):
         """The values of many keys, as a list in the order asked; `default` for those that are not there."""
-        cdef View view = self._snapshot()
+        cdef Snapshot snapshot = self._snapshot()
         cdef Buffer buffer = self._buffer
         cdef Cells cells
         cdef list result = []
         for cells in self._all_meant(cells_of(keys, None, self._layout.numbers, "keys")):
-            append_rows(view, buffer, self._columns, cells, default, result, self._threaded)
+            append_rows(snapshot, buffer, self._columns, cells, default, result, self._threaded)
         return result
 
     def read(self, keys, attrs=None, missing="raise"):
@@ -351,7 +352,7 @@ cdef class Handle:
         attrs: names of the attributes wanted (all). missing: "raise" (KeyError for the first key that is not there) or "mask"
         (zero or empty, and `batch.found` is a bool array).
         """
-        cdef View view = self._snapshot()
+        cdef Snapshot snapshot = self._snapshot()
         cdef Buffer buffer = self._buffer
         cdef Batch batch
         cdef list pieces
@@ -359,7 +360,7 @@ cdef class Handle:
             raise InvalidValueError(f"missing is 'raise' or 'mask', not {missing!r}")
         columns = self._chosen(attrs)
         pieces = cells_of(keys, None, self._layout.numbers, "keys")
-        batch = look_up_batch(view, buffer, columns, self._all_meant(pieces), missing == "mask", self._threaded)
+        batch = look_up_batch(snapshot, buffer, columns, self._all_meant(pieces), missing == "mask", self._threaded)
         if not self._layout.numbers:
             batch._pieces = pieces
         return batch
@@ -381,9 +382,9 @@ cdef class Handle:
     # --- all keys -----------------------------------------------------------------------------------------------------
 
     cdef Merge _merge(self):
-        """A cursor over view and buffer as they are now: nothing between the two reads lets another thread in."""
-        cdef View view = self._snapshot()
-        return Merge(view, SortedBuffer(self._buffer))
+        """A cursor over snapshot and buffer as they are now: nothing between the two reads lets another thread in."""
+        cdef Snapshot snapshot = self._snapshot()
+        return Merge(snapshot, SortedBuffer(self._buffer))
 
     def _sorted(self, shares=1, run=map):
         """The buffer in the order of a fragment: what a flush writes. shares, run: see SortedBuffer."""
@@ -394,24 +395,24 @@ cdef class Handle:
         if self._generation != generation:
             self._after_fork()
 
-    def _open_view(self):
-        """The view, for whoever manages the handle. Raises when closed; after a fork, reopens first."""
+    def _open_snapshot(self):
+        """The snapshot, for whoever manages the handle. Raises when closed; after a fork, reopens first."""
         return self._snapshot()
 
-    def _install(self, View view, size_t written):
+    def _install(self, Snapshot snapshot, size_t written):
         """Go on from another snapshot, which holds so many entries of the buffer, the oldest. One step for every other thread and
         for an interrupt: all of it is done, or nothing."""
         cdef Buffer rest = self._buffer.since(written) if written else self._buffer
-        self._view = view
+        self._view = snapshot
         self._buffer = rest
 
     def __len__(self):
         """How many keys there are, exactly. One fragment and nothing buffered: at once; else a merge of all coordinates."""
-        cdef View view = self._snapshot()
-        if view.n == 0 and self._buffer.n == 0:
+        cdef Snapshot snapshot = self._snapshot()
+        if snapshot.n == 0 and self._buffer.n == 0:
             return 0
-        if view.n == 1 and self._buffer.n == 0:
-            fragment = view.fragments[0]
+        if snapshot.n == 1 and self._buffer.n == 0:
+            fragment = snapshot.fragments[0]
             return fragment.cells - fragment.tombstones
         return self._merge().count()
 
@@ -428,7 +429,7 @@ cdef class Handle:
         iterator.columns = () if what == KEYS else self._columns
         merge = self._merge()
         # A window that every fragment has a part in ends in the middle of a chunk of each, which the next one decodes again.
-        iterator.window = Window(merge, WINDOW, WINDOW * min(max(<Py_ssize_t>merge.view.n, 1), MOST_WINDOWS))
+        iterator.window = Window(merge, WINDOW, WINDOW * min(max(<Py_ssize_t>merge.snapshot.n, 1), MOST_WINDOWS))
         iterator.what = what
         return iterator
 
@@ -444,7 +445,7 @@ cdef class Handle:
             raise InvalidValueError(f"rows is at least 1, not {rows}")
         scan.columns = self._chosen(attrs)
         scan.rows = min(int(rows), MOST_ROWS)
-        scan.view = self._snapshot()
+        scan.snapshot = self._snapshot()
         scan.buffer = SortedBuffer(self._buffer)
         return scan
 
@@ -479,7 +480,7 @@ cdef class Window:
             self.rest.keep = False
             self.room = min(2 * self.room, self.most)
         cells[0] = self.rest
-        cells.n = fitting(self.merge.view, self.merge.buffer.buffer, columns, keys, &self.rest, limit)
+        cells.n = fitting(self.merge.snapshot, self.merge.buffer.buffer, columns, keys, &self.rest, limit)
         stretch_advance(&self.rest, cells.n)
         return True
 
@@ -523,7 +524,7 @@ cdef class CellIterator:
                 return None
             if rows is None or Py_REFCNT(rows) > 1:             # another thread may be making an object of it
                 rows = new_rows(self.columns)
-            rows.fill(merge.view, merge.buffer.buffer, &cells, self.what != VALUES)
+            rows.fill(merge.snapshot, merge.buffer.buffer, &cells, self.what != VALUES)
             self.rows = rows
             self.window = window
         finally:
@@ -537,7 +538,7 @@ cdef class Scan:
     all rows to whoever takes Arrow, a batch at a time."""
 
     def __iter__(self):
-        return _batches(Window(Merge(self.view, self.buffer), self.rows, self.rows), self.columns)
+        return _batches(Window(Merge(self.snapshot, self.buffer), self.rows, self.rows), self.columns)
 
     def __reduce__(self):
         raise WrongTypeError("a Scan is not copied or pickled: call scan() of a handle there")
@@ -548,14 +549,14 @@ cdef class Scan:
         The keys are a column of it when all are of one type, and bytes when one of them has no Arrow array of that type: the keys
         are read twice to find out.
         """
-        cdef Window window = Window(Merge(self.view, self.buffer), self.rows, self.rows)
+        cdef Window window = Window(Merge(self.snapshot, self.buffer), self.rows, self.rows)
         cdef Stretch cells
         cdef int type = ANY_TYPE
         cdef bint plain = True
         while type != NO_TYPE and window.next((), True, BATCH_BYTES, &cells):
-            key_form(self.view, self.buffer.buffer, &cells, &type, &plain)
+            key_form(self.snapshot, self.buffer.buffer, &cells, &type, &plain)
         memset(&cells, 0, sizeof(cells))
-        empty = make_scanned(self.view, self.buffer.buffer, self.columns, &cells)
+        empty = make_scanned(self.snapshot, self.buffer.buffer, self.columns, &cells)
         return scan_stream(empty, iter(self), type, plain)
 
 
@@ -563,7 +564,7 @@ def _batches(Window window, tuple columns):
     cdef Stretch cells
     cdef Merge merge = window.merge
     while window.next(columns, True, BATCH_BYTES, &cells):
-        yield make_scanned(merge.view, merge.buffer.buffer, columns, &cells)
+        yield make_scanned(merge.snapshot, merge.buffer.buffer, columns, &cells)
 
 
 tkv_refuse_bare(CellIterator)

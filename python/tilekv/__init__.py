@@ -8,17 +8,6 @@ b'...'
 """
 
 from tilekv.config import Config
-from tilekv.context import (
-    TILEDB_AES_256_GCM,
-    TILEDB_NO_ENCRYPTION,
-    Context,
-    Ctx,
-    EncryptionType,
-    TileDBError,
-    default_ctx,
-)
-from tilekv.convert import convert
-from tilekv.encoding import NotTextError
 from tilekv.errors import (
     ClosedError,
     CorruptionError,
@@ -55,16 +44,27 @@ from tilekv.filters import (
     RleFilter,
     ZstdFilter,
 )
-from tilekv.info import Info
-from tilekv.kv import KV
-from tilekv.kvcore.columns import Batch, VarColumn
+from tilekv.kvcore.batch.results import Batch, VarColumn
 from tilekv.kvcore.handle import Scan
-from tilekv.kvcore.keys import Key
-from tilekv.kvschema import KVSchema
-from tilekv.map import TILEDB_READ, TILEDB_WRITE, Map, MapIter, QueryType
-from tilekv.mapitem import MapItem
-from tilekv.mapschema import Attribute, MapSchema
-from tilekv.objects import (
+from tilekv.kvcore.values.keys import Key
+from tilekv.schema import Attr, Schema
+from tilekv.store import Store, open
+from tilekv.tiledb.context import (
+    TILEDB_AES_256_GCM,
+    TILEDB_NO_ENCRYPTION,
+    Context,
+    Ctx,
+    EncryptionType,
+    TileDBError,
+    default_ctx,
+)
+from tilekv.tiledb.encoding import NotTextError
+from tilekv.tiledb.kv import KV
+from tilekv.tiledb.kvschema import KVSchema
+from tilekv.tiledb.map import TILEDB_READ, TILEDB_WRITE, Map, MapIter, QueryType
+from tilekv.tiledb.mapitem import MapItem
+from tilekv.tiledb.mapschema import Attribute, MapSchema
+from tilekv.tiledb.objects import (
     TILEDB_POSTORDER,
     TILEDB_PREORDER,
     Object,
@@ -78,11 +78,11 @@ from tilekv.objects import (
     remove,
     walk,
 )
-from tilekv.problem import Problem
-from tilekv.salvage import Salvage, salvage
-from tilekv.schema import Attr, Schema
-from tilekv.store import Store, open
-from tilekv.verify import verify
+from tilekv.tools.convert import convert
+from tilekv.tools.info import Info
+from tilekv.tools.problem import Problem
+from tilekv.tools.salvage import Salvage, salvage
+from tilekv.tools.verify import verify
 from tilekv.version import VERSION
 
 __version__ = VERSION

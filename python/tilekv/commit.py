@@ -14,13 +14,13 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Final
 
-from tilekv.kvcore.builder import FragmentBuilder
-from tilekv.kvcore.codec import CodecPool
-from tilekv.kvcore.layout import Layout
-from tilekv.kvcore.tile import CellSource, Cuts, Encoded, encode
+from tilekv.kvcore.codec.pipeline import CodecPool
+from tilekv.kvcore.format.layout import Layout
+from tilekv.kvcore.format.tile import CellSource, ChunkPlan, Encoded, encode
+from tilekv.kvcore.write.builder import FragmentBuilder
 from tilekv.names import FRAGMENT_METADATA, FragmentName, data_file
 from tilekv.storage import Draft, FileWriter, Storage
-from tilekv.threads import all_begun, begun
+from tilekv.workers import all_begun, begun
 
 RUN_BYTES: Final = (
     1 << 20
@@ -31,7 +31,7 @@ MANY_CELLS: Final = (
 )  # planning them takes most of a millisecond: threads do it while others encode
 AHEAD_MS: Final = 10  # a timestamp this little ahead of the clock is waited for
 
-Run = tuple[Cuts, int, int]
+Run = tuple[ChunkPlan, int, int]
 
 
 def write_fragment(
@@ -119,18 +119,18 @@ def _write_window(
     written: Callable[[int], object] | None,
 ) -> None:
     """Append a window to every file. Runs are encoded by a few threads and written in file order."""
-    planned: list[Cuts] = []
+    planned: list[ChunkPlan] = []
 
-    def runs(plans: Iterable[Cuts]) -> Iterator[Run]:
+    def runs(plans: Iterable[ChunkPlan]) -> Iterator[Run]:
         for cuts in plans:
             planned.append(cuts)
             for first, last in cuts.runs(RUN_BYTES):
                 yield cuts, first, last
 
-    def encoded(run: Run) -> tuple[Cuts, Encoded]:
+    def encoded(run: Run) -> tuple[ChunkPlan, Encoded]:
         return run[0], encode(builder.layout, window, *run, codecs)
 
-    def write(results: Iterable[tuple[Cuts, Encoded]]) -> None:
+    def write(results: Iterable[tuple[ChunkPlan, Encoded]]) -> None:
         for cuts, data in results:
             writers[cuts.slot].write(data)
             if written:
@@ -155,12 +155,12 @@ def _write_window(
 
 def _in_order(
     pool: Executor,
-    encoded: Callable[[Run], tuple[Cuts, Encoded]],
+    encoded: Callable[[Run], tuple[ChunkPlan, Encoded]],
     runs: Iterable[Run],
     threads: int,
-) -> Iterator[tuple[Cuts, Encoded]]:
+) -> Iterator[tuple[ChunkPlan, Encoded]]:
     """`map` with at most `threads` + 1 results under way."""
-    under_way: deque[Future[tuple[Cuts, Encoded]]] = deque()
+    under_way: deque[Future[tuple[ChunkPlan, Encoded]]] = deque()
     try:
         for run in runs:
             under_way.append(begun(pool, encoded, run))

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Final
 
 from tilekv.arguments import is_one_of, truth, whole
 from tilekv.errors import InvalidValueError, KeyNotFoundError, WrongTypeError
-from tilekv.tiledb_config import IGNORED_KEYS, TILEDB_KEYS
+from tilekv.tiledb.config import IGNORED_KEYS, TILEDB_KEYS
 
 _PREFIX: Final = "kv."
 _LOGGER: Final = logging.getLogger("tilekv")

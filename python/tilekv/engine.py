@@ -19,11 +19,11 @@ from tilekv.errors import (
     StoreNotFoundError,
     StoreReplacedError,
 )
-from tilekv.kvcore.digest import DIGESTS
-from tilekv.kvcore.fragment import Fragment
-from tilekv.kvcore.layout import Layout
-from tilekv.kvcore.search import View
-from tilekv.kvcore.tile import CellSource
+from tilekv.kvcore.format.layout import Layout
+from tilekv.kvcore.format.tile import CellSource
+from tilekv.kvcore.hashing.digest import DIGESTS
+from tilekv.kvcore.read.fragment import Fragment
+from tilekv.kvcore.read.snapshot import Snapshot
 from tilekv.legacy.opener import OldOpener, OldStore, check_old_format, is_old_store
 from tilekv.names import (
     ARRAY_SCHEMA,
@@ -33,8 +33,8 @@ from tilekv.names import (
     LOCK,
     FragmentName,
 )
+from tilekv.opener import Opener
 from tilekv.schema import OLD_DIGEST, Attr, Schema
-from tilekv.snapshot import Opener
 from tilekv.storage import Storage
 from tilekv.version import VERSION
 
@@ -90,9 +90,11 @@ class Engine:
         self.opener = Opener(storage, self.layout, *reading, ignore_newer)
 
     def flush(
-        self, source: CellSource, view: View, showing: Callable[[FragmentName], object]
+        self, source: CellSource, snapshot: Snapshot, showing: Callable[[FragmentName], object]
     ) -> None:
-        """Write the cells as the newest fragment, newer than all of the view. `showing`, and more errors: see write_fragment().
+        """Write the cells as the newest fragment, newer than all of the snapshot.
+
+        `showing`, and more errors: see write_fragment().
 
         Raises
         ------
@@ -106,7 +108,7 @@ class Engine:
             self.opener.codecs,
             [source],
             self.config.usable_threads,
-            known=view.names,
+            known=snapshot.names,
             showing=showing,
         )
 
@@ -119,21 +121,21 @@ class Engine:
         around = (str(other) for other in others if other.t1 <= name.t1 <= other.t2)
         return any(str(name) in self.opener.fragment(other).sources for other in around)
 
-    def in_front(self, view: View, name: FragmentName) -> View:
-        """The view with a fragment that has appeared since. What cannot be opened now is opened when it is next needed."""
-        if str(name) in view.names:
-            return view
+    def in_front(self, snapshot: Snapshot, name: FragmentName) -> Snapshot:
+        """The snapshot with a fragment that has appeared since. What cannot be opened now is opened when it is next needed."""
+        if str(name) in snapshot.names:
+            return snapshot
         newest: Fragment | str = str(name)
         try:
             newest = self.opener.fragment(str(name))
         except FileNotFoundError:
             # Merged and vacuumed since the commit: only the newest state still has what was written.
             with suppress(OSError, MemoryError):
-                return self.opener.view()
+                return self.opener.snapshot()
         except (OSError, MemoryError):
             pass
-        opened = view.opened
-        return self.opener.assemble((newest, *(opened.get(name, name) for name in view.names)))
+        opened = snapshot.opened
+        return self.opener.assemble((newest, *(opened.get(name, name) for name in snapshot.names)))
 
     def check_identity(self) -> None:
         """StoreReplacedError when another store has taken the place of the one that was opened."""

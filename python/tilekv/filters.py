@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Final, Self, overload
 
 from tilekv.arguments import whole
-from tilekv.context import Ctx, chosen_ctx, takes_ctx
 from tilekv.cursor import Cursor
 from tilekv.datatypes import DATATYPES
 from tilekv.errors import InvalidValueError, WrongTypeError
+from tilekv.tiledb.context import Ctx, chosen_ctx, takes_ctx
 
-MAX_FILTERS: Final = 8  # as in kvcore/codec.pxd
+MAX_FILTERS: Final = 8  # as in kvcore/codec/pipeline.pxd
 CHUNK_BYTES: Final = 4096  # see the table in schema.py
 MAX_CHUNK_BYTES: Final = 1 << 20  # that one asks for: a look-up decodes a whole chunk
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from tilekv.errors import CorruptionError
-from tilekv.kvcore.wire import crc32c
+from tilekv.kvcore.base.wire import crc32c
 from tilekv.names import FragmentName, vac_file, vac_owner
 from tilekv.storage import Listing, Storage
 
@@ -28,7 +28,7 @@ class History(NamedTuple):
         Fragments that are there and not visible, because consolidated ones hold their cells.
     lists : mapping of str to frozenset of str
         What each consolidated fragment supersedes, by name: its own list, and consolidated fragments whose lists are part of it.
-    swallowed : frozenset of str
+    subsumed : frozenset of str
         Fragments whose list is part of another's list.
     orphans : tuple of str
         `.vac` files whose fragment is not there: they count for nothing.
@@ -37,7 +37,7 @@ class History(NamedTuple):
     visible: tuple[FragmentName, ...]
     superseded: frozenset[str]
     lists: Mapping[str, frozenset[str]]
-    swallowed: frozenset[str]
+    subsumed: frozenset[str]
     orphans: tuple[str, ...]
 
 
@@ -67,7 +67,7 @@ def history_of(
     """
     names = _seen(listing, timestamp)
     lists = {owner: lists[owner] for owner in names if owner in lists}
-    inner = {owner: swallowed(owner, lists) for owner in lists}
+    inner = {owner: subsumed(owner, lists) for owner in lists}
     lists = {owner: listed | inner[owner] for owner, listed in lists.items()}
     superseded = set(gone).union(*lists.values())
     within = frozenset().union(*inner.values())
@@ -126,7 +126,7 @@ def _check_line(owner: str, lines: bytes) -> bytes:
     return b"/.crc32c-%08x\n" % crc32c(owner.encode() + b"\n" + lines)
 
 
-def swallowed(owner: str, lists: Mapping[str, frozenset[str]]) -> frozenset[str]:
+def subsumed(owner: str, lists: Mapping[str, frozenset[str]]) -> frozenset[str]:
     """Fragments whose list is part of the owner's: two consolidations ran at once, and the larger one holds all of it.
 
     Without this the older value of a key could win, since the smaller one may begin later. Of equal lists the greater name stays.

@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 
 from tilekv.arguments import is_one_of, print_to, truth, whole
-from tilekv.context import Ctx, chosen_ctx, takes_ctx
 from tilekv.datatypes import CHAR, DATATYPES, UINT64, UTF8, datatype_of
 from tilekv.descriptor import DESCRIPTOR_FILE, AttrEntry, Descriptor
 from tilekv.errors import CorruptionError, FormatError, InvalidValueError, WrongTypeError
@@ -28,8 +27,9 @@ from tilekv.filters import (
     RleFilter,
     ZstdFilter,
 )
-from tilekv.kvcore.wire import crc32c
+from tilekv.kvcore.base.wire import crc32c
 from tilekv.schemafile import SCHEMA_FILE, Field, StoredSchema, read_schema, write_schema
+from tilekv.tiledb.context import Ctx, chosen_ctx, takes_ctx
 
 # The layout, by `python -m bench.layout` (100,000 keys of 20 bytes; values of 100 bytes, half of them random, and JSON of
 # 78; ratios to the default in the same run, where "cold" gets decode all they need):

@@ -19,7 +19,7 @@ from typing import Any, Final, Literal, NamedTuple, NoReturn, Self
 
 import numpy as np
 
-from tilekv import consolidate as consolidation
+from tilekv import consolidation
 from tilekv.arguments import is_one_of, truth
 from tilekv.config import Config
 from tilekv.engine import Engine, open_engine
@@ -33,19 +33,19 @@ from tilekv.errors import (
     TileKVError,
     WrongTypeError,
 )
-from tilekv.info import Info, describe
-from tilekv.kvcore.buffer import Buffer
-from tilekv.kvcore.fragment import Fragment
 from tilekv.kvcore.handle import Handle
-from tilekv.kvcore.search import View
-from tilekv.kvcore.values import Column
+from tilekv.kvcore.read.fragment import Fragment
+from tilekv.kvcore.read.snapshot import Snapshot
+from tilekv.kvcore.values.cells import Column
+from tilekv.kvcore.write.memtable import Buffer
 from tilekv.names import FragmentName
-from tilekv.problem import Problem
 from tilekv.progress import Progress
 from tilekv.schema import Schema
 from tilekv.storage import open_storage
-from tilekv.threads import all_begun
-from tilekv.verify import verify_store
+from tilekv.tools.info import Info, describe
+from tilekv.tools.problem import Problem
+from tilekv.tools.verify import verify_store
+from tilekv.workers import all_begun
 
 MODES: Final = ("r", "a", "x", "w")
 _KEYS, _VALUES, _ITEMS = range(3)  # what Handle._iterate gives
@@ -81,10 +81,10 @@ class Store(Handle, MutableMapping[Any, Any]):
         )
         self._install(self._look(), 0)
 
-    def _look(self, known: View | None = None) -> View:
+    def _look(self, known: Snapshot | None = None) -> Snapshot:
         """The fragments that are there now, or were at `timestamp`."""
         self._looked = time.time_ns() // 1_000_000
-        return self._engine.opener.view(self._timestamp, known)
+        return self._engine.opener.snapshot(self._timestamp, known)
 
     # --- what it is ---
 
@@ -116,15 +116,15 @@ class Store(Handle, MutableMapping[Any, Any]):
     @property
     def fragments(self) -> tuple[Fragment, ...]:
         """The fragments of this snapshot, newest first."""
-        return self._open_view().fragments
+        return self._open_snapshot().fragments
 
     def info(self) -> Info:
         """What the store holds, and whether consolidating or vacuuming would pay.
 
         With several fragments their coordinates are merged to tell live cells from dead ones; no value is read.
         """
-        view = self._open_view()
-        return describe(self._uri, self._engine, view, self._buffer.n)
+        snapshot = self._open_snapshot()
+        return describe(self._uri, self._engine, snapshot, self._buffer.n)
 
     def __repr__(self) -> str:
         state = " closed" if self.closed else ""
@@ -147,9 +147,9 @@ class Store(Handle, MutableMapping[Any, Any]):
         StoreReplacedError
             When another store has taken this one's place.
         """
-        self._open_view()  # first: in a forked child the lock may be held by a thread that is not there
+        self._open_snapshot()  # first: in a forked child the lock may be held by a thread that is not there
         with self._lock:
-            self._open_view()
+            self._open_snapshot()
             if not self._writable:
                 raise ReadOnlyError(
                     "this store is open for reading only: there is nothing to flush"
@@ -167,7 +167,7 @@ class Store(Handle, MutableMapping[Any, Any]):
         if self._writable:
             self.flush()
         else:
-            self._open_view()
+            self._open_snapshot()
 
     def _check_idle(self) -> None:
         if self._busy:
@@ -191,7 +191,7 @@ class Store(Handle, MutableMapping[Any, Any]):
             self._attempt = _Attempt(name, buffer, buffer.n)
 
         try:
-            self._engine.flush(source, self._open_view(), showing)
+            self._engine.flush(source, self._open_snapshot(), showing)
             self._unsynced = False
             self._settle(True)
         except BaseException as error:
@@ -210,8 +210,8 @@ class Store(Handle, MutableMapping[Any, Any]):
         attempt = self._attempt
         if attempt is not None and attempt.buffer is self._buffer:
             if appeared or self._engine.has_appeared(attempt.name):
-                view = self._engine.in_front(self._open_view(), attempt.name)
-                self._install(view, attempt.entries)
+                snapshot = self._engine.in_front(self._open_snapshot(), attempt.name)
+                self._install(snapshot, attempt.entries)
             else:
                 self._unsynced = False
         self._attempt = None
@@ -221,15 +221,15 @@ class Store(Handle, MutableMapping[Any, Any]):
 
         What is buffered stays buffered. With `timestamp=` the state of that moment is looked up again.
         """
-        self._open_view()
+        self._open_snapshot()
         with self._lock:
-            view = self._open_view()
+            snapshot = self._open_snapshot()
             self._engine.check_identity()
             if not self._busy:
                 # Or what an attempt has written would be seen twice, once as newer than it is.
                 self._settle(False)
-                view = self._open_view()
-            self._install(self._look(view), 0)
+                snapshot = self._open_snapshot()
+            self._install(self._look(snapshot), 0)
 
     def close(self, *, discard: bool = False) -> None:
         """Flush and let go of the files; again is harmless. When flushing fails the handle stays open and keeps its buffer.
@@ -258,7 +258,7 @@ class Store(Handle, MutableMapping[Any, Any]):
                 self._busy = False
 
     def __enter__(self) -> Self:
-        self._open_view()
+        self._open_snapshot()
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -276,7 +276,7 @@ class Store(Handle, MutableMapping[Any, Any]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A handle travels as what opens it again; with unflushed writes it does not travel."""
-        self._open_view()
+        self._open_snapshot()
         if self._buffer.n:
             raise InvalidValueError(
                 "a store with unflushed writes cannot be pickled: flush it first"
@@ -334,7 +334,7 @@ class Store(Handle, MutableMapping[Any, Any]):
         CorruptionError
             When a fragment that stays cannot be opened; nothing was removed then.
         """
-        self._open_view()
+        self._open_snapshot()
         if not self._writable:
             raise ReadOnlyError(
                 "this store is open for reading only: open it with mode 'a' to vacuum it"
@@ -395,7 +395,7 @@ class Store(Handle, MutableMapping[Any, Any]):
     def _after_fork(self) -> None:
         """In a forked child: leave what belongs to the parent, its buffer too, and open anew.
 
-        The parent's view stays referenced for good: its locks may have been held by a thread that does not exist here.
+        The parent's snapshot stays referenced for good: its locks may have been held by a thread that does not exist here.
         """
         with _renewing:
             if not self._inherited():

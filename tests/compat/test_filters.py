@@ -35,7 +35,7 @@ from tilekv.filters import (
     RleFilter,
     ZstdFilter,
 )
-from tilekv.kvcore.codec import decode, decode_block
+from tilekv.kvcore.codec.pipeline import decode, decode_block
 
 SUPPORT = Path(__file__).parents[1] / "support"
 FIXTURES = Path(__file__).parents[1] / "fixtures"

@@ -19,7 +19,7 @@ import pytest
 import tilekv
 from tilekv.history import vac_bytes
 from tilekv.names import FragmentName, vac_file
-from tilekv.snapshot import MOST_LISTINGS, Opener
+from tilekv.opener import MOST_LISTINGS, Opener
 from tilekv.storage import Listing
 from tilekv.storage.local import LocalStorage
 

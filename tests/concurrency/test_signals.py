@@ -204,9 +204,9 @@ def lock(storage: Storage) -> None:
         assert locked
 
 
-def erase(storage: Storage) -> None:
+def reclaim(storage: Storage) -> None:
     (Path(storage.uri) / "hidden" / "inside").mkdir(parents=True, exist_ok=True)
-    storage.erase(["hidden"])
+    storage.reclaim(["hidden"])
 
 
 STORAGE_CALLS: dict[str, Callable[[Storage], object]] = {
@@ -219,7 +219,7 @@ STORAGE_CALLS: dict[str, Callable[[Storage], object]] = {
     "sync": lambda storage: storage.sync(),
     "lock": lock,
     "draft": draft_files,
-    "erase": erase,
+    "reclaim": reclaim,
 }
 
 

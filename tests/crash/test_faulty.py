@@ -44,7 +44,7 @@ def use_everything(storage: Storage) -> None:
     storage.views("folder", True)
     storage.put("b", b"")
     with storage.lock():
-        storage.erase(storage.hide(["folder"]))
+        storage.reclaim(storage.retire(["folder"]))
         storage.remove("b")
         storage.abandoned(0)
     storage.create(FILES, replace=True)

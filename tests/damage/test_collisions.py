@@ -15,11 +15,11 @@ import pytest
 import tilekv
 from damage import NIGHTLY, Image, Place
 from tilekv import Attr, FilterList, Schema
-from tilekv.kvcore.arrays import ArrayCells
-from tilekv.kvcore.builder import FragmentBuilder
-from tilekv.kvcore.codec import CodecPool
-from tilekv.kvcore.digest import DIGESTS, coordinates
-from tilekv.kvcore.tile import encode
+from tilekv.kvcore.codec.pipeline import CodecPool
+from tilekv.kvcore.format.tile import encode
+from tilekv.kvcore.hashing.digest import DIGESTS, coordinates
+from tilekv.kvcore.write.arrays import ArrayCells
+from tilekv.kvcore.write.builder import FragmentBuilder
 from tilekv.names import FRAGMENT_METADATA, FragmentName, data_file
 
 BLOB = 40

@@ -26,7 +26,7 @@ from hypothesis.stateful import (
 )
 
 import tilekv
-from tilekv.kvcore.digest import DIGESTS, coordinates
+from tilekv.kvcore.hashing.digest import DIGESTS, coordinates
 
 COLLISIONS = json.loads((Path(__file__).parents[1] / "fixtures/md5_collisions.json").read_text())
 PAIRS = [

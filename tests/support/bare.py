@@ -25,7 +25,7 @@ import tilekv.kvcore
 def exported_and_compiled() -> list[type]:
     """All classes of `tilekv.__all__` and of the compiled modules."""
     found = [getattr(tilekv, name) for name in tilekv.__all__]
-    for module in pkgutil.iter_modules(tilekv.kvcore.__path__, "tilekv.kvcore."):
+    for module in pkgutil.walk_packages(tilekv.kvcore.__path__, "tilekv.kvcore."):
         found += vars(importlib.import_module(module.name)).values()
     own = {
         each for each in found if isinstance(each, type) and each.__module__.startswith("tilekv")

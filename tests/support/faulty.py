@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 
 import tilekv
-from tilekv.kvcore.view import FileView
+from tilekv.kvcore.base.file import File
 from tilekv.storage import Storage, open_storage
 
 
@@ -110,11 +110,11 @@ class Faults:
         raise fault.error(fault.code, f"injected: {os.strerror(fault.code)}", name)
 
 
-def _halved(found: bytes | FileView | Mapping[str, FileView]) -> Any:
+def _halved(found: bytes | File | Mapping[str, File]) -> Any:
     if isinstance(found, bytes):
         return found[: len(found) // 2]
-    if isinstance(found, FileView):
-        return FileView.memory(found.read(0, found.size // 2))
+    if isinstance(found, File):
+        return File.memory(found.read(0, found.size // 2))
     return {name: _halved(view) for name, view in found.items()}
 
 
@@ -193,7 +193,12 @@ def fault_at(number: int, fault: Fault | Callable[[], object]) -> Faults:
 def everywhere(faults: Faults) -> Iterator[None]:
     """Whatever is opened meanwhile meets the faults."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("tilekv.store", "tilekv.whole", "tilekv.verify", "tilekv.salvage"):
+        for module in (
+            "tilekv.store",
+            "tilekv.tools.atomic_build",
+            "tilekv.tools.verify",
+            "tilekv.tools.salvage",
+        ):
             patch.setattr(import_module(module), "open_storage", _opened_with(faults))
         yield
 

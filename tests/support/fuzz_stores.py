@@ -21,7 +21,7 @@ from fuzz_mutations import mutated
 from fuzz_samples import KEY, PlainCipher, consolidated, encrypted, goldens, old_stores, stored
 from fuzz_seals import Files, sealed_store
 from fuzz_targets import REFUSED, Target
-from tilekv.verify import verify
+from tilekv.tools.verify import verify
 
 
 def packed(files: Files) -> bytes:

@@ -25,8 +25,8 @@ from fuzz_seals import sealed_chunk, sealed_descriptor, sealed_list
 from tilekv.descriptor import Descriptor
 from tilekv.engine import layout_of
 from tilekv.history import listed, read_history, vac_bytes
-from tilekv.kvcore import codec
-from tilekv.kvcore.wire import crc32c, crc32c_software
+from tilekv.kvcore.base.wire import crc32c, crc32c_software
+from tilekv.kvcore.codec import pipeline as codec
 from tilekv.legacy.schema import read_old_schema
 from tilekv.names import FragmentName, newer_tiledb, vac_owner
 from tilekv.schema import Schema

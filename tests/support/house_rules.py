@@ -20,9 +20,8 @@ Sources = dict[str, str]  # module name, or a path below ROOT -> text
 def core_sources() -> Sources:
     """The compiled modules: .pxd and .pyx of one name are one module, told apart by their suffix."""
     return {
-        f"tilekv.kvcore.{path.stem}{path.suffix}": path.read_text()
-        for path in sorted(CORE.iterdir())
-        if path.suffix in {".pyx", ".pxd"}
+        ".".join(["tilekv.kvcore", *path.relative_to(CORE).parts]): path.read_text()
+        for path in sorted(CORE.rglob("*.p[yx][xd]"))
     }
 
 
@@ -34,7 +33,7 @@ def python_sources() -> Sources:
 
 
 def module_of(name: str) -> str:
-    """tilekv.kvcore.tile.pxd -> tilekv.kvcore.tile, tilekv.storage.__init__ -> tilekv.storage."""
+    """tilekv.kvcore.tile.pxd -> tilekv.kvcore.format.tile, tilekv.storage.__init__ -> tilekv.storage."""
     return re.sub(r"\.(pyx|pxd|__init__)$", "", name)
 
 
@@ -87,7 +86,9 @@ def ranks(architecture: str) -> dict[str, int]:
     """
     order: list[list[str]] = []
     for tree, prefix in (("kvcore", "tilekv.kvcore."), ("python", "tilekv.")):
-        drawing = re.search(rf"^{tree}/ +(\w+(?:(?:,\s*|\s+-> )\w+)*)", architecture, re.MULTILINE)
+        drawing = re.search(
+            rf"^{tree}/ +([\w.]+(?:(?:,\s*|\s+-> )[\w.]+)*)", architecture, re.MULTILINE
+        )
         assert drawing, f"ARCHITECTURE.md has no line `{tree}/   a -> b, c -> d`"
         levels = re.split(r"\s+-> ", drawing[1])
         order += [[prefix + name for name in re.split(r",\s*", level)] for level in levels]
@@ -100,7 +101,7 @@ def ranks(architecture: str) -> dict[str, int]:
 
 
 def rank_of(module: str, order: dict[str, int]) -> int | None:
-    """A module of a subpackage (tilekv.storage.local) has the rank of the subpackage."""
+    """A module of a package (tilekv.storage.local) has the rank of the package, unless it is drawn itself."""
     while module not in order and module.count(".") > 1:
         module = module.rpartition(".")[0]
     return order.get(module)
@@ -155,7 +156,7 @@ OS_HEADERS = {"fcntl.h", "sys/mman.h", "sys/stat.h", "unistd.h"}
 OS_CIMPORTS = {"posix.fcntl", "posix.mman", "posix.stat", "posix.unistd"}
 STORAGE = {
     "tilekv.storage": "the door to the operating system",
-    "tilekv.kvcore.view": "maps and reads the files that storage opened, and opens again what it gave back",
+    "tilekv.kvcore.base.file": "maps and reads the files that storage opened, and opens again what it gave back",
     "tilekv.cli": "reads and writes the user's own files for import, export, get and put",
     "tilekv.__main__": "reads and writes the user's own files for import, export, get and put",
 }
@@ -190,7 +191,7 @@ def os_complaints(sources: Sources) -> list[str]:
         if any(module == allowed or module.startswith(allowed + ".") for allowed in STORAGE):
             continue
         complaints += [
-            f"{name} uses {use}: only storage touches the operating system; give it bytes or a FileView"
+            f"{name} uses {use}: only storage touches the operating system; give it bytes or a File"
             for use in sorted(set(os_uses(text)))
         ]
     return complaints

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import tilekv
-from tilekv.kvcore.view import held, limit_maps
+from tilekv.kvcore.base.file import held, limit_maps
 from tilekv.storage import local
 
 

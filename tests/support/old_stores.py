@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tilekv.kvcore import codec
-from tilekv.kvcore.digest import DIGESTS, coordinates
+from tilekv.kvcore.codec import pipeline as codec
+from tilekv.kvcore.hashing.digest import DIGESTS, coordinates
 
 INT32, CHAR, UINT64, UTF8, ANY = 0, 4, 10, 12, 17
 VAR = 0xFFFFFFFF

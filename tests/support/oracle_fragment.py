@@ -14,7 +14,7 @@ from oracle_chunks import WIDTHS, Pipeline, Tile, Walk, crc32c, expect, generic_
 VAR = 0xFFFFFFFF
 UINT64 = 10
 TOMBSTONE = 0x80
-PIECE = 1 << 20  # only a longer cell may be cut
+MAX_CHUNK = 1 << 20  # only a longer cell may be cut
 PLAIN = 1 << 16  # the most bytes of a chunk of several cells that no filter touches
 FANOUT = 10
 IDENTITY, SOURCES, CHUNKS, BOUND = 1, 2, 3, 5  # tags of records
@@ -303,10 +303,10 @@ class FragmentReader:
         return cells
 
     def check_cuts(self, name: str, tile: Tile, ends: list[int], pipeline: Pipeline) -> None:
-        """Chunks are whole cells, but for pieces of a cell that is longer than PIECE and has its chunks alone."""
+        """Chunks are whole cells, but for pieces of a cell that is longer than MAX_CHUNK and has its chunks alone."""
         most = pipeline.max_chunk if pipeline.filters else PLAIN
         borders = set(ends)
-        longer = [(a, b) for a, b in pairwise(ends) if b - a > PIECE]
+        longer = [(a, b) for a, b in pairwise(ends) if b - a > MAX_CHUNK]
         for chunk in tile.chunks:
             first, last = chunk.start, chunk.start + len(chunk.raw)
             expect(last > first, f"{name}: a chunk without bytes")
@@ -314,7 +314,7 @@ class FragmentReader:
                 expect(
                     any(a <= first and last <= b for a, b in longer), f"{name}: a piece and more"
                 )
-                expect(last - first <= PIECE, f"{name}: a piece of {last - first} bytes")
+                expect(last - first <= MAX_CHUNK, f"{name}: a piece of {last - first} bytes")
                 continue
             expect(first in borders and last in borders, f"{name}: a chunk cuts a cell")
             cells = sum(first < border <= last for border in borders)

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import tilekv
-from tilekv.kvcore.digest import SIMD, _table_hash
-from tilekv.kvcore.keys import key_bytes
+from tilekv.kvcore.hashing.digest import SIMD, _table_hash
+from tilekv.kvcore.values.keys import key_bytes
 
 FEW = 5  # keys that are told of
 
@@ -53,7 +53,7 @@ def account(
         "fragments": lambda: [repr(fragment) for fragment in db.fragments],
         "damage": db.verify,
         "cache": lambda: (db._engine.opener.cache.used, db._engine.opener.cache.budget),
-        "table of positions": lambda: db._view.tabled,
+        "table of positions": lambda: db._view.indexed,
         "files": lambda: {
             str(path): path.stat().st_size for path in Path(db.uri).rglob("*") if path.is_file()
         },

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from tilekv.kvcore.arrays import ArrayCells
-from tilekv.kvcore.builder import FragmentBuilder
-from tilekv.kvcore.layout import Layout
+from tilekv.kvcore.format.layout import Layout
+from tilekv.kvcore.write.arrays import ArrayCells
+from tilekv.kvcore.write.builder import FragmentBuilder
 
 PLAIN = bytes((0, 0, 1, 0, 0, 0, 0, 0))
 VAR = 0xFFFFFFFF

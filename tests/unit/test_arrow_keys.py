@@ -12,7 +12,7 @@ from pyarrow import dataset
 
 import tilekv
 from tilekv import Attr, InvalidValueError, WrongTypeError
-from tilekv.kvcore.keys import key_bytes
+from tilekv.kvcore.values.keys import key_bytes
 
 Make = Callable[..., tilekv.Store]
 

@@ -17,9 +17,9 @@ from tilekv.errors import WrongTypeError
 
 # Those that can be made without anything.
 WHOLE = {
-    "tilekv.kvcore.codec.CodecPool",
+    "tilekv.kvcore.codec.pipeline.CodecPool",
     "tilekv.kvcore.handle.Handle",  # closed, as a Store without one is
-    "tilekv.kvcore.tile.CellSource",  # knows nothing, and says so
+    "tilekv.kvcore.format.tile.CellSource",  # knows nothing, and says so
 }
 
 

@@ -3,13 +3,13 @@
 import pytest
 
 import tilekv
-from tilekv.kvcore.builder import FragmentBuilder
-from tilekv.kvcore.cache import ChunkCache
-from tilekv.kvcore.codec import CodecPool
-from tilekv.kvcore.fragment import Fragment
-from tilekv.kvcore.layout import Layout
-from tilekv.kvcore.tile import CellSource, encode
-from tilekv.kvcore.view import FileView
+from tilekv.kvcore.base.cache import ChunkCache
+from tilekv.kvcore.base.file import File
+from tilekv.kvcore.codec.pipeline import CodecPool
+from tilekv.kvcore.format.layout import Layout
+from tilekv.kvcore.format.tile import CellSource, encode
+from tilekv.kvcore.read.fragment import Fragment
+from tilekv.kvcore.write.builder import FragmentBuilder
 
 UUID = bytes(range(16))
 
@@ -43,9 +43,9 @@ def test_round_trip(n: int, capacity: int) -> None:
     files = written(builder, source, codecs)
     sources = ["__1_1_" + "0" * 32, "__2_2_" + "f" * 32]
     metadata = builder.metadata(UUID, 3, 5, sources)
-    views = [FileView.memory(files[slot]) for slot, _, _ in layout.files]
+    views = [File.memory(files[slot]) for slot, _, _ in layout.files]
     fragment = Fragment(
-        layout, f"__3_5_{UUID.hex()}", FileView.memory(metadata), views, ChunkCache(0), codecs
+        layout, f"__3_5_{UUID.hex()}", File.memory(metadata), views, ChunkCache(0), codecs
     )
     assert (
         (fragment.cells, fragment.tombstones) == (builder.cells, builder.tombstones) == (n, n // 2)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import tilekv
-from tilekv.kvcore.cache import ChunkCache
+from tilekv.kvcore.base.cache import ChunkCache
 
 CHUNK = 4096
 N = 400

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import tilekv
-from tilekv.kvcore.check import check_fragment
+from tilekv.kvcore.check.check import check_fragment
 
 Change = Callable[[bytearray], None]
 

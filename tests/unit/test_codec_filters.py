@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tilekv.kvcore.codec import block_ratio, decode, decode_block, encode, ratio
-from tilekv.kvcore.wire import crc32c
+from tilekv.kvcore.base.wire import crc32c
+from tilekv.kvcore.codec.pipeline import block_ratio, decode, decode_block, encode, ratio
 
 NONE, GZIP, ZSTD, LZ4, RLE, BZIP2, DOUBLE_DELTA = range(7)
 BIT_WIDTH, BITSHUFFLE, BYTESHUFFLE, POSITIVE_DELTA, MD5, SHA256 = 7, 8, 9, 10, 12, 13

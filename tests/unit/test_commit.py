@@ -15,9 +15,9 @@ import pytest
 import tilekv
 from faulty import BEFORE, Faults, every_call, fault_at, meet
 from tilekv import commit
-from tilekv.kvcore.codec import CodecPool
-from tilekv.kvcore.layout import Layout
-from tilekv.kvcore.tile import CellSource, Cuts
+from tilekv.kvcore.codec.pipeline import CodecPool
+from tilekv.kvcore.format.layout import Layout
+from tilekv.kvcore.format.tile import CellSource, ChunkPlan
 from tilekv.names import FragmentName
 from tilekv.storage import Draft, FileWriter, Storage, open_storage
 
@@ -190,7 +190,12 @@ def test_threads_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch, most: i
     encoded: list[tuple[int, int, int]] = []
 
     def recorded(
-        layout: Layout, source: CellSource, cuts: Cuts, first: int, last: int, codecs: CodecPool
+        layout: Layout,
+        source: CellSource,
+        cuts: ChunkPlan,
+        first: int,
+        last: int,
+        codecs: CodecPool,
     ) -> object:
         encoded.append((cuts.slot, first, last))
         return encode(layout, source, cuts, first, last, codecs)

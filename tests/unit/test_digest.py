@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from numpy._core._multiarray_umath import __cpu_features__ as cpu_features
 
 from tilekv.errors import InvalidValueError
-from tilekv.kvcore.digest import (
+from tilekv.kvcore.hashing.digest import (
     DIGESTS,
     SIMD,
     SIMD_LEVELS,
@@ -226,9 +226,7 @@ def in_a_process(simd, program):
 
 @pytest.mark.parametrize("simd", [*SIMD_LEVELS, ""])
 def test_the_level_can_be_forced(simd):
-    program = (
-        "from tilekv.kvcore import digest as d; print(d.SIMD, d.coordinates(0, [(4, b'k')] * 9)[8])"
-    )
+    program = "from tilekv.kvcore.hashing import digest as d; print(d.SIMD, d.coordinates(0, [(4, b'k')] * 9)[8])"
     run = in_a_process(simd, program)
     assert run.returncode == 0, run.stderr
     expected = halves(blake2b(CHAR, b"k"))
@@ -386,7 +384,9 @@ def test_a_secret_is_16_bytes(size):
 
 
 def test_the_table_secret_is_drawn_once_per_process():
-    program = "from tilekv.kvcore.digest import _table_hash as h; print(h(4, b'k'), h(4, b'k'))"
+    program = (
+        "from tilekv.kvcore.hashing.digest import _table_hash as h; print(h(4, b'k'), h(4, b'k'))"
+    )
     runs = [
         subprocess.run(
             [sys.executable, "-c", program], capture_output=True, text=True, check=True

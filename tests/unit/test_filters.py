@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 import tilekv
-from tilekv.context import Ctx
 from tilekv.cursor import Cursor
 from tilekv.errors import CorruptionError, InvalidValueError, WrongTypeError
 from tilekv.filters import (
@@ -32,6 +31,7 @@ from tilekv.filters import (
     ZstdFilter,
 )
 from tilekv.schema import Attr, Schema
+from tilekv.tiledb.context import Ctx
 
 ctx = Ctx()
 

@@ -6,10 +6,10 @@ import pytest
 
 import tilekv
 from tilekv.errors import CorruptionError
-from tilekv.kvcore.cache import ChunkCache
-from tilekv.kvcore.codec import CodecPool
-from tilekv.kvcore.fragment import Fragment
-from tilekv.kvcore.view import FileView
+from tilekv.kvcore.base.cache import ChunkCache
+from tilekv.kvcore.base.file import File
+from tilekv.kvcore.codec.pipeline import CodecPool
+from tilekv.kvcore.read.fragment import Fragment
 
 METADATA = "__fragment_metadata.tdb"
 
@@ -32,8 +32,8 @@ class Files:
         files = self.files | {f"{stem}.tdb": data for stem, data in changed.items()}
         views = []
         for _, stem, is_bytes in self.layout.files:
-            views.append(FileView.memory(files[f"{stem}_var.tdb" if is_bytes else f"{stem}.tdb"]))
-        metadata = FileView.memory(files[METADATA])
+            views.append(File.memory(files[f"{stem}_var.tdb" if is_bytes else f"{stem}.tdb"]))
+        metadata = File.memory(files[METADATA])
         return Fragment(self.layout, name or self.name, metadata, views, ChunkCache(0), CodecPool())
 
 
@@ -98,5 +98,5 @@ def test_data_files_that_are_too_short(files: Files) -> None:
 def test_as_many_views_as_files(files: Files) -> None:
     fragment = files.open()
     with pytest.raises(ValueError, match="zip"):
-        Fragment(files.layout, files.name, FileView.memory(b""), [], ChunkCache(0), CodecPool())
+        Fragment(files.layout, files.name, File.memory(b""), [], ChunkCache(0), CodecPool())
     assert fragment.cells == 10

@@ -576,7 +576,7 @@ def test_both_keys_of_a_collision_live(tmp_path: Path, vacuum: bool) -> None:
 @pytest.fixture
 def colliding(monkeypatch: pytest.MonkeyPatch) -> Schema:
     """All keys have one digest."""
-    from tilekv.kvcore.digest import DIGESTS
+    from tilekv.kvcore.hashing.digest import DIGESTS
 
     monkeypatch.setattr("tilekv.schema.DIGESTS", ("blake2b", "md5", "colliding"))
     monkeypatch.setitem(DIGESTS, "colliding", 3)

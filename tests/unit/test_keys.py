@@ -17,7 +17,7 @@ import tilekv
 from tilekv import Attr, FormatError, Key, OutOfRangeError, Schema, Store
 from tilekv.descriptor import Descriptor
 from tilekv.engine import create
-from tilekv.kvcore.keys import key_bytes, key_object
+from tilekv.kvcore.values.keys import key_bytes, key_object
 from tilekv.storage import open_storage
 
 Make = Callable[..., Store]
@@ -190,7 +190,7 @@ def test_the_descriptor_says_so(store: Make) -> None:
         assert Descriptor.from_bytes(data).numbers is numbers
     members = json.loads(Descriptor("0" * 32, "md5", "9", (), 0, numbers=True).to_bytes())
     members["keys"] = "words"
-    from tilekv.kvcore.wire import crc32c
+    from tilekv.kvcore.base.wire import crc32c
 
     del members["crc32c"]
     canonical = json.dumps(members, sort_keys=True, separators=(",", ":")).encode()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tilekv.kvcore.layout import Layout
+from tilekv.kvcore.format.layout import Layout
 
 VAR = 0xFFFFFFFF
 NONE = bytes(8)  # a pipeline without filters: max_chunk and count

@@ -11,8 +11,8 @@ import pytest
 import tilekv
 from old_stores import UTF8, OldStoreWriter
 from tilekv.cursor import Cursor
-from tilekv.kvcore import codec
-from tilekv.kvcore.digest import DIGESTS, coordinates
+from tilekv.kvcore.codec import pipeline as codec
+from tilekv.kvcore.hashing.digest import DIGESTS, coordinates
 from tilekv.legacy.schema import OldField, OldSchema
 from tilekv.legacy.tiles import BYTES, Coding, decode_tile
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 import tilekv
-from tilekv.kvcore.buffer import SortedBuffer
-from tilekv.kvcore.merge import Merge
-from tilekv.kvcore.wire import crc32c
+from tilekv.kvcore.base.wire import crc32c
+from tilekv.kvcore.merge.merge import Merge
+from tilekv.kvcore.write.memtable import SortedBuffer
 
 FIXTURE = Path(__file__).parents[1] / "fixtures/md5_collisions.json"
 

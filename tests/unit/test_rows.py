@@ -11,7 +11,7 @@ import pytest
 import tilekv
 from sample_stores import CODES
 from tilekv import Attr, InvalidValueError, OutOfRangeError, Schema, WrongTypeError
-from tilekv.kvcore.keys import key_bytes
+from tilekv.kvcore.values.keys import key_bytes
 
 Make = Callable[..., tilekv.Store]
 

@@ -1,253 +1,111 @@
-"""snapshot: which fragments a handle sees."""
+"""kvcore.search: the right cell, whatever stands beside it."""
 
-import shutil
-from collections.abc import Callable, Iterator
+import json
+import random
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 import tilekv
-from tilekv.errors import CorruptionError, FormatError, SnapshotGone
-from tilekv.kvcore.view import give_back_descriptors
-from tilekv.snapshot import MOST_LISTINGS, Opener
-from tilekv.storage import Listing, Storage, local
+from tilekv.kvcore.values.keys import key_bytes
+
+FIXTURE = Path(__file__).parents[1] / "fixtures/md5_collisions.json"
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Path:
-    """Three fragments, of which each sets its own key and `last`."""
-    with tilekv.open(tmp_path / "s", "x") as db:
-        for i in range(3):
-            db[i] = db["last"] = b"%d" % i
+def collisions() -> list[list[Any]]:
+    pairs = []
+    for pair in json.loads(FIXTURE.read_text()):
+        data = [bytes.fromhex(key) for key in pair["keys"]]
+        pairs.append([tilekv.Key(pair["key_type_code"], key) for key in data])
+    return pairs
+
+
+@pytest.mark.parametrize("capacity", [1, 2, 3, 4, 1024])
+@pytest.mark.parametrize("mmap", [True, False])
+def test_equal_digests_across_tile_borders(capacity: int, mmap: bool, tmp_path: Path) -> None:
+    """With tiles of one cell, both keys of every pair are in tiles of their own; with more, some pairs are."""
+    schema = tilekv.Schema([tilekv.Attr("value", bytes)], digest="md5", capacity=capacity)
+    pairs = collisions()
+    keys = [key for pair in pairs for key in pair]
+    with tilekv.open(tmp_path / "s", "x", schema=schema) as db:
+        db.put_many([(f"key_{i}", b"other") for i in range(500)])
+        db.put_many([(key, b"%d" % i) for i, key in enumerate(keys)])
+    with tilekv.open(tmp_path / "s", "a", config={"kv.mmap": mmap}) as db:
+        expected = [b"%d" % i for i in range(len(keys))]
+        assert [db[key] for key in keys] == expected
+        assert db.get_many(keys) == expected
+        assert db.verify() == []
+        # One of each pair goes, is hidden by a newer fragment, and its neighbour stays.
+        for pair in pairs:
+            del db[pair[0]]
+        assert [db.get(key) for pair in pairs for key in pair] == [
+            None if i % 2 == 0 else value for i, value in enumerate(expected)
+        ]
+        db.flush()
+        assert db.get_many(keys) == [None if i % 2 == 0 else v for i, v in enumerate(expected)]
+        assert len(db) == 500 + len(pairs)
+        assert sum(1 for _ in db) == len(db)
+
+
+def test_one_of_a_pair_only() -> None:
+    """The other key has the same digest and is not there."""
+    schema = tilekv.Schema([tilekv.Attr("value", bytes)], digest="md5")
+    with tilekv.open("memory://one", "w", schema=schema) as db:
+        pairs = collisions()
+        db.put_many([(pair[0], b"here") for pair in pairs])
+        for _ in range(2):
+            assert all(pair[0] in db and pair[1] not in db for pair in pairs)
             db.flush()
-    return tmp_path / "s"
 
 
-def folders(store: Path) -> list[Path]:
-    return sorted(path for path in store.iterdir() if path.is_dir())
+@pytest.mark.parametrize("digest", ["blake2b", "md5"])
+@pytest.mark.parametrize("flush", [False, True])
+def test_keys_that_differ_in_type_only(digest: str, flush: bool) -> None:
+    keys: list[Any] = [1, 1.0, "1", b"1", 0.0, -0.0, "", b""]
+    numbers = [np.int8(1), np.int16(1), np.int32(1), np.uint8(1)]
+    numbers += [np.uint16(1), np.uint32(1), np.uint64(1), np.float32(1)]
+    keys += [tilekv.Key(*key_bytes(number, False)) for number in numbers]
+    keys += [
+        np.array([], np.int32),
+        np.array([], np.int64),
+        tilekv.Key(11, b"1"),
+        tilekv.Key(11, b""),
+    ]
+    schema = tilekv.Schema([tilekv.Attr("value", bytes)], digest=digest)
+    with tilekv.open("memory://types", "w", schema=schema) as db:
+        for i, key in enumerate(keys):
+            db[key] = b"%d" % i
+        if flush:
+            db.flush()
+        assert len(db) == len(keys)
+        assert db.get_many(keys) == [b"%d" % i for i in range(len(keys))]
+        for i, key in enumerate(keys):
+            assert db[key] == b"%d" % i
+        back = {type(key) for key in db}
+        assert {int, float, str, bytes, np.ndarray, tilekv.Key} == back
+        for i, key in enumerate(keys):
+            del db[key]
+            assert key not in db
+            assert [k in db for k in keys] == [j > i for j in range(len(keys))]
 
 
-def test_timestamps_are_inclusive(store: Path) -> None:
-    times = [int(path.name.split("_")[2]) for path in folders(store)]
-    for i, moment in enumerate(times):
-        with tilekv.open(store, timestamp=moment) as db:
-            assert (len(db.fragments), db.timestamp) == (i + 1, moment)
-            assert db["last"] == b"%d" % i
-            assert sorted(key for key in db if key != "last") == list(range(i + 1))
-            db.reopen()
-            assert len(db.fragments) == i + 1
-    for moment, n in [
-        (times[0] - 1, 0),
-        (0, 0),
-        (times[1] - 1, 1),
-        (2**62, 3),
-    ]:
-        with tilekv.open(store, timestamp=moment) as db:
-            assert len(db.fragments) == n
-
-
-def test_reopen_keeps_what_is_open(store: Path) -> None:
-    with tilekv.open(store) as db, tilekv.open(store, "a") as writer:
-        before = db.fragments
-        writer["more"] = b"x"
-        writer.flush()
-        assert "more" not in db
-        db.reopen()
-        assert "more" in db
-        assert db.fragments[1:] == before  # the same objects: nothing was opened or verified anew
-
-
-def test_fragments_that_are_removed_stay_readable(store: Path) -> None:
-    """Every file is open from the start: a vacuum of another process touches no snapshot."""
-    for mmap in (True, False):
-        with tilekv.open(store, config={"kv.mmap": mmap}) as db:
-            away = store.parent / "away"
-            for folder in folders(store):
-                shutil.copytree(folder, away / folder.name)
-                shutil.rmtree(folder)
-            assert dict(db) == {0: b"0", 1: b"1", 2: b"2", "last": b"2"}
-            db.reopen()
-            assert len(db) == 0
-            for folder in away.iterdir():
-                folder.rename(store / folder.name)
-
-
-def test_what_is_no_fragment_is_ignored(store: Path) -> None:
-    (store / "notes").mkdir()
-    (store / ".tmp-0123").mkdir()
-    (store / "__1_2_short").mkdir()
-    (store / "readme.txt").write_text("hello")
-    with tilekv.open(store) as db:
-        assert len(db.fragments) == 3
-        assert len(db) == 4
-
-
-@pytest.mark.parametrize("suffix", ["__fragment_metadata.tdb", "value_var.tdb", "__coords.tdb"])
-def test_a_file_that_is_lost(store: Path, suffix: str) -> None:
-    (folders(store)[1] / suffix).unlink()
-    with pytest.raises(CorruptionError, match="missing"):
-        tilekv.open(store)
-
-
-def test_an_empty_fragment(store: Path) -> None:
-    shutil.rmtree(folders(store)[0])
-    (store / f"__5_5_{'0' * 32}").mkdir()
-    with pytest.raises(CorruptionError, match="missing"):
-        tilekv.open(store)
-
-
-def test_a_newer_tiledb_was_here(store: Path) -> None:
-    (store / "__fragments").mkdir()
-    (store / "__fragments" / "x").touch()
-    with pytest.raises(FormatError, match="TileDB 2"):
-        tilekv.open(store)
-
-
-class Moving:
-    """A storage whose listings change while fragments are opened: each is given once, the last for good."""
-
-    def __init__(self, storage: Storage, listings: Iterator[Listing]) -> None:
-        self._storage = storage
-        self._listings = listings
-        self.given = 0
-
-    def list(self) -> Listing:
-        self.given += 1
-        return next(self._listings, None) or self._storage.list()
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._storage, name)
-
-
-def shown(db: tilekv.Store, *listings: Listing) -> tuple[list[str], int]:
-    """What a store that is listed so shows, oldest first, and how often it was listed."""
-    opener = db._engine.opener
-    moving = Moving(opener.storage, iter(listings))
-    view = Opener(moving, opener.layout, 0, True, 1000).view()  # type: ignore[arg-type]
-    return [fragment.name for fragment in reversed(view.fragments)], moving.given
-
-
-def test_a_store_that_changes_while_it_is_opened(store: Path) -> None:
-    with tilekv.open(store) as db:
-        now = db._engine.opener.storage.list()
-        names = [folder.name for folder in folders(store)]
-        without_last = Listing(now.folders[:2], now.files)
-        without_first = Listing(now.folders[1:], now.files)
-        gone = Listing((*now.folders, f"__9_9_{'a' * 32}"), now.files)
-        assert shown(db) == (names, 2)
-        # Whether the last had appeared by the end of the first listing is not known: it is as if it had not.
-        assert shown(db, without_last) == (names[:2], 2)
-        assert shown(db, without_first) == (names, 2)  # a slow writer, or one that was missed
-        assert shown(db, gone) == (names, 3)
-        assert shown(db, without_first, gone) == (names, 4)
-
-
-def test_a_consolidation_while_a_store_is_opened(store: Path) -> None:
-    with tilekv.open(store, "a") as db:
-        before = db._engine.opener.storage.list()
-        sources = [folder.name for folder in folders(store)]
-        with tilekv.open(store, "a") as other:
-            other.consolidate()
-        (merged,) = {folder.name for folder in folders(store)}.difference(sources)
-        after = db._engine.opener.storage.list()
-        assert shown(db) == ([merged], 2)
-        assert shown(db, before) == ([merged], 2)
-        no_list = Listing(after.folders, before.files)
-        assert shown(db, no_list) == ([merged], 2)  # its list was missed: it is asked for by name
-        for some in range(3):
-            missed = Listing((*sources[:some], merged), before.files)
-            assert shown(db, missed, after) == ([merged], 2)
-        with tilekv.open(store, "a") as other:
-            other.vacuum()
-        now = db._engine.opener.storage.list()
-        assert shown(db, after) == (
-            [merged],
-            2,
-        )  # the list has been removed: what it said stands in the fragment
-        assert shown(db, before) == ([merged], 2)
-        assert shown(db, before, before) == ([merged], 3)
-        # All sources were hidden before they were come to, and what holds them had been passed.
-        assert shown(db, Listing((), before.files)) == ([merged], 3)
-        late = Listing((f"__9_9_{'a' * 32}", *now.folders), now.files)
-        assert shown(db, late, late, late) == ([merged], 5)
-
-
-def test_a_store_that_never_stands_still(store: Path) -> None:
-    with tilekv.open(store) as db:
-        now = db._engine.opener.storage.list()
-        gone = [Listing((*now.folders, f"__9_9_{i:032x}"), now.files) for i in range(MOST_LISTINGS)]
-        with pytest.raises(SnapshotGone, match="again and again"):
-            shown(db, *gone)
-
-
-# --- fragments that are opened late -------------------------------------------------------------
-
-LATE = {"kv.max_mapped_fragments": 0}
-
-
-def test_late_and_eager_show_the_same(store: Path) -> None:
-    with tilekv.open(store) as eager, tilekv.open(store, "a", config=LATE) as late:
-        assert late.get_many([2, 1, 0, "last", "none"]) == [b"2", b"1", b"0", b"2", None]
-        assert 0 in late
-        late["more"] = b"x"
-        late.flush()
-        assert dict(late) == dict(eager) | {"more": b"x"}
-        assert late.verify() == []
-
-
-def test_a_late_fragment_that_is_gone(store: Path) -> None:
-    with tilekv.open(store, config=LATE) as db:
-        assert db["last"] == b"2"  # of the newest fragment: the others are not looked at
-        shutil.rmtree(folders(store)[0])
-        for read in (lambda: db[0], lambda: db.get_many([1, 0]), lambda: len(db), lambda: list(db)):
-            with pytest.raises(SnapshotGone, match="reopen"):
-                read()
-        assert db[1] == b"1"
-        db.reopen()
-        assert sorted(key for key in db if key != "last") == [1, 2]
-
-
-def test_a_late_fragment_that_lost_a_file(store: Path) -> None:
-    """Damage, not a vacuum: to reopen would not help."""
-    with tilekv.open(store, config=LATE) as db:
-        (folders(store)[0] / "value_var.tdb").unlink()
-        with pytest.raises(CorruptionError, match="missing"):
-            db[0]
-
-
-def test_a_fragment_that_was_given_back(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its files are opened again; that it was vacuumed meanwhile is no damage, and that it lost a file is."""
-    monkeypatch.setattr(local, "SMALL_FRAGMENT", 0)
-    expected = {0: b"0", 1: b"1", 2: b"2", "last": b"2"}
-
-    def given_back(uses: Callable[[tilekv.Store], object]) -> None:
-        with tilekv.open(store, config={"kv.mmap": False, "kv.cache_bytes": 0}) as db:
-            while give_back_descriptors():
-                pass
-            uses(db)
-
-    def gone(db: tilekv.Store) -> None:
-        for folder in folders(store):
-            folder.rename(store / f".tmp-{folder.name}")
-        reads: list[Callable[[], object]] = [
-            lambda: db[0], lambda: db.get_many([1, 0]), lambda: dict(db), lambda: list(db.scan()), db.verify
-        ]  # fmt: skip
-        for read in reads:
-            with pytest.raises(SnapshotGone, match="reopen"):
-                read()
-        for folder in folders(store):
-            folder.rename(store / folder.name.removeprefix(".tmp-"))
-        assert dict(db) == expected
-
-    def lost(db: tilekv.Store) -> None:
-        (folders(store)[0] / "value_var.tdb").unlink()
-        with pytest.raises(CorruptionError, match="value_var"):
-            db[0]
-        assert {problem.file for problem in db.verify()} == {"value_var.tdb"}
-
-    def there(db: tilekv.Store) -> None:
-        assert dict(db) == expected
-
-    given_back(there)
-    given_back(gone)
-    given_back(lost)
+def test_newest_of_many_fragments() -> None:
+    pick, model = random.Random(9), {}
+    schema = tilekv.Schema([tilekv.Attr("value", bytes)], capacity=8)
+    with tilekv.open("memory://newest", "w", schema=schema) as db:
+        for generation in range(30):
+            for _ in range(20):
+                key = pick.randrange(100)
+                db[key] = model[key] = b"%d" % generation
+            gone = [pick.randrange(100) for _ in range(5)]
+            db.delete_many(gone)
+            for key in gone:
+                model.pop(key, None)
+            db.flush()
+        assert db.info().fragments == 30
+        assert db.get_many(range(100)) == [model.get(key) for key in range(100)]
+        assert [db.get(key) for key in range(100)] == [model.get(key) for key in range(100)]
+        assert dict(db) == model
+        assert len(db) == len(model)

@@ -24,7 +24,7 @@ from tilekv.errors import (
     StoreNotFoundError,
     WrongTypeError,
 )
-from tilekv.kvcore.writeback import begin_writing
+from tilekv.kvcore.base.writeback import begin_writing
 from tilekv.storage import Draft, Listing, Storage, exchange, local, open_storage
 
 FILES = {"__schema.tdb": b"schema", "__lock.tdb": b""}

@@ -160,7 +160,7 @@ def test_delete(filled: tilekv.Store) -> None:
 
 
 def test_order_is_that_of_the_digests(filled: tilekv.Store) -> None:
-    from tilekv.kvcore.digest import DIGESTS, coordinates
+    from tilekv.kvcore.hashing.digest import DIGESTS, coordinates
 
     cells = [(1, key.to_bytes(8, "little")) for key in filled]
     found = coordinates(DIGESTS["blake2b"], cells)

@@ -6,10 +6,10 @@ import random
 import pytest
 
 import tilekv
-from tilekv.kvcore.builder import FragmentBuilder
-from tilekv.kvcore.codec import CodecPool
-from tilekv.kvcore.layout import Layout
-from tilekv.kvcore.tile import CellSource, Cuts, encode
+from tilekv.kvcore.codec.pipeline import CodecPool
+from tilekv.kvcore.format.layout import Layout
+from tilekv.kvcore.format.tile import CellSource, ChunkPlan, encode
+from tilekv.kvcore.write.builder import FragmentBuilder
 
 SCHEMA = tilekv.Schema(
     [
@@ -32,7 +32,9 @@ def source() -> tuple[Layout, CellSource]:
         return db._layout, db._sorted()
 
 
-def stored(layout: Layout, cells: CellSource, cuts: Cuts, run: int, codecs: CodecPool) -> bytes:
+def stored(
+    layout: Layout, cells: CellSource, cuts: ChunkPlan, run: int, codecs: CodecPool
+) -> bytes:
     return b"".join(bytes(encode(layout, cells, cuts, *at, codecs)) for at in cuts.runs(run))
 
 

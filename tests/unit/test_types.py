@@ -17,7 +17,7 @@ import tilekv
 from sample_stores import CODES, some
 from tilekv import Attr, Key, OutOfRangeError, Schema, WrongTypeError
 from tilekv.engine import create
-from tilekv.kvcore.keys import key_bytes, key_object
+from tilekv.kvcore.values.keys import key_bytes, key_object
 from tilekv.storage import open_storage
 
 # A NaN with a payload.

@@ -11,9 +11,9 @@ import pytest
 
 import tilekv
 from tilekv.cli.command import main
-from tilekv.problem import Problem
 from tilekv.storage import Storage, open_storage
-from tilekv.verify import examine, verify_store
+from tilekv.tools.problem import Problem
+from tilekv.tools.verify import examine, verify_store
 
 
 @pytest.fixture

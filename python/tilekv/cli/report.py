@@ -9,11 +9,11 @@ from typing import Final
 import numpy as np
 
 from tilekv.cli.text import counted, size_text
-from tilekv.salvage import salvage
 from tilekv.schema import Attr
 from tilekv.storage import open_storage
 from tilekv.store import open as open_store
-from tilekv.verify import examine
+from tilekv.tools.salvage import salvage
+from tilekv.tools.verify import examine
 
 NEWEST: Final = 10  # fragments that info prints; --json has all
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from tilekv.cli.text import counted
-from tilekv.convert import convert
 from tilekv.legacy.cipher import KEY_BYTES
 from tilekv.store import open as open_store
+from tilekv.tools.convert import convert
 
 
 def consolidate_store(uri: str, vacuum: bool, shown: bool) -> int:

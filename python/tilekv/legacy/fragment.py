@@ -11,9 +11,9 @@ import numpy.typing as npt
 from tilekv.cursor import Cursor
 from tilekv.datatypes import DATATYPES
 from tilekv.errors import CorruptionError
-from tilekv.kvcore.arrays import ArrayCells
-from tilekv.kvcore.layout import Layout
-from tilekv.kvcore.view import FileView
+from tilekv.kvcore.base.file import File
+from tilekv.kvcore.format.layout import Layout
+from tilekv.kvcore.write.arrays import ArrayCells
 from tilekv.legacy.cipher import Cipher
 from tilekv.legacy.metadata import Words, read_metadata
 from tilekv.legacy.names import OldName
@@ -37,7 +37,7 @@ class OldFragment:
 
     Parameters
     ----------
-    views : mapping of str to FileView
+    views : mapping of str to File
         The files of its folder.
 
     Raises
@@ -50,7 +50,7 @@ class OldFragment:
         self,
         name: OldName,
         schema: OldSchema,
-        views: Mapping[str, FileView],
+        views: Mapping[str, File],
         cipher: Cipher | None,
     ) -> None:
         self.name: Final = name

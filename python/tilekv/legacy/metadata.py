@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from tilekv.cursor import Cursor
 from tilekv.errors import FormatError
-from tilekv.kvcore.view import FileView
+from tilekv.kvcore.base.file import File
 from tilekv.legacy.cipher import Cipher
 from tilekv.legacy.generic import VERSIONS, read_generic
 from tilekv.legacy.names import OldName
@@ -58,7 +58,7 @@ class OldMetadata(NamedTuple):
 
 
 def read_metadata(
-    view: FileView, name: OldName, var: list[bool], schema_version: int, cipher: Cipher | None
+    view: File, name: OldName, var: list[bool], schema_version: int, cipher: Cipher | None
 ) -> OldMetadata:
     """Parse a fragment's metadata.
 

@@ -9,19 +9,19 @@ from typing import Final
 import numpy as np
 
 from tilekv.errors import CorruptionError, FormatError, InvalidValueError, SnapshotGone
-from tilekv.kvcore.builder import FragmentBuilder
-from tilekv.kvcore.digest import DIGESTS, coordinates
-from tilekv.kvcore.fragment import Fragment
-from tilekv.kvcore.layout import Layout
-from tilekv.kvcore.tile import encode
-from tilekv.kvcore.view import FileView
+from tilekv.kvcore.base.file import File
+from tilekv.kvcore.format.layout import Layout
+from tilekv.kvcore.format.tile import encode
+from tilekv.kvcore.hashing.digest import DIGESTS, coordinates
+from tilekv.kvcore.read.fragment import Fragment
+from tilekv.kvcore.write.builder import FragmentBuilder
 from tilekv.legacy.cipher import Cipher
 from tilekv.legacy.fragment import Mask, OldFragment
 from tilekv.legacy.names import OldName, committed, visible
 from tilekv.legacy.schema import old_version, read_old_schema
 from tilekv.names import ARRAY_SCHEMA, FRAGMENT_METADATA, KV_SCHEMA
+from tilekv.opener import MOST_LISTINGS, Opener
 from tilekv.schema import OLD_DIGEST
-from tilekv.snapshot import MOST_LISTINGS, Opener
 from tilekv.storage import Listing, Storage
 
 _NEWER_SCHEMAS: Final = "__schema"  # TileDB 2.4 and later
@@ -207,8 +207,8 @@ class OldOpener(Opener):
         return Fragment(
             self.layout,
             name.shown,
-            FileView.memory(metadata),
-            [FileView.memory(file.getvalue()) for file in files.values()],
+            File.memory(metadata),
+            [File.memory(file.getvalue()) for file in files.values()],
             self.cache,
             self.codecs,
         )

@@ -12,7 +12,7 @@ from tilekv.cursor import Cursor
 from tilekv.datatypes import DATATYPES, datatype
 from tilekv.errors import FormatError, MissingPackageError
 from tilekv.filters import FILTER_NAMES
-from tilekv.kvcore import codec
+from tilekv.kvcore.codec import pipeline as codec
 from tilekv.legacy.cipher import Cipher
 
 # TileDB's filter numbers that old stores use, and version 0's own numbers of compressors.

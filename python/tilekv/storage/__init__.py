@@ -77,7 +77,7 @@ def remove_storage(storage: Storage) -> None:
         MemoryBuild(storage.name, storage.name).abandon()
         return
     parent = LocalStorage(os.path.dirname(storage.uri), True)
-    parent.erase(parent.hide([os.path.basename(storage.uri)]))
+    parent.reclaim(parent.retire([os.path.basename(storage.uri)]))
 
 
 def _file_path(uri: str, rest: str) -> str:

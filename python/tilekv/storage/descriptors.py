@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from typing import Final
 
-from tilekv.kvcore.view import give_back_descriptors
+from tilekv.kvcore.base.file import give_back_descriptors
 
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 

@@ -20,8 +20,8 @@ from tilekv.errors import (
     StoreNotFoundError,
     TileKVError,
 )
-from tilekv.kvcore.view import FileView
-from tilekv.kvcore.writeback import begin_writing
+from tilekv.kvcore.base.file import File
+from tilekv.kvcore.base.writeback import begin_writing
 from tilekv.names import LOCK, is_temporary, temporary_name
 from tilekv.storage.descriptors import (
     holding,
@@ -119,7 +119,7 @@ class LocalStorage:
                 parts.append(part)
         return b"".join(parts)
 
-    def view(self, folder: str, file: str, mmap: bool) -> FileView:
+    def view(self, folder: str, file: str, mmap: bool) -> File:
         """Open a file of a folder."""
         check_component(file)
         place = f"{folder}/{file}"
@@ -129,9 +129,9 @@ class LocalStorage:
             _opened_file(file, place, parent, path) as (fd, size),
         ):
             inside = os.fsencode(os.path.dirname(path)), os.fsencode(file)
-            return FileView.open(fd, size, *inside, mmap, size <= SMALL_FRAGMENT)
+            return File.open(fd, size, *inside, mmap, size <= SMALL_FRAGMENT)
 
-    def views(self, folder: str, mmap: bool) -> dict[str, FileView]:
+    def views(self, folder: str, mmap: bool) -> dict[str, File]:
         """Open every file of a folder."""
         found = {}
         path = os.fsencode(self._in_root(folder))
@@ -146,7 +146,7 @@ class LocalStorage:
                             continue
                         raise
                     left -= size
-                    found[name] = FileView.open(
+                    found[name] = File.open(
                         fd, os.fstat(fd).st_size, path, os.fsencode(name), mmap, left >= 0
                     )
         return found
@@ -229,7 +229,7 @@ class LocalStorage:
                 # Not left to close(): a child forked meanwhile has the descriptor too.
                 fcntl.flock(fd, fcntl.LOCK_UN)
 
-    def hide(self, folders: Iterable[str]) -> Sequence[str]:
+    def retire(self, folders: Iterable[str]) -> Sequence[str]:
         """Rename to hidden names, or remove what cannot be renamed, and sync the root."""
         hidden = []
         with _explained("clean up the store", self._path):
@@ -258,7 +258,7 @@ class LocalStorage:
                 return
             self._sync_folder(self._path)
 
-    def erase(self, hidden: Iterable[str]) -> None:
+    def reclaim(self, hidden: Iterable[str]) -> None:
         """Unlink. What cannot be is left for a later vacuum."""
         for name in hidden:
             path = self._in_root(name)

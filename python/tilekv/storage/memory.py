@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from tilekv.errors import StoreNotFoundError
-from tilekv.kvcore.view import FileView
+from tilekv.kvcore.base.file import File
 from tilekv.names import temporary_name
 from tilekv.storage.protocol import Listing, check_component
 
@@ -87,18 +87,18 @@ class MemoryStorage:
         with _lock:
             return self._file(self._root().files, name)
 
-    def view(self, folder: str, file: str, mmap: bool) -> FileView:
+    def view(self, folder: str, file: str, mmap: bool) -> File:
         """Show a file of a folder; `mmap` makes no difference."""
         check_component(folder)
         check_component(file)
         with _lock:
-            return FileView.memory(self._file(self._folder(folder), file))
+            return File.memory(self._file(self._folder(folder), file))
 
-    def views(self, folder: str, mmap: bool) -> dict[str, FileView]:
+    def views(self, folder: str, mmap: bool) -> dict[str, File]:
         """Show every file of a folder; `mmap` makes no difference."""
         check_component(folder)
         with _lock:
-            return {name: FileView.memory(data) for name, data in self._folder(folder).items()}
+            return {name: File.memory(data) for name, data in self._folder(folder).items()}
 
     def put(self, name: str, data: bytes) -> None:
         """Write a file of the root."""
@@ -142,7 +142,7 @@ class MemoryStorage:
             if held:
                 root.locked = False
 
-    def hide(self, folders: Iterable[str]) -> Sequence[str]:
+    def retire(self, folders: Iterable[str]) -> Sequence[str]:
         """Forget the folders: nothing is left to erase."""
         with _lock:
             for folder in folders:
@@ -154,7 +154,7 @@ class MemoryStorage:
         with _lock:
             self._root().files.pop(check_component(name), None)
 
-    def erase(self, hidden: Iterable[str]) -> None:
+    def reclaim(self, hidden: Iterable[str]) -> None:
         """Do nothing: nothing was hidden."""
 
     def abandoned(self, seconds: float) -> Sequence[str]:

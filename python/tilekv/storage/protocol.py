@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from tilekv.errors import InvalidValueError
-from tilekv.kvcore.view import FileView
+from tilekv.kvcore.base.file import File
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -128,10 +128,10 @@ class Storage(Protocol):
     def read(self, name: str) -> bytes:
         """Return a small file of the root; CorruptionError when it has over 64 MiB."""
 
-    def view(self, folder: str, file: str, mmap: bool) -> FileView:
+    def view(self, folder: str, file: str, mmap: bool) -> File:
         """Open a file of a folder, at the size that it has now; `mmap`: as a map if possible."""
 
-    def views(self, folder: str, mmap: bool) -> dict[str, FileView]:
+    def views(self, folder: str, mmap: bool) -> dict[str, File]:
         """Open every file of a folder, by name, at once: half the time of one by one.
 
         What is no file is left out.
@@ -162,7 +162,7 @@ class Storage(Protocol):
     def lock(self) -> AbstractContextManager[bool]:
         """Hold the one lock of a store's maintenance: the value says whether it was free. Never waits."""
 
-    def hide(self, folders: Iterable[str]) -> Sequence[str]:
+    def retire(self, folders: Iterable[str]) -> Sequence[str]:
         """Take folders out of sight, for good and durably; those that are gone are passed over.
 
         Some storages must remove them file by file: only what readers pass over anyway may be hidden.
@@ -170,13 +170,13 @@ class Storage(Protocol):
         Returns
         -------
         list of str
-            What `erase` takes.
+            What `reclaim` takes.
         """
 
     def remove(self, name: str) -> None:
         """Remove a small file of the root, durably; it may be gone already."""
 
-    def erase(self, hidden: Iterable[str]) -> None:
+    def reclaim(self, hidden: Iterable[str]) -> None:
         """Give back the room of what is hidden."""
 
     def abandoned(self, seconds: float) -> Sequence[str]:

@@ -1,0 +1,1 @@
+"""What all else stands on: bytes, files, memory, signals."""

@@ -1,0 +1,11 @@
+from typing import final
+
+from tilekv.kvcore.values.cells import Column
+
+@final
+class Resident:
+    def __new__(cls, columns: tuple[Column, ...]) -> Resident: ...
+
+@final
+class ColumnBuilder:
+    def __new__(cls, column: Column, n: int) -> ColumnBuilder: ...

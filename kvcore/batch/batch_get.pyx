@@ -1,0 +1,282 @@
+cimport cython
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy, memset
+
+import numpy as np
+
+from tilekv.kvcore.base.cache cimport cache_enter, cache_exit
+from tilekv.kvcore.batch.results cimport column_of, into_array, make_batch, make_rows, sealed
+from tilekv.kvcore.read.lookup cimport Lookup, LookupPipeline
+from tilekv.kvcore.read.snapshot cimport BLOCK, DEFERRED, IN_BUFFER, PRESENT, Place
+from tilekv.kvcore.values.cells cimport KIND_BYTES, Column
+from tilekv.kvcore.values.input_cells cimport Cells, count_cells, kept_keys
+from tilekv.kvcore.write.memtable cimport Entry
+
+
+# --- as objects ---------------------------------------------------------------------------------------------------------
+
+@cython.final
+cdef class Resident:
+    """Where a block of values is in memory, column by column."""
+    cdef tuple columns
+    cdef Py_ssize_t width
+    cdef const uint8_t** data   # BLOCK for each column
+    cdef uint64_t* sizes
+
+    def __cinit__(self, tuple columns not None):
+        self.columns = columns
+        self.width = len(columns)
+        self.data = <const uint8_t**>malloc(self.width * BLOCK * sizeof(void*))
+        self.sizes = <uint64_t*>malloc(self.width * BLOCK * sizeof(uint64_t))
+        if self.data == NULL or self.sizes == NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        free(self.data)
+        free(self.sizes)
+
+    cdef bint has(self, size_t i) noexcept:
+        cdef Py_ssize_t k
+        for k in range(self.width):
+            if self.data[k * BLOCK + i] == NULL:
+                return False
+        return True
+
+    cdef object row(self, size_t i):
+        cdef Column column = self.columns[0]
+        cdef Py_ssize_t k = 0
+        if self.width == 1:
+            if column.kind == KIND_BYTES:
+                return PyBytes_FromStringAndSize(<const char*>self.data[i], self.sizes[i])
+            return column.load(self.data[i], self.sizes[i])
+        row = {}
+        for column in self.columns:
+            row[column.name] = column.load(self.data[k * BLOCK + i], self.sizes[k * BLOCK + i])
+            k += 1
+        return row
+
+
+cdef size_t append_block(Lookup lookup, Resident values, size_t start, size_t n, object default, list result, int64_t* later,
+                         uint64_t* where) except <size_t>-1:
+    """The values that are in memory; of the others the number in the lookup to later, and to where what orders them: c0, or 0 of
+    what is buffered, which was not digested unless there are fragments. Returns how many."""
+    cdef Snapshot snapshot = lookup.snapshot
+    cdef Column column
+    cdef size_t i, k = 0, late = 0
+    cdef int epoch = cache_enter(&snapshot.cache.cache)
+    try:
+        for column in values.columns:
+            snapshot.resolve(column.field, n, lookup.found + start, lookup.places + start, values.data + k * BLOCK,
+                             values.sizes + k * BLOCK)
+            k += 1
+        for i in range(n):
+            if lookup.found[start + i] == PRESENT and values.has(i):
+                result.append(values.row(i))
+                continue
+            if lookup.found[start + i] == PRESENT or lookup.found[start + i] == DEFERRED:
+                later[late] = <int64_t>(start + i)
+                where[late] = 0 if lookup.places[start + i].fragment == IN_BUFFER else lookup.c0[start + i]
+                late += 1
+            result.append(default)
+    finally:
+        cache_exit(&snapshot.cache.cache, epoch)
+    return late
+
+
+cdef int append_rows(Snapshot snapshot, Buffer buffer, tuple columns, Cells keys, object default, list result,
+                     bint threaded) except -1:
+    """First what is in memory already, in the order asked. What is left is looked up again in the order of digests, in which it
+    is stored: each chunk is decoded once, however small the cache is."""
+    cdef size_t n = keys.n, start = 0, at, late = 0, found, i
+    cdef Py_ssize_t first = len(result)
+    cdef int64_t[::1] later = np.empty(n + 1, np.int64)
+    cdef uint64_t[::1] where = np.empty(n + 1, np.uint64)
+    cdef Lookup lookup
+    cdef Resident values = Resident(columns)
+    cdef LookupPipeline parts
+    snapshot.expect(n)
+    parts = LookupPipeline(snapshot, buffer, [keys], True, threaded)
+    while True:
+        lookup = parts.next()
+        if lookup is None:
+            break
+        for at in range(0, lookup.n, BLOCK):
+            found = append_block(lookup, values, at, min(<size_t>BLOCK, lookup.n - at), default, result, &later[late],
+                                 &where[late])
+            for i in range(late, late + found):
+                later[i] += start
+            late += found
+        start += lookup.n
+    if late == 0:
+        return 0
+    later = np.asarray(later[:late])[np.argsort(where[:late])]
+    parts = LookupPipeline(snapshot, buffer, [keys], False, threaded)
+    parts.order(&later[0], late)
+    start = 0
+    while True:
+        lookup = parts.next()
+        if lookup is None:
+            return 0
+        rows = make_rows(snapshot, buffer, columns, lookup.places, lookup.found, lookup.n)
+        for i in range(lookup.n):
+            if lookup.found[i] == PRESENT:
+                result[first + later[start + i]] = rows[i]
+        start += lookup.n
+
+
+# --- as columns ---------------------------------------------------------------------------------------------------------
+
+cdef enum:
+    LEAP = 64 << 20             # bytes that a column may be given more than twice what it needs
+
+cdef enum Landed:
+    LANDED = 0
+    FULL = 1                    # `need` bytes are wanted
+    ELSEWHERE = 2               # a cell is not in memory
+
+
+@cython.final
+cdef class ColumnBuilder:
+    """A column of n cells while it is filled with what is in memory, cell after cell."""
+    cdef Column column
+    cdef size_t n, done         # cells
+    cdef uint64_t width         # bytes of a cell, 0 when they vary
+    cdef uint64_t used, room, need      # bytes
+    cdef object data, offsets
+    cdef uint8_t* out
+    cdef int64_t* ends          # NULL with a width
+    cdef bint failed            # not all of it was in memory
+
+    def __cinit__(self, Column column not None, size_t n):
+        self.column = column
+        self.n = n
+        self.width = column.width
+        if self.width == 0:
+            self.offsets = np.empty(n + 1, np.int64)
+            self.ends = <int64_t*>into_array(self.offsets)
+            self.ends[0] = 0
+            self.ends += 1
+        self._move(n * self.width)
+
+    cdef int _grow(self) except -1:
+        """Cells to come are taken to be like those that came, and a little larger; but for one large cell not all are."""
+        cdef double like = <double>self.need / <double>(self.done + BLOCK) * <double>(self.n + BLOCK)
+        return self._move(<uint64_t>min(1.05 * like, <double>max(2 * self.need, <uint64_t>LEAP)) + 1)
+
+    cdef int _move(self, uint64_t room) except -1:
+        cdef object data = np.empty(room, np.uint8)
+        cdef uint8_t* out = into_array(data)
+        if self.used:
+            memcpy(out, self.out, self.used)
+        self.data = data
+        self.out = out
+        self.room = room
+        return 0
+
+    cdef int take(self, Lookup lookup) except -1:
+        """All cells of a lookup, or none any more when one of them is not in memory."""
+        cdef size_t at = 0
+        cdef Landed landed
+        while not self.failed and at < lookup.n:
+            with nogil:
+                landed = self._blocks(lookup, &at)
+            if landed == ELSEWHERE:
+                self.failed = True
+                self.data = self.offsets = None
+            elif landed == FULL:
+                self._grow()
+        return 0
+
+    cdef Landed _blocks(self, Lookup lookup, size_t* at) noexcept nogil:
+        cdef size_t n
+        cdef int epoch
+        cdef Landed landed
+        while at[0] < lookup.n:
+            n = min(<size_t>BLOCK, lookup.n - at[0])
+            epoch = cache_enter(&lookup.snapshot.cache.cache)
+            landed = self._block(lookup, at[0], n)
+            cache_exit(&lookup.snapshot.cache.cache, epoch)
+            if landed != LANDED:
+                return landed
+            at[0] += n
+            self.done += n
+        return LANDED
+
+    cdef Landed _block(self, Lookup lookup, size_t start, size_t n) noexcept nogil:
+        cdef const uint8_t* data[BLOCK]
+        cdef uint64_t sizes[BLOCK]
+        cdef uint64_t total = 0
+        cdef const Place* place
+        cdef Entry entry
+        cdef uint8_t* out
+        cdef size_t i
+        lookup.snapshot.resolve(self.column.field, n, lookup.found + start, lookup.places + start, data, sizes)
+        for i in range(n):
+            place = &lookup.places[start + i]
+            if lookup.found[start + i] != PRESENT:
+                sizes[i] = self.width
+            elif place.fragment == IN_BUFFER:
+                entry.record = <const uint8_t*>place.tile
+                entry.key_size = place.cell
+                lookup.buffer.field(&entry, self.column.field, &data[i], &sizes[i])
+            elif data[i] == NULL:
+                return ELSEWHERE
+            total += sizes[i]
+        self.need = self.used + total
+        if self.need > self.room:
+            return FULL
+        out = self.out + self.used
+        for i in range(n):
+            if data[i] != NULL:
+                memcpy(out, data[i], sizes[i])
+            else:
+                memset(out, 0, sizes[i])
+            out += sizes[i]
+            if self.ends != NULL:
+                self.ends[self.done + i] = out - self.out
+        self.used = self.need
+        return LANDED
+
+    cdef object array(self):
+        """The column, as read_column() makes it."""
+        if self.width == 0:
+            self.data.resize(self.used, refcheck=False)
+        return column_of(self.column, self.n, self.offsets, self.data)
+
+
+cdef Batch look_up_batch(Snapshot snapshot, Buffer buffer, tuple columns, list pieces, bint mask, bint threaded):
+    """Columns are filled while the next part is looked up, as long as all of one is in memory. Of the others the cells are taken
+    in the order in which they are stored, once it is known where they all are."""
+    cdef size_t n = count_cells(pieces), i, at = 0
+    cdef uint8_t[::1] held = np.empty((n + 1) * sizeof(Place), np.uint8)
+    cdef Place* places = <Place*>&held[0]
+    cdef int[::1] found = np.empty(n + 1, np.intc)
+    cdef Lookup lookup
+    cdef ColumnBuilder landing
+    cdef LookupPipeline parts
+    cdef Batch batch
+    cdef Cells cells
+    cdef list landings = [ColumnBuilder(column, n) for column in columns]
+    snapshot.expect(n)
+    # The batch keeps the keys, and an array may be filled with others.
+    pieces = [kept_keys(cells) for cells in pieces]
+    parts = LookupPipeline(snapshot, buffer, pieces, False, threaded)
+    while True:
+        lookup = parts.next()
+        if lookup is None:
+            break
+        if not mask:
+            for i in range(lookup.n):
+                if lookup.found[i] != PRESENT:
+                    raise lookup.not_found(i)
+        memcpy(&places[at], lookup.places, lookup.n * sizeof(Place))
+        memcpy(&found[at], lookup.found, lookup.n * sizeof(int))
+        at += lookup.n
+        for landing in landings:
+            landing.take(lookup)
+    batch = make_batch(snapshot, buffer, columns, places, &found[0], n, pieces,
+                       {landing.column.name: landing.array() for landing in landings if not landing.failed})
+    batch.found = sealed(np.asarray(found)[:n] == PRESENT)
+    return batch

@@ -1,3 +1,0 @@
-from tilekv.kvcore.fragment import Fragment
-
-def check_fragment(fragment: Fragment) -> list[tuple[str, int | None, str]]: ...

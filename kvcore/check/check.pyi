@@ -1,0 +1,3 @@
+from tilekv.kvcore.read.fragment import Fragment
+
+def check_fragment(fragment: Fragment) -> list[tuple[str, int | None, str]]: ...

@@ -1,0 +1,90 @@
+"""What can still be proven of a damaged fragment: cells that are right, and keys that are not in it."""
+
+from libc.stdint cimport uint64_t
+from libc.string cimport memset
+
+from tilekv.kvcore.base.cache cimport cache_enter, cache_exit
+from tilekv.kvcore.base.wire cimport load64
+from tilekv.kvcore.codec.pipeline cimport OK, Status
+from tilekv.kvcore.format.layout cimport TOMBSTONE
+from tilekv.kvcore.hashing.digest cimport KeyRef, digest_keys
+from tilekv.kvcore.read.fragment cimport (ReadContext, Fragment, FragmentData, Pin, Span, context_close, fragment_coords,
+                                          fragment_key, tile_cells, unpin)
+from tilekv.kvcore.read.snapshot cimport DELETED as TOMB
+from tilekv.kvcore.read.snapshot cimport FAULT, MISSING, PRESENT, Found, Place, Snapshot
+from tilekv.kvcore.values.keys cimport KeyCell, key_cell, load_key
+
+
+# What states() says of a key.
+ABSENT, SET, DELETED, UNKNOWN = range(4)
+
+
+def proven_keys(Fragment fragment not None, uint64_t tile):
+    """The keys of a tile whose chunks are whole and whose coordinates are their digest, as (those that are set, those that are
+    deleted, how many cells of the tile are neither). MemoryError."""
+    cdef FragmentData* f = &fragment.data
+    cdef uint64_t j, n
+    cdef uint64_t digest[2]
+    cdef ReadContext context
+    cdef Pin pins[2]
+    cdef Span span
+    cdef KeyRef key
+    cdef bint deleted
+    cdef list present = []
+    cdef list deletes = []
+    if tile >= f.ntiles:
+        raise IndexError(tile)
+    n = tile_cells(f, tile)
+    memset(&context, 0, sizeof(context))
+    memset(pins, 0, sizeof(pins))
+    try:
+        for j in range(2):
+            if not readable(fragment, &context, fragment_coords(f, tile, <int>j, &context, &pins[j])):
+                return present, deletes, n
+        for j in range(n):
+            if not readable(fragment, &context, fragment_key(f, tile, j, &context, &span, &key)):
+                continue
+            deleted = (key.type & TOMBSTONE) != 0
+            key.type &= ~TOMBSTONE
+            digest_keys(fragment.layout.digest, &key, 1, &digest[0], &digest[1])
+            try:
+                if load64(pins[0].data + 8 * j) == digest[0] and load64(pins[1].data + 8 * j) == digest[1]:
+                    (deletes if deleted else present).append(load_key(&key, fragment.layout.numbers))
+            finally:
+                unpin(f, &span.pin)
+        return present, deletes, n - len(present) - len(deletes)
+    finally:
+        unpin(f, &pins[0])
+        unpin(f, &pins[1])
+        context_close(&context, f.codecs)
+
+
+cdef bint readable(Fragment fragment, const ReadContext* context, Status status) except -1:
+    fragment.demand(context, status)
+    return status == OK
+
+
+def states(Snapshot snapshot not None, keys):
+    """What a view of one fragment has to say of each key, as bytes of ABSENT, SET, DELETED and UNKNOWN. MemoryError."""
+    cdef ReadContext context
+    cdef KeyCell cell
+    cdef Place place
+    cdef Found found
+    cdef uint64_t c0 = 0, c1 = 0
+    cdef int epoch
+    cdef Fragment fragment = snapshot.fragments[0]
+    answers = bytearray()
+    memset(&context, 0, sizeof(context))
+    try:
+        for key in keys:
+            _held = key_cell(key, &cell, snapshot.layout.numbers)
+            digest_keys(snapshot.layout.digest, &cell.ref, 1, &c0, &c1)
+            epoch = cache_enter(&snapshot.cache.cache)
+            found = snapshot.probe(&cell.ref, c0, c1, -1, &context, &place)
+            cache_exit(&snapshot.cache.cache, epoch)
+            if found == FAULT:
+                readable(fragment, &context, context.status)
+            answers.append(SET if found == PRESENT else DELETED if found == TOMB else ABSENT if found == MISSING else UNKNOWN)
+        return bytes(answers)
+    finally:
+        context_close(&context, &snapshot.codecs.pool)

@@ -1,0 +1,1 @@
+"""Filters, compression and checksums of a chunk."""

@@ -1,0 +1,47 @@
+"""Filter pipelines: one chunk of raw bytes to its stored form and back (docs/format.md 4.2, 4.3).
+
+Everything about chunks runs without the GIL. This module also stands for those below it: `filters` has the types, `bitwidth`
+the windows that are read in place.
+"""
+
+from libc.stdint cimport uint8_t, uint32_t
+
+from tilekv.kvcore.base.wire cimport Cursor, Out
+from tilekv.kvcore.codec.bitwidth cimport Windows, window_at
+from tilekv.kvcore.codec.filters cimport (
+    CORRUPT, FILTER_BIT_WIDTH, NO_MEMORY, OK, TOO_LARGE, UNSUPPORTED, Codec, Pipeline, Status, parse_pipeline,
+)
+
+# Codecs for any number of threads: a free list under a lock.
+cdef struct Pool:
+    void* lock
+    Codec* free
+
+cdef Codec* codec_acquire(Pool* pool) noexcept nogil            # NULL when memory is out
+cdef void codec_release(Pool* pool, Codec* codec) noexcept nogil
+
+
+cdef class CodecPool:
+    """Owns a Pool and the contexts in it."""
+    cdef Pool pool
+
+# Raw bytes that one stored byte of a chunk can mean at most; UINT32_MAX, more than a chunk has, when it can be any number.
+cdef uint32_t pipeline_ratio(const Pipeline* pipeline) noexcept nogil
+
+# Appends the stored chunk {u32 raw, u32 filtered, u32 meta size, meta, filtered bytes} to out.
+# Chunks that end in zstd carry its content checksum; every other chunk ends its meta with a CRC-32C over
+# header, meta before it, and filtered bytes (docs/format.md 4.3).
+cdef Status encode_chunk(const Pipeline* pipeline, Codec* codec, const uint8_t* raw, size_t n, Out* out) noexcept nogil
+
+# Decodes the stored chunk [stored, stored + stored_size) into raw, which has room for exactly raw_size bytes.
+# CORRUPT unless the header says raw_size, every byte of the chunk is accounted for, and (checked) its checksum holds.
+# `checked` is true for chunks tilekv wrote; TileDB's own carry no checksum of ours, and metadata that no filter takes is
+# ignored in them, as TileDB ignores it.
+cdef Status decode_chunk(const Pipeline* pipeline, Codec* codec, const uint8_t* stored, size_t stored_size,
+                         uint8_t* raw, size_t raw_size, bint checked) noexcept nogil
+
+# The windows of a stored chunk of uint64 whose only filter is bit-width reduction. CORRUPT unless it holds exactly raw_size bytes
+# in equal windows of one width. Does not check the CRC: decode_chunk or check_chunk has done that once before.
+cdef Status open_windows(const uint8_t* stored, size_t stored_size, size_t raw_size, Windows* windows) noexcept nogil
+# Only the header and the trailing CRC-32C of a chunk written by tilekv that does not end in zstd.
+cdef Status check_chunk(const uint8_t* stored, size_t stored_size) noexcept nogil

@@ -1,0 +1,1 @@
+"""How a fragment is laid out."""

@@ -1,0 +1,278 @@
+cimport cython
+from libc.stdint cimport uint32_t
+from libc.stdlib cimport free, malloc, realloc
+from libc.string cimport memset
+
+from cpython.buffer cimport PyBuffer_FillInfo
+
+from tilekv.kvcore.base.bare cimport tkv_refuse_bare
+from tilekv.kvcore.base.wire cimport out64, out_free, out_room
+from tilekv.kvcore.codec.pipeline cimport (NO_MEMORY, OK, TOO_LARGE, UNSUPPORTED, Codec, Status, codec_acquire, codec_release,
+                                           encode_chunk)
+from tilekv.kvcore.format.layout cimport MAX_CHUNK, SLOT_BYTES, SLOT_COORDS, SLOT_FIXED, SLOT_OFFSETS, Slot, chunk_fits
+
+cdef enum:
+    SOURCE_FAILED = -100        # beside codec's Status: source.fault() raises
+
+
+cdef class CellSource:
+    def __len__(self):
+        return self.n
+
+    cdef int coords(self, size_t lo, size_t hi, uint64_t* c0, uint64_t* c1) noexcept nogil:
+        return -1
+
+    cdef int fixed(self, int field, size_t lo, size_t hi, uint8_t* out) noexcept nogil:
+        return -1
+
+    cdef int lengths(self, int field, size_t lo, size_t hi, uint64_t* out) noexcept nogil:
+        return -1
+
+    cdef int bytes(self, int field, size_t cell, uint64_t skip, uint64_t n, uint8_t* out) noexcept nogil:
+        return -1
+
+    cdef fault(self):
+        raise NotImplementedError
+
+
+@cython.final
+cdef class ChunkPlan:
+    def __dealloc__(self):
+        free(self.cuts)
+
+    cdef PlannedChunk* add(self) except NULL nogil:
+        cdef PlannedChunk* grown
+        if self.n == self.capacity:
+            grown = <PlannedChunk*>realloc(self.cuts, max(self.capacity * 2, <size_t>64) * sizeof(PlannedChunk))
+            if grown == NULL:
+                with gil:
+                    raise MemoryError
+            self.cuts = grown
+            self.capacity = max(self.capacity * 2, <size_t>64)
+        self.n += 1
+        memset(&self.cuts[self.n - 1], 0, sizeof(PlannedChunk))
+        return &self.cuts[self.n - 1]
+
+    def runs(self, uint64_t size):
+        """(first, last + 1) of runs of chunks of about `size` raw bytes."""
+        cdef size_t first = 0, i
+        cdef uint64_t total = 0
+        found = []
+        for i in range(self.n):
+            total += self.cuts[i].raw
+            if total >= size:
+                found.append((first, i + 1))
+                first = i + 1
+                total = 0
+        if first < self.n:
+            found.append((first, self.n))
+        return found
+
+
+cdef ChunkPlan plan_cuts(Layout layout, int slot_number, CellSource source, uint64_t first_tile):
+    """The chunks of one slot. `first_tile`: how many tiles the fragment has already; all of them are full. Without the GIL."""
+    cdef ChunkPlan cuts = ChunkPlan.__new__(ChunkPlan)
+    cdef int status
+    cuts.slot = slot_number
+    with nogil:
+        status = cut_slot(cuts, layout, &layout.slots[slot_number], source, first_tile)
+    if status == SOURCE_FAILED:
+        source.fault()
+    return cuts
+
+
+cdef int cut_slot(ChunkPlan cuts, Layout layout, const Slot* slot, CellSource source, uint64_t tile) except -1 nogil:
+    cdef size_t lo = 0, hi
+    cdef uint64_t* lengths = NULL
+    if slot.kind == SLOT_BYTES:
+        lengths = <uint64_t*>malloc(min(layout.capacity, source.n + 1) * sizeof(uint64_t))
+        if lengths == NULL:
+            raise MemoryError
+    try:
+        while lo < source.n:
+            hi = min(lo + layout.capacity, source.n)
+            if slot.kind == SLOT_BYTES:
+                if source.lengths(slot.field, lo, hi, lengths) < 0:
+                    return SOURCE_FAILED
+                cut_bytes(cuts, slot.chunk_bytes, lengths, lo, hi, tile)
+            elif slot.kind == SLOT_COORDS:
+                cut_cells(cuts, hi - lo, 8, lo, hi, tile)
+                cut_cells(cuts, hi - lo, 8, lo, hi, tile)
+                cuts.cuts[cuts.n - 2].opens = 2
+                cuts.cuts[cuts.n - 1].opens = 0
+                cuts.cuts[cuts.n - 1].skip = 1
+            else:
+                cut_cells(cuts, max(slot.chunk_bytes // slot.width, <uint64_t>1), slot.width, lo, hi, tile)
+            lo = hi
+            tile += 1
+    finally:
+        free(lengths)
+    return 0
+
+
+cdef int cut_cells(ChunkPlan cuts, uint64_t cells, uint32_t width, size_t lo, size_t hi, uint64_t tile) except -1 nogil:
+    cdef size_t first = cuts.n, at = lo
+    cdef PlannedChunk* cut
+    while at < hi:
+        cut = cuts.add()
+        cut.cell = at
+        cut.start = at - lo
+        cut.raw = min(cells, hi - at) * width
+        cut.tile = tile
+        at += cells
+    cuts.cuts[first].opens = cuts.n - first
+    return 0
+
+
+cdef int cut_bytes(ChunkPlan cuts, uint64_t target, const uint64_t* lengths, size_t lo, size_t hi,
+                   uint64_t tile) except -1 nogil:
+    """Whole cells up to `target` bytes a chunk; a cell of more than MAX_CHUNK bytes alone, in pieces."""
+    cdef size_t first = cuts.n, cell
+    cdef uint64_t at = 0, n, skip
+    cdef PlannedChunk* cut = NULL
+    for cell in range(lo, hi):
+        n = lengths[cell - lo]
+        if n == 0:
+            continue
+        if n > MAX_CHUNK:
+            skip = 0
+            while skip < n:
+                cut = cuts.add()
+                cut.cell = cell
+                cut.skip = skip
+                cut.start = at + skip
+                cut.raw = min(<uint64_t>MAX_CHUNK, n - skip)
+                cut.tile = tile
+                skip += cut.raw
+            cut = NULL
+        else:
+            if cut == NULL or cut.raw + n > target:
+                cut = cuts.add()
+                cut.cell = cell
+                cut.start = at
+                cut.tile = tile
+            cut.raw += n
+        at += n
+    if cuts.n == first:
+        cut = cuts.add()
+        cut.cell = lo
+        cut.tile = tile
+        cut.empty = True
+    else:
+        cuts.cuts[first].opens = cuts.n - first
+    return 0
+
+
+@cython.final
+cdef class Encoded:
+    def __dealloc__(self):
+        out_free(&self.out)
+
+    def __getbuffer__(self, Py_buffer* view, int flags):
+        PyBuffer_FillInfo(view, self, self.out.data, self.out.size, 1, flags)
+
+    def __len__(self):
+        return self.out.size
+
+
+cdef Status gather_run(const Slot* slot, CellSource source, const PlannedChunk* cuts, size_t n, uint8_t* raw) noexcept nogil:
+    """The raw bytes of n chunks, one after the other: their cells are neighbours, so one call gets them all."""
+    cdef uint64_t* words = <uint64_t*>raw
+    cdef uint64_t total = 0, at = 0, length, j
+    cdef const PlannedChunk* cut
+    cdef size_t i
+    cdef int failed = 0
+    for i in range(n):
+        total += cuts[i].raw
+    if total == 0:
+        return OK
+    if slot.kind == SLOT_BYTES:
+        failed = source.bytes(slot.field, cuts[0].cell, cuts[0].skip, total, raw)
+    elif slot.kind == SLOT_FIXED:
+        failed = source.fixed(slot.field, cuts[0].cell, cuts[0].cell + total // slot.width, raw)
+    elif slot.kind == SLOT_OFFSETS:
+        failed = source.lengths(slot.field, cuts[0].cell, cuts[0].cell + total // 8, words)
+        for i in range(n):                                      # a tile each: its offsets begin at 0
+            at = 0
+            for j in range(cuts[i].raw // 8):
+                length = words[j]
+                words[j] = at
+                at += length
+            words += cuts[i].raw // 8
+    else:
+        for i in range(n):
+            cut = &cuts[i]
+            failed = source.coords(cut.cell, cut.cell + cut.raw // 8, NULL if cut.skip else words, words if cut.skip else NULL)
+            if failed < 0:
+                break
+            words += cut.raw // 8
+    return <Status>SOURCE_FAILED if failed < 0 else OK
+
+
+cdef Status encode_run(Layout layout, CellSource source, ChunkPlan cuts, size_t first, size_t last, Codec* codec, Out* out,
+                       Out* raw) noexcept nogil:
+    cdef const Slot* slot = &layout.slots[cuts.slot]
+    cdef PlannedChunk* cut
+    cdef size_t i, before, begin
+    cdef uint64_t total = 0
+    cdef uint8_t* at
+    cdef Status status
+    for i in range(first, last):
+        total += cuts.cuts[i].raw
+    at = out_room(raw, total)
+    if at == NULL:
+        return NO_MEMORY
+    i = first
+    while i < last and cuts.cuts[i].empty:
+        i += 1
+    status = gather_run(slot, source, &cuts.cuts[i], last - i, at)
+    if status != OK:
+        return status
+    for i in range(first, last):
+        cut = &cuts.cuts[i]
+        before = out.size
+        if cut.opens or cut.empty:
+            if out64(out, cut.opens) < 0:
+                return NO_MEMORY
+        if not cut.empty:
+            begin = out.size
+            status = encode_chunk(&slot.pipeline, codec, at, cut.raw, out)
+            if status == OK and not chunk_fits(slot, cut.raw, out.size - begin):
+                status = UNSUPPORTED
+            if status != OK:
+                return status
+            at += cut.raw
+        cut.stored = out.size - before
+    return OK
+
+
+def encode(Layout layout not None, CellSource source not None, ChunkPlan cuts not None, size_t first, size_t last,
+           CodecPool codecs not None):
+    """The stored bytes of chunks [first, last) of `cuts`, as an Encoded. Runs without the GIL."""
+    cdef Encoded encoded = Encoded.__new__(Encoded)
+    cdef Out raw
+    cdef Codec* codec
+    cdef Status status = NO_MEMORY
+    if last > cuts.n:
+        raise IndexError(last)
+    raw.data = NULL
+    raw.size = raw.capacity = 0
+    with nogil:
+        codec = codec_acquire(&codecs.pool)
+        if codec != NULL:
+            status = encode_run(layout, source, cuts, first, last, codec, &encoded.out, &raw)
+            codec_release(&codecs.pool, codec)
+        out_free(&raw)
+    if status == OK:
+        return encoded
+    if status == NO_MEMORY:
+        raise MemoryError
+    if status == TOO_LARGE:
+        raise ValueError("a chunk of more than 4 GiB")
+    if status == UNSUPPORTED:
+        raise ValueError("a filter that this build cannot write")
+    source.fault()
+
+
+tkv_refuse_bare(ChunkPlan)
+tkv_refuse_bare(Encoded)

@@ -1,0 +1,1 @@
+"""Digests of keys, and the coordinates made of them."""

@@ -1,0 +1,75 @@
+"""Runs of cells, copied into columns: what batches, scans, iteration and consolidation are made from. Runs without the GIL."""
+
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+
+from tilekv.kvcore.base.wire cimport Out
+from tilekv.kvcore.codec.pipeline cimport Status, Windows
+from tilekv.kvcore.read.fragment cimport ReadContext, Pin
+from tilekv.kvcore.read.snapshot cimport Snapshot
+from tilekv.kvcore.write.memtable cimport Buffer
+
+cdef enum:
+    FEW_LANES = 8
+    NOWHERE = 0xFFFFFFFE        # beside IN_BUFFER: a cell that is left out, zeros or nothing
+
+# Cells of one tile that follow one another. In the buffer, and left out: one cell.
+cdef struct Run:
+    uint32_t fragment           # in Snapshot.at; or IN_BUFFER, or NOWHERE
+    uint32_t n                  # cells, at least one
+    uint64_t tile               # in the buffer: the address of the record
+    uint32_t cell               # the first, in the tile; in the buffer: the size of the key
+    uint8_t type                # of the key, in the buffer only
+
+# n cells, from cell `skip` of runs[0] on.
+cdef struct Stretch:
+    const Run* runs
+    size_t skip
+    size_t n
+    bint keep                   # what is decoded stays in the cache: for keys that are asked for; a scan passes it by
+
+# The stretch behind the first n cells.
+cdef void stretch_advance(Stretch* stretch, size_t n) noexcept nogil
+
+
+# Where a reader of one field stands in one fragment: the open tile's offsets and the open chunk. Neighbours in a chunk share it,
+# however cells of several fragments alternate.
+cdef struct FieldCursor:
+    bint has_windows
+    uint64_t windows_tile
+    Windows windows
+    Pin windows_pin
+    uint64_t cells              # of that tile
+    uint64_t total              # bytes of that tile
+    bint has_chunk
+    uint64_t chunk_tile
+    uint64_t index              # of the chunk, in the file
+    uint64_t start, end         # its bytes, in the tile
+    const uint8_t* data
+    Pin pin                     # in the cache or in place,
+    Out own                     # or decoded here
+
+cdef struct FieldCursors:              # of one field; one thread at a time
+    FieldCursor few[FEW_LANES]
+    FieldCursor* at
+    size_t n
+    bint keep                   # see Stretch
+    uint32_t failed_in          # the fragment of the last fault
+
+cdef Status cursors_open(FieldCursors* cursors, Snapshot snapshot, bint keep) noexcept nogil
+cdef void cursors_close(FieldCursors* cursors, Snapshot snapshot) noexcept nogil
+
+# In all of these: the cells of one field, with cursors opened for it. After a fault `context` says what, cursors.failed_in where.
+
+# *cells: how many of the first have at most `limit` bytes in a var field, at least one; *size: their bytes. Reads offsets only.
+cdef Status measure(FieldCursors* cursors, Snapshot snapshot, Buffer buffer, int field, const Stretch* stretch, uint64_t limit,
+                    ReadContext* context, size_t* cells, uint64_t* size) noexcept nogil
+# ends[i]: where cell i ends when the cells of a var field stand one after the other.
+cdef Status gather_ends(FieldCursors* cursors, Snapshot snapshot, Buffer buffer, int field, const Stretch* stretch,
+                        ReadContext* context, int64_t* ends) noexcept nogil
+# `size` bytes of a var field, from byte `first` of the stretch's first cell on through the cells after it. CORRUPT when
+# they are fewer.
+cdef Status gather_bytes(FieldCursors* cursors, Snapshot snapshot, Buffer buffer, int field, const Stretch* stretch,
+                         uint64_t first, uint64_t size, ReadContext* context, uint8_t* out) noexcept nogil
+# The cells of a fixed field, one after the other.
+cdef Status gather_fixed(FieldCursors* cursors, Snapshot snapshot, Buffer buffer, int field, const Stretch* stretch,
+                         ReadContext* context, uint8_t* out) noexcept nogil

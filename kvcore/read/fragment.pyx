@@ -1,0 +1,731 @@
+cimport cython
+from libc.errno cimport errno
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcmp, memcpy
+
+import os
+
+from tilekv.errors import CorruptionError, SnapshotGone
+
+from tilekv.kvcore.base.cache cimport (cache_drop, cache_find, cache_insert, cache_release, chunk_data, chunk_free, chunk_new,
+                                       tkv_flag, tkv_set_flag)
+from tilekv.kvcore.base.file cimport FILE_GONE, FILE_IO, FILE_NO_MEMORY, FILE_OK, FileStatus, file_bytes
+from tilekv.kvcore.base.wire cimport (Cursor, cursor, load32, load64, out_free, out_room, take, take8, take16, take32, take64,
+                                      tkv_crc32c)
+from tilekv.kvcore.codec.pipeline cimport (CORRUPT, FILTER_BIT_WIDTH, NO_MEMORY, OK, UNSUPPORTED, check_chunk, codec_acquire,
+                                           codec_release, decode_chunk, open_windows, window_at)
+from tilekv.kvcore.format.constants cimport (BLOCK_MAGIC, BLOCK_TAIL, CHAR_TYPE, FANOUT, FORMAT_VERSION, PRIVATE_META, TAG_BOUND,
+                                             TAG_CHUNKS, TAG_IDENTITY, TAG_SOURCES, TILE_PAYLOAD, TRAILER, UINT64_TYPE)
+from tilekv.kvcore.format.layout cimport MAX_CHUNK, SLOT_BYTES, SLOT_COORDS, SLOT_OFFSETS, Slot, chunk_fits
+
+
+cdef extern from "base/atomic.h" nogil:
+    void* tkv_load_acquire(void* const* at)
+    void tkv_store_release(void** at, void* value)
+
+cdef extern from "base/lock.h" nogil:
+    void tkv_lock_acquire(void* lock)
+    void tkv_lock_release(void* lock)
+
+
+cdef void context_close(ReadContext* context, Pool* codecs) noexcept nogil:
+    if context.codec != NULL:
+        codec_release(codecs, context.codec)
+        context.codec = NULL
+    out_free(&context.stored)
+    out_free(&context.joined)
+
+
+cdef void plain_windows(Windows* windows, const uint8_t* words) noexcept nogil:
+    windows.minima = words
+    windows.data = words
+    windows.shift = 63
+    windows.nbytes = 8
+
+
+cdef bint offsets_ascend(const Windows* windows, uint64_t n, uint64_t total) noexcept nogil:
+    cdef uint64_t i, offset, before = 0
+    for i in range(n):
+        offset = window_at(windows, i)
+        if offset < before or offset > total or (i == 0 and offset):
+            return False
+        before = offset
+    return True
+
+
+cdef void find_stride(Windows* windows, uint64_t n, uint64_t total) noexcept nogil:
+    """Cells of one size, as keys often are: where each is, is known without a look at its offset, which often is a miss."""
+    cdef uint64_t i, stride = total // n
+    for i in range(n):
+        if window_at(windows, i) != i * stride:
+            return
+    if n * stride == total:
+        windows.stride = stride
+        windows.nbytes = 0
+
+
+cdef const uint8_t* shared_types(FragmentData* f, uint64_t tile, const uint8_t* types) noexcept nogil:
+    """Where to read the key types of a tile. Of most tiles they are one type over and over, as in another tile before: all such
+    tiles are read there, at lines that stay in the processor's cache."""
+    cdef uint64_t n = tile_cells(f, tile)
+    cdef const uint8_t* same = <const uint8_t*>tkv_load_acquire(&f.same_types)
+    if memcmp(types, types + 1, n - 1) != 0:
+        return types
+    if same != NULL:
+        return same if same[0] == types[0] else types
+    if n == f.capacity:
+        tkv_store_release(&f.same_types, <void*>types)
+    return types
+
+
+cdef Status fail(ReadContext* context, Status status, int slot, uint64_t offset) noexcept nogil:
+    context.status = status
+    context.slot = slot
+    context.offset = offset
+    return status
+
+
+cdef Status fragment_place(FragmentData* f, int slot, uint64_t tile, uint64_t index, uint64_t* position, uint64_t* stored,
+                           uint64_t* start, uint64_t* raw) noexcept nogil:
+    """Where a chunk is and what it holds, checked against the file and the tile: nothing here is trusted."""
+    cdef const SlotView* s = &f.slots[slot]
+    cdef const Slot* kind = &f.kinds[slot]
+    cdef uint64_t cells = tile_cells(f, tile)
+    cdef uint64_t begin = s.tile_at[tile]
+    cdef uint64_t end = s.tile_at[tile + 1] if tile + 1 < f.ntiles else s.size
+    cdef uint64_t total = s.raw_size[tile] if kind.kind == SLOT_BYTES else cells    # in units of `start`
+    cdef uint64_t at, after, first, following, unit = kind.width
+    if end > s.size or begin > end:
+        return CORRUPT
+    if kind.kind == SLOT_COORDS:
+        if end - begin != 40 + 16 * cells:
+            return CORRUPT
+        position[0] = begin + 8 + (index & 1) * (16 + 8 * cells)
+        stored[0] = 16 + 8 * cells
+        start[0] = 0
+        raw[0] = 8 * cells
+        return OK
+    if s.first_chunk == NULL:
+        at = 8
+        first = 0
+        after = end - begin
+        following = total
+    else:
+        if index < s.first_chunk[tile] or index >= s.first_chunk[tile + 1] or s.first_chunk[tile + 1] > s.nchunks:
+            return CORRUPT
+        if s.width == 4:
+            first = load32(s.chunks + 8 * index)
+            at = load32(s.chunks + 8 * index + 4)
+            following = load32(s.chunks + 8 * index + 8) if index + 1 < s.first_chunk[tile + 1] else total
+            after = load32(s.chunks + 8 * index + 12) if index + 1 < s.first_chunk[tile + 1] else end - begin
+        else:
+            first = load64(s.chunks + 16 * index)
+            at = load64(s.chunks + 16 * index + 8)
+            following = load64(s.chunks + 16 * index + 16) if index + 1 < s.first_chunk[tile + 1] else total
+            after = load64(s.chunks + 16 * index + 24) if index + 1 < s.first_chunk[tile + 1] else end - begin
+    if after > end - begin or at >= after or following <= first or following > total:
+        return CORRUPT
+    position[0] = begin + at
+    stored[0] = after - at
+    start[0] = first
+    if following - first > (<uint64_t>1 << 32) // unit:
+        return CORRUPT
+    raw[0] = (following - first) * unit
+    return OK if chunk_fits(kind, raw[0], stored[0]) else CORRUPT
+
+
+cdef Status fragment_bytes(FragmentData* f, int slot, uint64_t offset, uint64_t n, ReadContext* context,
+                           const uint8_t** at) noexcept nogil:
+    cdef FileStatus got = file_bytes(&f.slots[slot].file, offset, n, &context.stored, at)
+    if got == FILE_OK:
+        return OK
+    context.error = errno if got == FILE_IO else 0
+    return fail(context, <Status>READ_GONE if got == FILE_GONE else <Status>READ_FAILED if got == FILE_IO
+                else NO_MEMORY if got == FILE_NO_MEMORY else CORRUPT, slot, offset)
+
+
+cdef Status fragment_bound(FragmentData* f, int slot, ReadContext* context) noexcept nogil:
+    cdef SlotView* s = &f.slots[slot]
+    cdef const uint8_t* at = NULL
+    cdef Status status
+    if tkv_flag(&s.bound):
+        return OK
+    status = fragment_bytes(f, slot, s.size, TRAILER, context, &at)
+    if status != OK:
+        return status
+    if memcmp(at, f.uuid, 16) != 0 or load32(at + 16) != <uint32_t>slot:
+        return fail(context, CORRUPT, slot, s.size)
+    tkv_set_flag(&s.bound, True)                # every thread that looks finds the same
+    return OK
+
+
+cdef Status stored_chunk(FragmentData* f, int slot, uint64_t tile, uint64_t index, ReadContext* context, const uint8_t** at,
+                         uint64_t* stored, uint64_t* start, uint64_t* raw) noexcept nogil:
+    cdef uint64_t position = 0
+    cdef Status status = fragment_place(f, slot, tile, index, &position, stored, start, raw)
+    if status != OK:
+        return fail(context, status, slot, f.slots[slot].tile_at[tile])
+    status = fragment_bound(f, slot, context)
+    if status != OK:
+        return status
+    context.slot = slot
+    context.offset = position
+    return fragment_bytes(f, slot, position, stored[0], context, at)
+
+
+cdef Status fragment_decode(FragmentData* f, int slot, uint64_t tile, uint64_t index, ReadContext* context, uint8_t* into,
+                            uint64_t raw) noexcept nogil:
+    """Chunk `index`, whose raw size the caller has from fragment_place(), decoded into `into`."""
+    cdef const uint8_t* at = NULL
+    cdef uint64_t stored = 0, start = 0, size = 0
+    cdef Status status = stored_chunk(f, slot, tile, index, context, &at, &stored, &start, &size)
+    if status != OK:
+        return status
+    if size != raw:
+        return fail(context, CORRUPT, slot, context.offset)
+    if context.codec == NULL:
+        context.codec = codec_acquire(f.codecs)
+        if context.codec == NULL:
+            return fail(context, NO_MEMORY, slot, context.offset)
+    status = decode_chunk(&f.kinds[slot].pipeline, context.codec, at, stored, into, raw, True)
+    return status if status == OK else fail(context, status, slot, context.offset)
+
+
+cdef Status fragment_chunk(FragmentData* f, int slot, uint64_t tile, uint64_t index, ReadContext* context,
+                           Pin* pin) noexcept nogil:
+    cdef SlotView* s = &f.slots[slot]
+    cdef const uint8_t* at = NULL
+    cdef uint64_t stored = 0, position = 0
+    cdef Windows windows
+    cdef Chunk* chunk
+    cdef Status status
+    pin.chunk = NULL
+    # What has been checked or decoded before costs a load or two; where it stands in the file is not looked up again.
+    if not s.in_place:
+        chunk = cache_find(f.cache, &s.homes[index])
+        if chunk != NULL:
+            pin.chunk = chunk
+            pin.data = chunk_data(chunk)
+            pin.size = chunk.size
+            pin.start = chunk.start
+            return OK
+    elif s.first_chunk == NULL:
+        pin.data = <const uint8_t*>tkv_load_acquire(&s.ready[index])
+        if pin.data != NULL:
+            pin.start = 0
+            pin.size = s.raw_size[tile] if s.raw_size != NULL else tile_cells(f, tile) * f.kinds[slot].width
+            return OK
+    status = fragment_place(f, slot, tile, index, &position, &stored, &pin.start, &pin.size)
+    if status != OK:
+        return fail(context, status, slot, s.tile_at[tile])
+    if s.in_place:
+        pin.data = <const uint8_t*>tkv_load_acquire(&s.ready[index])
+        if pin.data != NULL:
+            return OK
+        status = stored_chunk(f, slot, tile, index, context, &at, &stored, &pin.start, &pin.size)
+        if status != OK:
+            return status
+        # The header is {raw, filtered, 4} and the meta is the checksum: check_chunk sees to both sums, this to the sizes.
+        if stored != 16 + pin.size or load32(at) != pin.size or load32(at + 4) != pin.size or check_chunk(at, stored) != OK:
+            return fail(context, CORRUPT, slot, context.offset)
+        pin.data = at + 16 if slot != f.key_type or s.first_chunk != NULL else shared_types(f, tile, at + 16)
+        tkv_store_release(&s.ready[index], <void*>pin.data)
+        return OK
+    chunk = chunk_new(f.cache, pin.size)
+    if chunk == NULL:
+        return fail(context, NO_MEMORY, slot, position)
+    chunk.start = pin.start
+    status = fragment_decode(f, slot, tile, index, context, chunk_data(chunk), pin.size)
+    if status == OK and f.kinds[slot].kind == SLOT_OFFSETS:
+        plain_windows(&windows, chunk_data(chunk))
+        if not offsets_ascend(&windows, pin.size // 8, f.slots[f.nf + 1 + slot].raw_size[tile]):
+            status = fail(context, CORRUPT, slot, position)
+    if status != OK:
+        chunk_free(f.cache, chunk)
+        return status
+    pin.chunk = cache_insert(f.cache, chunk, &s.homes[index], &s.recent[index])
+    pin.data = chunk_data(pin.chunk)
+    return OK
+
+
+cdef void unpin(FragmentData* f, Pin* pin) noexcept nogil:
+    if pin.chunk != NULL:
+        cache_release(f.cache, pin.chunk)
+        pin.chunk = NULL
+
+
+cdef Status fragment_chunk_at(FragmentData* f, int slot, uint64_t tile, uint64_t at, ReadContext* context,
+                              Pin* pin) noexcept nogil:
+    cdef Status status = fragment_chunk(f, slot, tile, chunk_index(f, slot, tile, at), context, pin)
+    if status == OK and not pin.start <= at < pin.start + pin.size // f.kinds[slot].width:
+        unpin(f, pin)
+        return fail(context, CORRUPT, slot, f.slots[slot].tile_at[tile])
+    return status
+
+
+cdef Status fragment_coords(FragmentData* f, uint64_t tile, int dimension, ReadContext* context, Pin* pin) noexcept nogil:
+    return fragment_chunk(f, f.nf, tile, 2 * tile + dimension, context, pin)
+
+
+cdef Status fragment_offsets(FragmentData* f, int field, uint64_t tile, ReadContext* context, Windows* windows,
+                             Pin* pin) noexcept nogil:
+    cdef SlotView* s = &f.slots[field]
+    cdef Windows* kept = &s.windows[tile]                       # in place only
+    cdef const uint8_t* at = NULL
+    cdef uint64_t stored = 0, start = 0, raw = 0
+    cdef Status status
+    pin.chunk = NULL
+    if s.in_place:
+        windows.data = <const uint8_t*>tkv_load_acquire(<void**>&kept.data)
+        if windows.data != NULL:
+            windows[0] = kept[0]
+            return OK
+    if s.first_chunk != NULL:
+        return fail(context, CORRUPT, field, s.tile_at[tile])      # offsets are one chunk a tile
+    if s.in_place:
+        status = stored_chunk(f, field, tile, tile, context, &at, &stored, &start, &raw)
+        if status != OK:
+            return status
+        status = check_chunk(at, stored)
+        if status == OK and f.kinds[field].pipeline.n:
+            status = open_windows(at, stored, raw, windows)
+        elif status == OK:
+            plain_windows(windows, at + 16)
+            status = OK if stored == 16 + raw and load32(at) == raw and load32(at + 4) == raw else CORRUPT
+        if status == OK and not offsets_ascend(windows, raw // 8, f.slots[f.nf + 1 + field].raw_size[tile]):
+            status = CORRUPT
+        if status != OK:
+            return fail(context, status, field, context.offset)
+        find_stride(windows, raw // 8, f.slots[f.nf + 1 + field].raw_size[tile])
+        tkv_lock_acquire(f.cache.lock)
+        if kept.data == NULL:                                   # else another thread found the same, and somebody may read it
+            kept.minima = windows.minima
+            kept.stride = windows.stride
+            kept.shift = windows.shift
+            kept.nbytes = windows.nbytes
+            tkv_store_release(<void**>&kept.data, <void*>windows.data)
+        tkv_lock_release(f.cache.lock)
+        return OK
+    status = fragment_chunk(f, field, tile, tile, context, pin)
+    plain_windows(windows, pin.data)
+    return status
+
+
+cdef Status fragment_extent(FragmentData* f, int field, uint64_t tile, uint64_t j, ReadContext* context, uint64_t* start,
+                            uint64_t* end) noexcept nogil:
+    cdef Windows windows
+    cdef Pin pin
+    cdef uint64_t total = f.slots[f.nf + 1 + field].raw_size[tile]
+    cdef Status status = fragment_offsets(f, field, tile, context, &windows, &pin)
+    if status != OK:
+        return status
+    start[0] = window_at(&windows, j)
+    end[0] = window_at(&windows, j + 1) if j + 1 < tile_cells(f, tile) else total
+    unpin(f, &pin)
+    if start[0] > end[0] or end[0] > total:
+        return fail(context, CORRUPT, field, f.slots[field].tile_at[tile])
+    return OK
+
+
+cdef Status fragment_copy(FragmentData* f, int slot, uint64_t tile, uint64_t start, uint64_t n, ReadContext* context,
+                          uint8_t* out) noexcept nogil:
+    cdef const SlotView* s = &f.slots[slot]
+    cdef uint64_t index, position = 0, stored = 0, first = 0, raw = 0, skip, part
+    cdef Pin pin
+    cdef Status status
+    if n == 0:
+        return OK
+    index = chunk_index(f, slot, tile, start)
+    while True:
+        status = fragment_place(f, slot, tile, index, &position, &stored, &first, &raw)
+        if status != OK or not first <= start < first + raw:
+            return fail(context, CORRUPT, slot, s.tile_at[tile])
+        skip = start - first
+        part = min(raw - skip, n)
+        if part == raw and raw >= DIRECT and not chunk_at_hand(f, slot, index):
+            status = fragment_decode(f, slot, tile, index, context, out, raw)
+        else:
+            status = fragment_chunk(f, slot, tile, index, context, &pin)
+            if status == OK:
+                memcpy(out, pin.data + skip, part)
+                unpin(f, &pin)
+        if status != OK:
+            return status
+        out += part
+        start += part
+        n -= part
+        if n == 0:
+            return OK
+        index += 1
+
+
+cdef Status fragment_cell(FragmentData* f, int field, uint64_t tile, uint64_t j, ReadContext* context, Span* span) noexcept nogil:
+    cdef uint64_t start = 0, end = 0
+    cdef int slot = field
+    cdef uint32_t width = f.kinds[field].width
+    cdef Status status
+    cdef uint8_t* into
+    span.pin.chunk = NULL
+    if f.kinds[field].kind != SLOT_OFFSETS:
+        status = fragment_chunk_at(f, field, tile, j, context, &span.pin)
+        if status == OK:
+            span.data = span.pin.data + (j - span.pin.start) * width
+            span.size = width
+        return status
+    status = fragment_extent(f, field, tile, j, context, &start, &end)
+    if status != OK:
+        return status
+    span.size = end - start
+    if span.size == 0:
+        span.data = <const uint8_t*>f.leaves              # any valid pointer: nothing is read through it
+        return OK
+    slot = f.nf + 1 + field
+    status = fragment_chunk_at(f, slot, tile, start, context, &span.pin)
+    if status != OK:
+        return status
+    if end <= span.pin.start + span.pin.size:
+        span.data = span.pin.data + (start - span.pin.start)
+        return OK
+    unpin(f, &span.pin)
+    context.joined.size = 0
+    into = out_room(&context.joined, span.size)
+    if into == NULL:
+        return fail(context, NO_MEMORY, slot, 0)
+    span.data = into
+    return fragment_copy(f, slot, tile, start, span.size, context, into)
+
+
+cdef Status fragment_key(FragmentData* f, uint64_t tile, uint64_t j, ReadContext* context, Span* span,
+                         KeyRef* key) noexcept nogil:
+    cdef Status status = fragment_cell(f, f.key_type, tile, j, context, span)
+    if status != OK:
+        return status
+    key.type = span.data[0]
+    unpin(f, &span.pin)
+    status = fragment_cell(f, 0, tile, j, context, span)
+    key.data = span.data
+    key.size = span.size
+    return status
+
+
+cdef bint chunk_at_hand(const FragmentData* f, int slot, uint64_t index) noexcept nogil:
+    return f.slots[slot].in_place or tkv_load_acquire(<void* const*>&f.slots[slot].homes[index]) != NULL
+
+
+@cython.final
+@cython.no_gc_clear             # __dealloc__ needs the cache
+cdef class Fragment:
+    def __cinit__(self, Layout layout not None, str name not None, File metadata not None, views, ChunkCache cache not None,
+                  CodecPool codecs not None, bint partial=False):
+        """views: a File for each of `layout.files`, in that order. CorruptionError when the metadata is not what tilekv wrote
+        or a file is shorter than it says; with `partial` such a file is read as far as it goes."""
+        cdef int slot
+        cdef SlotView* s
+        cdef const Slot* kind
+        cdef File view
+        cdef uint64_t nchunks
+        self.layout = layout
+        self.name = name
+        self._cache = cache
+        self._codecs = codecs
+        files = [None] * layout.nslots
+        self._views = [None] * layout.nslots
+        for (slot, stem, is_bytes), view in zip(layout.files, views, strict=True):
+            files[slot] = f"{stem}_var.tdb" if is_bytes else f"{stem}.tdb"
+            self._views[slot] = view
+        self.files = tuple(files)
+        self._metadata = metadata
+        self._meta_size = metadata.ref.size
+        self._meta = metadata.ref.base
+        if self._meta == NULL:
+            self._metadata = metadata.read(0, metadata.ref.size)
+            self._meta = <const uint8_t*><const char*>self._metadata
+        self.data.slots = <SlotView*>calloc(layout.nslots, sizeof(SlotView))
+        if self.data.slots == NULL:
+            raise MemoryError
+        self.data.nf = layout.nf
+        self.data.key_type = layout.key_type
+        self.data.capacity = layout.capacity
+        self.data.kinds = layout.slots
+        self.data.cache = &cache.cache
+        self.data.codecs = &codecs.pool
+        self._parse()
+        self.data.cells = self.cells
+        for slot in range(layout.nslots):
+            view = self._views[slot]
+            if view is None:
+                continue
+            s = &self.data.slots[slot]
+            kind = &layout.slots[slot]
+            s.file = view.ref
+            s.bound = self.trailer == 0
+            if view.ref.size < s.size + self.trailer and not partial:
+                raise CorruptionError(f"{name}/{self.files[slot]}", view.ref.size,
+                                      f"the file has {view.ref.size} bytes and the metadata says {s.size + self.trailer}")
+            self._check_tiles(slot)
+            s.in_place = view.ref.base != NULL and (kind.pipeline.n == 0 or (
+                kind.kind == SLOT_OFFSETS and kind.pipeline.n == 1 and kind.pipeline.filters[0].type == FILTER_BIT_WIDTH))
+            if kind.kind == SLOT_COORDS:
+                s.nchunks = 2 * self.data.ntiles
+            elif s.first_chunk == NULL:
+                s.nchunks = self.data.ntiles
+            nchunks = s.nchunks + 1
+            # Zeroed pages cost nothing until they are touched: opening stays independent of the number of chunks.
+            if not s.in_place:
+                s.homes = <Chunk**>calloc(nchunks, sizeof(Chunk*))
+                s.recent = <uint8_t*>calloc(nchunks, 1)
+                if s.recent == NULL:
+                    raise MemoryError
+            elif kind.kind == SLOT_OFFSETS:
+                s.windows = <Windows*>calloc(nchunks, sizeof(Windows))
+            else:
+                s.ready = <void**>calloc(nchunks, sizeof(void*))
+            if s.homes == NULL and s.windows == NULL and s.ready == NULL:
+                raise MemoryError
+
+    def __dealloc__(self):
+        cdef int slot
+        if self.data.slots != NULL:
+            for slot in range(self.layout.nslots):
+                if self.data.slots[slot].homes != NULL:
+                    cache_drop(&self._cache.cache, self.data.slots[slot].homes, self.data.slots[slot].nchunks)
+                free(self.data.slots[slot].homes)
+                free(self.data.slots[slot].recent)
+                free(self.data.slots[slot].windows)
+                free(self.data.slots[slot].ready)
+        free(self.data.slots)
+
+    def __repr__(self):
+        return f"<tilekv fragment {self.name}: {self.cells} cells, {self.tombstones} of them deletes>"
+
+    def drop_pages(self):
+        """See File.drop_pages, for all files."""
+        for view in self._views:
+            if view is not None:
+                view.drop_pages()
+
+    @property
+    def stored_bytes(self):
+        """Bytes of all its files."""
+        return self._meta_size + sum(view.size for view in self._views if view is not None)
+
+    def size_of(self, int slot):
+        """Bytes of the file of a slot."""
+        return self._views[slot].size
+
+    # --- metadata ---------------------------------------------------------------------------------------------------
+
+    cdef int _parse(self) except -1:
+        cdef uint64_t na = self.layout.nf
+        cdef uint64_t footer_size = 4 + 1 + 1 + 32 + 16 + 8 * (2 * na + 1) + 8 + 8 * (3 * na + 1)
+        cdef uint64_t footer_at, length
+        cdef const uint8_t* tail
+        if self._meta_size < footer_size + BLOCK_TAIL:
+            self._bad_metadata(0, f"{self._meta_size} bytes are too few")
+        footer_at = self._meta_size - footer_size
+        tail = self._meta + footer_at - BLOCK_TAIL
+        if load32(tail + 8) != <uint32_t>BLOCK_MAGIC:
+            self._bad_metadata(footer_at - 4, "tilekv's mark is not before the footer")
+        length = load32(tail)
+        if length > footer_at - BLOCK_TAIL or (footer_at - BLOCK_TAIL - length) % 8:
+            self._bad_metadata(footer_at - BLOCK_TAIL, f"a private block of {length} bytes")
+        if tkv_crc32c(tkv_crc32c(0, tail - length, length + 4), self._meta + footer_at, footer_size) != load32(tail + 4):
+            self._bad_metadata(footer_at - BLOCK_TAIL - length, "private block and footer fail their checksum")
+        self._parse_footer(self._meta + footer_at)
+        self._skip_padding(footer_at - BLOCK_TAIL - length)
+        self._parse_block(tail - length, length)
+        return 0
+
+    def _bad_metadata(self, offset, reason):
+        raise CorruptionError(f"{self.name}/__fragment_metadata.tdb", offset, reason)
+
+    cdef int _parse_footer(self, const uint8_t* footer) except -1:
+        cdef int na = self.layout.nf, f
+        cdef Cursor c = cursor(footer, self._meta_size)         # its size was checked by the caller
+        cdef uint64_t n = 0, levels, _level, nodes, position
+        cdef const uint8_t* payload
+        cdef Cursor tree
+        if take32(&c) != FORMAT_VERSION or take8(&c) != 0 or take8(&c) != 0:
+            self._bad_metadata(footer - self._meta, "not the footer of a sparse fragment of format 3")
+        take(&c, 32)
+        self.data.ntiles = take64(&c)
+        self.data.last_tile_cells = take64(&c)
+        if (not 1 <= self.data.last_tile_cells <= self.layout.capacity or self.data.ntiles == 0
+                or self.data.ntiles > self._meta_size // 32):
+            self._bad_metadata(footer - self._meta,
+                               f"{self.data.ntiles} tiles with {self.data.last_tile_cells} cells in the last")
+        for f in range(na + 1):
+            self.data.slots[f].size = take64(&c)
+        for f in range(na):
+            self.data.slots[na + 1 + f].size = take64(&c)
+        position = take64(&c)
+        payload = self._payload(position, &n)
+        tree = cursor(payload, n)
+        if take32(&tree) != 2 or take32(&tree) != FANOUT or take8(&tree) != UINT64_TYPE:
+            self._bad_metadata(position, "not an R-tree of two uint64 dimensions")
+        levels = take32(&tree)
+        nodes = 0
+        for _level in range(levels):
+            nodes = take64(&tree)
+            if tree.failed or nodes > tree.left // 32:
+                self._bad_metadata(position, "an R-tree that ends early")
+            self.data.leaves = <const uint64_t*>take(&tree, 32 * nodes)
+        if nodes != self.data.ntiles or (<size_t>self.data.leaves) % 8:
+            self._bad_metadata(position, f"an R-tree with {nodes} leaves for {self.data.ntiles} tiles")
+        for f in range(na + 1):
+            self.data.slots[f].tile_at = self._vector(take64(&c), self.data.ntiles)
+        for f in range(na):
+            self.data.slots[na + 1 + f].tile_at = self._vector(take64(&c), self.data.ntiles if self.layout.is_var(f) else 0)
+        for f in range(na):
+            self.data.slots[na + 1 + f].raw_size = self._vector(take64(&c), self.data.ntiles if self.layout.is_var(f) else 0)
+        return 0
+
+    cdef const uint8_t* _payload(self, uint64_t position, uint64_t* n) except NULL:
+        """The payload of a raw generic tile, its checksum verified."""
+        cdef Cursor c
+        cdef uint64_t size, body
+        cdef uint32_t crc, version
+        cdef const uint8_t* payload = NULL
+        if position > self._meta_size:
+            self._bad_metadata(position, "a metadata tile beyond the file")
+        c = cursor(self._meta + position, self._meta_size - position)
+        self._skip_padding(position)
+        version = take32(&c)
+        body = take64(&c)
+        size = take64(&c)
+        if (version != FORMAT_VERSION or body != 8 + 12 + PRIVATE_META + size
+                or take8(&c) != CHAR_TYPE or take64(&c) != 1 or take8(&c) != 0                # datatype, cell size, encryption
+                or take32(&c) != 8 or take32(&c) != 0 or take32(&c) != 0 or take64(&c) != 1   # an empty pipeline, one chunk
+                or take32(&c) != size or take32(&c) != size or take32(&c) != PRIVATE_META):
+            self._bad_metadata(position, "not a raw metadata tile of one chunk")
+        crc = take32(&c)
+        if take32(&c) != 0 or take16(&c) != 0:
+            self._bad_metadata(position, "private bytes that are not zero")
+        payload = take(&c, size)
+        if payload == NULL or size == 0:
+            self._bad_metadata(position, f"a metadata tile of {size} bytes")
+        if tkv_crc32c(0, payload, size) != crc:
+            self._bad_metadata(position, "a metadata tile fails its checksum")
+        self._parsed += TILE_PAYLOAD + size
+        n[0] = size
+        return payload
+
+    cdef int _skip_padding(self, uint64_t position) except -1:
+        """From what was parsed last to the next part: no gap but for alignment, and only zeros in it."""
+        if position < self._parsed or position - self._parsed > 7:
+            self._bad_metadata(position, "parts of the metadata that do not follow one another")
+        while self._parsed < position:
+            if self._meta[self._parsed]:
+                self._bad_metadata(self._parsed, "padding that is not zero")
+            self._parsed += 1
+        return 0
+
+    cdef const uint64_t* _vector(self, uint64_t position, uint64_t expected) except? NULL:
+        cdef uint64_t n = 0
+        cdef const uint8_t* payload = self._payload(position, &n)
+        if n != 8 + 8 * expected or load64(payload) != expected or (<size_t>payload) % 8:
+            self._bad_metadata(position, f"a vector of {expected} numbers expected")
+        return <const uint64_t*>(payload + 8) if expected else NULL
+
+    cdef int _parse_block(self, const uint8_t* block, size_t n) except -1:
+        cdef Cursor c = cursor(block, n)
+        cdef Cursor names
+        cdef uint32_t tag, size
+        cdef uint64_t expected = (self.data.ntiles - 1) * self.layout.capacity + self.data.last_tile_cells
+        cdef const uint8_t* payload
+        cdef const uint8_t* at
+        sources = []
+        while c.left:
+            tag = take32(&c)
+            size = take32(&c)
+            payload = take(&c, size)
+            take(&c, (8 - size % 8) % 8)
+            if c.failed:
+                self._bad_metadata(block - self._meta, "a record that is longer than the private block")
+            if tag == TAG_IDENTITY and size == 48:
+                self.uuid = payload[:16]
+                self.data.uuid = payload
+                self.t1 = load64(payload + 16)
+                self.t2 = load64(payload + 24)
+                self.cells = load64(payload + 32)
+                self.tombstones = load64(payload + 40)
+            elif tag == TAG_SOURCES:
+                names = cursor(payload, size)
+                while names.left:
+                    size = take32(&names)
+                    at = take(&names, size)
+                    if at == NULL:
+                        self._bad_metadata(payload - self._meta, "a list of sources that ends early")
+                    try:
+                        sources.append(at[:size].decode())
+                    except UnicodeDecodeError:
+                        self._bad_metadata(payload - self._meta, "a source whose name is not text")
+            elif tag == TAG_BOUND:
+                self.trailer = TRAILER
+            elif tag == TAG_CHUNKS:
+                self._parse_directory(payload, size)
+        self.sources = tuple(sources)
+        if self.uuid is None or self.cells != expected or self.tombstones > self.cells:
+            self._bad_metadata(block - self._meta, f"{self.cells} cells in the private block, {expected} in the footer")
+        if self.name != f"__{self.t1}_{self.t2}_{self.uuid.hex()}":
+            self._bad_metadata(block - self._meta, f"this is fragment __{self.t1}_{self.t2}_{self.uuid.hex()} under another name")
+        return 0
+
+    cdef int _parse_directory(self, const uint8_t* at, size_t n) except -1:
+        cdef Cursor c = cursor(at, n)
+        cdef uint32_t slot = take32(&c), width = take32(&c)
+        cdef uint64_t nchunks = take64(&c)
+        cdef uint64_t starts = (4 * (self.data.ntiles + 1) + 7) // 8 * 8
+        cdef SlotView* s
+        if (c.failed or slot >= <uint32_t>self.layout.nslots or self._views[slot] is None or slot == <uint32_t>self.layout.coords
+                or width not in (4, 8) or nchunks > n or n != 16 + starts + 2 * width * nchunks):
+            self._bad_metadata(at - self._meta, "a chunk directory that fits no file")
+        s = &self.data.slots[slot]
+        s.first_chunk = <const uint32_t*>take(&c, starts)
+        s.chunks = take(&c, 2 * width * nchunks)
+        s.width = width
+        s.nchunks = nchunks
+        if s.first_chunk[self.data.ntiles] != nchunks:
+            self._bad_metadata(at - self._meta, "a chunk directory that counts its chunks wrongly")
+        return 0
+
+    cdef int _check_tiles(self, int slot) except -1:
+        """Every tile of a file has chunks of its own, and no more cells or bytes than they can hold: what is decoded for one tile
+        is never taken for another's, and no count makes anybody ask for memory before a chunk has shown that it is true."""
+        cdef SlotView* s = &self.data.slots[slot]
+        cdef uint64_t tile, chunks = 1
+        if slot == self.layout.coords:
+            if self.cells > s.size // 16 or s.size != 40 * self.data.ntiles + 16 * self.cells:
+                self._bad_metadata(self._meta_size, f"{s.size} bytes of coordinates for {self.cells} cells")
+            return 0
+        for tile in range(self.data.ntiles):
+            if s.first_chunk != NULL:
+                if s.first_chunk[tile] > s.first_chunk[tile + 1]:
+                    self._bad_metadata(<const uint8_t*>s.first_chunk - self._meta, "a chunk directory that runs backwards")
+                chunks = s.first_chunk[tile + 1] - s.first_chunk[tile]
+            if s.raw_size != NULL and s.raw_size[tile] > chunks * MAX_CHUNK:
+                self._bad_metadata(<const uint8_t*>s.raw_size - self._meta,
+                                   f"a tile of {s.raw_size[tile]} bytes in chunks that hold {chunks * MAX_CHUNK}")
+        return 0
+
+    cdef int demand(self, const ReadContext* context, Status status) except -1:
+        if status == NO_MEMORY:
+            raise MemoryError
+        if status == <Status>READ_GONE or (status == <Status>READ_FAILED and context.error):
+            self.raise_fault(context)
+        return 0
+
+    cdef raise_fault(self, const ReadContext* context):
+        """The exception for what `context` met: CorruptionError, OSError, MemoryError or ValueError."""
+        file = f"{self.name}/{self.files[context.slot]}"
+        if context.status == CORRUPT:
+            raise CorruptionError(file, context.offset, "the stored bytes are damaged")
+        if context.status == NO_MEMORY:
+            raise MemoryError(f"{file}: no memory for a chunk at {context.offset}")
+        if context.status == UNSUPPORTED:
+            raise CorruptionError(file, context.offset, "a filter that this build of tilekv cannot decode")
+        if context.status == <Status>READ_GONE:
+            raise SnapshotGone(f"{file} was vacuumed while this handle had given it back to the system: reopen()")
+        if context.error:
+            raise OSError(context.error, f"reading at {context.offset} failed: {os.strerror(context.error)}", file)
+        raise OSError(f"{file}: the file has become shorter than {context.offset}")

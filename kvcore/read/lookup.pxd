@@ -1,0 +1,62 @@
+"""Where many keys are: looked up in blocks, part after part, by one thread or two."""
+
+from libc.stdint cimport int64_t, uint64_t
+
+from tilekv.kvcore.hashing.digest cimport KeyRef
+from tilekv.kvcore.read.fragment cimport ReadContext
+from tilekv.kvcore.read.snapshot cimport Found, Place, Snapshot
+from tilekv.kvcore.values.input_cells cimport Cells
+from tilekv.kvcore.values.keys cimport KeyCell
+from tilekv.kvcore.write.memtable cimport Buffer
+
+cdef extern from "read/work_ring.h" nogil:
+    ctypedef struct tkv_beside:
+        pass
+
+
+cdef class Lookup:
+    """Keys of one snapshot and where they are. `room` keys at most; used again for the next ones."""
+    cdef Snapshot snapshot
+    cdef Buffer buffer
+    cdef size_t room
+    cdef bint defer             # see Snapshot.probe_block()
+    cdef size_t n
+    cdef list held              # what keys point into, beside what they were taken from
+    cdef dict refused           # objects that cannot be keys, by number: they are not found
+    cdef KeyCell* cells
+    cdef KeyRef* keys
+    cdef uint64_t* c0
+    cdef uint64_t* c1
+    cdef int* found             # Found
+    cdef Place* places
+    cdef size_t at              # keys looked up so far
+    cdef Found stopped          # MISSING, or why find() did not go on
+    cdef ReadContext context
+    # Instead of what was there, numbers start to start + n of `cells`; or, with an order, numbers order[start] and so on.
+    cdef int add(self, Cells cells, const int64_t* order, size_t start, size_t n) except -1
+    # Looks up all that are left, as far as it can.
+    cdef void find(self) noexcept nogil
+    # Opens fragments and goes on, or raises what find() met.
+    cdef int settle(self) except -1
+    # The error for a key that is not there.
+    cdef object not_found(self, size_t k)
+    cdef int _object(self, object item, size_t k) except -1
+    cdef int _clear(self) except -1
+
+
+cdef class LookupPipeline:
+    """Many keys, looked up a part at a time, ahead of who takes them: with `threaded` by a thread of its own, while the taker's
+    makes objects of what was found."""
+    cdef list pieces            # Cells
+    cdef list lookups           # a ring
+    cdef size_t ring
+    cdef tkv_beside* beside
+    cdef const int64_t* numbers
+    cdef size_t count
+    cdef size_t piece, start    # of the next part
+    cdef size_t added, given    # parts
+    # Before the first next(): of the one piece, only those n, in that order. `numbers` is the caller's.
+    cdef int order(self, const int64_t* numbers, size_t n) except -1
+    # The next part, valid until the call after; None at the end.
+    cdef Lookup next(self)
+    cdef bint _add(self, Lookup lookup) except -1

@@ -1,0 +1,217 @@
+cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
+from cpython.exc cimport PyErr_CheckSignals
+from cpython.list cimport PyList_GET_ITEM
+from libc.stdint cimport uint8_t
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memset
+
+from tilekv.kvcore.base.cache cimport cache_enter, cache_exit
+from tilekv.kvcore.base.signals cimport ROWS
+from tilekv.kvcore.format.layout cimport TOMBSTONE
+from tilekv.kvcore.hashing.digest cimport digest_keys
+from tilekv.kvcore.read.fragment cimport context_close
+from tilekv.kvcore.read.snapshot cimport BLOCK, DELETED, IN_BUFFER, MISSING, PRESENT, UNOPENED
+from tilekv.kvcore.values.input_cells cimport FEED_OBJECTS, Cells, count_cells, feed_key
+from tilekv.kvcore.values.keys cimport asked_cell, load_key
+from tilekv.kvcore.write.memtable cimport Entry
+from tilekv.kvcore.values.keys import key_not_found
+
+cdef extern from "base/prefetch.h" nogil:
+    void tkv_prefetch(const void* at)
+
+cdef extern from "read/work_ring.h" nogil:
+    enum:
+        TKV_BESIDE_JOBS
+    tkv_beside* tkv_beside_start(void (*run)(void*) noexcept nogil, void** jobs, int n, bint threaded)
+    void tkv_beside_ready(tkv_beside* b, int i)
+    void tkv_beside_await(tkv_beside* b, int i)
+    void tkv_beside_stop(tkv_beside* b)
+
+cdef enum:
+    BLOB = 40                   # datatype code of bytes keys
+    AHEAD = 12                  # key objects lie anywhere: they are fetched this many keys before they are read
+    # Keys between two requests for the GIL: whoever else wants it may keep it for milliseconds each time.
+    PART = 4096
+
+
+@cython.final
+cdef class Lookup:
+    def __cinit__(self, Snapshot snapshot not None, Buffer buffer not None, size_t room, bint defer):
+        self.defer = defer
+        self.snapshot = snapshot
+        self.buffer = buffer
+        self.room = room
+        self.held = []
+        self.refused = {}
+        self.cells = <KeyCell*>malloc(room * sizeof(KeyCell) + 1)
+        self.keys = <KeyRef*>malloc(room * sizeof(KeyRef) + 1)
+        self.c0 = <uint64_t*>malloc(2 * room * sizeof(uint64_t) + 1)
+        self.c1 = self.c0 + room
+        self.found = <int*>calloc(room + 1, sizeof(int))
+        self.places = <Place*>calloc(room + 1, sizeof(Place))
+        if self.cells == NULL or self.keys == NULL or self.c0 == NULL or self.found == NULL or self.places == NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        context_close(&self.context, &self.snapshot.codecs.pool)
+        free(self.cells)
+        free(self.keys)
+        free(self.c0)
+        free(self.found)
+        free(self.places)
+
+    cdef int _clear(self) except -1:
+        memset(self.found, 0, self.n * sizeof(int))
+        memset(self.places, 0, self.n * sizeof(Place))
+        self.held.clear()
+        self.refused.clear()
+        self.n = self.at = 0
+        return 0
+
+    cdef int add(self, Cells cells, const int64_t* order, size_t start, size_t n) except -1:
+        cdef bint objects = cells.feed.kind == FEED_OBJECTS
+        cdef const Entry* entry = NULL
+        cdef size_t i, k = 0
+        cdef void* item = NULL
+        self._clear()
+        for i in range(start, start + n):
+            if i % ROWS == 0:
+                PyErr_CheckSignals()
+            if objects:
+                if i + AHEAD < start + n:
+                    item = PyList_GET_ITEM(cells.objects, <Py_ssize_t>(i + AHEAD if order == NULL else order[i + AHEAD]))
+                    tkv_prefetch(item)
+                    tkv_prefetch(<const uint8_t*>item + 63)
+                item = PyList_GET_ITEM(cells.objects, <Py_ssize_t>(i if order == NULL else order[i]))
+                if PyBytes_CheckExact(<object>item):
+                    self.keys[k].data = <const uint8_t*>PyBytes_AS_STRING(<object>item)
+                    self.keys[k].size = PyBytes_GET_SIZE(<object>item)
+                    self.keys[k].type = BLOB
+                    k += 1
+                    continue
+                self._object(<object>item, k)
+            else:
+                feed_key(&cells.feed, i if order == NULL else order[i], &self.keys[k])
+            k += 1
+        if self.buffer.n:
+            for i in range(k):
+                if self.found[i] != MISSING:
+                    continue
+                self.buffer.find(&self.keys[i], &entry)
+                if entry != NULL:
+                    self.found[i] = DELETED if entry.type & TOMBSTONE else PRESENT
+                    self.places[i].fragment = IN_BUFFER
+                    self.places[i].type = entry.type
+                    self.places[i].tile = <uint64_t>entry.record
+                    self.places[i].cell = entry.key_size
+        self.n = k
+        return 0
+
+    cdef int _object(self, object item, size_t k) except -1:
+        cdef KeyRef* key = &self.cells[k].ref
+        owner = asked_cell(item, &self.cells[k], self.snapshot.layout.numbers)
+        if key.data == NULL:                                    # no key can be found here
+            self.refused[k] = item
+            self.found[k] = DELETED
+            key.type = BLOB
+            key.data = <const uint8_t*>b""
+            key.size = 0
+        elif owner is not item:
+            self.held.append(owner)
+        self.keys[k] = key[0]
+        return 0
+
+    cdef object not_found(self, size_t k):
+        item = self.refused[k] if k in self.refused else load_key(&self.keys[k], self.snapshot.layout.numbers)
+        return key_not_found(item, self.snapshot.layout.numbers)
+
+    cdef int settle(self) except -1:
+        while self.stopped != MISSING:
+            PyErr_CheckSignals()
+            if self.stopped == UNOPENED:
+                self.snapshot.open_fragment(self.places[self.at].fragment)
+            else:
+                self.snapshot.raise_fault(&self.context, self.places[self.at].fragment)
+            with nogil:
+                self.find()
+        return 0
+
+    cdef void find(self) noexcept nogil:
+        cdef size_t start, stop = 0, n
+        cdef int epoch
+        self.stopped = MISSING
+        while self.at < self.n and self.snapshot.n and self.stopped == MISSING:
+            start = self.at
+            n = min(<size_t>BLOCK, self.n - start)
+            digest_keys(self.snapshot.layout.digest, self.keys + start, n, self.c0 + start, self.c1 + start)
+            epoch = cache_enter(&self.snapshot.cache.cache)
+            self.stopped = self.snapshot.probe_block(self.keys + start, n, self.c0 + start, self.c1 + start, self.defer,
+                                                     &self.context,
+                                                     self.found + start, self.places + start, &stop)
+            cache_exit(&self.snapshot.cache.cache, epoch)
+            self.at = start + (n if self.stopped == MISSING else stop)
+        context_close(&self.context, &self.snapshot.codecs.pool)
+
+
+cdef void find_all(Lookup lookup) noexcept nogil:
+    lookup.find()
+
+
+@cython.final
+@cython.no_gc_clear             # the thread uses the lookups until __dealloc__ has stopped it
+cdef class LookupPipeline:
+    def __cinit__(self, Snapshot snapshot not None, Buffer buffer not None, list pieces not None, bint defer, bint threaded):
+        cdef size_t n = count_cells(pieces), i
+        cdef size_t room = min(n, <size_t>PART)
+        cdef void* jobs[TKV_BESIDE_JOBS]
+        self.pieces = pieces
+        self.ring = min((n + PART - 1) // PART, <size_t>TKV_BESIDE_JOBS)
+        self.lookups = [Lookup(snapshot, buffer, room, defer) for _ in range(self.ring)]
+        for i in range(self.ring):
+            jobs[i] = <void*>self.lookups[i]
+        self.beside = tkv_beside_start(<void (*)(void*) noexcept nogil>find_all, jobs, <int>self.ring,
+                                       threaded and self.ring == TKV_BESIDE_JOBS)
+        if self.beside == NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        with nogil:
+            tkv_beside_stop(self.beside)
+
+    cdef int order(self, const int64_t* numbers, size_t n) except -1:
+        self.numbers = numbers
+        self.count = n
+        return 0
+
+    cdef Lookup next(self):
+        cdef Lookup lookup
+        cdef int i
+        PyErr_CheckSignals()
+        while self.added < self.given + self.ring and self._add(self.lookups[self.added % self.ring]):
+            tkv_beside_ready(self.beside, <int>(self.added % self.ring))
+            self.added += 1
+        if self.given == self.added:
+            return None
+        i = <int>(self.given % self.ring)
+        lookup = self.lookups[i]
+        with nogil:
+            tkv_beside_await(self.beside, i)
+        self.given += 1
+        lookup.settle()
+        return lookup
+
+    cdef bint _add(self, Lookup lookup) except -1:
+        cdef Cells cells
+        cdef size_t n
+        while self.piece < len(self.pieces):
+            cells = self.pieces[self.piece]
+            n = <size_t>cells.n if self.numbers == NULL else self.count
+            if self.start < n:
+                n = min(<size_t>PART, n - self.start)
+                lookup.add(cells, self.numbers, self.start, n)
+                self.start += n
+                return True
+            self.piece += 1
+            self.start = 0
+        return False

@@ -1,0 +1,67 @@
+"""Finding keys in fragments: newest fragment first, one lookup or many."""
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+from tilekv.kvcore.base.cache cimport ChunkCache
+from tilekv.kvcore.codec.pipeline cimport CodecPool, Status
+from tilekv.kvcore.format.layout cimport Layout
+from tilekv.kvcore.hashing.digest cimport KeyRef
+from tilekv.kvcore.read.digest_index cimport DigestIndex
+from tilekv.kvcore.read.fragment cimport ReadContext, Fragment, FragmentData
+
+cdef enum Found:
+    MISSING = 0
+    PRESENT = 1
+    DELETED = 2                 # the newest cell of the key is a tombstone
+    FAULT = -1                  # context says what, place.fragment where
+    UNOPENED = -2               # place.fragment must be opened first: Snapshot.open_fragment() with the GIL, then again
+    DEFERRED = -3               # probe_block() only: a chunk would have to be decoded
+
+cdef enum:
+    IN_BUFFER = 0xFFFFFFFF
+    # Keys that are looked up together, each step for all of them before the next begins: enough to keep the memory busy, few
+    # enough that what was fetched is still in the first-level cache when it is used.
+    BLOCK = 128
+
+# Where a cell is.
+cdef struct Place:
+    uint32_t fragment           # in Snapshot.at, newest first; or IN_BUFFER
+    uint8_t type                # of the key, in the buffer only
+    uint64_t tile               # in the buffer: the address of the record
+    uint64_t cell               # in the tile; in the buffer: the size of the key
+
+
+cdef class Snapshot:
+    """A snapshot: the visible fragments, newest first. Whoever uses a pointer into a fragment holds the Snapshot.
+
+    Fragments are open from the start, or opened when first needed; otherwise a Snapshot does not change, but for the table of its
+    cells, made once a sixteenth as many keys were asked for: by then the 10 ns a cell that it takes have been lost in searching.
+    """
+    cdef list _fragments        # Fragment, or the name of one that is not open
+    cdef object _open
+    cdef Layout layout
+    cdef ChunkCache cache
+    cdef CodecPool codecs
+    cdef size_t n
+    cdef FragmentData** at      # NULL: not open
+    cdef DigestIndex* table           # NULL until it is made; published by an atomic store
+    cdef uint64_t asked         # keys looked for so far, times fragments
+    cdef uint64_t enough        # of them to make a table
+    # Before n keys are looked for.
+    cdef int expect(self, uint64_t n) except -1
+    cdef int _make_index(self) except -1
+    # The newest cell of a key in all fragments. REQUIRES, as do all that look for keys: between cache_enter() and cache_exit().
+    # field: one whose cell will be wanted next and is fetched meanwhile, or -1.
+    cdef Found probe(self, const KeyRef* key, uint64_t c0, uint64_t c1, int field, ReadContext* context,
+                     Place* place) noexcept nogil
+    # The same for n <= BLOCK keys whose found[i] is not PRESENT or DELETED already, in found and places. defer: leave as DEFERRED
+    # what is not in memory. For FAULT and UNOPENED stops at *at.
+    cdef Found probe_block(self, const KeyRef* keys, size_t n, const uint64_t* c0, const uint64_t* c1, bint defer,
+                           ReadContext* context, int* found, Place* places, size_t* at) noexcept nogil
+    # Where the cells of a field are in memory for those of n places that are PRESENT in a fragment: data[i] is NULL if it is not.
+    cdef void resolve(self, int field, size_t n, const int* found, const Place* places, const uint8_t** data,
+                      uint64_t* sizes) noexcept nogil
+    cdef int open_fragment(self, uint32_t fragment) except -1
+    # PRESENT, DELETED or MISSING; opens what it must and raises for a FAULT.
+    cdef Found get(self, const KeyRef* key, uint64_t c0, uint64_t c1, int field, ReadContext* context, Place* place) except *
+    cdef raise_fault(self, const ReadContext* context, uint32_t fragment)

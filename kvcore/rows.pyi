@@ -1,5 +1,0 @@
-from collections.abc import Iterator
-
-from tilekv.kvcore.cells import Cells
-
-def aligned(runs: list[list[Cells]]) -> Iterator[list[Cells]]: ...

@@ -1,0 +1,1 @@
+"""Cells of Python objects, NumPy arrays and Arrow columns."""

@@ -1,0 +1,73 @@
+"""Columns as Arrow arrays for others: the C data and stream interfaces, handed out in PyCapsules.
+
+A Node is one Arrow array with its type. Its buffers are NumPy arrays, which an exported ArrowArray keeps alive and does not copy.
+Every exported struct owns what it points to, and its children one by one, so a consumer may move or release them in any order.
+"""
+
+from libc.stdint cimport int64_t, uint8_t
+
+from tilekv.kvcore.values.cells cimport Column
+
+cdef extern from "values/arrow.h" nogil:
+    enum:
+        ARROW_FLAG_NULLABLE
+    struct ArrowSchema:
+        const char* format
+        const char* name
+        const char* metadata
+        int64_t flags
+        int64_t n_children
+        ArrowSchema** children
+        ArrowSchema* dictionary
+        void (*release)(ArrowSchema*) noexcept
+        void* private_data
+    struct ArrowArray:
+        int64_t length
+        int64_t null_count
+        int64_t offset
+        int64_t n_buffers
+        int64_t n_children
+        const void** buffers
+        ArrowArray** children
+        ArrowArray* dictionary
+        void (*release)(ArrowArray*) noexcept
+        void* private_data
+    struct ArrowArrayStream:
+        int (*get_schema)(ArrowArrayStream*, ArrowSchema*) noexcept nogil
+        int (*get_next)(ArrowArrayStream*, ArrowArray*) noexcept nogil
+        const char* (*get_last_error)(ArrowArrayStream*) noexcept nogil
+        void (*release)(ArrowArrayStream*) noexcept
+        void* private_data
+
+
+cdef class Node:
+    """One Arrow array with its type. Immutable."""
+    cdef str name
+    cdef bytes format
+    cdef bytes metadata         # as the interface encodes it, or None
+    cdef int64_t length
+    cdef int64_t nulls
+    cdef tuple buffers          # NumPy arrays; None for the validity of an array without nulls
+    cdef list children
+
+
+# A column of n cells: `data` is an array of shape (n, *column.shape), or with offsets (int64, n + 1, in bytes) the bytes of cells
+# of variable length. found: bool array, False where the cell is missing; None when all are there.
+cdef Node column_node(Column column, object offsets, object data, object found)
+# Text ("U") or bytes ("Z") of variable length; offsets int64, n + 1.
+cdef Node blob_node(str name, bytes format, object offsets, object data, object found)
+# An array of numbers, times or bools of shape (n, *sides).
+cdef Node array_node(str name, object array, object found)
+# `node` with one pair of metadata.
+cdef Node described(Node node, bytes key, bytes value)
+# Whether every cell is UTF-8.
+cdef bint is_text(const int64_t[::1] offsets, const uint8_t[::1] data) noexcept
+# No cells, of no type.
+cdef Node null_node(str name)
+# Rows.
+cdef Node record_node(Py_ssize_t n, list children)
+
+cdef object schema_capsule(Node node)
+cdef tuple array_capsules(Node node)            # (schema, array)
+# nodes: an iterator over Nodes of the type of `schema`; an exception becomes the stream's error.
+cdef object stream_capsule(Node schema, object nodes)

@@ -1,0 +1,1 @@
+"""From a put to a fragment."""

@@ -1,0 +1,35 @@
+"""Writing one fragment: what remains to be known once its chunks have gone to their files."""
+
+from libc.stdint cimport uint32_t, uint64_t
+
+from tilekv.kvcore.base.wire cimport Out
+from tilekv.kvcore.format.layout cimport Layout
+
+
+cdef struct SlotState:
+    uint64_t size               # bytes of the file so far
+    uint64_t tile_start         # where the open tile begins
+    uint64_t nchunks
+    bint many                   # a tile has other than one chunk: a directory is needed
+    Out tile_at                 # u64 a tile
+    Out raw_size                # u64 a tile (bytes slots)
+    Out first_chunk             # u32 a tile
+    Out chunks                  # u64 start, u64 position, a chunk
+
+
+cdef class FragmentBuilder:
+    """Takes windows of sorted cells, each but the last a whole number of tiles.
+
+    Use: for each window, add(source) gives the ChunkPlan of every slot; write what encode() makes of their runs to the files in
+    order and call written(cuts). Then end every file with its trailer(); metadata() is the last file. One thread at a time.
+    """
+    cdef readonly Layout layout
+    cdef SlotState* states
+    cdef Out mbrs               # 4 u64 a tile: lo0, hi0, lo1, hi1
+    cdef readonly uint64_t cells
+    cdef readonly uint64_t tombstones
+    cdef uint64_t _tiles
+    cdef int _generic_tile(self, Out* out, const void* payload, size_t n) except -1
+    cdef int _vector(self, Out* out, const Out* values) except -1
+    cdef int _rtree(self, Out* out) except -1
+    cdef int _directory(self, Out* out, int slot) except -1

@@ -1,0 +1,111 @@
+"""The write buffer: an append-only log of records in arenas, a key table over it, and its sorted form.
+
+    record  [key bytes][row]                 in a block that never moves or is reused while anyone can see it
+    row     [fixed fields, packed][u64 end of each var field's bytes][var bytes]         none for a delete
+    entry   {record, key size, type}         16 bytes, in the order of the calls; the last entry of a key counts
+
+The table is brought up to date by lookups only: a program that only writes never pays for it.
+"""
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+from tilekv.kvcore.format.layout cimport Layout
+from tilekv.kvcore.format.tile cimport CellSource
+from tilekv.kvcore.hashing.coords cimport Item
+from tilekv.kvcore.hashing.digest cimport KeyRef
+
+cdef struct Block:              # of the arena
+    void* at
+    uint64_t size
+
+cdef struct Entry:
+    const uint8_t* record
+    uint32_t key_size
+    uint8_t type                # with TOMBSTONE for a delete
+
+
+cdef class Buffer:
+    """REQUIRES the GIL for every call; readers without it use a SortedBuffer, which shares the records."""
+    cdef readonly Layout layout
+    cdef uint32_t* places       # by field: offset in the fixed part, or number of the var field
+    cdef uint32_t fixed_bytes
+    cdef uint32_t nvar
+    cdef Entry* entries
+    cdef readonly size_t n      # entries, overwritten ones included
+    cdef size_t _room
+    cdef readonly uint64_t size     # bytes of records and entries
+    cdef Block* _blocks
+    cdef size_t _nblocks
+    cdef uint8_t* _free         # in the last block
+    cdef uint64_t _left
+    cdef uint64_t _block        # size of the next block
+    cdef uint32_t* _table       # entry number + 1 at its hash, 0 for none; linear probing
+    cdef uint64_t _mask
+    cdef size_t _used           # slots taken: distinct keys indexed
+    cdef size_t _indexed        # entries that the table knows
+    cdef size_t _pins
+    cdef Entry** _retired       # entries that were pinned when there was no more room
+    cdef size_t _nretired
+    # A record with room for a row of row_size bytes behind the key (0 for a delete), which the caller fills: NULL when there
+    # cannot be one, and refuse() says why. Without the GIL for a buffer that no other thread knows of.
+    cdef uint8_t* room(self, const KeyRef* key, bint delete, uint64_t row_size) noexcept nogil
+    cdef int refuse(self, const KeyRef* key, uint64_t row_size) except -1
+    # room() that raises.
+    cdef uint8_t* add(self, const KeyRef* key, bint delete, uint64_t row_size) except NULL
+    # All at once: the entries of `other`, which is empty afterwards.
+    cdef int absorb(self, Buffer other) except -1
+    # The newest entry of a key, NULL when it has none.
+    cdef int find(self, const KeyRef* key, const Entry** entry) except -1
+    # The entries, which stay where they are, whoever writes, until they are unpinned as often.
+    cdef const Entry* pin(self) noexcept
+    cdef void unpin(self) noexcept
+    # A field of an entry's row. REQUIRES: not a delete.
+    cdef void field(self, const Entry* entry, int field, const uint8_t** data, uint64_t* size) noexcept nogil
+    cdef uint8_t* _allocate(self, uint64_t n) noexcept nogil
+    cdef int _grow(self, size_t n) noexcept nogil
+    cdef Entry* _move(self, size_t room) noexcept nogil
+    cdef int _check_count(self, size_t n) except -1
+    cdef int _index(self) except -1
+    cdef uint64_t _slot(self, const KeyRef* key) noexcept nogil
+
+
+cdef struct Share:              # of a thread
+    size_t lo                   # its entries of the log
+    size_t hi
+    size_t bucket               # its buckets
+    size_t last
+    size_t start                # its items
+    size_t end
+    size_t kept                 # of them, from `start` on
+    size_t tombstones
+
+
+cdef class SortedBuffer(CellSource):
+    """The newest entry of every key of a Buffer, in the order of a fragment. A snapshot: later writes do not change it."""
+    cdef Buffer buffer
+    cdef uint64_t* c0           # n words each; of the log's entries, in its order, until they are items
+    cdef uint64_t* c1
+    # In the memory of the items that were sorted: an entry is the smaller, and each takes the place of an item that is done with.
+    cdef Entry* entries
+    cdef size_t room            # cells that there is memory for
+    cdef uint64_t reach         # bytes that are read of a record as a rule
+    # While it is made:
+    cdef const Entry* _log
+    cdef bint _pins             # the buffer's
+    cdef Item* _items
+    cdef uint32_t* _places      # of each share; then the ends of buckets
+    cdef Share* _shares
+    cdef size_t _nshares
+    cdef int _shift
+    cdef int _all(self, run, int what) except -1
+    cdef int _step(self, int what, size_t number) except -1 nogil
+    cdef void _divide(self) noexcept nogil
+    cdef int _keep_last(self, Share* share) except -1 nogil
+    cdef void _join(self) noexcept nogil
+    cdef void _done(self) noexcept
+
+
+cdef inline void entry_key(const Entry* entry, KeyRef* key) noexcept nogil:
+    key.data = entry.record
+    key.size = entry.key_size
+    key.type = entry.type & 0x7F

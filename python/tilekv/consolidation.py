@@ -1,0 +1,235 @@
+"""Merging fragments into fewer, and giving back the room of what they held (docs/design.md 6).
+
+Both hold the store's one lock from before they list it until their last file is durable: overlapping consolidations
+could let an older value win. Writers and readers never take it. Interrupted anywhere, both leave a store that reads as before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Final
+
+from tilekv.commit import write_fragment
+from tilekv.engine import Engine
+from tilekv.errors import NotDurableError, StoreBusyError
+from tilekv.history import History, read_history, vac_bytes
+from tilekv.kvcore.merge.merge import Merge
+from tilekv.kvcore.merge.merge_source import MergedCells
+from tilekv.kvcore.read.snapshot import Snapshot
+from tilekv.kvcore.write.memtable import Buffer, SortedBuffer
+from tilekv.names import FragmentName, vac_file
+from tilekv.opener import Opener
+from tilekv.progress import Progress, reporter
+from tilekv.storage import Storage
+
+CACHE_BYTES: Final = 16 << 20  # decoded chunks of the sources
+WINDOW_BYTES: Final = 16 << 20  # of the sources' files behind the cells that are merged at a time
+WINDOW_CELLS: Final = 1 << 18  # 48 bytes each while they wait
+ABANDONED_S: Final = (
+    24 * 3600
+)  # a temporary folder that nobody has written to for so long is nobody's
+
+Report = Callable[[int, int], object]
+
+
+def consolidate(engine: Engine, progress: Progress = None) -> bool:
+    """Merge all visible fragments into one, or into several that split the digests where one would exceed
+    kv.max_fragment_bytes.
+
+    Returns
+    -------
+    bool
+        False when there was nothing to merge.
+
+    Raises
+    ------
+    StoreBusyError
+        When another consolidation or vacuum is under way.
+    CorruptionError
+        When a source is damaged; nothing has changed then.
+    """
+    storage = engine.storage
+    with storage.lock() as held:
+        _check(held, storage)
+        engine.check_identity()
+        opener = _opener(engine)
+        snapshot = opener.snapshot()
+        if not _worth(snapshot):
+            return False
+        report = reporter(progress, "consolidating")
+        written: list[str] = []
+        try:
+            _write(engine, opener, snapshot, report, lambda name: written.append(str(name)))
+            storage.put(vac_file(written[-1]), vac_bytes(written[-1], snapshot.names))
+        except BaseException as error:
+            _withdraw(storage, written)
+            if isinstance(error, NotDurableError):  # of what was withdrawn: nothing has changed
+                raise OSError(error.errno, error.strerror, error.filename) from error
+            raise
+    return True
+
+
+def _opener(engine: Engine) -> Opener:
+    """Opens fragments for a merge."""
+    config = engine.config
+    reading = config.mmap, config.max_mapped_fragments
+    return Opener(engine.storage, engine.layout, CACHE_BYTES, *reading)
+
+
+def _withdraw(storage: Storage, written: list[str]) -> None:
+    """Remove outputs that supersede nothing yet: all they hold is in their sources. A list may be there in spite of an error."""
+    with suppress(OSError):
+        if written and vac_file(written[-1]) not in storage.list().files:
+            storage.reclaim(storage.retire(written))
+
+
+def _check(held: bool, storage: Storage) -> None:
+    if not held:
+        raise StoreBusyError(
+            f"another consolidation or vacuum of {storage.uri} is under way: nothing was done"
+        )
+
+
+def _worth(snapshot: Snapshot) -> bool:
+    """Whether there is anything to merge or to drop; what a merge that left nothing wrote stays as it is."""
+    fragments = snapshot.fragments
+    if len(fragments) != 1:
+        # The outputs of one consolidation are as they should be.
+        whole = len({fragment.sources for fragment in fragments}) == 1 and fragments[0].sources
+        return len(fragments) > 1 and not whole
+    return fragments[0].tombstones > 0 and fragments[0].cells > 1
+
+
+def _write(
+    engine: Engine,
+    opener: Opener,
+    snapshot: Snapshot,
+    report: Report,
+    showing: Callable[[FragmentName], object],
+) -> None:
+    """Write the merged cells; `showing` is told the name of every new fragment before anybody can see it."""
+    names = [name for name in map(FragmentName.parse, snapshot.names) if name is not None]
+    total = sum(fragment.cells for fragment in snapshot.fragments)
+    stored = sum(fragment.stored_bytes for fragment in snapshot.fragments)
+    capacity = engine.layout.capacity
+    window_bytes = min(WINDOW_BYTES, engine.config.max_fragment_bytes)
+    room = min(WINDOW_CELLS, window_bytes * total // max(stored, 1))
+    room = max(room // capacity, 1) * capacity
+    # Nothing older than all fragments is left for a tombstone to hide, so the merge leaves them out.
+    nothing = SortedBuffer(Buffer(engine.layout))
+    merge = Merge(snapshot, nothing, tombstones=False)
+    window = MergedCells(merge, room)
+    if not len(window):
+        # There are no empty fragments: one of the tombstones stays.
+        merge = Merge(snapshot, nothing, tombstones=True)
+        window = MergedCells(merge, 1)
+        merge.stop()
+    while len(window):
+        following: list[MergedCells] = []
+        limit = _Limit(engine.config.max_fragment_bytes)
+
+        def windows(
+            window: MergedCells = window,
+            following: list[MergedCells] = following,
+            limit: _Limit = limit,
+        ) -> Iterator[MergedCells]:
+            while True:
+                yield window
+                opener.drop_pages(snapshot)
+                report(min(merge.consumed, total - 1), total)
+                after = MergedCells(merge, room)
+                if not len(after) or (limit.reached and after.begins_after(window)):
+                    following.append(after)
+                    return
+                window = after
+
+        write_fragment(
+            engine.storage,
+            engine.layout,
+            opener.codecs,
+            windows(),
+            engine.config.usable_threads,
+            span=(min(name.t1 for name in names), max(name.t2 for name in names)),
+            sources=snapshot.names,
+            showing=showing,
+            written=limit.count,
+        )
+        window = following[0]
+    report(total, total)
+
+
+class _Limit:
+    """Counts the bytes of a fragment that is being written."""
+
+    def __init__(self, most: int) -> None:
+        self._left = most
+
+    def count(self, size: int) -> None:
+        """Note that so many bytes were written."""
+        self._left -= size
+
+    @property
+    def reached(self) -> bool:
+        """Whether the fragment is full."""
+        return self._left <= 0
+
+
+def vacuum(engine: Engine, progress: Progress = None) -> int:
+    """Remove superseded fragments, and what crashed writers have left behind. The past that they held is gone.
+
+    Returns
+    -------
+    int
+        How many fragments were removed.
+
+    Raises
+    ------
+    StoreBusyError
+        When another consolidation or vacuum is under way.
+    CorruptionError
+        When a fragment that stays cannot be opened, or a list is damaged or lost: what was superseded may be all there is.
+    """
+    storage = engine.storage
+    report = reporter(progress, "vacuuming")
+    with storage.lock() as held:
+        _check(held, storage)
+        _ = _opener(engine).snapshot().fragments  # all that stay can be opened
+        listing = storage.list()
+        history = read_history(storage, listing)
+        total = len(history.superseded)
+        done = 0
+        for file in history.orphans:
+            storage.remove(file)
+        # Without its list a subsumed one would no longer be known as such. What it supersedes, the larger list has too.
+        hidden = storage.retire(sorted(history.subsumed))
+        for owner in sorted(history.subsumed):
+            storage.remove(vac_file(owner))
+        storage.reclaim(hidden)
+        done += len(history.subsumed)
+        for owner in _inner_first(history):
+            gone = [name for name in sorted(history.lists[owner]) if name in listing.folders]
+            hidden = storage.retire(gone)
+            storage.remove(vac_file(owner))
+            storage.reclaim(hidden)
+            done += len(gone)
+            report(min(done, total), total)
+        storage.reclaim(storage.abandoned(ABANDONED_S))
+        report(total, total)
+    return total
+
+
+def _inner_first(history: History) -> list[str]:
+    """The owners of lists, so that a list goes before the fragment that owns it: without its list, what it had superseded
+    would be seen again."""
+    ordered: list[str] = []
+    waiting = {owner: history.lists[owner] for owner in history.lists.keys() - history.subsumed}
+    while waiting:
+        # An owner may go once nothing in its list owns a list that is still there. There are no circles.
+        ready = sorted(
+            owner for owner, names in waiting.items() if not any(name in waiting for name in names)
+        )
+        ordered += ready
+        for owner in ready:
+            del waiting[owner]
+    return ordered

@@ -1,0 +1,1 @@
+"""What looks at a whole store: checks, copies, descriptions. Imported when used."""

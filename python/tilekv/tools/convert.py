@@ -1,0 +1,68 @@
+"""A tilekv store made of one that TileDB 1.x wrote."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from itertools import islice
+from typing import Final
+
+from tilekv.progress import Progress, reporter
+from tilekv.schema import Schema
+from tilekv.store import Store
+from tilekv.store import open as open_store
+from tilekv.tools.atomic_build import whole_store
+
+_AT_ONCE: Final = 128  # items: enough to spread the cost of a call, few enough for large values
+
+
+def convert(
+    old: str | os.PathLike[str],
+    new: str | os.PathLike[str],
+    key: bytes | str | None = None,
+    progress: Progress = None,
+) -> int:
+    """Copy every entry of a key-value store of TileDB 1.3 to 1.7 into a new tilekv store.
+
+    Keys and values keep their types; the old store is only read. The new one has tilekv's own digest and filters, and appears
+    when it is whole: until then it has a hidden name beside its place.
+
+    Parameters
+    ----------
+    old, new : str or os.PathLike
+        URIs; nothing may be at `new`.
+    key : bytes or str, optional
+        Of an encrypted store. The new store is not encrypted.
+    progress : bool or callable, optional
+        True for a line on stderr, or a callable that is told (entries done, entries in all).
+
+    Returns
+    -------
+    int
+        The number of entries.
+
+    Raises
+    ------
+    StoreExistsError
+        When there is something at `new`.
+    StoreNotFoundError, FormatError, CorruptionError, InvalidValueError, MissingPackageError
+        When the old store cannot be read. Nothing is left at `new`.
+    """
+    with (
+        open_store(old, key=key) as source,
+        whole_store(new, Schema(source.schema.attrs), numbers=False) as target,
+    ):
+        return _copy(source, target, reporter(progress, "converting"))
+
+
+def _copy(source: Store, target: Store, report: Callable[[int, int], object]) -> int:
+    """All entries, a few at a time; how many they were."""
+    total = len(source)
+    done = 0
+    items = iter(source.items())
+    while batch := list(islice(items, _AT_ONCE)):
+        target.put_many(batch)
+        done += len(batch)
+        report(min(done, total - 1), total)
+    report(done, total)
+    return done

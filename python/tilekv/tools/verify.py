@@ -1,0 +1,163 @@
+"""Checking a store from end to end (docs/design.md 8.4)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+from tilekv.config import Config
+from tilekv.engine import is_old, is_store, layout_of, open_engine
+from tilekv.errors import CorruptionError
+from tilekv.history import listed
+from tilekv.kvcore.check.check import check_fragment
+from tilekv.kvcore.read.fragment import Fragment
+from tilekv.names import FRAGMENT_METADATA, FragmentName, vac_owner
+from tilekv.newer import check_newer
+from tilekv.opener import Opener
+from tilekv.storage import Listing, Storage, open_storage
+from tilekv.tools.problem import DAMAGE, Problem
+from tilekv.tools.recover_schema import find_remains, half_removed, open_remains
+
+_CACHE: Final = 16 << 20  # bytes of decoded chunks
+_MOST_OPEN: Final = 1000  # fragments, beside the one that is checked
+
+
+class Findings(NamedTuple):
+    """What checking a whole store found.
+
+    Attributes
+    ----------
+    problems : list of Problem
+        All that is wrong.
+    fragments, cells : int
+        How many were looked at; replaced fragments are among them.
+    """
+
+    problems: list[Problem]
+    fragments: int
+    cells: int
+
+
+def verify(uri: str | os.PathLike[str]) -> list[Problem]:
+    """Check every file of a store, whether it opens or not.
+
+    More than `Store.verify`, which checks what one handle sees: both copies of the schema, the lists of replaced fragments, the
+    replaced fragments themselves, and folders that hold a fragment under a name that is none. Damage to one file does not keep
+    the others from being checked. Nothing is mapped, so that a disk that fails gives an error and no signal.
+
+    Parameters
+    ----------
+    uri : str or os.PathLike
+        A store of tilekv; of a store of TileDB 1.x, which has no checksums, what can be checked.
+
+    Returns
+    -------
+    list of Problem
+        All that is wrong; empty when the store is sound.
+
+    Raises
+    ------
+    StoreNotFoundError, FormatError
+        When there is no store, or one of another program.
+    OSError, MemoryError
+        When the system gives no descriptor, no memory, no permission or no answer: that tells nothing of the store.
+    """
+    return examine(open_storage(uri, False)).problems
+
+
+def examine(storage: Storage) -> Findings:
+    """As `verify`, with counts."""
+    try:
+        old = is_old(storage)
+    except CorruptionError:
+        old = False  # tilekv wrote it, and its descriptor is missing
+    if old or not (is_store(storage) or _has_fragments(storage)):
+        engine = open_engine(storage, "r", None, Config())
+        seen = engine.opener.snapshot().fragments
+        return Findings(verify_store(seen), len(seen), sum(fragment.cells for fragment in seen))
+    listing = storage.list()
+    check_newer(storage, listing)
+    try:
+        remains = find_remains(storage)
+    except CorruptionError as error:
+        return Findings([Problem._of(error)], 0, 0)
+    problems = list(remains.problems)
+    opener = Opener(storage, layout_of(remains.schema, remains.numbers), _CACHE, False, _MOST_OPEN)
+    checked: dict[str, int] = {}  # cells by fragment
+    gone = half_removed(storage, listing)
+    for folder in listing.folders:
+        if folder in gone:
+            continue
+        if FragmentName.parse(folder) is None:
+            problems += _strange_folder(storage, folder)
+        else:
+            problems += _check(opener, folder, checked)
+    problems += _wrong_lists(storage, listing)
+    if not problems:
+        # What only all of the lists together show; and what has taken the place of fragments that a vacuum removed meanwhile.
+        try:
+            newer = [name for name in opener.snapshot().names if name not in checked]
+        except CorruptionError as error:
+            return Findings([Problem._of(error)], len(checked), sum(checked.values()))
+        for name in newer:
+            problems += _check(opener, name, checked)
+    return Findings(problems, len(checked), sum(checked.values()))
+
+
+def _check(opener: Opener, name: str, checked: dict[str, int]) -> list[Problem]:
+    """What is wrong with a fragment that was listed: nothing when a vacuum has removed it since."""
+    found: list[Problem] = []
+    try:
+        fragment = open_remains(opener, name, found)
+        if fragment is not None:
+            found += verify_store([fragment])
+    except FileNotFoundError as error:
+        found.append(Problem._of(error, name))
+        fragment = None
+    if found and not opener.is_there(name):
+        return []
+    if fragment is not None:
+        checked[name] = fragment.cells
+    return found
+
+
+def _has_fragments(storage: Storage) -> bool:
+    return storage.exists() and any(map(FragmentName.parse, storage.list().folders))
+
+
+def _strange_folder(storage: Storage, folder: str) -> list[Problem]:
+    """A fragment that was renamed is not looked for: its name is all that tells a fragment from another folder."""
+    try:
+        inside = storage.files(folder)
+    except DAMAGE as error:
+        return [Problem._of(error)]
+    if FRAGMENT_METADATA not in inside:
+        return []
+    message = "this folder holds a fragment, and its name is not one of a fragment: it is not read"
+    return [Problem(folder, FRAGMENT_METADATA, None, message)]
+
+
+def _wrong_lists(storage: Storage, listing: Listing) -> list[Problem]:
+    """Lists of replaced fragments that no consolidation wrote, or not for the fragment they are named after."""
+    problems = []
+    for file in listing.files:
+        owner = vac_owner(file)
+        if owner is None or owner not in listing.folders:
+            continue  # left by a crash: it counts for nothing
+        try:
+            listed(storage.read(file), owner)
+        except FileNotFoundError:
+            pass  # a vacuum has removed what it listed
+        except CorruptionError as error:
+            problems.append(Problem._of(error))
+    return problems
+
+
+def verify_store(fragments: Iterable[Fragment]) -> list[Problem]:
+    """All that is wrong with some fragments."""
+    return [
+        Problem(fragment.name, file, offset, message)
+        for fragment in fragments
+        for file, offset, message in check_fragment(fragment)
+    ]

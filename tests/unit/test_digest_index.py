@@ -1,0 +1,140 @@
+"""kvcore.table: what the table of a snapshot says is what searching its fragments says."""
+
+import json
+import random
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tilekv
+
+FIXTURE = Path(__file__).parents[1] / "fixtures/md5_collisions.json"
+N = 4000
+
+
+def tabled(db: tilekv.Store) -> bool:
+    view = db._view
+    assert view is not None
+    return view.indexed
+
+
+def colliding() -> list[Any]:
+    return [
+        tilekv.Key(pair["key_type_code"], bytes.fromhex(key))
+        for pair in json.loads(FIXTURE.read_text())
+        for key in pair["keys"]
+    ]
+
+
+def build(path: Path, digest: str, fragments: int) -> dict[Any, bytes]:
+    """Keys set over and over and deleted, of several types, some of one digest, in fragments."""
+    pick = random.Random(fragments)
+    keys = [
+        *range(N),
+        *(f"key_{i}" for i in range(N)),
+        *(b"%d" % i for i in range(N)),
+        *colliding(),
+    ]
+    model: dict[Any, bytes] = {}
+    schema = tilekv.Schema([tilekv.Attr("value", bytes)], digest=digest, capacity=100)
+    with tilekv.open(path, "x", schema=schema, config={"kv.sync": False}) as db:
+        for _ in range(fragments):
+            put = {
+                key: pick.randbytes(pick.choice([0, 5, 60]))
+                for key in pick.sample(keys, len(keys) // 3)
+            }
+            gone = pick.sample(keys, 500)
+            db.put_many(put)
+            db.delete_many(gone)
+            db.flush()
+            model.update(put)
+            for key in gone:
+                model.pop(key, None)
+    return model
+
+
+@pytest.mark.parametrize("digest", ["blake2b", "md5"])
+@pytest.mark.parametrize("fragments", [1, 7])
+@pytest.mark.parametrize("mmap", [True, False])
+def test_same_answers(tmp_path: Path, digest: str, fragments: int, mmap: bool) -> None:
+    model = build(tmp_path / "s", digest, fragments)
+    probes = [
+        *range(N + 500),
+        *(f"key_{i}" for i in range(N + 500)),
+        *(b"%d" % i for i in range(N)),
+        *colliding(),
+    ]
+    random.Random(1).shuffle(probes)
+    expected = [model.get(key) for key in probes]
+    with tilekv.open(tmp_path / "s", config={"kv.cache_bytes": 1 << 10, "kv.mmap": mmap}) as db:
+        assert [db.get(key) for key in probes] == expected
+        assert db.get_many(probes) == expected
+        assert not tabled(db), "there is no room for one in this cache"
+    ways: list[Callable[[tilekv.Store], list[Any]]] = [
+        lambda db: [db.get(key) for key in probes],
+        lambda db: db.get_many(probes),
+        lambda db: [key in db for key in probes],
+    ]
+    for cache in (1 << 20, 64 << 20):
+        for way in ways:
+            with tilekv.open(
+                tmp_path / "s", config={"kv.cache_bytes": cache, "kv.mmap": mmap}
+            ) as db:
+                found = way(db)
+                assert tabled(db)
+                assert found in (expected, [value is not None for value in expected])
+                assert way(db) == found
+
+
+def test_made_when_it_pays(tmp_path: Path) -> None:
+    model = build(tmp_path / "s", "blake2b", 1)
+    with tilekv.open(tmp_path / "s", config={"kv.cache_bytes": "8 MiB"}) as db:
+        keys = list(model)
+        for key in keys[: len(keys) // 20]:
+            assert db[key] == model[key]
+        assert not tabled(db)
+        for key in keys[len(keys) // 20 : len(keys) // 8]:
+            assert db[key] == model[key]
+        assert tabled(db)
+        used = db._engine.opener.cache.used
+        assert used >= 16 * len(model)
+    with tilekv.open(tmp_path / "s", config={"kv.cache_bytes": "8 MiB"}) as db:
+        db.get_many(keys[: len(keys) // 10])
+        assert tabled(db)
+
+
+def test_a_new_snapshot_begins_again(tmp_path: Path) -> None:
+    with tilekv.open(tmp_path / "s", "x") as db:
+        db.put_many(dict.fromkeys(range(1000), b"old"))
+        db.flush()
+        assert db.get_many(range(1000)) == [b"old"] * 1000
+        assert tabled(db)
+        db.put_many(dict.fromkeys(range(500), b"new"))
+        assert db.get_many(range(1000)) == [b"new"] * 500 + [b"old"] * 500
+        db.flush()
+        assert not tabled(db)
+        assert db.get_many(range(1000)) == [b"new"] * 500 + [b"old"] * 500
+        assert tabled(db)
+
+
+def test_damaged_coordinates(tmp_path: Path) -> None:
+    """No table is made of them, and the search that meets them says so."""
+    with tilekv.open(tmp_path / "s", "x") as db:
+        db.put_many(dict.fromkeys(range(5000), b""))
+    (file,) = (tmp_path / "s").glob("__*/__coords.tdb")
+    data = bytearray(file.read_bytes())
+    data[100] ^= 1
+    file.write_bytes(data)
+    with tilekv.open(tmp_path / "s") as db:
+        answers = []
+        for i in range(5000):
+            with suppress(tilekv.CorruptionError):
+                answers.append(db[i])
+        assert not tabled(db)
+        assert set(answers) == {b""}
+        assert 2000 < len(answers) < 5000
+        with pytest.raises(tilekv.CorruptionError, match="__coords"):
+            db.get_many(range(5000))
