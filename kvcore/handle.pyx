@@ -13,7 +13,7 @@ from threading import RLock
 
 import numpy as np
 
-from tilekv.errors import ClosedError, InvalidValueError, ReadOnlyError, WrongTypeError
+from tilekv.errors import ClosedError, InvalidValueError, ReadOnlyError, WrongTypeError, shown
 
 from tilekv.kvcore.base.bare cimport tkv_refuse_bare
 from tilekv.kvcore.base.cache cimport cache_enter, cache_exit
@@ -357,7 +357,7 @@ cdef class Handle:
         cdef Batch batch
         cdef list pieces
         if not isinstance(missing, str) or missing not in ("raise", "mask"):
-            raise InvalidValueError(f"missing is 'raise' or 'mask', not {missing!r}")
+            raise InvalidValueError(f"missing is 'raise' or 'mask', not {shown(missing)}")
         columns = self._chosen(attrs)
         pieces = cells_of(keys, None, self._layout.numbers, "keys")
         batch = look_up_batch(snapshot, buffer, columns, self._all_meant(pieces), missing == "mask", self._threaded)
@@ -442,7 +442,7 @@ cdef class Handle:
         if isinstance(rows, bool) or not isinstance(rows, (int, np.integer)):
             raise WrongTypeError(f"rows is an int, not {type(rows).__name__}")
         if rows < 1:
-            raise InvalidValueError(f"rows is at least 1, not {rows}")
+            raise InvalidValueError(f"rows is at least 1, not {shown(rows)}")
         scan.columns = self._chosen(attrs)
         scan.rows = min(int(rows), MOST_ROWS)
         scan.snapshot = self._snapshot()

@@ -2,14 +2,14 @@ cimport cython
 from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.exc cimport PyErr_CheckSignals
-from cpython.number cimport PyNumber_AsSsize_t
+from cpython.number cimport PyIndex_Check, PyNumber_AsSsize_t
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 import numpy as np
 
-from tilekv.errors import KeyNotFoundError, WrongTypeError
+from tilekv.errors import KeyNotFoundError, WrongTypeError, shown
 
 from tilekv.kvcore.base.bare cimport tkv_refuse_bare
 from tilekv.kvcore.base.signals cimport ROWS
@@ -72,7 +72,10 @@ cdef class VarColumn:
     def __getitem__(self, index):
         """Cell i as a Python object."""
         cdef Py_ssize_t n = len(self.offsets) - 1
-        cdef Py_ssize_t i = PyNumber_AsSsize_t(index, IndexError)
+        cdef Py_ssize_t i
+        if not PyIndex_Check(index):
+            raise WrongTypeError(f"a cell is asked for by its number, not by {type(index).__name__}; slice to_list()")
+        i = PyNumber_AsSsize_t(index, IndexError)
         if i < 0:
             i += n
         if not 0 <= i < n:
@@ -123,7 +126,7 @@ cdef class Batch:
     def __getitem__(self, name):
         """A column: a NumPy array of n rows (the cell's shape behind), or a VarColumn for bytes, text and variable length."""
         if not isinstance(name, str):
-            raise WrongTypeError(f"a column is asked for by name, not {name!r}")
+            raise WrongTypeError(f"a column is asked for by name, not {shown(name)}")
         try:
             return self._arrays[name]
         except KeyError:

@@ -80,7 +80,11 @@ cdef object elements_of(object given, str what):
         nulls = getattr(given, "null_count", None)              # of pyarrow and polars: NumPy would show them as NaN
         if nulls is None and (isinstance(given, _Sequence) or hasattr(given, "dtype") and np.iterable(given)):
             return tuple(given)                                 # pandas' own types too: what is missing is an object there
-        if nulls() if callable(nulls) else nulls:
+        if callable(nulls):
+            nulls = nulls()
+        if nulls is not None and not isinstance(nulls, (int, np.integer)):
+            raise WrongTypeError(f"{what} is the elements of one cell, not {type(given).__name__}")     # that has columns
+        if nulls:
             raise InvalidValueError(f"{what} has a null: tilekv has no nulls")
     if form is None:
         try:

@@ -61,7 +61,10 @@ cdef int check_missing(object given, str what) except -1:
     """Of pandas, where a NaN or NaT is what stands for a null."""
     missing = getattr(given, "isna", None)
     if missing is not None:
-        missing = np.asarray(missing())
+        try:
+            missing = np.asarray(missing())
+        except NotImplementedError:                             # of a MultiIndex, whose tuples are refused as such
+            return 0
         if missing.any():
             raise null_at(what, missing.argmax())
     return 0

@@ -7,7 +7,7 @@ from libc.string cimport memcpy
 
 import numpy as np
 
-from tilekv.errors import InvalidValueError, KeyNotFoundError, OutOfRangeError, WrongTypeError
+from tilekv.errors import InvalidValueError, KeyNotFoundError, OutOfRangeError, WrongTypeError, shown
 
 from tilekv.kvcore.format.layout cimport element_bytes
 from tilekv.kvcore.values.exact cimport check_unmasked, whole_bytes
@@ -44,7 +44,7 @@ class Key:
 
     def __init__(self, type, data):
         if isinstance(type, bool) or not isinstance(type, int) or not 0 <= type <= 127:
-            raise InvalidValueError(f"a key type is a datatype code of 0 to 127, not {type!r}")
+            raise InvalidValueError(f"a key type is a datatype code of 0 to 127, not {shown(type)}")
         if not isinstance(data, (bytes, bytearray, memoryview)):
             raise WrongTypeError(f"the data of a key is bytes, not {data.__class__.__name__}")
         held, reason = whole_bytes(data)

@@ -8,7 +8,7 @@ from typing import SupportsIndex, TextIO
 
 import numpy as np
 
-from tilekv.errors import WrongTypeError
+from tilekv.errors import WrongTypeError, shown
 
 
 def whole(what: str, value: object) -> int:
@@ -24,7 +24,7 @@ def whole(what: str, value: object) -> int:
 def truth(what: str, value: object) -> bool:
     """The bool that a value is; WrongTypeError for what only counts as one."""
     if not isinstance(value, (bool, np.bool_)):
-        raise WrongTypeError(f"{what} is True or False, not {value!r}")
+        raise WrongTypeError(f"{what} is True or False, not {shown(value)}")
     return bool(value)
 
 

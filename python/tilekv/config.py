@@ -12,7 +12,7 @@ from dataclasses import KW_ONLY, Field, InitVar, dataclass, field, fields
 from typing import Any, ClassVar, Final
 
 from tilekv.arguments import is_one_of, truth, whole
-from tilekv.errors import InvalidValueError, KeyNotFoundError, WrongTypeError
+from tilekv.errors import InvalidValueError, KeyNotFoundError, WrongTypeError, shown
 from tilekv.tiledb.config import IGNORED_KEYS, TILEDB_KEYS
 
 _PREFIX: Final = "kv."
@@ -132,7 +132,8 @@ class Config:
 
     def __getitem__(self, key: str) -> str:
         if key not in self:
-            raise KeyNotFoundError(key)
+            is_text = isinstance(key, str)
+            raise KeyNotFoundError(key, None if is_text else "config keys are str")
         if key in self._without_effect:
             return self._without_effect[key]
         value = getattr(self, _OPTIONS[key].name)
@@ -280,7 +281,7 @@ def _as_whole(key: str, value: object, meta: Mapping[str, Any]) -> int:
     else:
         number = whole(key, value)
     if not meta["least"] <= number <= meta["most"]:
-        raise InvalidValueError(f"{key} is {meta['least']} to {meta['most']}, not {number}")
+        raise InvalidValueError(f"{key} is {meta['least']} to {meta['most']}, not {shown(number)}")
     return number
 
 

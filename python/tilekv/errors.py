@@ -5,7 +5,18 @@ from __future__ import annotations
 import errno
 import io
 import os
-from typing import Self
+from typing import Final, Self
+
+_MOST_SHOWN: Final = 200  # characters of an argument in a message
+
+
+def shown(given: object) -> str:
+    """An argument in a message: how Python writes it, the beginning at least; its type where Python cannot."""
+    try:
+        text = repr(given)
+    except Exception:  # noqa: BLE001 - an int of thousands of digits, or an object whose __repr__ fails
+        return f"<{type(given).__name__}>"
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
 
 
 class TileKVError(Exception):
@@ -46,7 +57,7 @@ class KeyNotFoundError(TileKVError, KeyError):
         # KeyError shows the repr of its argument, which puts a message in quotes.
         if self.reason is None:
             return Exception.__str__(self)
-        return f"{self.args[0]!r}: {self.reason}"
+        return f"{shown(self.args[0])}: {self.reason}"
 
     def __reduce__(self) -> tuple[type[KeyNotFoundError], tuple[object, str | None]]:
         return type(self), (self.args[0], self.reason)

@@ -16,7 +16,7 @@ from typing import ClassVar, Final, Self, overload
 from tilekv.arguments import whole
 from tilekv.cursor import Cursor
 from tilekv.datatypes import DATATYPES
-from tilekv.errors import InvalidValueError, WrongTypeError
+from tilekv.errors import InvalidValueError, WrongTypeError, shown
 from tilekv.tiledb.context import Ctx, chosen_ctx, takes_ctx
 
 MAX_FILTERS: Final = 8  # as in kvcore/codec/pipeline.pxd
@@ -60,7 +60,7 @@ class Filter(ABC):
 def _between(what: str, value: object, least: int, most: int) -> int:
     number = whole(what, value)
     if not least <= number <= most:
-        raise InvalidValueError(f"{what} is {least} to {most}, not {number}")
+        raise InvalidValueError(f"{what} is {least} to {most}, not {shown(number)}")
     return number
 
 
@@ -397,7 +397,7 @@ class FilterList(Sequence[Filter]):
     def _set(self, filters: tuple[Filter, ...], chunksize: int, fixed: bool) -> None:
         for one in filters:
             if not isinstance(one, Filter):
-                raise WrongTypeError(f"a filter is a Filter object, not {one!r}")
+                raise WrongTypeError(f"a filter is a Filter object, not {shown(one)}")
         if len(filters) > MAX_FILTERS:
             raise InvalidValueError(f"at most {MAX_FILTERS} filters, not {len(filters)}")
         object.__setattr__(self, "filters", filters)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from tilekv.arguments import is_one_of, print_to, truth, whole
 from tilekv.datatypes import CHAR, DATATYPES, UINT64, UTF8, datatype_of
 from tilekv.descriptor import DESCRIPTOR_FILE, AttrEntry, Descriptor
-from tilekv.errors import CorruptionError, FormatError, InvalidValueError, WrongTypeError
+from tilekv.errors import CorruptionError, FormatError, InvalidValueError, WrongTypeError, shown
 from tilekv.filters import (
     BitWidthReductionFilter,
     ByteShuffleFilter,
@@ -154,7 +154,7 @@ class Attr:
             )
         if sides is not None and math.prod(sides) > MAX_CELL_BYTES // DATATYPES[code].size:
             raise InvalidValueError(
-                f"attribute {name!r}: a value of shape {sides} is over {MAX_CELL_BYTES} bytes"
+                f"attribute {name!r}: a value of shape {shown(sides)} is over {MAX_CELL_BYTES} bytes"
             )
         if filters is not None and compressor is not None:
             raise InvalidValueError(f"attribute {name!r}: filters and a compressor are given")
@@ -299,14 +299,14 @@ class Schema:
         found = (attrs,) if isinstance(attrs, Attr) else tuple(attrs)
         for one in found:
             if not isinstance(one, Attr):
-                raise WrongTypeError(f"a schema is made of Attr objects, not {one!r}")
+                raise WrongTypeError(f"a schema is made of Attr objects, not {shown(one)}")
         found = tuple(one._in_schema() for one in found)
         _check_files(found)
         if not is_one_of(digest, DIGESTS):
-            raise InvalidValueError(f"digest is one of {', '.join(DIGESTS)}, not {digest!r}")
+            raise InvalidValueError(f"digest is one of {', '.join(DIGESTS)}, not {shown(digest)}")
         cells = whole("capacity", capacity)
         if not 1 <= cells <= MAX_CAPACITY:
-            raise InvalidValueError(f"capacity is 1 to {MAX_CAPACITY:,} cells, not {cells:,}")
+            raise InvalidValueError(f"capacity is 1 to {MAX_CAPACITY:,} cells, not {shown(cells)}")
         offsets = _filters(offsets_filters, OFFSETS_FILTERS)
         offsets._check("offsets_filters", UINT64, 8)
         keys = _filters(key_filters, KEY_FILTERS)
@@ -461,7 +461,7 @@ def _third(shape: Any, var: Any, filters: Any, compressor: Any) -> tuple[Any, An
 
 def _name(name: object) -> str:
     if not isinstance(name, str):
-        raise WrongTypeError(f"an attribute's name is a str, not {name!r}")
+        raise WrongTypeError(f"an attribute's name is a str, not {shown(name)}")
     if name in (".", "..") or name.startswith("__") or any(c in name for c in "/\\\0"):
         raise InvalidValueError(
             f"attribute name {name!r}: it names a file, so it cannot be '.' or '..', "
@@ -519,7 +519,7 @@ def _datatype(name: str, dtype: npt.DTypeLike | None) -> int:
         found = np.dtype(dtype)
     except (TypeError, ValueError, SyntaxError):
         raise WrongTypeError(
-            f"attribute {name!r}: {dtype!r} is no dtype; use bytes, str or a NumPy number"
+            f"attribute {name!r}: {shown(dtype)} is no dtype; use bytes, str or a NumPy number"
         ) from None
     if found.kind in "SU" and found.itemsize == 0:
         return CHAR if found.kind == "S" else UTF8
@@ -544,7 +544,7 @@ _BLOSC: Final = {"blosc-zstd": "zstd", "blosc-zlib": "gzip"}
 def _compressor(attribute: str, given: object) -> FilterList:
     if not isinstance(given, tuple) or len(given) != 2:
         raise WrongTypeError(
-            f"attribute {attribute!r}: a compressor is a tuple of a name and a level, not {given!r}"
+            f"attribute {attribute!r}: a compressor is a tuple of a name and a level, not {shown(given)}"
         )
     name, level = given
     if name is None:
@@ -555,7 +555,7 @@ def _compressor(attribute: str, given: object) -> FilterList:
     if not is_one_of(name, _COMPRESSORS):
         known = ", ".join(map(repr, _COMPRESSORS))
         raise InvalidValueError(
-            f"attribute {attribute!r}: there is no compressor {name!r}: {known}"
+            f"attribute {attribute!r}: there is no compressor {shown(name)}: {known}"
         )
     return FilterList(_COMPRESSORS[name](level))
 
@@ -571,7 +571,7 @@ def _sides(name: str, shape: Shape) -> tuple[int, ...] | None:
             f"attribute {name!r}: a shape has up to {MAX_SIDES} sides, not {len(sides)}"
         )
     if any(n < 1 for n in sides):
-        raise InvalidValueError(f"attribute {name!r}: shape {shape} has no values")
+        raise InvalidValueError(f"attribute {name!r}: shape {shown(shape)} has no values")
     return sides or None
 
 

@@ -32,6 +32,7 @@ from tilekv.errors import (
     ReadOnlyError,
     TileKVError,
     WrongTypeError,
+    shown,
 )
 from tilekv.kvcore.handle import Handle
 from tilekv.kvcore.read.fragment import Fragment
@@ -489,7 +490,7 @@ def open(
         When a store of TileDB 1.x needs a package that is not installed.
     """
     if not is_one_of(mode, MODES):
-        raise InvalidValueError(f"mode is one of {', '.join(MODES)}, not {mode!r}")
+        raise InvalidValueError(f"mode is one of {', '.join(MODES)}, not {shown(mode)}")
     if schema is not None and not isinstance(schema, Schema):
         raise WrongTypeError(f"schema is a tilekv.Schema, not {type(schema).__name__}")
     if timestamp is not None and mode != "r":
@@ -513,6 +514,8 @@ def _reopened(
 
 def _milliseconds(moment: int | dt.datetime | np.datetime64) -> int:
     if isinstance(moment, dt.datetime):
+        if moment != moment:  # pandas' NaT
+            raise InvalidValueError("timestamp is not a time")
         return (_aware(moment) - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(
             milliseconds=1
         )

@@ -95,6 +95,8 @@ def test_handles() -> None:
             lambda: db.consolidate(vacuum=ARRAY),
             lambda: db.vacuum(progress=ARRAY),
             lambda: db.read([])[5],
+            lambda: db.read([])["value"][:1],
+            lambda: db.read([])["value"]["a"],
         ):
             with pytest.raises(WrongTypeError):
                 call()
@@ -156,9 +158,12 @@ def test_items_of_a_map() -> None:
     with tilekv.Map(ctx, "memory://items") as m:
         m["a"] = 1
         item = m.get_item("a")
-        item.set(len)
-        with pytest.raises(WrongTypeError, match="attribute 'n', not yet written, has no elements"):
-            item.get_ptr("n")
+        for odd in (len, "\ud83d", [[1], [1, 2]]):
+            item.set(odd)
+            with pytest.raises(WrongTypeError, match="attribute 'n', not yet written, has no el"):
+                item.get_ptr("n")
+        item.set("no such", 5)
+        assert item.get_ptr("no such")[1] == 1
 
 
 def test_keys_that_no_dict_can_have() -> None:
@@ -168,6 +173,56 @@ def test_keys_that_no_dict_can_have() -> None:
         with pytest.raises(WrongTypeError, match=r"is an array.*: use items\(\)"):
             kv.dict()
         assert len(list(kv.items())) == 1
+
+
+def test_arguments_that_python_cannot_write_out() -> None:
+    """An int of over 4,300 digits has no repr; other arguments have a long one."""
+    huge: Any = 10**5000
+    for call in (
+        lambda: tilekv.verify(huge),
+        lambda: Attr(huge, int),
+        lambda: Attr("a", huge),
+        lambda: Attr("a", int, shape=huge),
+        lambda: Attr("a", int, shape=(-huge, 2)),
+        lambda: Schema([huge]),
+        lambda: Schema([ATTR], digest=huge),
+        lambda: Schema([ATTR], capacity=huge),
+        lambda: MapSchema(Ctx()).add_attribute(ATTR).set_capacity(huge).check(),
+        lambda: MapSchema(Ctx()).attribute(huge),
+        lambda: tilekv.ZstdFilter(huge),
+        lambda: tilekv.FilterList([huge]),
+        lambda: tilekv.Config(threads=huge),
+        lambda: tilekv.Config()[huge],
+        lambda: tilekv.open("memory://none", huge),
+        lambda: tilekv.walk("memory://none", print, huge),
+        lambda: tilekv.Key(huge, b""),
+        lambda: tilekv.MapSchema(Ctx(), "a", tilekv.TILEDB_AES_256_GCM, b"", huge),
+    ):
+        with pytest.raises(tilekv.TileKVError) as error:
+            call()
+        str(error.value)
+    assert "capacity=<int>" in repr(MapSchema(Ctx()).set_capacity(huge))
+    with tilekv.open("memory://huge", "a") as db:
+        for call in (
+            lambda: db.close(discard=huge),
+            lambda: db.scan(huge),
+            lambda: db.scan(rows=-huge),
+            lambda: db.read([], missing=huge),
+            lambda: db.read([])[huge],
+            lambda: db[huge],
+        ):
+            with pytest.raises(tilekv.TileKVError) as error:
+                call()
+            str(error.value)
+    with pytest.raises(InvalidValueError, match=r"not \[0, 0, .{180,200}\.\.\.$"):
+        tilekv.open("memory://none", [0] * 10**6)  # type: ignore[call-overload]
+
+
+def test_a_context_in_the_place_of_a_uri() -> None:
+    odd: Any = Ctx()
+    for call in (lambda: MapSchema(Ctx(), odd), lambda: tilekv.Map(Ctx(), odd)):
+        with pytest.raises(WrongTypeError, match="a store's URI is a str or a path"):
+            call()
 
 
 def test_files_are_what_can_be_written_to() -> None:

@@ -356,3 +356,20 @@ def test_bools_are_no_integers_in_lists(store: Make) -> None:
     for dtype in ("int64", "float64", "uint8"):
         refused(store, Attr("v", dtype), True, 2, WrongTypeError)
     refused(store, Attr("v", "bool"), 1, True, WrongTypeError)
+
+
+def test_what_has_columns_is_no_column(store: Make) -> None:
+    db = store(Attr("v", "int64", shape=2))
+    with pytest.raises(WrongTypeError, match="'v' is the elements of one cell, not DataFrame"):
+        db["k"] = pl.DataFrame({"a": [1, 2]})
+    several = pd.MultiIndex.from_tuples([(1, 2)])
+    with pytest.raises(WrongTypeError, match=r"a key must be .*not tuple"):
+        db.put_many(several, [[1, 2]])
+    assert db.get_many(several) == [None]
+    with pytest.raises(tilekv.KeyNotFoundError, match=r"\(1, 2\): a key must be .*not tuple"):
+        db.read(several)
+
+
+def test_no_time_is_no_timestamp() -> None:
+    with pytest.raises(InvalidValueError, match="not a time"):
+        tilekv.open("memory://none", timestamp=pd.NaT)

@@ -6,7 +6,7 @@ import os
 import re
 from urllib.parse import unquote_to_bytes
 
-from tilekv.errors import InvalidValueError, WrongTypeError
+from tilekv.errors import InvalidValueError, WrongTypeError, shown
 from tilekv.storage.local import LocalBuild, LocalStorage
 from tilekv.storage.memory import MemoryBuild, MemoryStorage
 from tilekv.storage.protocol import Build, Draft, FileWriter, Listing, Storage
@@ -42,7 +42,7 @@ def open_storage(uri: str | os.PathLike[str], sync: bool = True) -> Storage:
     """
     text: object = os.fspath(uri) if isinstance(uri, os.PathLike) else uri
     if not isinstance(text, str):
-        raise WrongTypeError(f"a store's URI is a str or a path, not {uri!r}")
+        raise WrongTypeError(f"a store's URI is a str or a path, not {shown(uri)}")
     if not text or "\0" in text:
         raise InvalidValueError(f"a store's URI cannot be empty or contain NUL, as {text!r} does")
     try:
@@ -90,6 +90,6 @@ def _file_path(uri: str, rest: str) -> str:
     known = host in ("", "localhost") and not re.search("[?#]|%(?![0-9A-Fa-f]{2})", path)
     if not known or not name or "\0" in name:
         raise InvalidValueError(
-            f"{uri!r}: a file URI is file:///absolute/path, with '?', '#' and '%' percent-encoded"
+            f"{shown(uri)}: a file URI is file:///absolute/path, with '?', '#' and '%' percent-encoded"
         )
     return name

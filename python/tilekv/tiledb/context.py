@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, ParamSpec, TypeVar
 
 from tilekv.config import Config
-from tilekv.errors import InvalidValueError, TileKVError, WrongTypeError
+from tilekv.errors import InvalidValueError, TileKVError, WrongTypeError, shown
 
 TileDBError = TileKVError  # by the name that TileDB's users catch
 
@@ -103,7 +103,7 @@ def takes_encryption(function: Callable[P, T]) -> Callable[P, T]:
             key = None
         elif not isinstance(key, (bytes, str)) or len(key) != length:
             raise InvalidValueError(
-                f"the key is bytes or a str of the length that is given, {length}"
+                f"the key is bytes or a str of the length that is given, {shown(length)}"
             )
         return function(*args[:at], *args[at + 3 :], **kwargs, key=key)  # type: ignore[arg-type]
 

@@ -13,6 +13,7 @@ from tilekv.errors import (
     StoreNotFoundError,
     StoreReplacedError,
     WrongTypeError,
+    shown,
 )
 from tilekv.legacy.schema import is_encrypted_schema
 from tilekv.names import KV_SCHEMA, FragmentName
@@ -41,7 +42,7 @@ def open_existing(
 
     None is "a" for what can be written: "r" with a key or timestamp, and for a store of TileDB 1.x.
     """
-    if object_type(uri) != "kv":
+    if object_type(uri=uri) != "kv":
         raise StoreNotFoundError(
             f"there is no key-value store at {os.fspath(uri)}: create one first, with a schema"
         )
@@ -53,7 +54,7 @@ def open_existing(
 
 def encryption_of(uri: Uri) -> EncryptionType:
     """How a store is encrypted: those of TileDB 1.4 to 1.6 may be."""
-    if object_type(uri) != "kv":
+    if object_type(uri=uri) != "kv":
         raise StoreNotFoundError(f"there is no key-value store at {os.fspath(uri)}")
     storage = open_storage(uri)
     encrypted = is_old(storage) and is_encrypted_schema(storage.read(KV_SCHEMA), KV_SCHEMA)
@@ -94,12 +95,12 @@ def find_attr(attrs: Sequence[Attr], which: object) -> Attr:
     """The attribute with a name or an index."""
     names = [attr.name for attr in attrs]
     if isinstance(which, bool) or not isinstance(which, (int, str)):
-        raise WrongTypeError(f"an attribute is asked for by name or index, not {which!r}")
+        raise WrongTypeError(f"an attribute is asked for by name or index, not {shown(which)}")
     if isinstance(which, str) and which in names:
         return attrs[names.index(which)]
     if isinstance(which, int) and 0 <= which < len(attrs):
         return attrs[which]
-    raise InvalidValueError(f"there is no attribute {which!r}; those that are there: {names}")
+    raise InvalidValueError(f"there is no attribute {shown(which)}; those that are there: {names}")
 
 
 def describe(schema: Schema) -> str:

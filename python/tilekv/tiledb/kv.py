@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, NoReturn, Self
 from tilekv.arguments import is_one_of
 from tilekv.config import Config
 from tilekv.equality import EqualItems, EqualValues, equal_items
-from tilekv.errors import InvalidValueError, KeyNotFoundError, ReadOnlyError, WrongTypeError
+from tilekv.errors import InvalidValueError, KeyNotFoundError, ReadOnlyError, WrongTypeError, shown
 from tilekv.kvcore.values.keys import key_not_found
 from tilekv.schema import Attr
 from tilekv.store import Store
@@ -75,7 +75,7 @@ class KV:
         attrs: Iterable[str] = (),
     ) -> None:
         if mode is not None and not is_one_of(mode, _MODES):
-            raise InvalidValueError(f"mode is 'a', 'r' or 'w', which means 'a', not {mode!r}")
+            raise InvalidValueError(f"mode is 'a', 'r' or 'w', which means 'a', not {shown(mode)}")
         self._ctx = chosen_ctx(ctx)
         known = None if mode is None else _MODES[mode]
         self._store = open_existing(self._ctx, uri, known, key, timestamp)

@@ -10,7 +10,7 @@ import numpy as np
 
 from tilekv.arguments import is_one_of, truth, whole
 from tilekv.config import Config
-from tilekv.errors import InvalidValueError, TileKVError, WrongTypeError
+from tilekv.errors import InvalidValueError, TileKVError, WrongTypeError, shown
 from tilekv.schema import Attr, Schema
 from tilekv.store import Store
 from tilekv.store import open as open_store
@@ -243,7 +243,7 @@ class Map:
         """
         items = whole("the number of items", n)
         if items < 1:
-            raise InvalidValueError(f"a buffer has room for at least 1 item, not {items}")
+            raise InvalidValueError(f"a buffer has room for at least 1 item, not {shown(items)}")
         self._rows.max_buffered = items
 
     def flush(self) -> None:
@@ -399,7 +399,7 @@ def _opened(
     chosen = tuple(attributes)
     if query_type is not None and not is_one_of(query_type, (TILEDB_READ, TILEDB_WRITE)):
         raise InvalidValueError(
-            f"a map is opened with TILEDB_READ or TILEDB_WRITE, not {query_type!r}"
+            f"a map is opened with TILEDB_READ or TILEDB_WRITE, not {shown(query_type)}"
         )
     if chosen and query_type == TILEDB_WRITE:
         raise InvalidValueError("a map with attributes= is read only: open it with TILEDB_READ")

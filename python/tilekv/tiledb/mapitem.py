@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tilekv.errors import InvalidValueError, KeyNotFoundError, WrongTypeError
+from tilekv.errors import InvalidValueError, KeyNotFoundError, WrongTypeError, shown
 from tilekv.kvcore.values.keys import key_bytes
 from tilekv.store import Store
 
@@ -40,9 +40,10 @@ class Rows:
     def _keyed_row(self, pair: tuple[Any, Any]) -> tuple[Any, dict[str, Any]]:
         return pair[0], self._row(pair[1])
 
-    def dtype_of(self, name: str) -> np.dtype[Any]:
-        """The dtype of an attribute's elements."""
-        return next(attr.dtype for attr in self.store.schema.attrs if attr.name == name)
+    def dtype_of(self, name: str) -> np.dtype[Any] | None:
+        """The dtype of an attribute's elements; None when there is no such attribute."""
+        attrs = self.store.schema.attrs
+        return next((attr.dtype for attr in attrs if attr.name == name), None)
 
     def put(self, key: Any, values: Mapping[str, Any]) -> None:
         """Set the values of a key: those of every attribute, or it is an InvalidValueError."""
@@ -159,21 +160,15 @@ class MapItem:
     def get_ptr(self, attr: str) -> tuple[memoryview, int]:
         """Return the elements of a value, read-only, and their number: those of bytes and of str, as UTF-8, are bytes."""
         if not isinstance(attr, str):
-            raise WrongTypeError(f"an attribute is asked for by name, not {attr!r}")
+            raise WrongTypeError(f"an attribute is asked for by name, not {shown(attr)}")
         value = self._value(attr)
-        if isinstance(value, str):
-            value = value.encode()
-        if not isinstance(value, bytes):
-            dtype = None if self._rows is None else self._rows.dtype_of(attr)
-            try:
-                value = np.atleast_1d(np.asarray(value, dtype)).reshape(-1)
-            except (TypeError, ValueError, OverflowError) as error:
-                raise WrongTypeError(
-                    f"the value of attribute {attr!r}, not yet written, has no elements: {error}"
-                ) from None
-            if value.dtype.kind in "mM":  # which no memoryview has
-                value = value.view("int64")
-        view = memoryview(value).toreadonly()
+        dtype = None if self._rows is None else self._rows.dtype_of(attr)
+        try:
+            view = _elements(value, dtype)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise WrongTypeError(
+                f"the value of attribute {attr!r}, not yet written, has no elements: {error}"
+            ) from None
         return view, len(view)
 
     def __getitem__(self, attr: str | Sequence[str]) -> Any:
@@ -275,7 +270,7 @@ def key_as(key: Any, type: builtins.type) -> Any:
     """A key as a Python or NumPy type: the same, or the equal number of another width; None when it is no such key."""
     if not isinstance(type, builtins.type):
         raise WrongTypeError(
-            f"the type of a key is str, bytes, int, float, a NumPy type or Key, not {type!r}"
+            f"the type of a key is str, bytes, int, float, a NumPy type or Key, not {shown(type)}"
         )
     if isinstance(key, type):
         return key
@@ -296,9 +291,21 @@ def _number(type: builtins.type) -> builtins.type | None:
     return float if issubclass(type, (float, np.floating)) else None
 
 
+def _elements(value: Any, dtype: np.dtype[Any] | None) -> memoryview:
+    if isinstance(value, str):
+        value = value.encode()
+    if not isinstance(value, bytes):
+        value = np.atleast_1d(np.asarray(value, dtype)).reshape(-1)
+        if value.dtype.kind in "mM":  # which no memoryview has
+            value = value.view("int64")
+    return memoryview(value).toreadonly()
+
+
 def _names(attrs: object) -> list[str]:
     if not isinstance(attrs, (list, tuple)) or not all(isinstance(name, str) for name in attrs):
-        raise WrongTypeError(f"attributes are a str, or a list or tuple of them, not {attrs!r}")
+        raise WrongTypeError(
+            f"attributes are a str, or a list or tuple of them, not {shown(attrs)}"
+        )
     return list(attrs)
 
 

@@ -7,7 +7,7 @@ from typing import Any, Self, TextIO
 import numpy.typing as npt
 
 from tilekv.arguments import is_one_of, print_to, whole
-from tilekv.errors import WrongTypeError
+from tilekv.errors import WrongTypeError, shown
 from tilekv.schema import Attr, Filters, Schema, Shape
 from tilekv.tiledb.context import Ctx, Uri, checked_ctx, takes_encryption
 from tilekv.tiledb.faces import checked_schema, describe, find_attr, open_existing
@@ -135,4 +135,4 @@ class MapSchema:
         return describe(self.schema)
 
     def __repr__(self) -> str:
-        return f"<tilekv.MapSchema attrs={self._attrs} capacity={self.capacity()}>"
+        return f"<tilekv.MapSchema attrs={self._attrs} capacity={shown(self.capacity())}>"

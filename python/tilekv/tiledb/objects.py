@@ -13,6 +13,7 @@ from tilekv.errors import (
     StoreExistsError,
     StoreNotFoundError,
     WrongTypeError,
+    shown,
 )
 from tilekv.names import DESCRIPTOR, KV_SCHEMA
 from tilekv.storage import Storage, move_storage, open_storage, remove_storage
@@ -101,7 +102,7 @@ def walk(path: Uri, func: Visit, order: str = "preorder", ctx: Ctx | None = None
     """Call ``func(uri, kind)`` as `ls` does, for what is in groups too: after the group, or with "postorder" before it."""
     chosen_ctx(ctx)
     if not is_one_of(order, ("preorder", "postorder")):
-        raise InvalidValueError(f"order is 'preorder' or 'postorder', not {order!r}")
+        raise InvalidValueError(f"order is 'preorder' or 'postorder', not {shown(order)}")
     _visit(func, _walked(open_storage(path), order == "preorder"))
 
 
@@ -241,7 +242,7 @@ class ObjectIter:
         """Show what is in groups too."""
         if not is_one_of(walk_order, (TILEDB_PREORDER, TILEDB_POSTORDER)):
             raise InvalidValueError(
-                f"a walk is TILEDB_PREORDER or TILEDB_POSTORDER, not {walk_order!r}"
+                f"a walk is TILEDB_PREORDER or TILEDB_POSTORDER, not {shown(walk_order)}"
             )
         self._order = walk_order
 
