@@ -11,11 +11,14 @@ import decimal
 import enum
 import inspect
 import io
+import os
 import random
 import re
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, ValuesView
 from fractions import Fraction
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 from unittest import mock
@@ -24,6 +27,8 @@ import numpy as np
 
 import tilekv
 from tilekv.cli.command import main as command
+
+PEERS: Final = ("pandas", "polars", "pyarrow")
 
 
 class Own(Exception):
@@ -68,8 +73,43 @@ class Text(str):
     __slots__ = ()
 
 
+class Keys(Mapping[Any, Any]):
+    """A mapping that says what it was given, whatever it is."""
+
+    def __init__(self, *given: Any) -> None:
+        self.given = given
+
+    def __len__(self) -> int:
+        return len(self.given)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.given)
+
+    def __getitem__(self, key: object) -> Any:
+        return b"1"
+
+
+def peers_objects() -> list[Any]:
+    """Those of pandas, polars and pyarrow, where they are installed."""
+    if not all(map(find_spec, PEERS)):
+        return []
+    pd, pl, pa = map(import_module, PEERS)
+    table = pa.table({"key": ["a", None], "value": [b"1", b"2"], "n": [1, 2]})
+    return [
+        pd.NA, pd.NaT, pd.Timestamp("2020"), pd.Timedelta(1), pd.Series([1, None]), pd.Series(["a", "b"]), pd.Index([1, 2]),
+        pd.DataFrame({"value": [b"1"], "n": [1]}, index=["a"]), pd.DataFrame(), pd.Categorical(["a", None]), pd.array([1, None]),
+        pd.MultiIndex.from_tuples([(1, 2)]), pd.Period("2020-01"), pd.Interval(0, 1), pd.DatetimeIndex(["2020"], tz="UTC"),
+        pl.Series([1, None]), pl.DataFrame({"value": ["a"]}), pl.LazyFrame({"value": ["a"]}), pl.Series([[1], [2, 3]]), pl.Int8,
+        table, table["key"], table.slice(1), table.schema, pa.array([1, None]), pa.array([{"a": 1}]), pa.scalar(1), pa.null(),
+        pa.array([[1], None]), pa.array(["a", "b"]).dictionary_encode(), pa.py_buffer(b"a"), pa.array([None, None]), pa.int32(),
+        pa.chunked_array([], pa.int8()), pa.struct([]),
+    ]  # fmt: skip
+
+
 def odd_objects() -> list[Any]:
     """New ones: some are used up, or change."""
+    itself: list[Any] = []
+    itself.append(itself)
     released = memoryview(b"gone")
     released.release()
     return [
@@ -77,7 +117,7 @@ def odd_objects() -> list[Any]:
         0.0, -0.0, 0.5, 1e308, float("nan"), float("inf"), 1j,
         "", "a", "value", "n", "key", "\0", "\ud83d", "\udcff", "\udcc3\udca9", "\u00e9", "a" * 300, "a/b", "..", ".",
         "r", "a", "w", "x", "mask", "64 MiB", "-1", "kv.threads", "int32", "<U3", "M8[ns]", "M8[x]", "O",
-        "memory://", "memory://odd", "file://", f"{Path.cwd().as_uri()}/%ff", "s3://bucket", "http://a", Text("a"),
+        "memory://", "memory://odd", "file://", "file:///dev/null/%ff", "s3://bucket", "http://a", Text("a"),
         b"", b"a", b"\0\xff", bytearray(b"a"), memoryview(b"abc"), memoryview(b"abcdef")[::2], released,
         memoryview(np.zeros((2, 2))), b"k" * 32,
         (), (1,), (1, 2), ("a", b"1"), ("a", b"1", 2), [], [1], ["a"], [None], [[]], [[1, 2], [3]], [b"1"], [("a", b"1")],
@@ -94,6 +134,8 @@ def odd_objects() -> list[Any]:
         np.array([1, 2], ">i4"), np.zeros(4)[::2], np.array(["2020"], "M8[D]"), np.dtype("int32"), np.dtype("O"), np.int32,
         tilekv.Key(0, b"abcd"), tilekv.Key(127, b""), tilekv.Attr("n", int), tilekv.Schema([tilekv.Attr("value", bytes)]),
         tilekv.ZstdFilter(), tilekv.FilterList(), tilekv.Ctx(), tilekv.Config(), tilekv.Store, tilekv.KVSchema, tilekv,
+        10**5000, -(10**5000), itself, Keys(), Keys("a"), Keys(1), Keys(None, "a"), Keys("kv.threads"),
+        *peers_objects(), b"a" * 5000, "\u0130" * 200,
         tilekv.KVSchema(attrs=[tilekv.Attr("a", bytes)]), tilekv.MapSchema(tilekv.Ctx()), tilekv.TILEDB_READ,
     ]  # fmt: skip
 
@@ -152,7 +194,7 @@ def subjects() -> list[Any]:
 
 def public_calls(made: Sequence[Any]) -> list[Public]:
     """Every public call: of the module, of objects of its classes, and the command line."""
-    found = [Public("main", lambda *args: command([str(a) for a in args]), None)]
+    found = [Public("main", lambda *args: command(_words(args)), None)]
     for name in tilekv.__all__:
         public = getattr(tilekv, name)
         if not callable(public) or _is_pythons(public):
@@ -177,6 +219,10 @@ def public_calls(made: Sequence[Any]) -> list[Public]:
     return found
 
 
+def _words(args: Sequence[Any]) -> list[str]:
+    return [each if isinstance(each, str) else _shown(each) for each in args]
+
+
 def _is_pythons(public: object) -> bool:
     """Whether a call is not ours: of an enumeration, or of a class of exceptions or of what a module only names."""
     return isinstance(public, type) and issubclass(public, (enum.Enum, Exception))
@@ -186,14 +232,51 @@ def _reading(subject: Any, word: str) -> Callable[[], Any]:
     return lambda: getattr(subject, word)
 
 
-def arguments(rng: random.Random, public: Public) -> tuple[list[Any], dict[str, Any]]:
-    """Odd ones, as many as the call takes, or seldom any number."""
-    odd = odd_objects()
+def fitting_objects(made: Sequence[Any]) -> dict[str, list[Any]]:
+    """By parameter, what a call takes, so that what is odd beside it gets far."""
+    stores = [each for each in made if isinstance(each, tilekv.Store) and not each.closed]
+    uris = [each.uri for each in stores]
+    attr = tilekv.Attr("x", "float32")
+    schema = tilekv.Schema([attr])
+    filters = [[], tilekv.ZstdFilter(), [tilekv.ByteShuffleFilter(), tilekv.GzipFilter()]]
+    fresh = f"memory://{uuid.uuid4().hex}"
+    keys = [["a", 2], np.array(["a", "b"]), np.arange(2), [], [np.int8(1), b"c"]]
+    three = {"n": [1, 2], "t": ["x", "y"], "v": [[0.5], []]}
+    return {
+        "attr": [attr, "n", "value"], "attribute": ["n"], "attributes": [["n"]], "attrs": [[attr], ["n"], ["value"], None],
+        "capacity": [2, 1000], "chunksize": [100], "columns": [{"value": [b"1", b"2"]}, three], "compressor": [("zstd", 2)],
+        "config": [{"kv.threads": 1}, tilekv.Config(mmap=False)], "ctx": [tilekv.Ctx(), None], "data": [b"abcd"],
+        "digest": ["md5"], "discard": [True], "dtype": [bytes, str, "int32", "M8[s]"], "encoding": ["utf-8", None],
+        "file": [io.StringIO()], "filter": [tilekv.LZ4Filter()], "filters": filters, "func": [lambda *args: None],
+        "item": [each for each in made if isinstance(each, tilekv.MapItem)], "items": [{"a": b"1"}, {"a": (1, "x", [])}],
+        "key": ["a", 2, b"c", None], "keys": keys, "key_filters": filters, "level": [1], "map": [made[6]], "missing": ["mask"],
+        "mode": ["r", "a", "x"], "n": [1], "name": ["n", "y"], "new": [fresh], "new_uri": [fresh], "offsets_filters": filters,
+        "old": uris, "old_uri": uris, "params": [{"kv.sync": False}], "path": uris, "prefix": ["kv."], "progress": [None],
+        "query_type": [tilekv.TILEDB_READ, None], "root": uris, "rows": [1], "shape": [2, (2, 3), None],
+        "schema": [schema, tilekv.KVSchema(attrs=[attr]), None], "timestamp": [5, (0, 2**62), dt.datetime.now(dt.UTC), None],
+        "type": [str, int, 4], "uri": [*uris, fresh], "value": [1, b"1", (1, "x", [0.5]), "a"], "var": [True, False],
+        "values": [[b"1", b"2"], np.array([1, 2]), [(1, "x", []), (2, "y", [1.0])]], "vacuum": [True], "which": [0, "n"],
+    }  # fmt: skip
+
+
+# The parameters of Python's own methods, as far as something fits them.
+NAMED: Final = {"__getitem__": ["key"], "__setitem__": ["key", "value"], "__delitem__": ["key"]}
+
+
+def arguments(
+    rng: random.Random, public: Public, odd: list[Any], fitting: dict[str, list[Any]]
+) -> tuple[list[Any], dict[str, Any]]:
+    """Odd ones and fitting ones, as many as the call takes, or seldom any number."""
+
+    def choice(name: str) -> Any:
+        return rng.choice(fitting[name] if name in fitting and rng.random() < 0.6 else odd)
+
     word = public.name.rpartition(".")[2]
     if word == "main":
         return [rng.choice(COMMANDS), *rng.choices(odd, k=rng.randrange(4))], {}
     if word in METHODS:
-        return rng.choices(odd, k=METHODS[word]), {}
+        names = NAMED.get(word, [])
+        return [choice(name) for name in names] or rng.choices(odd, k=METHODS[word]), {}
     args: list[Any] = []
     kwargs: dict[str, Any] = {}
     try:
@@ -204,11 +287,11 @@ def arguments(rng: random.Random, public: Public) -> tuple[list[Any], dict[str, 
         if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD):
             if each.default is not each.empty and rng.random() < 0.5:
                 break
-            args.append(rng.choice(odd))
+            args.append(choice(each.name))
         elif each.kind is each.VAR_POSITIONAL:
             args += rng.choices(odd, k=rng.randrange(4))
         elif each.kind is each.KEYWORD_ONLY and rng.random() < 0.4:
-            kwargs[each.name] = rng.choice(odd)
+            kwargs[each.name] = choice(each.name)
         elif each.kind is each.VAR_KEYWORD and rng.random() < 0.4:
             kwargs[rng.choice(("ctx", "key", "value", "n", "t"))] = rng.choice(odd)
     if rng.random() < 0.05:
@@ -227,10 +310,12 @@ def complaint(public: Public, args: Sequence[Any], kwargs: dict[str, Any]) -> st
                 for _ in made:
                     pass
     except tilekv.TileKVError as error:
-        private = re.search(r"(?<!\w)_\w+\(", _shown(error))
-        return f"{error!r} names what is private" if private else None
-    except (Own, MemoryError, StopIteration, SystemExit):
+        private = re.search(r"(?<!\w)_\w+\(", str(error))
+        return f"{error} names what is private" if private else None
+    except (Own, MemoryError, SystemExit):
         return None
+    except StopIteration as error:
+        return None if public.name.endswith(".__next__") else repr(error)
     except OSError as error:
         return None if error.errno else f"{error!r}, without errno"
     except Exception as error:  # noqa: BLE001 - that is the question
@@ -268,7 +353,7 @@ def _is_of_a_list(public: Public, args: Sequence[Any], error: Exception) -> bool
     if isinstance(public.subject, tilekv.MapItem):  # compares and converts as its value does
         return word in ("__int__", "__float__", "__eq__", "__lt__")
     like: Any = None
-    if isinstance(public.subject, (Sequence, tilekv.VarColumn)):
+    if isinstance(public.subject, (Sequence, ValuesView, tilekv.VarColumn)):
         like = list(public.subject)
     elif word in ("isdisjoint", "__or__"):
         like, word = set(), word.replace("__or__", "union")
@@ -306,14 +391,19 @@ def _is_own(given: Any, error: Exception) -> bool:
 def exercised(seed: int, rounds: int) -> tuple[int, list[str]]:
     """Make every public call `rounds` times, in any order; tell how many calls that were, and the complaints."""
     rng = random.Random(seed)
+    place = Path.cwd()
     n = 0
     found: dict[tuple[str, str], str] = {}
     for _ in range(rounds):
+        place.mkdir(parents=True, exist_ok=True)  # a call may have moved it
+        os.chdir(place)
         made = subjects()
-        every = public_calls(made)
+        every, fitting = public_calls(made), fitting_objects(made)
         rng.shuffle(every)
-        for public in every:
-            args, kwargs = arguments(rng, public)
+        for done, public in enumerate(every):
+            if done % 50 == 0:
+                odd = odd_objects()
+            args, kwargs = arguments(rng, public, odd, fitting)
             n += 1
             wrong = complaint(public, args, kwargs)
             if wrong is not None:
