@@ -25,6 +25,8 @@ cdef class ArrowReader:
 cdef bint is_arrow(object given) except -1
 # A table as something that is: pyarrow's Dataset and Scanner have a reader, polars' LazyFrame collects.
 cdef object table_of(object given)
+# The columns by name of a DataFrame of pandas or polars, each in its own type; None for any other table.
+cdef dict frame_columns(object table)
 cdef ArrowReader open_arrow(object given)
 # The names of a table's columns.
 cdef list table_names(ArrowReader reader)

@@ -2,6 +2,7 @@ cimport cython
 from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_IsValid
 from libc.stdint cimport int64_t
 
+import sys
 from importlib.util import find_spec
 
 from tilekv.errors import InvalidValueError, WrongTypeError
@@ -11,8 +12,17 @@ from tilekv.kvcore.values.arrow_types cimport format_of
 
 
 cdef bint is_arrow(object given) except -1:
-    return (hasattr(given, "__arrow_c_stream__") or hasattr(given, "__arrow_c_array__")
-            or hasattr(given, "__arrow_array__") and find_spec("pyarrow") is not None)
+    return producer_of(given) is not None
+
+
+cdef object producer_of(object given):
+    """What shows it as Arrow: itself, or the array of pandas' Index, and of pandas 2's Series; None when nothing does."""
+    if hasattr(given, "__arrow_c_stream__") or hasattr(given, "__arrow_c_array__"):
+        return given
+    for form in (given, getattr(given, "array", None)):
+        if hasattr(form, "__arrow_array__") and find_spec("pyarrow") is not None:
+            return form
+    return None
 
 
 cdef object table_of(object given):
@@ -24,6 +34,31 @@ cdef object table_of(object given):
         raise WrongTypeError("with key= put_many takes a table that has __arrow_c_stream__ or __arrow_c_array__, or a dict of "
                              f"columns, not {type(given).__name__}")
     return found
+
+
+cdef dict frame_columns(object table):
+    """As an Arrow table, objects would be of a type that fits the first or some of them: times are cut, text becomes bytes, and
+    those of polars are their addresses in memory."""
+    pandas = sys.modules.get("pandas")
+    polars = sys.modules.get("polars")
+    if polars is not None and isinstance(table, polars.DataFrame):
+        return {column.name: column for column in table.get_columns()}
+    if pandas is None or not isinstance(table, pandas.DataFrame):
+        return None
+    names = list(map(str, table.columns))
+    columns = [table.iloc[:, i] for i in range(len(names))]
+    if not isinstance(table.index, pandas.RangeIndex):          # which counts rows, whatever its name is
+        for level, name in enumerate(table.index.names):
+            names.append(f"__index_level_{level}__" if name is None else str(name))
+            columns.append(table.index.get_level_values(level))
+    check_distinct(names)
+    return dict(zip(names, columns))
+
+
+cdef int check_distinct(list names) except -1:
+    if len(set(names)) != len(names):
+        raise InvalidValueError(f"the table has columns of one name: {', '.join(map(repr, names))}")
+    return 0
 
 
 @cython.final
@@ -76,6 +111,13 @@ cdef void* taken(object given, object capsule, const char* name) except NULL:
     return PyCapsule_GetPointer(capsule, name)
 
 
+cdef object produced(object given, object make):
+    try:
+        return make()
+    except (ValueError, TypeError, OverflowError, NotImplementedError) as error:    # pyarrow's own are these too
+        raise InvalidValueError(f"{type(given).__name__} cannot be shown as Arrow: {error}") from error
+
+
 cdef ArrowReader open_arrow(object given):
     """What a consumer takes out of a capsule is marked as released there."""
     cdef ArrowReader reader = ArrowReader.__new__(ArrowReader)
@@ -84,10 +126,11 @@ cdef ArrowReader open_arrow(object given):
     cdef ArrowArray* array
     cdef int status
     reader.types = ArrowTypes.__new__(ArrowTypes)
+    given = producer_of(given)
     if not hasattr(given, "__arrow_c_stream__") and not hasattr(given, "__arrow_c_array__"):
-        given = given.__arrow_array__()
+        given = produced(given, given.__arrow_array__)
     if hasattr(given, "__arrow_c_stream__"):
-        capsule = given.__arrow_c_stream__()
+        capsule = produced(given, given.__arrow_c_stream__)
         stream = <ArrowArrayStream*>taken(given, capsule, "arrow_array_stream")
         if stream.release == NULL:
             raise InvalidValueError("this Arrow stream was consumed before: ask its producer for another")
@@ -99,7 +142,7 @@ cdef ArrowReader open_arrow(object given):
             reader.types.schema.release = NULL
             raise_stream(reader, status)
         return reader
-    described, capsule = given.__arrow_c_array__()
+    described, capsule = produced(given, given.__arrow_c_array__)
     schema = <ArrowSchema*>taken(given, described, "arrow_schema")
     array = <ArrowArray*>taken(given, capsule, "arrow_array")
     if schema.release == NULL or array.release == NULL:
@@ -125,8 +168,7 @@ cdef list table_names(ArrowReader reader):
             raise InvalidValueError(f"the table: column {i} of the Arrow array has no type")
     names = [(<bytes>schema.children[i].name).decode("utf-8", "replace") if schema.children[i].name != NULL else ""
              for i in range(schema.n_children)]
-    if len(set(names)) != len(names):
-        raise InvalidValueError(f"the table has columns of one name: {', '.join(map(repr, names))}")
+    check_distinct(names)
     return names
 
 

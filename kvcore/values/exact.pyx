@@ -69,6 +69,14 @@ cdef object numpy_form(object given):
         return np.asarray(given) if hasattr(given, "__array__") and not isinstance(given, np.generic) else None
     if dtype is not None and hasattr(dtype, "tz") and hasattr(dtype, "unit") and hasattr(given, "__array__"):
         return np.asarray(given, f"M8[{dtype.unit}]")           # pandas' times with a zone: NumPy has the instants
+    if dtype is None or not hasattr(given, "__array__"):
+        return None
+    # As Arrow, polars' objects are addresses in memory, and pandas' of a category all of the type that some are; and no category
+    # is shown as Arrow but by pandas 3's Series.
+    categories = getattr(dtype, "categories", None)
+    if (str(getattr(categories, "dtype", dtype)) in ("object", "Object")
+            or categories is not None and not hasattr(given, "__arrow_c_stream__")):
+        return np.asarray(given)
     return None
 
 
@@ -207,7 +215,8 @@ cdef object time_of(object value, object dtype, str name, Zone* zone):
         microseconds = in_microseconds(value)
     elif dtype.kind == "M" and isinstance(value, (_Date, np.datetime64)):
         if isinstance(value, _DateTime):
-            offset = value.utcoffset()
+            # pandas' own know no offset outside of Python's years, and give their instant themselves.
+            offset = value.tzinfo if hasattr(value, "to_datetime64") else value.utcoffset()
         elif isinstance(value, np.datetime64) and np.isnat(value):
             return _NAT
         aware = offset is not None

@@ -16,7 +16,9 @@ from tilekv.errors import InvalidValueError, WrongTypeError
 from tilekv.kvcore.base.signals cimport CELLS, ROWS
 from tilekv.kvcore.base.wire cimport store64
 from tilekv.kvcore.values.arrow_cells cimport table_cells
-from tilekv.kvcore.values.arrow_stream cimport ArrowChunk, ArrowReader, is_arrow, open_arrow, table_names, table_of
+from tilekv.kvcore.values.arrow_stream cimport (
+    ArrowChunk, ArrowReader, frame_columns, is_arrow, open_arrow, table_names, table_of
+)
 from tilekv.kvcore.values.cells cimport KIND_BYTES, KIND_TEXT, Column, Kind
 from tilekv.kvcore.values.exact cimport numpy_form
 from tilekv.kvcore.values.input_cells cimport FEED_OBJECTS, Cells, Feed, cells_key, count_cells, feed_cell, feed_key
@@ -302,6 +304,7 @@ cdef int check_many(object given, str what) except -1:
 
 cdef int stage_columns(Buffer staged, tuple columns, object keys, dict given) except -1:
     cdef Column column
+    cdef Row row
     cdef list runs, pieces
     cdef Py_ssize_t n, found, done
     check_names(columns, given, "columns")
@@ -319,8 +322,13 @@ cdef int stage_columns(Buffer staged, tuple columns, object keys, dict given) ex
         if found != n:
             raise InvalidValueError(f"{n} keys, but {found} values in column {column.name!r}")
         runs.append(pieces)
-    for cells in aligned(runs):
-        stage_cells(staged, columns, cells)
+    memset(&row, 0, sizeof(row))
+    try:
+        row_open(&row, len(columns))
+        for cells in aligned(runs):
+            stage_cells(staged, columns, cells, &row)
+    finally:
+        row_free(&row)
     return 0
 
 
@@ -345,21 +353,35 @@ cdef int stage_table(Buffer staged, tuple columns, object table, str key) except
     cdef ArrowReader reader
     cdef ArrowChunk chunk
     cdef Column column
-    if isinstance(table, Mapping):
-        key = key_column(columns, table, key)
-        return stage_columns(staged, columns, table[key], {name: table[name] for name in table if name != key})
-    reader = open_arrow(table_of(table))
+    cdef Row row
+    if not isinstance(table, Mapping):
+        table = table_of(table)
+    named = table if isinstance(table, Mapping) else frame_columns(table)
+    if named is not None:
+        key = key_column(columns, named, key)
+        return stage_columns(staged, columns, named[key],
+                             {name: named[name] for name in named if name != key and not is_index(name)})
+    reader = open_arrow(table)
     places = {name: i for i, name in enumerate(table_names(reader))}
     key = key_column(columns, places, key)
-    check_names(columns, [name for name in places if name != key and not _PANDAS_INDEX.fullmatch(name)], "columns")
-    while True:
-        chunk = reader.next()
-        if chunk is None:
-            return 0
-        cells = [table_cells(chunk, places[key], None, staged.layout.numbers, f"the key column {key!r}")]
-        for column in columns:
-            cells.append(table_cells(chunk, places[column.name], column, False, f"column {column.name!r}"))
-        stage_cells(staged, columns, cells)
+    check_names(columns, [name for name in places if name != key and not is_index(name)], "columns")
+    memset(&row, 0, sizeof(row))
+    try:
+        row_open(&row, len(columns))
+        while True:
+            chunk = reader.next()
+            if chunk is None:
+                return 0
+            cells = [table_cells(chunk, places[key], None, staged.layout.numbers, f"the key column {key!r}")]
+            for column in columns:
+                cells.append(table_cells(chunk, places[column.name], column, False, f"column {column.name!r}"))
+            stage_cells(staged, columns, cells, &row)
+    finally:
+        row_free(&row)
+
+
+cdef bint is_index(object name) except -1:
+    return isinstance(name, str) and _PANDAS_INDEX.fullmatch(name) is not None
 
 
 cdef str key_column(tuple columns, object names, str key):
@@ -372,12 +394,12 @@ cdef str key_column(tuple columns, object names, str key):
     return key
 
 
-cdef int stage_cells(Buffer staged, tuple columns, list cells) except -1:
-    """Rows from Cells of one length: the keys and, in schema order, every attribute. Without the GIL when none are objects."""
+cdef int stage_cells(Buffer staged, tuple columns, list cells, Row* row) except -1:
+    """Rows from Cells of one length: the keys and, in schema order, every attribute. Without the GIL when none are objects. `row`
+    is open, and knows of the pieces of these columns before."""
     cdef Cells keys = cells[0]
     cdef Cells some
     cdef KeyCell key
-    cdef Row row
     cdef Column column
     cdef list lists = []        # of the columns that are Python objects
     cdef Py_ssize_t i = 0, k, end, width = len(columns)
@@ -386,9 +408,7 @@ cdef int stage_cells(Buffer staged, tuple columns, list cells) except -1:
     cdef const Feed** feeds = <const Feed**>malloc(width * sizeof(Feed*))
     if feeds == NULL:
         raise MemoryError
-    memset(&row, 0, sizeof(row))
     try:
-        row_open(&row, width)
         for k in range(width):
             some = cells[k + 1]
             feeds[k] = &some.feed
@@ -397,9 +417,9 @@ cdef int stage_cells(Buffer staged, tuple columns, list cells) except -1:
         while plain and i < keys.n:
             end = min(i + <Py_ssize_t>CELLS, keys.n)
             with nogil:
-                status = put_feeds(staged, &keys.feed, feeds, width, &key.ref, &row, i, end)
+                status = put_feeds(staged, &keys.feed, feeds, width, &key.ref, row, i, end)
             if status < 0:
-                staged.refuse(&key.ref, row_size(staged, width, &row))
+                staged.refuse(&key.ref, row_size(staged, width, row))
             PyErr_CheckSignals()
             i = end
         for i in range(i, keys.n):
@@ -413,9 +433,8 @@ cdef int stage_cells(Buffer staged, tuple columns, list cells) except -1:
                     kept.append(column.cell(lists[k][i], &row.cells[k]))
                 else:
                     feed_cell(feeds[k], i, &row.cells[k].data, &row.cells[k].size)
-            append_row(staged, columns, &key.ref, &row)
+            append_row(staged, columns, &key.ref, row)
     finally:
-        row_free(&row)
         free(feeds)
     return 0
 

@@ -221,6 +221,37 @@ def test_times_with_a_zone_beside_times_without(store: Make) -> None:
     assert db["k"] == np.datetime64("2019-12-31T18:29:59.999993")
 
 
+def test_times_with_and_without_a_zone_in_pieces(store: Make) -> None:
+    """Keys that come in two pieces cut the values too, and they are still those of one call."""
+    db = store(Attr("v", "datetime64[ns]", shape=(1,)))
+    keys = pa.chunked_array([[1], [2]])
+    mixed = [[dt.datetime(2020, 1, 1, tzinfo=dt.UTC)], [dt.datetime(2020, 1, 1)]]
+    with pytest.raises(InvalidValueError, match="with a zone beside times without one"):
+        db.put_many(keys, mixed)
+    assert list(db) == []
+
+
+def test_times_with_a_zone_in_years_that_python_has_not(store: Make) -> None:
+    db = store(Attr("v", "datetime64[us]"))
+    moment = np.datetime64("-290308-12-21T19:59:05.224193")
+    db[1] = pd.Timestamp(moment).tz_localize("UTC").tz_convert("Asia/Kolkata")
+    assert db[1] == moment
+
+
+def test_frames_of_objects(store: Make) -> None:
+    """By way of Arrow the times were cut, the floats rounded, and polars' objects were addresses in memory."""
+    stamps = [dt.datetime(2020, 1, 1), pd.Timestamp(1_500_000_000_000_000_001)]
+    db = store(Attr("v", "datetime64[ns]"))
+    db.put_many(pd.DataFrame({"k": [1, 2], "v": pd.Series(stamps, dtype=object)}), key="k")
+    assert db[1] == np.datetime64("2020-01-01")
+    assert db[2].view("i8") == 1_500_000_000_000_000_001
+    db = store(Attr("v", "int64"))
+    db.put_many(pl.DataFrame({"k": [1], "v": pl.Series([5], dtype=pl.Object)}), key="k")
+    assert db[1] == 5
+    with pytest.raises(InvalidValueError, match="columns of one name: 'k', 'k'"):
+        db.put_many(pd.DataFrame([[1, 2]], columns=["k", "k"]), key="k")
+
+
 def test_an_index_with_a_zone_is_its_instants(store: Make) -> None:
     index = pd.DatetimeIndex(["2020-01-01", "2021-01-01"]).tz_localize("Asia/Tokyo").as_unit("ns")
     for given in (index, index.array):
