@@ -8,7 +8,7 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 # What the installed package is made from. Nobody else needs make to know about it: pip builds the package as it always does.
 SOURCES := $(sort $(shell find kvcore python -name '*.py' -o -name '*.py[ix]' -o -name '*.pxd' -o -name '*.[ch]' -o -name py.typed))
 
-.PHONY: test demo lint format workflows docs build dev wheels-test bench bench-kernels bench-costs sanitize tsan debug-test fuzz nightly nightly-tests clean help FORCE
+.PHONY: test demo lint format workflows docs build dev wheels-test bench bench-kernels bench-costs sanitize tsan debug-test fuzz test-pandas2 nightly nightly-tests clean help FORCE
 # Every step writes into the one environment.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
@@ -27,6 +27,7 @@ help:
 	@echo 'make sanitize    the tests under AddressSanitizer and UBSan; TESTS=tests/unit names some'
 	@echo 'make tsan        the tests of threads under ThreadSanitizer'
 	@echo 'make debug-test  the tests with bounds checks and assertions, and freed memory filled'
+	@echo 'make test-pandas2  values and keys from the containers of pandas 2'
 	@echo 'make nightly     all of these for hours: the long tests, sanitized, with assertions, fuzzed'
 	@echo 'make fuzz        SECONDS=600 of fuzzing, sanitized; KEEP=--keep renews the corpus'
 	@echo 'make clean   remove what was built, $(VENV) too'
@@ -106,8 +107,9 @@ sanitize fuzz: export TILEKV_SANITIZE = 1
 sanitize fuzz:
 	@$(MAKE) VENV=.venv-sanitize .venv-sanitize/.$@
 
-# Each part by itself, for a machine that gives no night in one piece: make nightly-tests, sanitize, tsan, debug-test, fuzz.
+# Each part by itself, for a machine that gives no night in one piece: make nightly-tests, test-pandas2, sanitize, tsan, debug-test, fuzz.
 nightly: nightly-tests
+	@$(MAKE) test-pandas2 TILEKV_NIGHTLY=1
 	@$(MAKE) sanitize
 	@$(MAKE) tsan TILEKV_NIGHTLY=1
 	@$(MAKE) debug-test
@@ -124,6 +126,13 @@ tsan:
 debug-test: export TILEKV_DEBUG = 1
 debug-test:
 	@$(MAKE) VENV=.venv-debug .venv-debug/.$@
+
+test-pandas2:
+	@$(MAKE) VENV=.venv-pandas2 .venv-pandas2/.test-pandas2
+
+.venv-pandas2/.test-pandas2: $(VENV)/.built $(VENV)/.tools-test FORCE
+	@$(PIP) install 'pandas>=2.2,<3'
+	@$(PY) -m pytest -o faulthandler_timeout=3600 tests/property/test_containers.py
 
 .venv-debug/.debug-test: $(VENV)/.built $(VENV)/.tools-test FORCE
 	@$(PY) -m pytest $(TESTS)
@@ -142,7 +151,7 @@ debug-test:
 	@$(SANITIZED) PYTHONPATH=tests/support $(PY) -m fuzzer --seconds $(SECONDS) --seed "$$(date +%s)" $(KEEP)
 
 clean:
-	rm -rf $(VENV) .venv-sanitize .venv-tsan .venv-debug docs/_build build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks .demo
+	rm -rf $(VENV) .venv-sanitize .venv-tsan .venv-debug .venv-pandas2 docs/_build build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks .demo
 	find kvcore python tests bench demo -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Always run, and quick when there is nothing to do: an interpreter named by PYTHON may differ from the last one.
