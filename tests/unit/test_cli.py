@@ -503,6 +503,8 @@ def test_help_has_an_example_that_parses(command, capsys) -> None:
     [
         [],
         ["frobnicate"],
+        ["put", "store", "key", "file\0"],
+        ["put", "store", "key", "\ud83d"],
         ["get", "store"],
         ["get", "store", "key", "--type", "date"],
         ["put", "store", "key", "file", "--value", "text"],

@@ -38,7 +38,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         The exit code.
     """
-    args = build_parser().parse_args(argv)
+    parser = build_parser()
+    for word in argv or ():
+        if not _can_be_given(word):
+            parser.error(f"no program can be given {word!a}: it has a NUL or a lone surrogate")
+    args = parser.parse_args(argv)
     if isinstance(sys.stdout, TextIOWrapper):
         # Keys are UTF-8, or were file names: they leave byte for byte, whatever the locale.
         sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
@@ -58,6 +62,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"tilekv: {error_text(error)}", file=sys.stderr)
         return 1
     return code
+
+
+def _can_be_given(word: str) -> bool:
+    try:
+        return b"\0" not in os.fsencode(word)
+    except UnicodeEncodeError:
+        return False
 
 
 def build_parser() -> argparse.ArgumentParser:
