@@ -259,6 +259,30 @@ def fitting_objects(made: Sequence[Any]) -> dict[str, list[Any]]:
     }  # fmt: skip
 
 
+def held(rng: random.Random, odd: Sequence[Any]) -> Any:
+    """A container of odd objects, or of an odd one beside what is none."""
+    one, other = rng.choices(odd, k=2)
+    makers: Sequence[Callable[[], Any]] = (
+        lambda: [one],
+        lambda: (one, other),
+        lambda: ["a", one],
+        lambda: [(one, b"1"), ("a", other)],
+        lambda: iter([one, other]),
+        lambda: {"value": one},
+        lambda: {"n": one, "t": other, "v": [0.5]},
+        lambda: (1, "x", one),
+        lambda: {"n": [1, one], "t": ["x", "y"], "v": other},
+        lambda: {one: other},
+        lambda: np.array([one, None], object),
+        lambda: slice(one, other),
+        lambda: Keys(one, other),
+    )
+    try:
+        return rng.choice(makers)()
+    except Exception:  # noqa: BLE001 - no dict can have an array
+        return [one, other]
+
+
 # The parameters of Python's own methods, as far as something fits them.
 NAMED: Final = {"__getitem__": ["key"], "__setitem__": ["key", "value"], "__delitem__": ["key"]}
 
@@ -269,7 +293,9 @@ def arguments(
     """Odd ones and fitting ones, as many as the call takes, or seldom any number."""
 
     def choice(name: str) -> Any:
-        return rng.choice(fitting[name] if name in fitting and rng.random() < 0.6 else odd)
+        if name in fitting and rng.random() < 0.6:
+            return rng.choice(fitting[name])
+        return rng.choice(odd) if rng.random() < 0.7 else held(rng, odd)
 
     word = public.name.rpartition(".")[2]
     if word == "main":
