@@ -20,9 +20,10 @@ from typing import Any
 
 from bench import report
 from bench.goals import Results
-from bench.place import Options, Worker
+from bench.place import Options
 from bench.rivals import MODULES
 from bench.sets import SETS, DataSet
+from bench.worker import Worker
 from bench.workloads import BASIC, WORKLOADS
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -10,8 +11,10 @@ from threading import Barrier
 from typing import Any
 
 from bench.data import Source, make_data
-from bench.place import CONTEXT
 from bench.rivals import Rival, rival
+
+# A process that was forked would share what its parent's libraries hold; a spawned one starts with nothing.
+CONTEXT = multiprocessing.get_context("spawn")
 
 
 def peak(name: str, source: Source, path: Path, what: str, asked: int) -> int:
