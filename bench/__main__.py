@@ -41,12 +41,14 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         epilog=described,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--keys", type=int, default=1_000_000, help="most keys (1,000,000)")
+    parser.add_argument("--keys", type=int, help="most keys (1,000,000; 200,000 with --against)")
     parser.add_argument("--asked", type=int, default=200_000, help="keys looked up (200,000)")
     parser.add_argument(
         "--open-keys", type=int, default=10_000_000, help="of open_large (10,000,000)"
     )
-    parser.add_argument("--rounds", type=int, default=3, help="at least 3 to be worth anything (3)")
+    parser.add_argument(
+        "--rounds", type=int, help="at least 3 to be worth anything (3; 7 with --against)"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--sets", type=_names(SETS), help="data sets, by commas (all)")
     parser.add_argument("--value-size", type=int, help="one synthetic set, its values so large")
@@ -62,9 +64,21 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "server and the wait for a disk are not in them; two_writers counts the wall's always",
     )
     parser.add_argument("--tiny", action="store_true", help="2,000 keys, one round: does it run")
+    two = parser.add_argument_group("two builds (bench/against.py)")
+    two.add_argument(
+        "--against",
+        type=Path,
+        metavar="WHEEL",
+        help="instead of rivals: the installed build beside this one, a wheel, or the folder or environment of an installation",
+    )
+    two.add_argument("--at-most-time", type=float, metavar="RATIO", help="fail above it")
+    two.add_argument("--at-most-instructions", type=float, metavar="RATIO", help="fail above it")
+    two.add_argument("--profiles", type=Path, metavar="FOLDER", help="keep callgrind's profiles")
     options = parser.parse_args(arguments)
     if options.tiny:
         options.keys, options.asked, options.open_keys, options.rounds = 2000, 500, 5000, 1
+    options.keys = options.keys or (200_000 if options.against else 1_000_000)
+    options.rounds = options.rounds or (7 if options.against else 3)
     return options
 
 
@@ -173,6 +187,10 @@ def main(arguments: list[str] | None = None) -> int:
     """Run and report; 1 when something failed."""
     options = parse(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # stores are removed, the server ends
+    if options.against:
+        from bench import against
+
+        return against.run(options)
     sets = chosen_sets(options)
     machine = report.machine()
     with tempfile.TemporaryDirectory(prefix="tilekv-bench-") as folder:

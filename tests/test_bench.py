@@ -1,7 +1,9 @@
 """A tiny run of the benchmarks: everything runs, is recorded and drawn, and a wrong answer is noticed. About 15 seconds."""
 
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,17 +11,24 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+import tilekv
+
 ROOT = Path(__file__).parents[1]
 # Without Redis: its server is not for a test to install. TileDB takes 2 ms a look-up, and has a run of its own.
 RIVALS = ["tilekv", "lmdb", "rocksdict", "sqlite3", "dict"]
 
 
-def run(*arguments: str) -> str:
+def run(*arguments: str, code: int = 0, **environment: str) -> str:
     """Python on the benchmarks, which are no installed package; its output."""
     done = subprocess.run(
-        [sys.executable, *arguments], cwd=ROOT, check=False, capture_output=True, text=True
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        check=False,
+        capture_output=True,
+        text=True,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == code, done.stdout + done.stderr
     return done.stdout
 
 
@@ -135,3 +144,42 @@ def test_floor() -> None:
 def test_kernels() -> None:
     out = run("-m", "pytest", "bench/test_kernels.py", "-q", "--no-header", "--benchmark-disable")
     assert "18 passed" in out
+
+
+OPERATIONS = {"get", "get_many", "put_many", "flush", "scan"}
+INSTALLED = str(Path(tilekv.__file__).parents[1])
+
+
+@pytest.mark.skipif(not shutil.which("valgrind"), reason="needs valgrind, which counts")
+def test_a_build_against_itself_takes_as_many_instructions(tmp_path) -> None:
+    record, profiles = tmp_path / "a.json", tmp_path / "profiles"
+    options = ["--tiny", "--against", INSTALLED, f"--json={record}", f"--profiles={profiles}"]
+    out = run("-m", "bench", *options, "--at-most-instructions=1.005")
+    assert "instructions a key" in out
+    assert len(list(profiles.iterdir())) == 2 * len(OPERATIONS)
+    ratios = json.loads(record.read_text())["ratios"]
+    assert set(ratios["time"]) == set(ratios["instructions"]) == OPERATIONS
+    assert all(abs(ratio - 1) < 0.005 for ratio in ratios["instructions"].values()), ratios
+    builds = json.loads(record.read_text())["builds"]
+    # A key costs less in a batch: what is counted is what it says.
+    counts = builds["installed"]["instructions"]
+    assert 50 < counts["scan"] < counts["get_many"] < counts["get"] < 10_000
+
+
+def test_two_builds_take_turns(tmp_path) -> None:
+    """Without valgrind; and a bound that is not held is a failure."""
+    wheel = tmp_path / "tilekv.whl"
+    shutil.make_archive(str(tmp_path / "made"), "zip", INSTALLED, "tilekv")
+    (tmp_path / "made.zip").rename(wheel)
+    bounds = ["--at-most-time=0", "--at-most-instructions=1.01"]
+    options = ["--tiny", "--against", str(wheel), "--rounds=1", *bounds]
+    out = run("-m", "bench", *options, code=1, PATH=str(tmp_path))
+    assert "instructions: not counted: valgrind is not installed" in out
+    assert re.search(r"^against +tilekv \S+, \S+tilekv.whl$", out, re.MULTILINE)
+    failures = re.findall(r"^FAILED: (\w+) (?:of (\w+))?", out, re.MULTILINE)
+    assert {name for kind, name in failures if kind == "time"} == OPERATIONS
+    assert ("instructions", "") in failures
+
+
+def test_what_is_no_build_is_refused(tmp_path) -> None:
+    run("-m", "bench", "--tiny", "--against", str(tmp_path), code=1)
