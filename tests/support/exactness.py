@@ -155,7 +155,7 @@ def ticks(value: Any, dtype: np.dtype[Any]) -> int | None:
         month += 1
     if days(1970 + month // 12, month % 12 + 1) != day or (unit == "Y" and month % 12):
         return None
-    return month if unit == "M" else month // 12
+    return whole(month, 1 if unit == "M" else 12)
 
 
 def instant(value: Any) -> int | None:
