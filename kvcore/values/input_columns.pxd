@@ -2,6 +2,8 @@
 
 from tilekv.kvcore.values.cells cimport Column
 
+# Raises for what has no rows: it is one object, an array of no dimension, memory that cannot be iterated.
+cdef int check_many(object given, str what) except -1
 # Runs of cells of whatever may be given as keys (column None) or as a column: an array, an Arrow array or stream, any iterable.
 # numbers: of keys, see Layout. `what` begins the messages. All that can be checked without converting objects is checked.
 cdef list cells_of(object given, Column column, bint numbers, str what)

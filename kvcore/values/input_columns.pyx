@@ -10,13 +10,25 @@ from tilekv.kvcore.values.exact cimport numpy_form
 from tilekv.kvcore.values.input_cells cimport Cells, array_keys, fixed_cells, object_cells
 
 
+cdef int check_many(object given, str what) except -1:
+    if isinstance(given, (str, bytes)) or not isinstance(given, Iterable) and not is_arrow(given):
+        raise WrongTypeError(f"{what} must be a list or an array, not one {type(given).__name__}")
+    if isinstance(given, memoryview):
+        try:
+            next(iter(given), None)
+        except (TypeError, ValueError, NotImplementedError) as error:   # released, of several dimensions, or of records
+            raise InvalidValueError(f"{what} cannot be read: {error}") from None
+    elif getattr(given, "ndim", 1) == 0:
+        raise WrongTypeError(f"{what} must be a list or an array, not an array of no dimension")
+    return 0
+
+
 cdef list cells_of(object given, Column column, bint numbers, str what):
     cdef ArrowReader reader
     cdef ArrowChunk chunk
     cdef Cells cells
     cdef list pieces = []
-    if isinstance(given, (str, bytes)) or not isinstance(given, Iterable) and not is_arrow(given):
-        raise WrongTypeError(f"{what} must be a list or an array, not one {type(given).__name__}")
+    check_many(given, what)
     form = numpy_form(given)
     if form is not None:
         if form is not given:

@@ -22,7 +22,7 @@ from tilekv.kvcore.values.arrow_stream cimport (
 from tilekv.kvcore.values.cells cimport KIND_BYTES, KIND_TEXT, Column, Kind
 from tilekv.kvcore.values.exact cimport numpy_form
 from tilekv.kvcore.values.input_cells cimport FEED_OBJECTS, Cells, Feed, cells_key, count_cells, feed_cell, feed_key
-from tilekv.kvcore.values.input_columns cimport cells_of
+from tilekv.kvcore.values.input_columns cimport cells_of, check_many
 from tilekv.kvcore.values.keys cimport KeyCell, key_cell
 
 cdef extern from "Python.h":
@@ -292,14 +292,6 @@ cdef inline void ask_for_bytes(PyObject* item) noexcept:
 
 cdef bint in_memory(object given) except -1:
     return numpy_form(given) is not None or is_arrow(given)
-
-
-cdef int check_many(object given, str what) except -1:
-    if isinstance(given, (str, bytes)) or not isinstance(given, Iterable) and not is_arrow(given):
-        raise WrongTypeError(f"{what} must be a list or an array, not one {type(given).__name__}")
-    if getattr(given, "ndim", 1) == 0:
-        raise WrongTypeError(f"{what} must be a list or an array, not an array of no dimension")
-    return 0
 
 
 cdef int stage_columns(Buffer staged, tuple columns, object keys, dict given) except -1:

@@ -433,7 +433,7 @@ class FilterList(Sequence[Filter]):
             found = FilterList(self.filters[index])
             object.__setattr__(found, "chunksize", self.chunksize)
             return found
-        return self.filters[index]
+        return self.filters[whole("the index of a filter", index)]
 
     def __len__(self) -> int:
         """Return the number of filters."""

@@ -59,6 +59,7 @@ def test_words() -> None:
         (lambda: Schema([ATTR], capacity=ARRAY), "capacity is an int, not ndarray"),
         (lambda: MapSchema(Ctx()).set_capacity([]), "capacity is an int, not list"),
         (lambda: tilekv.PositiveDeltaFilter(STRUCTURED), "window is an int, not ndarray"),
+        (lambda: tilekv.FilterList()["a"], "the index of a filter is an int, not str"),
         (lambda: tilekv.ZstdFilter(ARRAY), "level is an int, not ndarray"),
         (lambda: ATTR.dump(5), "file is a text file that is open, not int"),
         (lambda: KVSchema(attrs=[ATTR]).dump("out"), "a text file that is open, not str"),
@@ -126,11 +127,36 @@ def test_arrays_without_a_dimension() -> None:
     """`Sized`, and without a length."""
     several = Schema([ATTR, Attr("b", bytes)])
     with tilekv.open("memory://dimensions", "a", schema=several) as db:
-        for odd in (np.array(5), memoryview(np.array(5))):  # type: ignore[arg-type]
-            with pytest.raises(WrongTypeError, match=r"values must be a list .* of no dimension"):
-                db.put_many([], odd)  # type: ignore[call-overload]
-            with pytest.raises(WrongTypeError, match=r"keys must be a list .* of no dimension"):
-                db.put_many(odd, [])  # type: ignore[call-overload]
+        odd: Any = np.array(5)
+        with pytest.raises(WrongTypeError, match=r"values must be a list .* of no dimension"):
+            db.put_many([], odd)
+        with pytest.raises(WrongTypeError, match=r"keys must be a list .* of no dimension"):
+            db.put_many(odd, [])
+
+
+def test_memory_that_cannot_be_iterated() -> None:
+    released = memoryview(b"gone")
+    released.release()
+    several = Schema([ATTR, Attr("b", bytes)])
+    for schema in (None, several):
+        with tilekv.open(f"memory://iterated{schema}", "a", schema=schema) as db:
+            odd: Any
+            for odd in (
+                released,
+                memoryview(np.array(5)),
+                memoryview(np.zeros((2, 2))),
+                memoryview(np.array([1], ">i4")),
+            ):
+                for call in (
+                    lambda odd=odd: db.put_many([], odd),
+                    lambda odd=odd: db.put_many(odd, []),
+                    lambda odd=odd: db.get_many(odd),
+                    lambda odd=odd: db.read(odd),
+                    lambda odd=odd: db.delete_many(odd),
+                ):
+                    with pytest.raises(InvalidValueError, match=r"^(keys|values) cannot be read: "):
+                        call()
+            assert db.get_many(memoryview(b"ab")) == [None, None]
 
 
 def test_records_are_no_values() -> None:
