@@ -19,7 +19,11 @@ cdef object producer_of(object given):
     """What shows it as Arrow: itself, or the array of pandas' Index, and of pandas 2's Series; None when nothing does."""
     if hasattr(given, "__arrow_c_stream__") or hasattr(given, "__arrow_c_array__"):
         return given
-    for form in (given, getattr(given, "array", None)):
+    try:
+        array = getattr(given, "array", None)
+    except ValueError:                                          # of a MultiIndex
+        array = None
+    for form in (given, array):
         if hasattr(form, "__arrow_array__") and find_spec("pyarrow") is not None:
             return form
     return None

@@ -251,6 +251,15 @@ def test_a_context_in_the_place_of_a_uri() -> None:
             call()
 
 
+def test_where_salvage_puts_what_is_stale() -> None:
+    tilekv.open("memory://sound", "x").close()
+    odd: Any
+    for odd, error in ((ARRAY, WrongTypeError), ("", InvalidValueError)):
+        with pytest.raises(error, match="a store's URI"):
+            tilekv.salvage("memory://sound", "memory://salvaged", stale=odd)
+        assert tilekv.object_type("memory://salvaged") is None
+
+
 def test_files_are_what_can_be_written_to() -> None:
     out = io.StringIO()
     ATTR.dump(out)

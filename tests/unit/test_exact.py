@@ -396,6 +396,9 @@ def test_what_has_columns_is_no_column(store: Make) -> None:
     several = pd.MultiIndex.from_tuples([(1, 2)])
     with pytest.raises(WrongTypeError, match=r"a key must be .*not tuple"):
         db.put_many(several, [[1, 2]])
+    pairs = store(Attr("v", bytes))
+    pairs.put_many(pd.MultiIndex.from_tuples([("a", b"2")]))
+    assert dict(pairs) == {"a": b"2"}
     assert db.get_many(several) == [None]
     with pytest.raises(tilekv.KeyNotFoundError, match=r"\(1, 2\): a key must be .*not tuple"):
         db.read(several)

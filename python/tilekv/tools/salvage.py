@@ -125,7 +125,9 @@ def salvage(
     with ExitStack() as closing:
         target = closing.enter_context(whole_store(new, schema, remains.numbers))
         aside = (
-            closing.enter_context(whole_store(stale, schema, remains.numbers)) if stale else None
+            closing.enter_context(whole_store(stale, schema, remains.numbers))
+            if stale is not None
+            else None
         )
         report = reporter(progress, "salvaging")
         done = 0
