@@ -22,14 +22,17 @@ from tilekv.names import FRAGMENT_METADATA, FragmentName, data_file
 from tilekv.storage import Draft, FileWriter, Storage
 from tilekv.workers import all_begun, begun
 
-RUN_BYTES: Final = (
-    1 << 20
-)  # raw bytes that are encoded at a time: what a flush needs beside its cells
-SMALL_FLUSH: Final = 256  # chunks; starting a thread costs about as much as encoding forty
-MANY_CELLS: Final = (
-    1 << 16
-)  # planning them takes most of a millisecond: threads do it while others encode
-AHEAD_MS: Final = 10  # a timestamp this little ahead of the clock is waited for
+# Raw bytes that are encoded at a time: what a flush needs beside its cells.
+RUN_BYTES: Final = 1 << 20
+# Chunks: starting a thread costs about as much as encoding forty.
+SMALL_FLUSH: Final = 256
+# Planning them takes most of a millisecond: threads do it while others encode.
+MANY_CELLS: Final = 1 << 16
+# Bytes of files: more are synced before the time is chosen, since others commit meanwhile. Fewer are synced together with the
+# metadata, which has the time in it: one wait less.
+SYNC_FIRST: Final = 1 << 20
+# A timestamp this little ahead of the clock is waited for.
+AHEAD_MS: Final = 10
 
 Run = tuple[ChunkPlan, int, int]
 
@@ -82,18 +85,18 @@ def write_fragment(
                 slot: closing.enter_context(_open(draft, data_file(stem, is_bytes)))
                 for slot, stem, is_bytes in layout.files
             }
+            size = 0
             for window in windows:
-                _write_window(builder, codecs, window, writers, threads, written)
+                size += _write_window(builder, codecs, window, writers, threads, written)
             for slot, writer in writers.items():
                 writer.write(builder.trailer(unique.bytes, slot))
-                writer.sync()
-        draft.sync()
-        first, last = span or (_timestamp(storage, known),) * 2
-        name = FragmentName.new(first, last, unique.hex)
-        metadata = builder.metadata(unique.bytes, name.t1, name.t2, sources)
-        with _open(draft, FRAGMENT_METADATA) as writer:
-            writer.write(metadata)
-            writer.sync()
+            if size > SYNC_FIRST:
+                draft.sync()
+            first, last = span or (_timestamp(storage, known),) * 2
+            name = FragmentName.new(first, last, unique.hex)
+            metadata = builder.metadata(unique.bytes, name.t1, name.t2, sources)
+            closing.enter_context(_open(draft, FRAGMENT_METADATA)).write(metadata)
+            draft.sync()
         showing(name)
         draft.commit(str(name))
     finally:
@@ -117,8 +120,9 @@ def _write_window(
     writers: dict[int, FileWriter],
     threads: int,
     written: Callable[[int], object] | None,
-) -> None:
-    """Append a window to every file. Runs are encoded by a few threads and written in file order."""
+) -> int:
+    """Append a window to every file, and return the bytes. Runs are encoded by a few threads and written in file order."""
+    size = 0
     planned: list[ChunkPlan] = []
 
     def runs(plans: Iterable[ChunkPlan]) -> Iterator[Run]:
@@ -131,8 +135,10 @@ def _write_window(
         return run[0], encode(builder.layout, window, *run, codecs)
 
     def write(results: Iterable[tuple[ChunkPlan, Encoded]]) -> None:
+        nonlocal size
         for cuts, data in results:
             writers[cuts.slot].write(data)
+            size += len(data)
             if written:
                 written(len(data))
 
@@ -151,6 +157,7 @@ def _write_window(
                 write(map(encoded, listed))
     for cuts in planned:
         builder.written(cuts)
+    return size
 
 
 def _in_order(

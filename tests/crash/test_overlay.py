@@ -128,7 +128,7 @@ def test_a_vacuum_or_replacement_at_a_time(folder: Path) -> None:
         assert os.listdir(merged) == ["store"]
 
 
-class ChunkPlan:
+class PowerCuts:
     """Takes the steps of an operation on a Disk of which nothing can be renamed, and keeps what cuts may leave."""
 
     def __init__(self, world: Path) -> None:
@@ -152,12 +152,12 @@ class ChunkPlan:
         self.cut("acknowledged")
 
 
-def cuts_of(name: str, folder: Path) -> tuple[ChunkPlan, Any]:
+def cuts_of(name: str, folder: Path) -> tuple[PowerCuts, Any]:
     world = folder / "world"
     world.mkdir()
     OPERATION[name].prepare(world)
     states = OPERATION[name].states(world)
-    cuts = ChunkPlan(world)
+    cuts = PowerCuts(world)
     with cuts.disk.recording():
         OPERATION[name].run(str(world / "store"), world, cuts)
     assert cuts.acknowledged == 1

@@ -20,7 +20,7 @@ from survival import check, go_on
 NIGHTLY = bool(os.environ.get("TILEKV_NIGHTLY"))
 
 
-class ChunkPlan:
+class PowerCuts:
     """Takes the steps of an operation on a Disk, and collects what cuts may leave."""
 
     def __init__(self, world: Path) -> None:
@@ -56,7 +56,7 @@ def test_power_is_cut_anywhere(operation: Operation, folder: Path, tally: Any) -
     world.mkdir()
     operation.prepare(world)
     states = operation.states(world)
-    cuts = ChunkPlan(world)
+    cuts = PowerCuts(world)
     cuts.cut("nothing")
     with cuts.disk.recording():
         operation.run(str(world / "store"), world, cuts)

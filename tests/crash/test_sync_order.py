@@ -1,9 +1,11 @@
-"""What is synced, and in which order: data, folder, rename, parent, before `flush` returns. With kv.sync=False, nothing."""
+"""What is synced, and in which order: data and folder, rename, parent, before `flush` returns. With kv.sync=False, nothing."""
 
 from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ import tilekv
 from grounds import LocalGround
 from operations import OPERATIONS, Operation
 from powercut import Disk
-from tracer import Tracer
+from tracer import STRACE, Tracer
 
 OPERATION = {operation.name: operation for operation in OPERATIONS}
 
@@ -29,8 +31,8 @@ def assert_order_of_a_commit(log: list[str]) -> None:
     folder = max(i for i, line in enumerate(log[:renamed]) if line == "sync hidden")
     for file in written:
         (synced,) = (i for i, line in enumerate(log) if line == f"sync {file}")
-        assert max(i for i, line in enumerate(log) if line == f"write {file}") < synced
-        assert synced < folder
+        assert max(i for i, line in enumerate(log) if line == f"write {file}") < synced < renamed
+        assert log.index(f"create {file}") < folder
     assert log[renamed + 1 :] == ["sync store"]
 
 
@@ -64,8 +66,39 @@ def test_a_flush_under_strace(folder: Path) -> None:
     template.mkdir()
     OPERATION["flush"].prepare(template)
     with LocalGround(folder).world(template) as (_, world), Tracer(folder) as tracer:
-        run = tracer.run("flush", world, "write,fsync,?rename,?renameat,?renameat2")
+        run = tracer.run("flush", world, "openat,write,fsync,?rename,?renameat,?renameat2")
     assert_order_of_a_commit(_calls(run.log))
+
+
+WAITING = """
+import os, random, sys, tilekv
+db = tilekv.open(sys.argv[1], "a")
+for i in range(int(sys.argv[2])):
+    db[i] = random.randbytes(10_000)
+os.getppid()
+db.flush()
+os.getppid()
+"""
+
+
+@pytest.mark.parametrize(("entries", "most"), [(1, 2), (300, 3)])
+def test_how_often_a_flush_waits_for_the_disk(folder: Path, entries: int, most: int) -> None:
+    """For files and their folder, where these have many bytes also for the metadata, and for the root. On a slow disk, by strace,
+    waits of several threads overlap.
+    """
+    log = folder / "log"
+    trace = ["-f", "-o", str(log), "-e", "fsync,getppid", "-e", "inject=fsync:delay_enter=100ms"]
+    program = [sys.executable, "-P", "-c", WAITING, str(folder / "store"), str(entries)]
+    subprocess.run([STRACE or "strace", *trace, *program], check=True, timeout=120)
+    waits = under_way = 0
+    for line in log.read_text().split("getppid()")[1].splitlines():
+        if "fsync(" in line:
+            waits += under_way == 0
+            under_way += 1
+        if "fsync" in line and "unfinished" not in line:
+            under_way -= 1
+    assert under_way == 0
+    assert waits == most
 
 
 def _calls(log: str) -> list[str]:
@@ -73,6 +106,10 @@ def _calls(log: str) -> list[str]:
     found = []
     for line in log.splitlines():
         name = line.partition("(")[0]
+        if name == "openat":
+            if "O_CREAT" in line:
+                found.append("create " + os.path.basename(line.split('"')[1]))
+            continue
         is_rename = name.startswith("rename")
         paths = re.findall(r'"(/[^"]*)"' if is_rename else r"<(/[^>]*)>", line)
         words = [os.path.basename(path) for path in paths]

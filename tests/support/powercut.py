@@ -106,6 +106,7 @@ class Disk:
             for module in (local, exchange, overlay, descriptors):
                 patch.setattr(module, "os", recorder)
             patch.setattr(exchange, "_rename", self.renamed)
+            patch.setattr(local, "sync_all", self.synced_at_once)
             yield
 
     def outcomes(self, seed: int) -> Iterator[Tree]:
@@ -170,12 +171,26 @@ class Disk:
 
     def synced(self, fd: int) -> None:
         node, path = self.opened[fd]
-        if isinstance(node, File):
-            node.synced = node.data
-        else:
-            node.synced = dict(node.now)
-            node.pending.clear()
+        _synced_now(node)
         self._done("sync", path)
+
+    def synced_at_once(self, fds: list[int]) -> list[int]:
+        """In the place of `local.sync_all`. The power may be cut when any of them are done: none, all, each alone, all but each,
+        and some at random.
+        """
+        nodes = [self.opened[fd][0] for fd in fds]
+        everything = frozenset(range(len(nodes)))
+        rng = random.Random(len(self.log))
+        done = [frozenset(), *({i} for i in everything), *(everything - {i} for i in everything)]
+        done += [frozenset(i for i in everything if rng.random() < 0.5) for _ in range(20)]
+        for some in dict.fromkeys(map(frozenset, done)):
+            before = [_synced_now(nodes[i]) for i in sorted(some)]
+            self.changed(f"{len(some)} of {len(nodes)} syncs")
+            for restore_ in before:
+                restore_()
+        for fd in fds:
+            self.synced(fd)
+        return [0] * len(fds)
 
     def made(self, path: str) -> None:
         parent, name = self._parent(path)
@@ -275,6 +290,16 @@ class _Recorder:
         os.rmdir(path)
         if self._disk.holds(path):
             self._disk.removed(path)
+
+
+def _synced_now(node: File | Folder) -> Callable[[], None]:
+    """Sync it; the result undoes that."""
+    kept = vars(node).copy()
+    if isinstance(node, File):
+        node.synced = node.data
+    else:
+        node.synced, node.pending = dict(node.now), []
+    return lambda: vars(node).update(kept)
 
 
 def _whole(path: str, folder: int | None) -> str:

@@ -24,7 +24,7 @@ from tilekv.errors import (
     StoreNotFoundError,
     WrongTypeError,
 )
-from tilekv.kvcore.base.writeback import begin_writing
+from tilekv.kvcore.base.writeback import begin_writing, sync_all
 from tilekv.storage import Draft, Listing, Storage, exchange, local, open_storage
 
 FILES = {"__schema.tdb": b"schema", "__lock.tdb": b""}
@@ -219,7 +219,7 @@ class Contract:
             b"",
         ):
             writer.write(data)
-        writer.sync()
+        draft.sync()
         writer.write(b"f")
         with pytest.raises(FileExistsError):
             draft.create("a")
@@ -393,20 +393,28 @@ def root(tmp_path: Path) -> Path:
 def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The paths that were synced, in order, and the renames between."""
     log: list[str] = []
-    fsync, rename = os.fsync, os.rename
+    fsync, rename, sync_all = os.fsync, os.rename, local.sync_all
 
     def name(path: str) -> str:
         return "tmp" if os.path.basename(path).startswith(".tmp-") else os.path.basename(path)
 
+    def path(fd: int) -> str:
+        return name(os.readlink(f"/proc/self/fd/{fd}"))
+
     def logged_fsync(fd: int) -> None:
-        log.append(name(os.readlink(f"/proc/self/fd/{fd}")))
+        log.append(path(fd))
         fsync(fd)
+
+    def logged_syncs(fds: list[int]) -> list[int]:
+        log.append(" ".join(sorted(map(path, fds))))
+        return sync_all(fds)
 
     def logged_rename(old: str, new: str) -> None:
         log.append(f"{name(old)} -> {name(new)}")
         rename(old, new)
 
     monkeypatch.setattr(os, "fsync", logged_fsync)
+    monkeypatch.setattr(local, "sync_all", logged_syncs)
     monkeypatch.setattr(os, "rename", logged_rename)
     monkeypatch.setattr(exchange, "_renameat2", None)
     return log
@@ -421,22 +429,32 @@ def test_order_of_a_commit(root: Path, synced: list[str]) -> None:
     fill(draft, a=b"1", b=b"2")
     assert synced == []
     draft.sync()
-    assert synced == ["a", "b", "tmp"]
+    assert synced == ["a b tmp"]
     fill(draft, c=b"3")
     draft.commit("folder")
-    assert synced[3:] == ["c", "tmp", "tmp -> folder", "store"]
+    assert synced[1:] == ["c tmp", "tmp -> folder", "store"]
 
 
 @needs_proc
-def test_a_file_synced_by_its_writer_is_not_synced_again(root: Path, synced: list[str]) -> None:
+def test_what_was_synced_is_not_synced_again(root: Path, synced: list[str]) -> None:
     draft = open_storage(root).draft()
-    writer = draft.create("a")
-    writer.write(b"1")
-    writer.sync()
-    writer.close()
+    (writer := draft.create("a")).write(b"1")
     draft.sync()
     draft.sync()
-    assert synced == ["a", "tmp"]
+    writer.write(b"2")
+    draft.sync()
+    assert synced == ["a tmp", "a"]
+
+
+@needs_proc
+def test_many_files_are_synced_as_many_at_once_as_are_open(root: Path, synced: list[str]) -> None:
+    draft = open_storage(root).draft()
+    names = [f"{i:03}" for i in range(2 * local.DRAFT_FILES + 3)]
+    fill(draft, **dict.fromkeys(names, b"1"))
+    draft.sync()
+    assert sorted(" ".join(synced).split()) == [*names, "tmp"]
+    assert len(synced) == 3
+    assert synced[0].endswith("tmp")
 
 
 @pytest.mark.parametrize("sync", [True, False])
@@ -449,7 +467,6 @@ def test_the_disk_begins_early(root: Path, monkeypatch: pytest.MonkeyPatch, sync
     for size in (99, 2, 98, 3, 250):
         writer.write(b"x" * size)
     assert begun == ([(0, 101), (101, 101), (202, 250)] if sync else [])
-    writer.sync()
     writer.close()
 
 
@@ -472,9 +489,8 @@ def test_a_draft_of_many_files_has_few_open(root: Path) -> None:
         for writer in writers:
             writer.write(part)
             assert len(os.listdir("/proc/self/fd")) <= before + local.DRAFT_FILES
-    for i, writer in enumerate(writers):
-        if i % 2:
-            writer.sync()
+    draft.sync()
+    for writer in writers:
         writer.close()
         with pytest.raises(ValueError, match="closed"):
             writer.write(b"more")
@@ -611,29 +627,55 @@ def test_a_system_that_writes_nothing(root: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_failed_sync_commits_nothing(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(fd: int) -> None:
-        raise OSError(errno.EIO, "Input/output error")
+    """Of any of the files. The system may have dropped what it could not write: the draft cannot be synced again."""
+    for broken in range(3):
+        storage = open_storage(root)
+        fill(draft := storage.draft(), a=b"1", b=b"2")
 
-    storage = open_storage(root)
-    fill(draft := storage.draft(), a=b"1")
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", broken)
-        with pytest.raises(OSError, match="cannot make the store durable"):
-            draft.commit("folder")
-    assert storage.list().folders == ()
-    draft.commit("folder")
-    assert storage.list().folders == ("folder",)
+        def broken_sync(fds: list[int], i: int = broken) -> list[int]:
+            return [errno.EIO if each == i else 0 for each, _ in enumerate(fds)]
+
+        with monkeypatch.context() as patch:
+            patch.setattr(local, "sync_all", broken_sync)
+            with pytest.raises(OSError, match="cannot make the store durable: Input/output"):
+                draft.commit("folder")
+        for again in (draft.sync, lambda draft=draft: draft.commit("folder")):
+            with pytest.raises(OSError, match="cannot make the store durable"):
+                again()
+        assert storage.list().folders == ()
+        draft.abandon()
+        assert not list(root.glob(".tmp-*"))
+
+
+def test_all_are_synced_and_each_says_what_was_wrong(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"1")
+    with (tmp_path / "file").open("r+b") as file:
+        folder = os.open(tmp_path, os.O_RDONLY)
+        read, write = os.pipe()
+        assert sync_all([file.fileno(), -1, folder, write, file.fileno()]) == [
+            0,
+            errno.EBADF,
+            0,
+            errno.EINVAL,
+            0,
+        ]
+        for fd in (folder, read, write):
+            os.close(fd)
+    assert sync_all([]) == []
 
 
 def test_folders_that_cannot_be_synced(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fsync, code = os.fsync, errno.EINVAL  # what a file system says that has no such thing
+    code = errno.EINVAL  # what a file system says that has no such thing
+
+    def is_folder(fd: int) -> bool:
+        return stat.S_ISDIR(os.fstat(fd).st_mode)
 
     def files_only(fd: int) -> None:
-        if stat.S_ISDIR(os.fstat(fd).st_mode):
+        if is_folder(fd):
             raise OSError(code, os.strerror(code))
-        fsync(fd)
 
     monkeypatch.setattr(os, "fsync", files_only)
+    monkeypatch.setattr(local, "sync_all", lambda fds: [is_folder(fd) * code for fd in fds])
     fill(draft := open_storage(root).draft(), a=b"1")
     draft.commit("folder")
     code = errno.EIO

@@ -21,7 +21,7 @@ from tilekv.errors import (
     TileKVError,
 )
 from tilekv.kvcore.base.file import File
-from tilekv.kvcore.base.writeback import begin_writing
+from tilekv.kvcore.base.writeback import begin_writing, sync_all
 from tilekv.names import LOCK, is_temporary, temporary_name
 from tilekv.storage.descriptors import (
     holding,
@@ -377,6 +377,7 @@ class LocalDraft:
         self._sync = sync
         self._unsynced: set[str] = set()  # files with bytes that may not be durable
         self._new_names = False  # files may be missing from the folder after a crash
+        self._lost = False  # a sync failed
         self._open = OrderedDict[str, int]()  # descriptors by path, the last used last
 
     def create(self, file: str) -> LocalWriter:
@@ -388,17 +389,33 @@ class LocalDraft:
         return LocalWriter(path, self._open, self._unsynced if self._sync else None)
 
     def sync(self) -> None:
-        """Sync every file that was written since the last time, then the folder."""
+        """Sync every file that was written since the last time, and the folder, at once."""
         if not self._sync:
             return
         with _explained("make the store durable", self._path):
-            for path in sorted(self._unsynced):
-                with opening(path, _READ) as fd:
-                    os.fsync(fd)
-                self._unsynced.discard(path)
+            if self._lost:
+                raise OSError(errno.EIO, "a sync of the same draft has failed before")
+            paths = sorted(self._unsynced, key=lambda path: (path in self._open, path))
             if self._new_names:
-                sync_folder(self._path)
-                self._new_names = False
+                paths.append(self._path)
+            while paths:
+                # The folder and those that have a descriptor are taken first: without many attributes that is all.
+                at_once = paths[-DRAFT_FILES - 1 :]
+                del paths[-DRAFT_FILES - 1 :]
+                self._sync_at_once(at_once)
+            self._new_names = False
+
+    def _sync_at_once(self, paths: list[str]) -> None:
+        with holding() as held:
+            fds = [self._open.get(path) or open_held(held, path, _READ) for path in paths]
+            errors = dict(zip(paths, sync_all(fds), strict=True))
+        if errors.get(self._path) == errno.EINVAL:
+            errors[self._path] = 0  # as in _sync_names
+        for path, error in errors.items():
+            if error:
+                self._lost = True
+                raise OSError(error, os.strerror(error), path)
+        self._unsynced.difference_update(paths)
 
     def commit(self, name: str) -> None:
         """Sync what is not yet, rename, sync the root."""
@@ -446,13 +463,6 @@ class LocalWriter:
             if self._size - self._begun >= EARLY_WRITE:
                 begin_writing(fd, self._begun, self._size - self._begun)
                 self._begun = self._size
-
-    def sync(self) -> None:
-        """Sync the file."""
-        if self._unsynced is not None:
-            with _explained("make the store durable", self._path):
-                os.fsync(self._descriptor())
-            self._unsynced.discard(self._path)
 
     def close(self) -> None:
         """Close the file."""

@@ -261,9 +261,6 @@ class MemoryWriter:
             raise ValueError("the file is closed")
         self._data += memoryview(data).cast("B")
 
-    def sync(self) -> None:
-        """Do nothing: memory is as durable as it gets."""
-
     def close(self) -> None:
         """End the file."""
         self._closed = True

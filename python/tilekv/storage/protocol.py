@@ -34,9 +34,6 @@ class FileWriter(Protocol):
     def write(self, data: Buffer) -> None:
         """Append all of `data`, any contiguous buffer."""
 
-    def sync(self) -> None:
-        """Make what was written durable, unless the storage does not sync."""
-
     def close(self) -> None:
         """End the file; again is harmless."""
 
@@ -56,7 +53,10 @@ class Draft(Protocol):
         """
 
     def sync(self) -> None:
-        """Make all files written so far durable, and their names."""
+        """Make all files written so far durable, and their names, in one wait for the disk; nothing, unless the storage syncs.
+
+        After an error the draft can only be abandoned: what a failed sync has lost the system does not write again.
+        """
 
     def commit(self, name: str) -> None:
         """Show the folder under `name`, whole and durable, or not at all.
