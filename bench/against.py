@@ -31,6 +31,8 @@ from bench.one_build import OPERATIONS
 
 ROOT = Path(__file__).parents[1]
 SWITCH = Path(__file__).with_name("callgrind_switch.c")
+# Else glibc learns from what was freed before where a large block is to be, and so whether one that grows is copied.
+FIXED_MALLOC = {"MALLOC_MMAP_THRESHOLD_": "131072"}
 COUNTED_KEYS = 20_000  # most: callgrind takes 50 times as long
 
 
@@ -160,7 +162,7 @@ def count_instructions(builds: list[Build], options: argparse.Namespace) -> str:
         running.append(
             subprocess.Popen(
                 [*_fixed_addresses(), *valgrind, *program],
-                env=build.environment,
+                env={**build.environment, **FIXED_MALLOC},
                 stdout=subprocess.PIPE,
                 text=True,
             )
