@@ -18,7 +18,6 @@ cdef object key_cell(object key, KeyCell* cell, bint numbers)
 # The same for a look-up: what cannot be a key is not there, and then `cell.ref.data` is NULL. WrongTypeError for what no dict can
 # be asked for.
 cdef object asked_cell(object key, KeyCell* cell, bint numbers)
-cdef object read_key(object key, KeyCell* cell, bint numbers)
 # The key in the form that gives it back.
 cdef object load_key(const KeyRef* key, bint numbers)
 # An array of numbers as (int64, uint64 or float64, the datatypes of its elements or None when they are all the array's); no
