@@ -278,5 +278,5 @@ cdef Batch look_up_batch(Snapshot snapshot, Buffer buffer, tuple columns, list p
             landing.take(lookup)
     batch = make_batch(snapshot, buffer, columns, places, &found[0], n, pieces,
                        {landing.column.name: landing.array() for landing in landings if not landing.failed})
-    batch.found = sealed(np.asarray(found)[:n] == PRESENT)
+    batch.found = sealed(np.asarray(found)[:n] == PRESENT, np.bool_, n)
     return batch

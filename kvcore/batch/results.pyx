@@ -1,5 +1,5 @@
 cimport cython
-from cpython.buffer cimport PyBuffer_FillInfo
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.number cimport PyIndex_Check, PyNumber_AsSsize_t
@@ -42,17 +42,20 @@ cdef Column KEYS = Column("__key", KEY_FIELD, CHAR, None, None)
 @cython.final
 cdef class Sealed:
     """The memory of an array, to be read: no array over it can be made writable."""
-    cdef object array
+    cdef Py_buffer array
 
     def __getbuffer__(self, Py_buffer* buffer, int flags):
-        PyBuffer_FillInfo(buffer, self, into_array(self.array), self.array.nbytes, 1, flags)
+        PyBuffer_FillInfo(buffer, self, self.array.buf, self.array.len, 1, flags)
+
+    def __dealloc__(self):
+        PyBuffer_Release(&self.array)
 
 
-cdef object sealed(object array):
-    """A contiguous array as one that nobody can write to: whoever took it through Arrow relies on what was checked."""
+cdef object sealed(object array, object dtype, object shape):
+    """Whoever took it through Arrow relies on what was checked."""
     cdef Sealed memory = Sealed.__new__(Sealed)
-    memory.array = array
-    return np.ndarray(array.shape, array.dtype, memory)
+    PyObject_GetBuffer(array, &memory.array, PyBUF_SIMPLE)
+    return np.ndarray(shape, dtype, memory)
 
 
 @cython.final
@@ -487,11 +490,11 @@ cdef object read_column(Snapshot snapshot, Buffer buffer, Column column, const S
 cdef object column_of(Column column, size_t n, object offsets, object data):
     cdef VarColumn var
     if offsets is None:
-        return sealed(data.view(column.dtype).reshape((n, *column.shape)))
+        return sealed(data, column.dtype, (n, *column.shape))
     var = VarColumn.__new__(VarColumn)
     var._column = column
-    var.offsets = sealed(offsets)
-    var.data = sealed(data)
+    var.offsets = sealed(offsets, np.int64, n + 1)
+    var.data = sealed(data, np.uint8, len(data))
     return var
 
 
