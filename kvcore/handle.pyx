@@ -34,7 +34,7 @@ from tilekv.kvcore.values.keys cimport KeyCell, asked_cell, key_cell
 from tilekv.kvcore.write.memtable cimport Entry, SortedBuffer
 from tilekv.kvcore.write.rows cimport (Row, append_row, convert_row, row_free, stage_columns, stage_deletes, stage_pairs,
                                        stage_rows, stage_table)
-from tilekv.kvcore.values.keys import CODES as _CODES
+from tilekv.kvcore.format.datatypes import CODES as _CODES
 from tilekv.kvcore.values.keys import Key, key_not_found
 
 cdef enum:

@@ -15,6 +15,7 @@ from tilekv.kvcore.base.bare cimport tkv_refuse_bare
 from tilekv.kvcore.base.signals cimport ROWS
 from tilekv.kvcore.batch.requests cimport Asked, ask, asked_bytes, asked_ends, asked_fixed
 from tilekv.kvcore.codec.pipeline cimport OK, Status
+from tilekv.kvcore.format.datatypes cimport BLOB, CHAR
 from tilekv.kvcore.format.layout cimport KEY_FIELD
 from tilekv.kvcore.hashing.digest cimport KeyRef
 from tilekv.kvcore.read.column_reader cimport (NOWHERE, FieldCursors, gather_bytes, gather_ends, gather_fixed, cursors_close,
@@ -26,12 +27,10 @@ from tilekv.kvcore.values.cells cimport KIND_BYTES
 from tilekv.kvcore.values.input_cells cimport cells_key, count_cells, gathered_keys
 from tilekv.kvcore.values.keys cimport KeyCell, asked_cell, load_key
 from tilekv.kvcore.values.arrow_export import KEY_TYPE_KEY as _KEY_TYPE_KEY
-from tilekv.kvcore.values.keys import DTYPES as _DTYPES
+from tilekv.kvcore.format.datatypes import DTYPES as _DTYPES
 from tilekv.kvcore.base.wire cimport out64, out_bytes, out_free, out_room
 
 cdef enum:
-    CHAR = 4                    # datatype codes of str and bytes keys
-    BLOB = 40
     BLOCK_BYTES = 8 << 20       # bytes of one column that are copied before objects are made of them
 
 

@@ -7,6 +7,7 @@ from libc.string cimport memset
 
 from tilekv.kvcore.base.wire cimport Out, load64, out_bytes, out_free, out_room
 from tilekv.kvcore.codec.pipeline cimport CORRUPT, NO_MEMORY, OK, Status, Windows
+from tilekv.kvcore.format.datatypes cimport UTF8
 from tilekv.kvcore.format.layout cimport KEY_FIELD, SLOT_COORDS, SLOT_OFFSETS, TOMBSTONE
 from tilekv.kvcore.hashing.coords cimport compare_keys
 from tilekv.kvcore.hashing.digest cimport KeyRef, digest_keys
@@ -16,9 +17,6 @@ from tilekv.kvcore.read.fragment cimport (ReadContext, Fragment, FragmentData, P
 
 cdef extern from "base/utf8.h" nogil:
     bint tkv_utf8_valid(const uint8_t* at, size_t n)
-
-cdef enum:
-    UTF8 = 12                   # datatype code of text
 
 
 cdef const char* DISORDER = b"its cell is not after the one before it: keys or coordinates are out of order"

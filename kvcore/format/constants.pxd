@@ -21,8 +21,6 @@ cdef enum:
     TILE_PAYLOAD = 72           # from a generic tile's start
     PRIVATE_META = 10
     RTREE_HEADER = 13           # u32 ndim, u32 fanout, u8 type, u32 levels
-    CHAR_TYPE = 4
-    UINT64_TYPE = 10
     BLOCK_TAIL = 12             # u32 length, u32 CRC, "TKVB"
     BLOCK_MAGIC = 0x42564B54    # "TKVB"
     TRAILER = 20                # bytes

@@ -52,7 +52,3 @@ cdef class Layout:
     cdef bint is_var(self, int field) noexcept nogil
     cdef int bytes_slot(self, int field) noexcept nogil
     cdef int _set(self, Slot* slot, bytes pipeline, uint8_t datatype, uint32_t width) except -1
-
-
-# Bytes of one element of a TileDB datatype, 0 for a code that is none.
-cdef uint32_t element_bytes(uint8_t datatype) noexcept nogil

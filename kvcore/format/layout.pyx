@@ -3,33 +3,13 @@ from libc.stdlib cimport calloc, free
 
 from tilekv.kvcore.base.wire cimport Cursor, cursor
 from tilekv.kvcore.codec.pipeline cimport parse_pipeline, pipeline_ratio
+from tilekv.kvcore.format.datatypes cimport UINT64, element_bytes, is_integer, is_signed
 
 cdef enum:
     # Cells that no filter touches are mapped as they are; the size of their chunks bounds what the first touch must check.
     PLAIN_CHUNK = 1 << 16
     # Offsets are read in place or, under another pipeline, decoded as a whole: one chunk a tile.
     WHOLE_TILE = 0x7FFFFFF8
-
-
-cdef uint32_t element_bytes(uint8_t datatype) noexcept nogil:
-    # docs/format.md 5: INT32 INT64 FLOAT32 FLOAT64 CHAR INT8 UINT8 INT16 UINT16 UINT32 UINT64 ASCII UTF8 UTF16 UTF32 UCS2 UCS4
-    # ANY, DATETIME 18-30, TIME 31-39, BLOB, BOOL.
-    cdef const char* sizes = b"\x04\x08\x04\x08\x01\x01\x01\x02\x02\x04\x08\x01\x01\x02\x04\x02\x04\x01"
-    if datatype < 18:
-        return <uint32_t>sizes[datatype]
-    if datatype < 40:
-        return 8
-    return 1 if datatype <= 41 else 0
-
-
-cdef bint is_integer(uint8_t datatype) noexcept nogil:
-    # What bit-width reduction and positive delta work on. Datetimes and times are integers too, but TileDB copies them in
-    # formats before 20.
-    return datatype in (0, 1, 5, 6, 7, 8, 9, 10, 40, 41)
-
-
-cdef bint is_signed(uint8_t datatype) noexcept nogil:
-    return datatype in (0, 1, 5, 7)
 
 
 @cython.final
@@ -68,7 +48,7 @@ cdef class Layout:
                 self._set(slot, pipeline, datatype, values * element_bytes(datatype))
                 continue
             slot.kind = SLOT_OFFSETS
-            self._set(slot, offsets, 10, 8)
+            self._set(slot, offsets, UINT64, 8)
             slot.chunk_bytes = WHOLE_TILE
             slot = &self.slots[self.nf + 1 + f]
             slot.field = f
@@ -79,7 +59,7 @@ cdef class Layout:
         slot = &self.slots[self.coords]
         slot.field = -1
         slot.kind = SLOT_COORDS
-        self._set(slot, coords, 10, 8)
+        self._set(slot, coords, UINT64, 8)
         if slot.pipeline.n:
             raise ValueError("tilekv's coordinates have no filters")
 

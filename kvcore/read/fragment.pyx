@@ -14,8 +14,9 @@ from tilekv.kvcore.base.wire cimport (Cursor, cursor, load32, load64, out_free, 
                                       tkv_crc32c)
 from tilekv.kvcore.codec.pipeline cimport (CORRUPT, FILTER_BIT_WIDTH, NO_MEMORY, OK, UNSUPPORTED, check_chunk, codec_acquire,
                                            codec_release, decode_chunk, open_windows, window_at)
-from tilekv.kvcore.format.constants cimport (BLOCK_MAGIC, BLOCK_TAIL, CHAR_TYPE, FANOUT, FORMAT_VERSION, PRIVATE_META, TAG_BOUND,
-                                             TAG_CHUNKS, TAG_IDENTITY, TAG_SOURCES, TILE_PAYLOAD, TRAILER, UINT64_TYPE)
+from tilekv.kvcore.format.constants cimport (BLOCK_MAGIC, BLOCK_TAIL, FANOUT, FORMAT_VERSION, PRIVATE_META, TAG_BOUND,
+                                             TAG_CHUNKS, TAG_IDENTITY, TAG_SOURCES, TILE_PAYLOAD, TRAILER)
+from tilekv.kvcore.format.datatypes cimport CHAR, UINT64
 from tilekv.kvcore.format.layout cimport MAX_CHUNK, SLOT_BYTES, SLOT_COORDS, SLOT_OFFSETS, Slot, chunk_fits
 
 
@@ -561,7 +562,7 @@ cdef class Fragment:
         position = take64(&c)
         payload = self._payload(position, &n)
         tree = cursor(payload, n)
-        if take32(&tree) != 2 or take32(&tree) != FANOUT or take8(&tree) != UINT64_TYPE:
+        if take32(&tree) != 2 or take32(&tree) != FANOUT or take8(&tree) != UINT64:
             self._bad_metadata(position, "not an R-tree of two uint64 dimensions")
         levels = take32(&tree)
         nodes = 0
@@ -594,7 +595,7 @@ cdef class Fragment:
         body = take64(&c)
         size = take64(&c)
         if (version != FORMAT_VERSION or body != 8 + 12 + PRIVATE_META + size
-                or take8(&c) != CHAR_TYPE or take64(&c) != 1 or take8(&c) != 0                # datatype, cell size, encryption
+                or take8(&c) != CHAR or take64(&c) != 1 or take8(&c) != 0                # datatype, cell size, encryption
                 or take32(&c) != 8 or take32(&c) != 0 or take32(&c) != 0 or take64(&c) != 1   # an empty pipeline, one chunk
                 or take32(&c) != size or take32(&c) != size or take32(&c) != PRIVATE_META):
             self._bad_metadata(position, "not a raw metadata tile of one chunk")

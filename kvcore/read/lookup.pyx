@@ -8,6 +8,7 @@ from libc.string cimport memset
 
 from tilekv.kvcore.base.cache cimport cache_enter, cache_exit
 from tilekv.kvcore.base.signals cimport ROWS
+from tilekv.kvcore.format.datatypes cimport BLOB
 from tilekv.kvcore.format.layout cimport TOMBSTONE
 from tilekv.kvcore.hashing.digest cimport digest_keys
 from tilekv.kvcore.read.fragment cimport context_close
@@ -29,7 +30,6 @@ cdef extern from "read/work_ring.h" nogil:
     void tkv_beside_stop(tkv_beside* b)
 
 cdef enum:
-    BLOB = 40                   # datatype code of bytes keys
     AHEAD = 12                  # key objects lie anywhere: they are fetched this many keys before they are read
     # Keys between two requests for the GIL: whoever else wants it may keep it for milliseconds each time.
     PART = 4096

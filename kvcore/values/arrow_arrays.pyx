@@ -9,7 +9,7 @@ from tilekv.errors import InvalidValueError, OutOfRangeError, WrongTypeError
 from tilekv.kvcore.values.arrow_types cimport format_of, metadata_of, size_in
 from tilekv.kvcore.values.exact cimport out_of_range
 from tilekv.kvcore.values.arrow_export import DTYPE_KEY as _DTYPE_KEY
-from tilekv.kvcore.values.keys import CODES as _CODES
+from tilekv.kvcore.format.datatypes import CODES as _CODES
 
 cdef enum:
     MOST_ELEMENTS = 0x400000000000  # of an Arrow array: more has no place in memory, and what is computed of it none in 64 bits

@@ -5,6 +5,7 @@ import numpy as np
 from tilekv.errors import InvalidValueError, WrongTypeError
 
 from tilekv.kvcore.base.wire cimport load32
+from tilekv.kvcore.format.datatypes cimport BLOB, CHAR
 from tilekv.kvcore.values.arrow_arrays cimport (MOST_DEEP_TYPES, check_array, check_at, elements, ends_of, is_list, lists_of,
                                                 picked, positions_of, refuse_nulls)
 from tilekv.kvcore.values.arrow_types cimport format_of, metadata_of, size_in, type_name
@@ -16,10 +17,6 @@ from tilekv.kvcore.values.arrow_export import KEY_TYPE_KEY as _KEY_TYPE_KEY
 
 cdef extern from "base/utf8.h" nogil:
     bint tkv_utf8_valid(const uint8_t* at, size_t n)
-
-cdef enum:
-    CHAR = 4                    # datatype codes of str and bytes keys
-    BLOB = 40
 
 _TEXTS = ("u", "U", "vu")
 _BLOBS = ("z", "Z", "vz")

@@ -9,6 +9,7 @@ import numpy as np
 
 from tilekv.errors import CorruptionError, InvalidValueError, WrongTypeError
 
+from tilekv.kvcore.format.datatypes cimport UTF8
 from tilekv.kvcore.values.exact cimport (array_in, check_unmasked, elements_of, out_of_range, real_of, time_of, whole_bytes,
                                          wrong_type)
 
@@ -27,13 +28,13 @@ cdef object not_text(str name, str reason):
 @cython.final
 cdef class Column:
     def __cinit__(self, str name not None, int field, int datatype, object dtype, object shape):
-        """dtype: a numpy.dtype, or None for bytes (any datatype but UTF8, 12) and text; shape: of a cell, None when variable."""
+        """dtype: a numpy.dtype, or None for bytes (any datatype but UTF8) and text; shape: of a cell, None when variable."""
         self.name = name
         self.field = field
         self.dtype = dtype
         self.shape = None if shape is None else tuple(shape)
         if dtype is None:
-            self.kind = KIND_TEXT if datatype == 12 else KIND_BYTES
+            self.kind = KIND_TEXT if datatype == UTF8 else KIND_BYTES
             return
         if dtype.kind in "iu":
             self.element = KIND_INT

@@ -4,7 +4,7 @@ import numpy as np
 
 from tilekv.kvcore.base.bare cimport tkv_refuse_bare
 from tilekv.kvcore.values.keys cimport key_cell, numbers_of
-from tilekv.kvcore.values.keys import CODES as _CODES
+from tilekv.kvcore.format.datatypes import CODES as _CODES
 
 
 @cython.final

@@ -1,11 +1,6 @@
-from typing import Any, Final
-
-import numpy as np
+from typing import Any
 
 from tilekv.errors import KeyNotFoundError
-
-CODES: Final[dict[str, int]]
-DTYPES: Final[dict[int, np.dtype[Any]]]
 
 class Key:
     type: int

@@ -10,8 +10,10 @@ import numpy as np
 
 from tilekv.errors import InvalidValueError, KeyNotFoundError, OutOfRangeError, WrongTypeError, shown
 
-from tilekv.kvcore.format.layout cimport element_bytes
+from tilekv.kvcore.format.datatypes cimport BLOB, BOOL, CHAR, FLOAT64, INT64, UINT64, element_bytes
 from tilekv.kvcore.values.exact cimport check_unmasked, whole_bytes
+from tilekv.kvcore.format.datatypes import CODES as _CODES
+from tilekv.kvcore.format.datatypes import DTYPES as _DTYPES
 
 
 cdef extern from "Python.h":
@@ -20,24 +22,6 @@ cdef extern from "Python.h":
     const char* utf8_or_null "PyUnicode_AsUTF8AndSize"(object text, Py_ssize_t* size) noexcept
     long long int64_or_overflow "PyLong_AsLongLongAndOverflow"(object number, int* overflow) noexcept
     unsigned long long PyLong_AsUnsignedLongLong(object number) except? 0xFFFFFFFFFFFFFFFF
-
-
-cdef enum:                      # datatype codes of docs/format.md 5
-    INT64 = 1
-    FLOAT64 = 3
-    CHAR = 4
-    UINT64 = 10
-    BLOB = 40
-    BOOL = 41
-
-
-# NumPy's type strings, native order, of the codes that have one; datetimes and timedeltas follow by unit.
-CODES = {"<i4": 0, "<i8": 1, "<f4": 2, "<f8": 3, "|i1": 5, "|u1": 6, "<i2": 7, "<u2": 8, "<u4": 9, "<u8": 10, "|b1": 41}
-for _i, _unit in enumerate(("Y", "M", "W", "D", "h", "m", "s", "ms", "us", "ns", "ps", "fs", "as")):
-    CODES[f"<M8[{_unit}]"] = 18 + _i
-for _i, _unit in enumerate(("h", "m", "s", "ms", "us", "ns", "ps", "fs", "as")):
-    CODES[f"<m8[{_unit}]"] = 31 + _i
-DTYPES = {code: np.dtype(text) for text, code in CODES.items()}
 
 
 class Key:
@@ -202,7 +186,7 @@ cdef object read_key(object key, KeyCell* cell, bint numbers):
         if key.ndim == 0 and key.dtype.kind in "UT" and isinstance(key.item(), str):
             return read_key(key.item(), cell, numbers)
         little = key.dtype.newbyteorder("<") if key.dtype.kind in "biufmM" else key.dtype
-        code = CODES.get(little.str)
+        code = _CODES.get(little.str)
         if code is None:
             return WrongTypeError(f"a key cannot be of NumPy type {key.dtype}")
         cell.ref.type = code
@@ -276,7 +260,7 @@ cdef object load_key(const KeyRef* key, bint numbers):
             if big > 0x7FFFFFFFFFFFFFFF:
                 return big
     data = PyBytes_FromStringAndSize(<const char*>key.data, key.size)
-    dtype = DTYPES.get(code)
+    dtype = _DTYPES.get(code)
     if numbers and dtype is not None and dtype.kind in "iuf" and key.size == element_bytes(code):
         return Key(code, data)                                  # as a number it would be another key
     if dtype is None or key.size % element_bytes(code) or (code == BOOL and data.strip(b"\0\1")):

@@ -3,8 +3,9 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
 
 from tilekv.kvcore.base.wire cimport load64, out8, out32, out64, out_bytes, out_free, store32, tkv_crc32c
-from tilekv.kvcore.format.constants cimport (BLOCK_MAGIC, CHAR_TYPE, FANOUT, FORMAT_VERSION, PRIVATE_META, RTREE_AT,
-                                             TAG_BOUND, TAG_CHUNKS, TAG_IDENTITY, TAG_SOURCES, UINT64_TYPE)
+from tilekv.kvcore.format.constants cimport (BLOCK_MAGIC, FANOUT, FORMAT_VERSION, PRIVATE_META, RTREE_AT,
+                                             TAG_BOUND, TAG_CHUNKS, TAG_IDENTITY, TAG_SOURCES)
+from tilekv.kvcore.format.datatypes cimport CHAR, UINT64
 from tilekv.kvcore.format.layout cimport SLOT_BYTES
 from tilekv.kvcore.format.tile cimport CellSource, PlannedChunk, ChunkPlan, plan_cuts
 
@@ -201,7 +202,7 @@ cdef class FragmentBuilder:
         check(out32(out, FORMAT_VERSION))
         check(out64(out, 8 + 12 + PRIVATE_META + n))
         check(out64(out, n))
-        check(out8(out, CHAR_TYPE))
+        check(out8(out, CHAR))
         check(out64(out, 1))                                    # cell size
         check(out8(out, 0))                                     # not encrypted
         check(out32(out, 8))
@@ -252,7 +253,7 @@ cdef class FragmentBuilder:
         try:
             check(out32(&payload, 2))
             check(out32(&payload, FANOUT))
-            check(out8(&payload, UINT64_TYPE))
+            check(out8(&payload, UINT64))
             check(out32(&payload, len(levels)))
             for below in reversed(levels):
                 check(out64(&payload, len(below) // 32))

@@ -15,6 +15,7 @@ from tilekv.errors import InvalidValueError, WrongTypeError
 
 from tilekv.kvcore.base.signals cimport CELLS, ROWS
 from tilekv.kvcore.base.wire cimport store64
+from tilekv.kvcore.format.datatypes cimport BLOB, CHAR, INT64
 from tilekv.kvcore.values.arrow_cells cimport table_cells
 from tilekv.kvcore.values.arrow_stream cimport (
     ArrowChunk, ArrowReader, frame_columns, is_arrow, open_arrow, table_names, table_of
@@ -33,9 +34,6 @@ cdef extern from "base/prefetch.h" nogil:
     void tkv_prefetch(const void* at)
 
 cdef enum:
-    INT64 = 1                   # datatype codes of the keys that are read quickly
-    CHAR = 4
-    BLOB = 40
     NEAR = 8                    # rows between asking for an object's bytes and using them; its first line comes FAR ahead
     FAR = 16
     LINE = 64                   # bytes of memory that come together

@@ -1,4 +1,4 @@
-"""TileDB's datatype codes (docs/format.md 5). The numbers are on disk: never change them."""
+"""TileDB's datatypes (docs/format.md 5) for Python: the table itself is kvcore/format/datatypes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 
 from tilekv.errors import FormatError, WrongTypeError
+from tilekv.kvcore.format.datatypes import INTEGER_KINDS, ROWS
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,56 +25,36 @@ class Datatype:
         Bytes of one element.
     dtype : str or None
         The name of the NumPy dtype with the same values; None where there is none.
+    kind : str
+        The letter that NumPy has for it; `text` or `bytes` where there is no dtype.
     """
 
     code: int
     name: str
     size: int
     dtype: str | None
+    kind: str
+
+    @property
+    def signed(self) -> bool:
+        """Whether it is an integer with a sign."""
+        return self.kind == "i"
+
+    @property
+    def integer(self) -> bool:
+        """Whether bit-width reduction and positive delta work on it; they copy others."""
+        return self.kind in INTEGER_KINDS
 
 
-def _table() -> tuple[Datatype, ...]:
-    plain: list[tuple[str, int, str | None]] = [
-        ("INT32", 4, "int32"),
-        ("INT64", 8, "int64"),
-        ("FLOAT32", 4, "float32"),
-        ("FLOAT64", 8, "float64"),
-        ("CHAR", 1, None),
-        ("INT8", 1, "int8"),
-        ("UINT8", 1, "uint8"),
-        ("INT16", 2, "int16"),
-        ("UINT16", 2, "uint16"),
-        ("UINT32", 4, "uint32"),
-        ("UINT64", 8, "uint64"),
-        ("STRING_ASCII", 1, None),
-        ("STRING_UTF8", 1, None),
-        ("STRING_UTF16", 2, None),
-        ("STRING_UTF32", 4, None),
-        ("STRING_UCS2", 2, None),
-        ("STRING_UCS4", 4, None),
-        ("ANY", 1, None),
-    ]
-    units = "YEAR:Y MONTH:M WEEK:W DAY:D HR:h MIN:m SEC:s MS:ms US:us NS:ns PS:ps FS:fs AS:as"
-    pairs = [unit.split(":") for unit in units.split()]
-    plain += [(f"DATETIME_{name}", 8, f"datetime64[{unit}]") for name, unit in pairs]
-    plain += [(f"TIME_{name}", 8, f"timedelta64[{unit}]") for name, unit in pairs[4:]]
-    plain += [("BLOB", 1, None), ("BOOL", 1, "bool")]
-    return tuple(Datatype(code, *row) for code, row in enumerate(plain))
-
-
-DATATYPES: Final = _table()  # by code
+DATATYPES: Final = tuple(Datatype(code, *row) for code, row in enumerate(ROWS))  # by code
 _BY_DTYPE: Final = {row.dtype: row for row in DATATYPES if row.dtype is not None}
+_BY_NAME: Final = {row.name: row.code for row in DATATYPES}
 
-CHAR: Final = 4
-UTF8: Final = 12
-UINT64: Final = 10
-
-# The key types of Python's own types (docs/design.md 3); a NumPy scalar has its own datatype.
-KEY_STR: Final = CHAR
-KEY_BYTES: Final = 40
-KEY_INT: Final = 1
-KEY_UINT: Final = UINT64  # ints above 2^63-1
-KEY_FLOAT: Final = 3
+ANY: Final = _BY_NAME["ANY"]
+ASCII: Final = _BY_NAME["STRING_ASCII"]
+CHAR: Final = _BY_NAME["CHAR"]
+UINT64: Final = _BY_NAME["UINT64"]
+UTF8: Final = _BY_NAME["STRING_UTF8"]
 
 
 def datatype(code: int) -> Datatype:

@@ -474,10 +474,9 @@ class FilterList(Sequence[Filter]):
             When it could not; the message says why.
         """
         element = DATATYPES[datatype]
-        is_float = element.dtype in ("float32", "float64")
         before: list[Filter] = []
         for one in self.filters:
-            if isinstance(one, DoubleDeltaFilter) and is_float:
+            if isinstance(one, DoubleDeltaFilter) and element.kind == "f":
                 raise InvalidValueError(
                     f"{what}: DoubleDeltaFilter stores integers, datetimes and characters, "
                     f"not {element.dtype}; ByteShuffleFilter before a compressor suits floats"

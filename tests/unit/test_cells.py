@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tilekv
-from tilekv.kvcore.values.keys import CODES, key_bytes, key_object
+from tilekv.kvcore.format.datatypes import CODES
+from tilekv.kvcore.values.keys import key_bytes, key_object
 
 TABLE: list[tuple[Any, int, bytes]] = [
     ("", 4, b""),

@@ -1,4 +1,4 @@
-"""The table of datatype codes, and what NumPy dtypes become."""
+"""The one table of datatypes, and what NumPy dtypes become."""
 
 import numpy as np
 import pytest
@@ -6,6 +6,7 @@ import pytest
 from tilekv import datatypes
 from tilekv.datatypes import DATATYPES, datatype, datatype_of
 from tilekv.errors import FormatError, WrongTypeError
+from tilekv.kvcore.values.keys import key_bytes
 
 
 def test_codes_are_those_on_disk() -> None:
@@ -60,9 +61,24 @@ def test_codes_are_those_on_disk() -> None:
     assert [row.size for row in DATATYPES] == sizes
 
 
-def test_key_types() -> None:
-    assert (datatypes.KEY_STR, datatypes.KEY_BYTES, datatypes.KEY_FLOAT) == (4, 40, 3)
-    assert (datatypes.KEY_INT, datatypes.KEY_UINT) == (1, 10)
+def test_what_filters_take_for_integers() -> None:
+    assert [row.code for row in DATATYPES if row.signed] == [0, 1, 5, 7]
+    assert [row.code for row in DATATYPES if row.integer] == [0, 1, 5, 6, 7, 8, 9, 10, 40, 41]
+
+
+def test_kinds_are_those_of_numpy() -> None:
+    assert all(np.dtype(row.dtype).kind == row.kind for row in DATATYPES if row.dtype)
+    assert {row.kind for row in DATATYPES if row.dtype is None} == {"text", "bytes"}
+
+
+def test_codes_that_python_names() -> None:
+    named = (datatypes.CHAR, datatypes.UINT64, datatypes.ASCII, datatypes.UTF8, datatypes.ANY)
+    assert named == (4, 10, 11, 12, 17)
+
+
+def test_codes_that_the_core_names() -> None:
+    keys = ["text", b"bytes", 1, 1.5, 1 << 63]
+    assert [key_bytes(key)[0] for key in keys] == [4, 40, 1, 3, 10]
 
 
 @pytest.mark.parametrize("row", [row for row in DATATYPES if row.dtype])

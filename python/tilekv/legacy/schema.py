@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from tilekv.cursor import Cursor
-from tilekv.datatypes import CHAR, DATATYPES, UINT64, UTF8, datatype
+from tilekv.datatypes import ANY, ASCII, CHAR, DATATYPES, UINT64, UTF8, datatype
 from tilekv.descriptor import DESCRIPTOR_FILE
 from tilekv.errors import CorruptionError, FormatError, InvalidValueError, WrongTypeError
 from tilekv.legacy.cipher import Cipher
@@ -24,8 +24,6 @@ from tilekv.schemafile import schema_version, wrote
 
 _SPARSE: Final = 1
 _ROW_MAJOR: Final = 0
-_ANY: Final = 17
-_ASCII: Final = 11
 _KEY: Final = "__key"
 _KEY_TYPE: Final = "__key_type"
 _MAX_TILE_CELLS: Final = 1 << 16  # of the fragments that tilekv makes in memory
@@ -193,7 +191,7 @@ def _check_fields(fields: tuple[OldField, ...], version: int, cursor: Cursor) ->
         raise CorruptionError(
             DESCRIPTOR_FILE, None, f"it is missing: {cursor.file} is tilekv's own"
         )
-    if not apart and (kinds[_KEY] != (_ANY, VAR) or _KEY_TYPE in kinds):
+    if not apart and (kinds[_KEY] != (ANY, VAR) or _KEY_TYPE in kinds):
         cursor.fail("the fields of the keys are not those of any TileDB")
     if any(field.values == 0 for field in fields):
         cursor.fail("the cells of a field have no width")
@@ -202,7 +200,7 @@ def _check_fields(fields: tuple[OldField, ...], version: int, cursor: Cursor) ->
 def _attr(field: OldField) -> Attr:
     """The attribute that shows a field."""
     kind, name = DATATYPES[field.datatype], shown_name(field.name)
-    if field.datatype in (UTF8, _ASCII):
+    if field.datatype in (ASCII, UTF8):
         return Attr(name, str)
     if kind.dtype is None:
         return Attr(name, bytes)

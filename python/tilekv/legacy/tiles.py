@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from tilekv.cursor import Cursor
-from tilekv.datatypes import DATATYPES, datatype
+from tilekv.datatypes import UINT64, datatype
 from tilekv.errors import FormatError, MissingPackageError
 from tilekv.filters import FILTER_NAMES
 from tilekv.kvcore.codec import pipeline as codec
@@ -23,18 +23,6 @@ _V0_BLOSC: Final = range(4, 10)
 _V0_SNAPPY: Final = 7
 _V0_RLE: Final = 10
 _V0_COMPRESSORS: Final = range(13)
-
-_INTEGERS: Final = (
-    0,
-    1,
-    5,
-    6,
-    7,
-    8,
-    9,
-    10,
-)  # datatypes that bit-width reduction and deltas work on
-_SIGNED: Final = (0, 1, 5, 7)
 
 _MAX_BLOSC: Final = (1 << 31) - 1  # its sizes are i32
 _BLOSC_RATIO: Final = 1 << 15  # as zstd, which of all in it makes most of a byte
@@ -51,8 +39,8 @@ class Element(NamedTuple):
     @classmethod
     def of(cls, code: int, count: int = 1) -> Element:
         """Cells of `count` elements of a datatype."""
-        size = datatype(code).size
-        return cls(size, code in _SIGNED, code in _INTEGERS, size * count)
+        row = datatype(code)
+        return cls(row.size, row.signed, row.integer, row.size * count)
 
     def block_width(self, compressor: int) -> int:
         """What a compressor of version 0 works on, in bytes."""
@@ -60,7 +48,7 @@ class Element(NamedTuple):
 
 
 BYTES: Final = Element(1, False, False, 1)
-WORDS: Final = Element.of(next(row.code for row in DATATYPES if row.name == "UINT64"))
+WORDS: Final = Element.of(UINT64)
 
 
 class Coding(NamedTuple):
