@@ -42,6 +42,7 @@ cdef class Handle:
     cdef list _all_meant(self, list pieces)
     cdef object _row(self, Snapshot snapshot, Buffer buffer, const Place* place, ReadContext* context)
     cdef int _after_write(self) except -1
+    cdef tuple _buffers(self)
     cdef Merge _merge(self)
 
 
@@ -70,6 +71,6 @@ cdef class CellIterator:
 cdef class Scan:
     """All rows of a snapshot."""
     cdef Snapshot snapshot
-    cdef SortedBuffer buffer
+    cdef tuple buffers          # see Handle._buffers()
     cdef tuple columns
     cdef Py_ssize_t rows

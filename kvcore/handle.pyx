@@ -381,10 +381,14 @@ cdef class Handle:
 
     # --- all keys -----------------------------------------------------------------------------------------------------
 
+    cdef tuple _buffers(self):
+        """What is written and not flushed, as a merge takes it: none or one."""
+        return (SortedBuffer(self._buffer),) if self._buffer.n else ()
+
     cdef Merge _merge(self):
         """A cursor over snapshot and buffer as they are now: nothing between the two reads lets another thread in."""
         cdef Snapshot snapshot = self._snapshot()
-        return Merge(snapshot, SortedBuffer(self._buffer))
+        return Merge(snapshot, self._buffers())
 
     def _sorted(self, shares=1, run=map):
         """The buffer in the order of a fragment: what a flush writes. shares, run: see SortedBuffer."""
@@ -446,7 +450,7 @@ cdef class Handle:
         scan.columns = self._chosen(attrs)
         scan.rows = min(int(rows), MOST_ROWS)
         scan.snapshot = self._snapshot()
-        scan.buffer = SortedBuffer(self._buffer)
+        scan.buffers = self._buffers()
         return scan
 
 
@@ -480,7 +484,7 @@ cdef class Window:
             self.rest.keep = False
             self.room = min(2 * self.room, self.most)
         cells[0] = self.rest
-        cells.n = fitting(self.merge.snapshot, self.merge.buffer.buffer, columns, keys, &self.rest, limit)
+        cells.n = fitting(self.merge.snapshot, self.merge.rows, columns, keys, &self.rest, limit)
         stretch_advance(&self.rest, cells.n)
         return True
 
@@ -524,7 +528,7 @@ cdef class CellIterator:
                 return None
             if rows is None or Py_REFCNT(rows) > 1:             # another thread may be making an object of it
                 rows = new_rows(self.columns)
-            rows.fill(merge.snapshot, merge.buffer.buffer, &cells, self.what != VALUES)
+            rows.fill(merge.snapshot, merge.rows, &cells, self.what != VALUES)
             self.rows = rows
             self.window = window
         finally:
@@ -538,7 +542,7 @@ cdef class Scan:
     all rows to whoever takes Arrow, a batch at a time."""
 
     def __iter__(self):
-        return _batches(Window(Merge(self.snapshot, self.buffer), self.rows, self.rows), self.columns)
+        return _batches(Window(Merge(self.snapshot, self.buffers), self.rows, self.rows), self.columns)
 
     def __reduce__(self):
         raise WrongTypeError("a Scan is not copied or pickled: call scan() of a handle there")
@@ -549,14 +553,14 @@ cdef class Scan:
         The keys are a column of it when all are of one type, and bytes when one of them has no Arrow array of that type: the keys
         are read twice to find out.
         """
-        cdef Window window = Window(Merge(self.snapshot, self.buffer), self.rows, self.rows)
+        cdef Window window = Window(Merge(self.snapshot, self.buffers), self.rows, self.rows)
         cdef Stretch cells
         cdef int type = ANY_TYPE
         cdef bint plain = True
         while type != NO_TYPE and window.next((), True, BATCH_BYTES, &cells):
-            key_form(self.snapshot, self.buffer.buffer, &cells, &type, &plain)
+            key_form(self.snapshot, window.merge.rows, &cells, &type, &plain)
         memset(&cells, 0, sizeof(cells))
-        empty = make_scanned(self.snapshot, self.buffer.buffer, self.columns, &cells)
+        empty = make_scanned(self.snapshot, window.merge.rows, self.columns, &cells)
         return scan_stream(empty, iter(self), type, plain)
 
 
@@ -564,7 +568,7 @@ def _batches(Window window, tuple columns):
     cdef Stretch cells
     cdef Merge merge = window.merge
     while window.next(columns, True, BATCH_BYTES, &cells):
-        yield make_scanned(merge.snapshot, merge.buffer.buffer, columns, &cells)
+        yield make_scanned(merge.snapshot, merge.rows, columns, &cells)
 
 
 tkv_refuse_bare(CellIterator)

@@ -21,7 +21,7 @@ cdef struct Tied:
 cdef class Ties:
     """Keys are read through cursors that stay open: a store whose every key was set ten times has all its keys compared."""
     cdef Snapshot snapshot
-    cdef Buffer buffer
+    cdef Buffer rows            # see Merge
     cdef Tied* cells
     cdef size_t n
     cdef size_t room
@@ -36,4 +36,4 @@ cdef class Ties:
     cdef Status choose(self, ReadContext* context) noexcept nogil
     cdef Status _read_keys(self, ReadContext* context) noexcept nogil
 
-cdef Ties new_ties(Snapshot snapshot, Buffer buffer)
+cdef Ties new_ties(Snapshot snapshot, Buffer rows)

@@ -10,10 +10,10 @@ from tilekv.kvcore.hashing.coords cimport compare_keys
 from tilekv.kvcore.read.column_reader cimport gather_bytes, gather_ends, gather_fixed, cursors_close, cursors_open
 
 
-cdef Ties new_ties(Snapshot snapshot, Buffer buffer):
+cdef Ties new_ties(Snapshot snapshot, Buffer rows):
     cdef Ties ties = Ties.__new__(Ties)
     ties.snapshot = snapshot
-    ties.buffer = buffer
+    ties.rows = rows
     if cursors_open(&ties.keys, snapshot, False) != OK or cursors_open(&ties.types, snapshot, False) != OK:
         raise MemoryError
     return ties
@@ -93,18 +93,18 @@ cdef class Ties:
         stretch.n = self.n
         if ends == NULL or codes == NULL:
             return NO_MEMORY
-        status = gather_ends(&self.keys, self.snapshot, self.buffer, KEY_FIELD, &stretch, context, ends)
+        status = gather_ends(&self.keys, self.snapshot, self.rows, KEY_FIELD, &stretch, context, ends)
         self.fault_in = self.keys.failed_in
         if status != OK:
             return status
         data = out_room(&self.data, ends[self.n - 1])
         if data == NULL:
             return NO_MEMORY
-        status = gather_bytes(&self.keys, self.snapshot, self.buffer, KEY_FIELD, &stretch, 0, ends[self.n - 1], context, data)
+        status = gather_bytes(&self.keys, self.snapshot, self.rows, KEY_FIELD, &stretch, 0, ends[self.n - 1], context, data)
         self.fault_in = self.keys.failed_in
         if status != OK:
             return status
-        status = gather_fixed(&self.types, self.snapshot, self.buffer, self.snapshot.layout.key_type, &stretch, context, codes)
+        status = gather_fixed(&self.types, self.snapshot, self.rows, self.snapshot.layout.key_type, &stretch, context, codes)
         self.fault_in = self.types.failed_in
         for i in range(self.n):
             self.cells[i].key.data = data + start

@@ -1,4 +1,4 @@
-"""K-way merge: the newest cell of every key over a write buffer and fragments, in the order of coordinates and keys."""
+"""K-way merge: the newest cell of every key over write buffers and fragments, in the order of coordinates and keys."""
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
@@ -6,11 +6,12 @@ from tilekv.kvcore.merge.collisions cimport Ties
 from tilekv.kvcore.read.column_reader cimport Run
 from tilekv.kvcore.read.fragment cimport ReadContext, FragmentData, Pin
 from tilekv.kvcore.read.snapshot cimport Snapshot
-from tilekv.kvcore.write.memtable cimport SortedBuffer
+from tilekv.kvcore.write.memtable cimport Buffer, Entry, SortedBuffer
 
-cdef struct Source:             # one sorted run of cells; the buffer is source 0 and newest, fragment i is source i + 1
-    FragmentData* fragment      # NULL: the buffer
-    const uint64_t* c0          # of the open tile, or of the whole buffer
+cdef struct Source:             # cells in order: first the buffers, then the fragments, newest first
+    FragmentData* fragment      # NULL: a buffer
+    const Entry* entries        # of a buffer
+    const uint64_t* c0          # of the open tile, or of a whole buffer
     const uint64_t* c1
     Pin pins[2]
     uint8_t* types              # of the keys of the open tile, when deletes are to be left out and it has some; else NULL
@@ -26,7 +27,8 @@ cdef struct Pair:               # a cell of a round
 
 
 cdef class Merge:
-    """A cursor over a Snapshot and a SortedBuffer. One thread at a time; holds both, so it outlives reopen() and close().
+    """A cursor over a Snapshot and any number of SortedBuffers. One thread at a time; holds them all, so it outlives reopen() and
+    close(). The first buffer is the newest, and each is newer than all fragments.
 
     It goes by rounds. A round takes from every source the cells before a bound that all of them have open: some thousands in
     all, so that they stay in the cache of a core. Where one source has them all, they are a straight run and nothing is compared.
@@ -35,14 +37,16 @@ cdef class Merge:
     took 44. Cells with equal coordinates are told apart by their keys.
     """
     cdef Snapshot snapshot
-    cdef SortedBuffer buffer
+    cdef tuple buffers          # of the snapshot's layout
+    cdef size_t nbuffers
+    cdef Buffer rows            # reads a row of any of them, as they have one layout; None when there are none
     cdef bint tombstones        # deletes are cells too: for consolidation
     cdef Source* sources
     cdef size_t nsources
     cdef uint32_t* running      # sources that have a cell left, newest first
     cdef size_t nrunning
     cdef ReadContext context
-    cdef uint32_t fault_at      # the source that failed
+    cdef uint32_t fault_at      # the fragment that failed, counted from 1; 0: there was no memory
     # What the last round gave and has not been handed out: a straight run of one source, or pairs, or tied cells.
     cdef Source* straight
     cdef size_t straight_at, straight_end

@@ -6,7 +6,7 @@ from tilekv.kvcore.write.memtable import SortedBuffer
 @final
 class Merge:
     def __new__(
-        cls, snapshot: Snapshot, buffer: SortedBuffer, tombstones: bool = False
+        cls, snapshot: Snapshot, buffers: tuple[SortedBuffer, ...] = (), tombstones: bool = False
     ) -> Merge: ...
     @property
     def consumed(self) -> int: ...

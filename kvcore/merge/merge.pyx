@@ -11,7 +11,6 @@ from tilekv.kvcore.hashing.coords cimport lower_bound
 from tilekv.kvcore.merge.collisions cimport Tied, new_ties
 from tilekv.kvcore.read.fragment cimport context_close, fragment_chunk_at, fragment_coords, tile_cells, unpin
 from tilekv.kvcore.read.snapshot cimport IN_BUFFER
-from tilekv.kvcore.write.memtable cimport Entry
 
 cdef enum:
     ROUND = 4096                # cells of a round: 128 KiB of pairs
@@ -22,7 +21,7 @@ cdef uint64_t END = <uint64_t>-1        # behind every list; of the coordinates 
 
 cdef inline bint is_deleted(Merge merge, const Source* source, size_t cell) noexcept nogil:
     if source.fragment == NULL:
-        return not merge.tombstones and merge.buffer.entries[cell].type & TOMBSTONE
+        return not merge.tombstones and source.entries[cell].type & TOMBSTONE
     return source.types != NULL and source.types[cell] & TOMBSTONE
 
 
@@ -32,13 +31,13 @@ cdef inline uint64_t pair_id(Merge merge, const Source* source, size_t cell) noe
 
 cdef inline void add_run(Merge merge, Run* runs, size_t* count, const Source* source, uint64_t tile, size_t cell,
                          size_t n) noexcept nogil:
-    """n cells of a tile, joined to the run before when they follow it. REQUIRES: n is 1 in the buffer."""
+    """n cells of a tile, joined to the run before when they follow it. REQUIRES: n is 1 in a buffer."""
     cdef const Entry* entry
-    cdef uint32_t fragment = <uint32_t>(source - merge.sources) - 1
+    cdef uint32_t fragment = <uint32_t>(source - merge.sources - merge.nbuffers)
     cdef Run* run = &runs[count[0]]
     cdef Run* last
     if source.fragment == NULL:
-        entry = &merge.buffer.entries[cell]
+        entry = &source.entries[cell]
         run.fragment = IN_BUFFER
         run.type = entry.type
         run.tile = <uint64_t>entry.record
@@ -58,20 +57,24 @@ cdef inline void add_run(Merge merge, Run* runs, size_t* count, const Source* so
 @cython.final
 @cython.no_gc                   # in no cycle; __dealloc__ follows pointers into the snapshot's fragments
 cdef class Merge:
-    def __cinit__(self, Snapshot snapshot not None, SortedBuffer buffer not None, bint tombstones=False):
+    def __cinit__(self, Snapshot snapshot not None, tuple buffers=(), bint tombstones=False):
+        cdef SortedBuffer buffer
         cdef uint32_t i
         cdef size_t room
         cdef Source* source
         fragments = snapshot.fragments                              # opens them all
         self.snapshot = snapshot
-        self.buffer = buffer
+        self.buffers = buffers
+        self.nbuffers = len(buffers)
+        for buffer in buffers:
+            self.rows = buffer.buffer
         self.tombstones = tombstones
-        self.ties = new_ties(snapshot, buffer.buffer)
-        self.nsources = snapshot.n + 1
+        self.ties = new_ties(snapshot, self.rows)
+        self.nsources = self.nbuffers + snapshot.n
         room = max(<size_t>ROUND, self.nsources * LEAST_STEP) + self.nsources
-        self.sources = <Source*>calloc(self.nsources, sizeof(Source))
-        self.running = <uint32_t*>malloc(self.nsources * sizeof(uint32_t))
-        self.lists = <size_t*>malloc(2 * self.nsources * sizeof(size_t))
+        self.sources = <Source*>calloc(self.nsources + 1, sizeof(Source))              # there may be none
+        self.running = <uint32_t*>malloc((self.nsources + 1) * sizeof(uint32_t))
+        self.lists = <size_t*>malloc((2 * self.nsources + 1) * sizeof(size_t))
         self.pairs[0] = <Pair*>malloc(room * sizeof(Pair))
         self.pairs[1] = <Pair*>malloc(room * sizeof(Pair))
         if (self.sources == NULL or self.running == NULL or self.lists == NULL or self.pairs[0] == NULL
@@ -79,16 +82,18 @@ cdef class Merge:
             raise MemoryError
         for i in range(<uint32_t>self.nsources):
             source = &self.sources[i]
-            if i == 0:
+            if i < self.nbuffers:
+                buffer = buffers[i]
                 if buffer.n == 0:
                     continue
+                source.entries = buffer.entries
                 source.c0 = buffer.c0
                 source.c1 = buffer.c1
                 source.n = buffer.n
                 source.may_delete = buffer.tombstones != 0
             else:
-                source.fragment = snapshot.at[i - 1]
-                source.may_delete = fragments[i - 1].tombstones != 0
+                source.fragment = snapshot.at[i - self.nbuffers]
+                source.may_delete = fragments[i - self.nbuffers].tombstones != 0
                 if self._open_tile(source) < 0:
                     self.raise_fault()
             self.running[self.nrunning] = i
@@ -124,7 +129,7 @@ cdef class Merge:
 
     cdef int _open_tile(self, Source* source) noexcept nogil:
         cdef int dimension
-        self.fault_at = <uint32_t>(source - self.sources)
+        self.fault_at = <uint32_t>(source - self.sources - self.nbuffers) + 1
         for dimension in range(2):
             if fragment_coords(source.fragment, source.tile, dimension, &self.context, &source.pins[dimension]) != OK:
                 return -1
@@ -402,7 +407,7 @@ cdef class Merge:
         """How many cells of the fragments lie behind."""
         cdef size_t i
         cdef uint64_t total = 0
-        for i in range(1, self.nsources):
+        for i in range(self.nbuffers, self.nsources):
             total += self.sources[i].tile * self.sources[i].fragment.capacity + self.sources[i].cell
         return total
 
@@ -445,7 +450,7 @@ cdef void merge_two(const Pair* a, const Pair* b, size_t n, Pair* merged) noexce
 
 
 cdef list consume(Merge merge):
-    """How many cells are left in each fragment, then in the buffer."""
+    """How many cells are left in each fragment, then in the buffers."""
     cdef Run runs[256]
     cdef Py_ssize_t n = 1, part
     cdef size_t nruns = 0, i

@@ -8,16 +8,15 @@ from tilekv.kvcore.merge.merge cimport Merge
 from tilekv.kvcore.read.column_reader cimport FieldCursors, Run, Stretch
 from tilekv.kvcore.read.fragment cimport ReadContext
 from tilekv.kvcore.read.snapshot cimport Snapshot
-from tilekv.kvcore.write.memtable cimport Buffer, SortedBuffer
+from tilekv.kvcore.write.memtable cimport Buffer
 
 
 cdef class MergedCells(CellSource):
     """The next cells of a merge, in order. Several threads may read: a call has its own ReadContext and FieldCursors.
-
-    REQUIRES: the merge has no buffered cells; a consolidation flushes first.
     """
     cdef Snapshot snapshot
-    cdef Buffer buffer          # empty: extents want one
+    cdef tuple buffers          # of the merge: rows are read where they are
+    cdef Buffer rows
     cdef Run* runs
     cdef uint64_t* begins       # by run: its first cell
     cdef size_t nruns

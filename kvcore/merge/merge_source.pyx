@@ -13,12 +13,16 @@ from tilekv.kvcore.read.fragment cimport context_close
 @cython.final
 cdef class MergedCells(CellSource):
     def __cinit__(self, Merge merge not None, Py_ssize_t room):
-        """Takes up to `room` cells from the merge; `len` says how many, 0 at its end."""
+        """Takes up to `room` cells from the merge; `len` says how many, 0 at its end. ValueError when deletes of a buffer could
+        be among them: they have no rows to read."""
         cdef Py_ssize_t n
         cdef size_t i, at = 0
         cdef uint8_t* types
+        if merge.tombstones and merge.buffers:
+            raise ValueError("the deletes of a buffer are not written by a merge")
         self.snapshot = merge.snapshot
-        self.buffer = merge.buffer.buffer
+        self.buffers = merge.buffers
+        self.rows = merge.rows
         self.runs = <Run*>malloc(room * sizeof(Run))
         self.begins = <uint64_t*>malloc(room * sizeof(uint64_t))
         self.c0 = <uint64_t*>malloc(room * sizeof(uint64_t))
@@ -99,7 +103,7 @@ cdef class MergedCells(CellSource):
         cdef Stretch stretch
         cdef Status status = self._begin(&context, &cursors, lo, hi - lo, &stretch)
         if status == OK:
-            status = gather_fixed(&cursors, self.snapshot, self.buffer, field, &stretch, &context, out)
+            status = gather_fixed(&cursors, self.snapshot, self.rows, field, &stretch, &context, out)
         return self._end(&context, &cursors, status)
 
     cdef int lengths(self, int field, size_t lo, size_t hi, uint64_t* out) noexcept nogil:
@@ -109,7 +113,7 @@ cdef class MergedCells(CellSource):
         cdef size_t i
         cdef Status status = self._begin(&context, &cursors, lo, hi - lo, &stretch)
         if status == OK:
-            status = gather_ends(&cursors, self.snapshot, self.buffer, field, &stretch, &context, <int64_t*>out)
+            status = gather_ends(&cursors, self.snapshot, self.rows, field, &stretch, &context, <int64_t*>out)
         if status == OK:
             for i in range(hi - lo - 1, 0, -1):
                 out[i] -= out[i - 1]
@@ -121,5 +125,5 @@ cdef class MergedCells(CellSource):
         cdef Stretch stretch
         cdef Status status = self._begin(&context, &cursors, cell, self.n - cell, &stretch)
         if status == OK:
-            status = gather_bytes(&cursors, self.snapshot, self.buffer, field, &stretch, skip, n, &context, out)
+            status = gather_bytes(&cursors, self.snapshot, self.rows, field, &stretch, skip, n, &context, out)
         return self._end(&context, &cursors, status)

@@ -17,7 +17,6 @@ from tilekv.history import History, read_history, vac_bytes
 from tilekv.kvcore.merge.merge import Merge
 from tilekv.kvcore.merge.merge_source import MergedCells
 from tilekv.kvcore.read.snapshot import Snapshot
-from tilekv.kvcore.write.memtable import Buffer, SortedBuffer
 from tilekv.names import FragmentName, vac_file
 from tilekv.opener import Opener
 from tilekv.progress import Progress, reporter
@@ -117,12 +116,11 @@ def _write(
     room = min(WINDOW_CELLS, window_bytes * total // max(stored, 1))
     room = max(room // capacity, 1) * capacity
     # Nothing older than all fragments is left for a tombstone to hide, so the merge leaves them out.
-    nothing = SortedBuffer(Buffer(engine.layout))
-    merge = Merge(snapshot, nothing, tombstones=False)
+    merge = Merge(snapshot)
     window = MergedCells(merge, room)
     if not len(window):
         # There are no empty fragments: one of the tombstones stays.
-        merge = Merge(snapshot, nothing, tombstones=True)
+        merge = Merge(snapshot, tombstones=True)
         window = MergedCells(merge, 1)
         merge.stop()
     while len(window):

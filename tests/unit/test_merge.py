@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 import tilekv
+from tilekv.commit import write_fragment
 from tilekv.kvcore.base.wire import crc32c
 from tilekv.kvcore.merge.merge import Merge
+from tilekv.kvcore.merge.merge_source import MergedCells
 from tilekv.kvcore.write.memtable import SortedBuffer
 
 FIXTURE = Path(__file__).parents[1] / "fixtures/md5_collisions.json"
@@ -20,7 +22,7 @@ FIXTURE = Path(__file__).parents[1] / "fixtures/md5_collisions.json"
 def merged(db: tilekv.Store, tombstones: bool = False) -> Merge:
     view = db._view
     assert view is not None
-    return Merge(view, SortedBuffer(db._buffer), tombstones)
+    return Merge(view, (SortedBuffer(db._buffer),), tombstones)
 
 
 @pytest.fixture
@@ -147,6 +149,81 @@ def test_rounds(deal: object, parts: int, capacity: int, deletes: bool) -> None:
         assert [key for batch in batches for key in batch.keys] == list(db)
         db.consolidate()
         assert list(db.items()) == expected
+
+
+KEYS = 600
+
+
+def change(db: tilekv.Store, model: dict[int, bytes], pick: random.Random, label: str) -> None:
+    """Write to a third of the keys and delete a sixth, some of them twice."""
+    written = pick.choices(range(KEYS), k=KEYS // 3)
+    rows = [(key, b"%d %s %d" % (key, label.encode(), i)) for i, key in enumerate(written)]
+    gone = pick.sample(range(KEYS), KEYS // 6)
+    db.put_many(rows)
+    db.delete_many(gone)
+    model |= dict(rows)
+    for key in gone:
+        model.pop(key, None)
+
+
+def rewritten(merge: Merge, like: tilekv.Store, room: int) -> dict[int, bytes]:
+    """What a store holds that is made of the cells of a merge, in windows of so many."""
+
+    def windows() -> Iterator[MergedCells]:
+        while len(window := MergedCells(merge, room)):
+            yield window
+
+    with tilekv.open("memory://rewritten", "w", schema=like.schema) as target:
+        engine = target._engine
+        write_fragment(engine.storage, engine.layout, engine.opener.codecs, windows(), 1)
+        target.reopen()
+        assert target.verify() == []
+        return dict(target.items())
+
+
+@pytest.mark.parametrize("digest", ["blake2b", "colliding"])
+@pytest.mark.parametrize("fragments", [0, 1, 3])
+@pytest.mark.parametrize("buffers", [0, 1, 2, 3])
+def test_buffers_over_fragments(
+    monkeypatch: pytest.MonkeyPatch, digest: str, fragments: int, buffers: int
+) -> None:
+    """Of every key the newest layer's cell: the first buffer is newer than the others, and each newer than all fragments."""
+    from tilekv.kvcore.hashing.digest import DIGESTS
+
+    monkeypatch.setattr("tilekv.schema.DIGESTS", ("blake2b", "md5", "colliding"))
+    monkeypatch.setitem(DIGESTS, "colliding", 3)
+    schema = tilekv.Schema([tilekv.Attr("value", bytes)], digest=digest, capacity=16)
+    pick = random.Random(10 * fragments + buffers)
+    model: dict[int, bytes] = {}
+    with tilekv.open("memory://layers", "w", schema=schema) as db:
+        for i in range(fragments):
+            change(db, model, pick, f"fragment {i}")
+            db.flush()
+        view = db._view
+        assert view is not None
+        layers: list[SortedBuffer] = []
+        for i in range(buffers):
+            change(db, model, pick, f"buffer {i}")
+            if i == 1:
+                layers.insert(0, SortedBuffer(db._buffer.since(db._buffer.n)))  # one without a cell
+            layers.insert(0, SortedBuffer(db._buffer))
+            db._install(view, db._buffer.n)
+        newest = tuple(layers)
+        assert Merge(view, newest).count() == len(model)
+        assert Merge(view, newest).any() == bool(model)
+        if fragments + buffers == 0:
+            return
+        total = Merge(view, newest, tombstones=True).count()
+        assert total > len(model)
+        assert rewritten(Merge(view, newest), db, 48) == model
+        if buffers:
+            with pytest.raises(ValueError, match="deletes of a buffer"):
+                MergedCells(Merge(view, newest, tombstones=True), 1)
+        merge = Merge(view, newest)
+        live = merge.live()
+        assert len(live) == fragments
+        assert (sum(live) == len(model)) == (buffers == 0)
+        assert merge.consumed == sum(fragment.cells for fragment in view.fragments)
 
 
 WORDS = {

@@ -13,7 +13,6 @@ from sample_stores import SAMPLES, Sample, rows_of
 from tilekv import Attr, Schema
 from tilekv.kvcore.merge.merge import Merge
 from tilekv.kvcore.merge.merge_source import MergedCells
-from tilekv.kvcore.write.memtable import Buffer, SortedBuffer
 
 
 def data_files(path: Path) -> dict[str, bytes]:
@@ -91,7 +90,7 @@ def overlapping(tmp_path: Path) -> Any:
 
 
 def merged(db: tilekv.Store, tombstones: bool) -> Merge:
-    return Merge(db._engine.opener.snapshot(), SortedBuffer(Buffer(db._engine.layout)), tombstones)
+    return Merge(db._engine.opener.snapshot(), tombstones=tombstones)
 
 
 @pytest.mark.parametrize("room", [1, 3, 1000])

@@ -8,7 +8,6 @@ from typing import Final
 from tilekv.engine import Engine
 from tilekv.kvcore.merge.merge import Merge
 from tilekv.kvcore.read.snapshot import Snapshot
-from tilekv.kvcore.write.memtable import Buffer, SortedBuffer
 
 MANY_FRAGMENTS: Final = 8  # a look-up of a missing key searches each of them
 MUCH_DEAD: Final = 0.3  # of the bytes: rewriting two live bytes for one that is dead still pays
@@ -84,7 +83,7 @@ def describe(uri: str, engine: Engine, snapshot: Snapshot, buffered: int) -> Inf
     if len(fragments) == 1:
         live = [fragments[0].cells - fragments[0].tombstones]
     else:
-        live = Merge(snapshot, SortedBuffer(Buffer(engine.layout))).live()
+        live = Merge(snapshot).live()
     dead = sum(
         fragment.stored_bytes * (fragment.cells - alive) // fragment.cells
         for fragment, alive in zip(fragments, live, strict=True)
