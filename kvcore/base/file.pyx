@@ -1,6 +1,7 @@
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from libc.errno cimport EBADF, ENOENT, errno
+from libc.errno cimport EBADF, EINTR, ENOENT, errno
+from posix.unistd cimport close
 
 import os
 
@@ -33,6 +34,18 @@ if tkv_files_setup() != 0:
 def give_back_descriptors():
     """Close half of the descriptors that files are read through: how many. They are opened again when they are needed."""
     return tkv_descriptors_back()
+
+
+def close_all(list fds):
+    """Close descriptors, whatever one of them says, and before a signal's handler can run. OSError of the first that failed."""
+    cdef int fd, error = 0
+    for fd in fds:
+        with nogil:
+            if close(fd) != 0 and errno != EINTR and error == 0:    # after EINTR it is closed, or nobody knows
+                error = errno
+    fds.clear()
+    if error:
+        raise OSError(error, os.strerror(error))
 
 
 def held():

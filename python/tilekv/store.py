@@ -543,11 +543,11 @@ def _aware(moment: dt.datetime) -> dt.datetime:
     if moment.utcoffset() is not None:
         return moment
     try:
-        return moment.astimezone()
+        return dt.datetime.astimezone(moment)  # pandas' own asks for a zone
     except (ValueError, OverflowError):
         cycle = dt.timedelta(days=146_097)  # 400 years, after which dates come again
         like = moment + cycle if moment.year == dt.MINYEAR else moment - cycle
-        return moment.replace(tzinfo=like.astimezone().tzinfo)
+        return moment.replace(tzinfo=dt.datetime.astimezone(like).tzinfo)
 
 
 def columns_of(schema: Schema) -> tuple[Column, ...]:

@@ -105,6 +105,7 @@ class Disk:
         with pytest.MonkeyPatch.context() as patch:
             for module in (local, exchange, overlay, descriptors):
                 patch.setattr(module, "os", recorder)
+            patch.setattr(descriptors, "close_all", recorder.close_all)
             patch.setattr(exchange, "_rename", self.renamed)
             patch.setattr(local, "sync_all", self.synced_at_once)
             yield
@@ -257,6 +258,11 @@ class _Recorder:
     def close(self, fd: int) -> None:
         self._disk.closed(fd)
         os.close(fd)
+
+    def close_all(self, fds: list[int]) -> None:
+        for fd in fds:
+            self.close(fd)
+        fds.clear()
 
     def write(self, fd: int, data: Any) -> int:
         done = os.write(fd, data)

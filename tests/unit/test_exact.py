@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -407,3 +408,15 @@ def test_what_has_columns_is_no_column(store: Make) -> None:
 def test_no_time_is_no_timestamp() -> None:
     with pytest.raises(InvalidValueError, match="not a time"):
         tilekv.open("memory://none", timestamp=pd.NaT)
+
+
+def test_a_moment_of_pandas(tmp_path: Path) -> None:
+    """Its astimezone asks for a zone, where a datetime's takes the local one."""
+    tilekv.open(tmp_path / "s", "x").close()
+    naive = pd.Timestamp("2020-07-01 12:00:00.123")
+    for moment in (naive, naive.tz_localize("Asia/Tokyo"), pd.Timestamp(1, 1, 1)):
+        with (
+            tilekv.open(tmp_path / "s", timestamp=moment) as db,
+            tilekv.open(tmp_path / "s", timestamp=moment.to_pydatetime()) as alike,
+        ):
+            assert db.timestamp == alike.timestamp

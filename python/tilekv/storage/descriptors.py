@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from typing import Final
 
-from tilekv.kvcore.base.file import give_back_descriptors
+from tilekv.kvcore.base.file import close_all, give_back_descriptors
 
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
@@ -21,8 +21,7 @@ def holding() -> Iterator[list[int]]:
     try:
         yield held
     finally:
-        for fd in held:
-            os.close(fd)
+        close_all(held)
 
 
 @contextmanager
