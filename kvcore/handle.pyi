@@ -1,4 +1,4 @@
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from threading import _RLock
 from typing import Any, final
 
@@ -9,7 +9,7 @@ from tilekv.kvcore.format.layout import Layout
 from tilekv.kvcore.merge.merge import Merge
 from tilekv.kvcore.read.snapshot import Snapshot
 from tilekv.kvcore.values.cells import Column
-from tilekv.kvcore.write.memtable import Buffer, SortedBuffer
+from tilekv.kvcore.write.memtable import Buffer, SortedBuffer, _Workers
 
 @final
 class Window:
@@ -56,11 +56,7 @@ class Handle:
     def _after_fork(self) -> None: ...
     def _start_over(self, snapshot: Snapshot | None) -> None: ...
     def _install(self, snapshot: Snapshot | None, written: int) -> None: ...
-    def _sorted(
-        self,
-        shares: int = 1,
-        run: Callable[[Callable[[int], None], range], Iterable[None]] = ...,
-    ) -> SortedBuffer: ...
+    def _sorted(self, workers: _Workers | None = None) -> SortedBuffer: ...
     def _iterate(self, what: int) -> CellIterator: ...
     def __getitem__(self, key: Any) -> Any: ...
     def __setitem__(self, key: Any, value: Any, /) -> None: ...

@@ -31,7 +31,7 @@ from tilekv.kvcore.values.cells cimport KIND_BYTES, Column
 from tilekv.kvcore.values.input_cells cimport Cells, object_cells
 from tilekv.kvcore.values.input_columns cimport cells_of
 from tilekv.kvcore.values.keys cimport KeyCell, asked_cell, key_cell
-from tilekv.kvcore.write.memtable cimport Entry, SortedBuffer
+from tilekv.kvcore.write.memtable cimport Entry, sort_buffer
 from tilekv.kvcore.write.rows cimport (Row, append_row, convert_row, row_free, stage_columns, stage_deletes, stage_pairs,
                                        stage_rows, stage_table)
 from tilekv.kvcore.format.datatypes import CODES as _CODES
@@ -383,16 +383,16 @@ cdef class Handle:
 
     cdef tuple _buffers(self):
         """What is written and not flushed, as a merge takes it: none or one."""
-        return (SortedBuffer(self._buffer),) if self._buffer.n else ()
+        return (sort_buffer(self._buffer),) if self._buffer.n else ()
 
     cdef Merge _merge(self):
         """A cursor over snapshot and buffer as they are now: nothing between the two reads lets another thread in."""
         cdef Snapshot snapshot = self._snapshot()
         return Merge(snapshot, self._buffers())
 
-    def _sorted(self, shares=1, run=map):
-        """The buffer in the order of a fragment: what a flush writes. shares, run: see SortedBuffer."""
-        return SortedBuffer(self._buffer, shares, run)
+    def _sorted(self, workers=None):
+        """The buffer in the order of a fragment: what a flush writes. workers: see sort_buffer()."""
+        return sort_buffer(self._buffer, workers)
 
     def _check_process(self):
         """After a fork, reopen: the lock may be held by a thread that does not exist here."""

@@ -45,7 +45,7 @@ cdef class FragmentBuilder:
     def add(self, CellSource source not None, run=None):
         """Plan one window of cells: the ChunkPlan of every slot, in slot order.
 
-        run: plans the slots as `map` does, and what it gives is returned: an executor's map has threads do it.
+        run: plans the slots as `map` does, and what it gives is returned: Workers.map_all has threads do it.
 
         ValueError after a window that did not fill its last tile.
         """

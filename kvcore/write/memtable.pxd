@@ -97,12 +97,18 @@ cdef class SortedBuffer(CellSource):
     cdef Share* _shares
     cdef size_t _nshares
     cdef int _shift
-    cdef int _all(self, run, int what) except -1
+    cdef int _sort(self, workers) except -1
+    cdef int _all(self, workers, int what) except -1
     cdef int _step(self, int what, size_t number) except -1 nogil
     cdef void _divide(self) noexcept nogil
     cdef int _keep_last(self, Share* share) except -1 nogil
     cdef void _join(self) noexcept nogil
     cdef void _done(self) noexcept
+
+
+# Digests, sorts and keeps the last entry of every key, without the GIL but between steps. workers: a share of every step for each
+# of its threads; without, one thread does it all.
+cpdef SortedBuffer sort_buffer(Buffer buffer, workers=*)
 
 
 cdef inline void entry_key(const Entry* entry, KeyRef* key) noexcept nogil:

@@ -1,8 +1,13 @@
-from collections.abc import Callable, Iterable
-from typing import final
+from collections.abc import Callable, Iterator
+from typing import Protocol, final
 
 from tilekv.kvcore.format.layout import Layout
 from tilekv.kvcore.format.tile import CellSource
+
+class _Workers(Protocol):  # of tilekv.workers
+    @property
+    def most(self) -> int: ...
+    def map_all(self, work: Callable[[int], None], items: range, /) -> Iterator[None]: ...
 
 @final
 class Buffer:
@@ -13,10 +18,6 @@ class Buffer:
     def since(self, n: int) -> Buffer: ...
 
 @final
-class SortedBuffer(CellSource):
-    def __new__(
-        cls,
-        buffer: Buffer,
-        shares: int = 1,
-        run: Callable[[Callable[[int], None], range], Iterable[None]] = ...,
-    ) -> SortedBuffer: ...
+class SortedBuffer(CellSource): ...
+
+def sort_buffer(buffer: Buffer, workers: _Workers | None = None) -> SortedBuffer: ...

@@ -281,17 +281,13 @@ cdef int compare_entries(const void* log, uint32_t a, uint32_t b) noexcept nogil
 @cython.final
 @cython.no_gc                   # in no cycle; __dealloc__ needs the buffer
 cdef class SortedBuffer(CellSource):
-    def __cinit__(self, Buffer buffer not None, Py_ssize_t shares=1, run=map):
-        """Digests, sorts and keeps the last entry of every key, without the GIL but between steps.
-
-        run(step, range(shares)): calls a step for every share as `map` does; an executor's map has threads do it.
-        """
-        cdef size_t n = buffer.n
-        cdef int i
-        self.buffer = buffer
+    cdef int _sort(self, workers) except -1:
+        cdef size_t n = self.buffer.n
+        cdef Py_ssize_t shares = 1 if workers is None else workers.most
+        cdef size_t i
         self.room = n
-        self.reach = min(buffer.size // max(n, <size_t>1), <uint64_t>MOST_AHEAD)
-        self._log = buffer.pin()
+        self.reach = min(self.buffer.size // max(n, <size_t>1), <uint64_t>MOST_AHEAD)
+        self._log = self.buffer.pin()
         self._pins = True
         self._nshares = max(min(<size_t>max(shares, 1), n // LEAST_SHARE), <size_t>1)
         self._shares = <Share*>calloc(self._nshares, sizeof(Share))
@@ -306,19 +302,23 @@ cdef class SortedBuffer(CellSource):
             self._shares[i].lo = n * i // self._nshares
             self._shares[i].hi = n * (i + 1) // self._nshares
         self._shift = bucket_shift(n)
-        self._all(run, DIGEST)
+        self._all(workers, DIGEST)
         place_buckets(self._places, self._nshares, self._shift)
-        self._all(run, PLACE)
+        self._all(workers, PLACE)
         self._divide()
-        self._all(run, ORDER)
+        self._all(workers, ORDER)
         self._join()
         self._done()
+        return 0
 
-    cdef int _all(self, run, int what) except -1:
+    cdef int _all(self, workers, int what) except -1:
         cdef _Step step = _Step.__new__(_Step)
         step.cells = self
         step.what = what
-        for _ in (run if self._nshares > 1 else map)(step, range(self._nshares)):
+        if self._nshares == 1:
+            step(0)
+            return 0
+        for _ in workers.map_all(step, range(self._nshares)):
             pass
         return 0
 
@@ -484,6 +484,14 @@ cdef class SortedBuffer(CellSource):
         return 0
 
 
+cpdef SortedBuffer sort_buffer(Buffer buffer, workers=None):
+    """The buffer's entries as the cells of a fragment, sorted by the threads of `workers`, or by this one."""
+    cdef SortedBuffer cells = SortedBuffer.__new__(SortedBuffer)
+    cells.buffer = buffer
+    cells._sort(workers)
+    return cells
+
+
 @cython.final
 cdef class _Step:
     """What a thread calls: a share of one step."""
@@ -518,4 +526,5 @@ cdef int digest_log(DigestKind kind, const Entry* log, size_t n, uint64_t* c0, u
     return 0
 
 
+tkv_refuse_bare(SortedBuffer)
 tkv_refuse_bare(_Step)

@@ -7,11 +7,8 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from typing import Final
 
 from tilekv.kvcore.codec.pipeline import CodecPool
@@ -20,7 +17,7 @@ from tilekv.kvcore.format.tile import CellSource, ChunkPlan, Encoded, encode
 from tilekv.kvcore.write.builder import FragmentBuilder
 from tilekv.names import FRAGMENT_METADATA, FragmentName, data_file
 from tilekv.storage import Draft, FileWriter, Storage
-from tilekv.workers import all_begun, begun
+from tilekv.workers import Workers
 
 # Raw bytes that are encoded at a time: what a flush needs beside its cells.
 RUN_BYTES: Final = 1 << 20
@@ -42,7 +39,7 @@ def write_fragment(
     layout: Layout,
     codecs: CodecPool,
     windows: Iterable[CellSource],
-    threads: int,
+    workers: Workers,
     *,
     span: tuple[int, int] | None = None,
     sources: Sequence[str] = (),
@@ -56,8 +53,8 @@ def write_fragment(
     ----------
     windows : iterable of CellSource
         The cells in order; each window but the last fills whole tiles.
-    threads : int
-        Most threads that encode at once.
+    workers : Workers
+        Who plans and encodes.
     span : (int, int), optional
         First and last timestamp (ms) of a consolidation's sources; a flush chooses its own.
     sources : sequence of str
@@ -87,7 +84,7 @@ def write_fragment(
             }
             size = 0
             for window in windows:
-                size += _write_window(builder, codecs, window, writers, threads, written)
+                size += _write_window(builder, codecs, window, writers, workers, written)
             for slot, writer in writers.items():
                 writer.write(builder.trailer(unique.bytes, slot))
             if size > SYNC_FIRST:
@@ -118,7 +115,7 @@ def _write_window(
     codecs: CodecPool,
     window: CellSource,
     writers: dict[int, FileWriter],
-    threads: int,
+    workers: Workers,
     written: Callable[[int], object] | None,
 ) -> int:
     """Append a window to every file, and return the bytes. Runs are encoded by a few threads and written in file order."""
@@ -142,42 +139,15 @@ def _write_window(
             if written:
                 written(len(data))
 
-    with ThreadPoolExecutor(threads) as pool:  # which starts no thread before it is given work
-        if threads > 1 and len(window) >= MANY_CELLS:
-            write(
-                _in_order(
-                    pool, encoded, runs(builder.add(window, partial(all_begun, pool))), threads
-                )
-            )
-        else:
-            listed = list(runs(builder.add(window)))
-            if threads > 1 and sum(last - first for _, first, last in listed) >= SMALL_FLUSH:
-                write(_in_order(pool, encoded, listed, threads))
-            else:
-                write(map(encoded, listed))
+    if len(window) >= MANY_CELLS:
+        write(workers.map_in_order(encoded, runs(builder.add(window, workers.map_all))))
+    else:
+        listed = list(runs(builder.add(window)))
+        many = sum(last - first for _, first, last in listed) >= SMALL_FLUSH
+        write((workers.map_in_order if many else map)(encoded, listed))
     for cuts in planned:
         builder.written(cuts)
     return size
-
-
-def _in_order(
-    pool: Executor,
-    encoded: Callable[[Run], tuple[ChunkPlan, Encoded]],
-    runs: Iterable[Run],
-    threads: int,
-) -> Iterator[tuple[ChunkPlan, Encoded]]:
-    """`map` with at most `threads` + 1 results under way."""
-    under_way: deque[Future[tuple[ChunkPlan, Encoded]]] = deque()
-    try:
-        for run in runs:
-            under_way.append(begun(pool, encoded, run))
-            if len(under_way) > threads:
-                yield under_way.popleft().result()
-        while under_way:
-            yield under_way.popleft().result()
-    finally:
-        for future in under_way:
-            future.cancel()
 
 
 def _timestamp(storage: Storage, known: Iterable[str]) -> int:

@@ -21,6 +21,7 @@ from tilekv.names import FragmentName, vac_file
 from tilekv.opener import Opener
 from tilekv.progress import Progress, reporter
 from tilekv.storage import Storage
+from tilekv.workers import Workers
 
 CACHE_BYTES: Final = 16 << 20  # decoded chunks of the sources
 WINDOW_BYTES: Final = 16 << 20  # of the sources' files behind the cells that are merged at a time
@@ -59,7 +60,15 @@ def consolidate(engine: Engine, progress: Progress = None) -> bool:
         report = reporter(progress, "consolidating")
         written: list[str] = []
         try:
-            _write(engine, opener, snapshot, report, lambda name: written.append(str(name)))
+            with Workers(engine.config.usable_threads) as workers:
+                _write(
+                    engine,
+                    opener,
+                    snapshot,
+                    workers,
+                    report,
+                    lambda name: written.append(str(name)),
+                )
             storage.put(vac_file(written[-1]), vac_bytes(written[-1], snapshot.names))
         except BaseException as error:
             _withdraw(storage, written)
@@ -104,6 +113,7 @@ def _write(
     engine: Engine,
     opener: Opener,
     snapshot: Snapshot,
+    workers: Workers,
     report: Report,
     showing: Callable[[FragmentName], object],
 ) -> None:
@@ -147,7 +157,7 @@ def _write(
             engine.layout,
             opener.codecs,
             windows(),
-            engine.config.usable_threads,
+            workers,
             span=(min(name.t1 for name in names), max(name.t2 for name in names)),
             sources=snapshot.names,
             showing=showing,

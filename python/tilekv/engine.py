@@ -37,6 +37,7 @@ from tilekv.opener import Opener
 from tilekv.schema import OLD_DIGEST, Attr, Schema
 from tilekv.storage import Storage
 from tilekv.version import VERSION
+from tilekv.workers import Workers
 
 DEFAULT_SCHEMA = Schema([Attr("value", bytes)])
 
@@ -90,11 +91,15 @@ class Engine:
         self.opener = Opener(storage, self.layout, *reading, ignore_newer)
 
     def flush(
-        self, source: CellSource, snapshot: Snapshot, showing: Callable[[FragmentName], object]
+        self,
+        source: CellSource,
+        snapshot: Snapshot,
+        workers: Workers,
+        showing: Callable[[FragmentName], object],
     ) -> None:
         """Write the cells as the newest fragment, newer than all of the snapshot.
 
-        `showing`, and more errors: see write_fragment().
+        `workers`, `showing`, and more errors: see write_fragment().
 
         Raises
         ------
@@ -107,7 +112,7 @@ class Engine:
             self.layout,
             self.opener.codecs,
             [source],
-            self.config.usable_threads,
+            workers,
             known=snapshot.names,
             showing=showing,
         )

@@ -12,9 +12,7 @@ from collections.abc import (
     Mapping,
     MutableMapping,
 )
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import partial
 from typing import Any, Final, Literal, NamedTuple, NoReturn, Self
 
 import numpy as np
@@ -46,7 +44,7 @@ from tilekv.storage import open_storage
 from tilekv.tools.info import Info, describe
 from tilekv.tools.problem import Problem
 from tilekv.tools.verify import verify_store
-from tilekv.workers import all_begun
+from tilekv.workers import Workers
 
 MODES: Final = ("r", "a", "x", "w")
 _KEYS, _VALUES, _ITEMS = range(3)  # what Handle._iterate gives
@@ -180,9 +178,11 @@ class Store(Handle, MutableMapping[Any, Any]):
         if self._unsynced:
             self._engine.storage.sync()
             self._unsynced = False
-        threads = self._engine.config.usable_threads
-        with ThreadPoolExecutor(threads) as pool:  # it starts none before a large buffer asks
-            source = self._sorted(threads, partial(all_begun, pool))
+        with Workers(self._engine.config.usable_threads) as workers:
+            self._write_sorted(workers)
+
+    def _write_sorted(self, workers: Workers) -> None:
+        source = self._sorted(workers)
         if not len(source):
             return
         buffer = self._buffer
@@ -192,7 +192,7 @@ class Store(Handle, MutableMapping[Any, Any]):
             self._attempt = _Attempt(name, buffer, buffer.n)
 
         try:
-            self._engine.flush(source, self._open_snapshot(), showing)
+            self._engine.flush(source, self._open_snapshot(), workers, showing)
             self._unsynced = False
             self._settle(True)
         except BaseException as error:

@@ -1,41 +1,142 @@
-"""What threads do, as far as they can be had."""
+"""The threads of one flush or merge."""
 
 from __future__ import annotations
 
+import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future
-from typing import TypeVar
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-def begun(pool: Executor, work: Callable[[T], R], item: T) -> Future[R]:
-    """What a thread does, or, when none can be started, what is done already.
+class Workers:
+    """Up to `most` threads, which one flush or merge shares: a context manager, at whose end all have ended, after an error or an
+    interrupt too.
 
-    None can when the interpreter is ending, which is when a handle that nobody closed is flushed. What submit() refuses so is in
-    the queue all the same, and a thread that was started before may take it: it is done once, by whoever comes first.
+    Each piece of work starts one until there are `most`; where that is 1, the caller does it all.
+    Where no thread can be started, as while the interpreter ends, whoever has work does it. What is under way when the context
+    ends is finished, and what nobody has begun is left out: results are taken within.
     """
-    once = threading.Lock()
-    future: Future[R] = Future()
 
-    def do() -> None:
-        if not once.acquire(blocking=False) or not future.set_running_or_notify_cancel():
-            return
+    def __init__(self, most: int) -> None:
+        self.most: Final = most
+        self._room = most if most > 1 else 0  # threads that may still be started
+        self._threads: list[threading.Thread] = []
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._end()
+        interrupt: BaseException | None = None
+        for thread in self._threads:
+            while thread.is_alive():
+                try:
+                    thread.join()
+                except BaseException as raised:  # noqa: BLE001  it is raised when all have ended
+                    interrupt = raised
+        if interrupt is not None:
+            raise interrupt
+
+    def __del__(self) -> None:
+        self._end()  # after an interrupt that came before anything else could
+
+    def map_all(self, work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+        """`map` with all results under way."""
+        if not self._room and not self._threads:
+            return map(work, items)
+        tasks = [self._begin(work, item) for item in items]
+        return (task.result() for task in tasks)
+
+    def map_in_order(self, work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+        """`map` with at most `most` + 1 results under way."""
+        under_way: deque[_Task[R]] = deque()
+        for item in items:
+            under_way.append(self._begin(work, item))
+            if len(under_way) > self.most or not self._threads:
+                yield under_way.popleft().result()
+        while under_way:
+            yield under_way.popleft().result()
+
+    def _begin(self, work: Callable[[T], R], item: T) -> _Task[R]:
+        """What a thread does, or, when none can be had, what is done already."""
+        task: _Task[R] = _Task(lambda: work(item))
+        if self._room:
+            self._start()
+        if self._threads:
+            self._jobs.put(task.do)
+        else:
+            task.do()
+        return task
+
+    def _start(self) -> None:
+        self._room -= 1
+        thread = threading.Thread(target=_work, args=(self._jobs,), name="tilekv")
+        self._threads.append(thread)  # first: an interrupt may come when it has been started
         try:
-            future.set_result(work(item))
+            if sys.is_finalizing():  # it would be waited for for ever
+                raise RuntimeError
+            thread.start()
+        except (RuntimeError, MemoryError):
+            self._threads.remove(thread)
+            self._room = 0
+
+    def _end(self) -> None:
+        with suppress(Empty):
+            while True:
+                self._jobs.get_nowait()
+        for _ in self._threads:
+            self._jobs.put(None)
+        self._room = 0
+
+
+_Job = Callable[[], None]
+
+
+class _Task(Generic[R]):
+    """A call, and what comes of it, which is taken once."""
+
+    def __init__(self, call: Callable[[], R]) -> None:
+        self._call = call
+        self._result: list[R] = []
+        self._error: BaseException | None = None
+        self._ended = threading.Lock()
+        self._ended.acquire()
+
+    def do(self) -> None:
+        try:
+            self._result.append(self._call())
         except BaseException as error:  # noqa: BLE001  it is raised where the result is asked for
-            future.set_exception(error)
+            self._error = error
+        finally:
+            self._ended.release()
 
-    try:
-        pool.submit(do)
-    except RuntimeError:
-        do()
-    return future
+    def result(self) -> R:
+        self._ended.acquire()
+        if self._error is None:
+            return self._result.pop()
+        try:
+            raise self._error
+        finally:
+            self._error = None  # it holds the frames, and they this
 
 
-def all_begun(pool: Executor, work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """`map` with all results under way."""
-    futures = [begun(pool, work, item) for item in items]
-    return (future.result() for future in futures)
+def _work(jobs: SimpleQueue[_Job | None]) -> None:
+    while (job := jobs.get()) is not None:
+        job()
+        del job  # with all that it holds, while the next is waited for

@@ -20,6 +20,7 @@ from tilekv.kvcore.format.layout import Layout
 from tilekv.kvcore.format.tile import CellSource, ChunkPlan
 from tilekv.names import FragmentName
 from tilekv.storage import Draft, FileWriter, Storage, open_storage
+from tilekv.workers import Workers
 
 
 @pytest.fixture
@@ -171,7 +172,8 @@ def test_threads_write_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
         for threads, many in ((1, 1), (2, 1 << 16), (7, 1 << 16), (2, 1), (7, 1)):
             monkeypatch.setattr(commit, "MANY_CELLS", many)
             storage = KeptStorage(open_storage("memory://threads"))
-            name = commit.write_fragment(storage, db._layout, CodecPool(), [source], threads)  # type: ignore[arg-type]
+            with Workers(threads) as workers:
+                name = commit.write_fragment(storage, db._layout, CodecPool(), [source], workers)  # type: ignore[arg-type]
             assert FragmentName.parse(str(name)) == name
             # uuid and time differ, and each file ends in the uuid and its slot
             files = {file: bytes(data[:-20]) for file, data in storage.kept.files.items()}

@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -11,7 +10,8 @@ import tilekv
 from tilekv.kvcore.codec.pipeline import CodecPool
 from tilekv.kvcore.format.tile import encode
 from tilekv.kvcore.write.builder import FragmentBuilder
-from tilekv.kvcore.write.memtable import SortedBuffer
+from tilekv.kvcore.write.memtable import SortedBuffer, sort_buffer
+from tilekv.workers import Workers
 
 
 @pytest.fixture
@@ -24,10 +24,10 @@ def test_last_entry_wins(db: tilekv.Store) -> None:
     for i in range(1000):
         db[i % 10] = b"%d" % i
     assert db._buffer.n == 1000
-    assert len(SortedBuffer(db._buffer)) == 10
+    assert len(sort_buffer(db._buffer)) == 10
     assert sorted(db.values()) == [b"%d" % i for i in range(990, 1000)]
     db.delete_many(range(5))
-    assert len(SortedBuffer(db._buffer)) == 10  # deletes are entries
+    assert len(sort_buffer(db._buffer)) == 10  # deletes are entries
     assert len(db) == 5
 
 
@@ -95,12 +95,12 @@ def test_threads_sort_as_one_does(db: tilekv.Store) -> None:
     keys = np.random.default_rng(6).integers(0, 120_000, n)
     db.put_many(keys, np.char.add("v", np.arange(n).astype(str)).astype("S").tolist())
     db.delete_many(keys[:10_000].tolist())
-    alone = SortedBuffer(db._buffer)
+    alone = sort_buffer(db._buffer)
     assert len(alone) == len(np.unique(keys))
     expected = stored(db, alone)
-    with ThreadPoolExecutor(5) as pool:
-        for shares in (2, 3, 5, 1000):
-            source = SortedBuffer(db._buffer, shares, pool.map)
+    for most in (2, 3, 5, 1000):
+        with Workers(most) as workers:
+            source = sort_buffer(db._buffer, workers)
             assert len(source) == len(alone)
             assert stored(db, source) == expected
 
@@ -108,22 +108,26 @@ def test_threads_sort_as_one_does(db: tilekv.Store) -> None:
 def test_one_key_is_one_threads(db: tilekv.Store) -> None:
     """All entries in one bucket: the other threads have none."""
     db.put_many([b"key"] * 100_000, [b"%d" % i for i in range(100_000)])
-    source = SortedBuffer(db._buffer, 3)
+    with Workers(3) as workers:
+        source = sort_buffer(db._buffer, workers)
     assert len(source) == 1
-    assert stored(db, source) == stored(db, SortedBuffer(db._buffer))
+    assert stored(db, source) == stored(db, sort_buffer(db._buffer))
 
 
 def test_a_buffer_grows_while_it_is_sorted(db: tilekv.Store) -> None:
     """Who writes between the steps does not move what is read."""
     db.put_many(list(range(70_000)), [b"old"] * 70_000)
-    expected = stored(db, SortedBuffer(db._buffer))
+    expected = stored(db, sort_buffer(db._buffer))
 
-    def write_too(step: Callable[[int], None], shares: Iterable[int]) -> Iterator[None]:
-        for share in shares:
-            db.put_many(list(range(100_000)), [b"newer"] * 100_000)
-            yield step(share)
+    class WriteToo:
+        most = 2
 
-    source = SortedBuffer(db._buffer, 2, write_too)
+        def map_all(self, step: Callable[[int], None], shares: Iterable[int]) -> Iterator[None]:
+            for share in shares:
+                db.put_many(list(range(100_000)), [b"newer"] * 100_000)
+                yield step(share)
+
+    source = sort_buffer(db._buffer, WriteToo())
     assert db._buffer.n == 670_000
     assert stored(db, source) == expected
     assert len(db) == 100_000

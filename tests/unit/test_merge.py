@@ -14,7 +14,8 @@ from tilekv.commit import write_fragment
 from tilekv.kvcore.base.wire import crc32c
 from tilekv.kvcore.merge.merge import Merge
 from tilekv.kvcore.merge.merge_source import MergedCells
-from tilekv.kvcore.write.memtable import SortedBuffer
+from tilekv.kvcore.write.memtable import SortedBuffer, sort_buffer
+from tilekv.workers import Workers
 
 FIXTURE = Path(__file__).parents[1] / "fixtures/md5_collisions.json"
 
@@ -22,7 +23,7 @@ FIXTURE = Path(__file__).parents[1] / "fixtures/md5_collisions.json"
 def merged(db: tilekv.Store, tombstones: bool = False) -> Merge:
     view = db._view
     assert view is not None
-    return Merge(view, (SortedBuffer(db._buffer),), tombstones)
+    return Merge(view, (sort_buffer(db._buffer),), tombstones)
 
 
 @pytest.fixture
@@ -175,7 +176,7 @@ def rewritten(merge: Merge, like: tilekv.Store, room: int) -> dict[int, bytes]:
 
     with tilekv.open("memory://rewritten", "w", schema=like.schema) as target:
         engine = target._engine
-        write_fragment(engine.storage, engine.layout, engine.opener.codecs, windows(), 1)
+        write_fragment(engine.storage, engine.layout, engine.opener.codecs, windows(), Workers(1))
         target.reopen()
         assert target.verify() == []
         return dict(target.items())
@@ -205,8 +206,8 @@ def test_buffers_over_fragments(
         for i in range(buffers):
             change(db, model, pick, f"buffer {i}")
             if i == 1:
-                layers.insert(0, SortedBuffer(db._buffer.since(db._buffer.n)))  # one without a cell
-            layers.insert(0, SortedBuffer(db._buffer))
+                layers.insert(0, sort_buffer(db._buffer.since(db._buffer.n)))  # one without a cell
+            layers.insert(0, sort_buffer(db._buffer))
             db._install(view, db._buffer.n)
         newest = tuple(layers)
         assert Merge(view, newest).count() == len(model)
