@@ -8,12 +8,6 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 
-cdef extern from "base/crc32c.h" nogil:
-    # CRC-32C (Castagnoli, reflected, RFC 3720 appendix B.4) of n bytes, continuing from `crc` (start with 0).
-    # SSE4.2 or ARMv8 instructions where the machine has them, tables elsewhere: the same value everywhere.
-    uint32_t tkv_crc32c(uint32_t crc, const void* data, size_t n)
-
-
 cdef inline uint16_t load16(const void* p) noexcept nogil:
     cdef uint16_t v = 0
     memcpy(&v, p, 2)

@@ -1,11 +1,7 @@
-"""The growing output buffer, and CRC-32C for Python."""
+"""The growing output buffer."""
 
-from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport SIZE_MAX
 from libc.stdlib cimport free, realloc
-
-cdef extern from "base/crc32c.h" nogil:
-    uint32_t tkv_crc32c_tables(uint32_t crc, const void* data, size_t n)
 
 cdef extern from "base/poison.h" nogil:
     void tkv_spoil(void* at, size_t n)
@@ -54,31 +50,3 @@ cdef void out_free(Out* out) noexcept nogil:
     out.data = NULL
     out.size = 0
     out.capacity = 0
-
-
-def crc32c(data, uint32_t crc=0):
-    """CRC-32C of `data`, continuing from `crc`: crc32c(b, crc32c(a)) == crc32c(a + b).
-
-    Castagnoli's polynomial, reflected, as RFC 3720 appendix B.4 has it. `data` is any C-contiguous buffer. OverflowError when
-    `crc` is not a 32-bit unsigned integer.
-    """
-    cdef Py_buffer view
-    PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
-    try:
-        with nogil:
-            crc = tkv_crc32c(crc, view.buf, view.len)
-    finally:
-        PyBuffer_Release(&view)
-    return crc
-
-
-def crc32c_software(data, uint32_t crc=0):
-    """crc32c() by tables alone, on every machine: what crc32c() is tested against."""
-    cdef Py_buffer view
-    PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
-    try:
-        with nogil:
-            crc = tkv_crc32c_tables(crc, view.buf, view.len)
-    finally:
-        PyBuffer_Release(&view)
-    return crc

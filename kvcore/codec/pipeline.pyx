@@ -10,9 +10,8 @@ from libc.stdint cimport UINT32_MAX, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
-from tilekv.kvcore.base.wire cimport (
-    cursor, load32, out_free, out_room, store32, take, take32, tkv_crc32c,
-)
+from tilekv.kvcore.base.crc32c cimport tkv_crc32c
+from tilekv.kvcore.base.wire cimport cursor, load32, out_free, out_room, store32, take, take32
 from tilekv.kvcore.codec.bitwidth cimport grow_windows, narrow, ratio_windows, read_windows, widen
 from tilekv.kvcore.codec.checksums cimport add_md5, add_sha256, grow_sums, verify_md5, verify_sha256
 from tilekv.kvcore.codec.compress cimport (

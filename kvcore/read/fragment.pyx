@@ -9,9 +9,9 @@ from tilekv.errors import CorruptionError, SnapshotGone
 
 from tilekv.kvcore.base.cache cimport (cache_drop, cache_find, cache_insert, cache_release, chunk_data, chunk_free, chunk_new,
                                        tkv_flag, tkv_set_flag)
+from tilekv.kvcore.base.crc32c cimport tkv_crc32c
 from tilekv.kvcore.base.file cimport FILE_GONE, FILE_IO, FILE_NO_MEMORY, FILE_OK, FileStatus, file_bytes
-from tilekv.kvcore.base.wire cimport (Cursor, cursor, load32, load64, out_free, out_room, take, take8, take16, take32, take64,
-                                      tkv_crc32c)
+from tilekv.kvcore.base.wire cimport Cursor, cursor, load32, load64, out_free, out_room, take, take8, take16, take32, take64
 from tilekv.kvcore.codec.pipeline cimport (CORRUPT, FILTER_BIT_WIDTH, NO_MEMORY, OK, UNSUPPORTED, check_chunk, codec_acquire,
                                            codec_release, decode_chunk, open_windows, window_at)
 from tilekv.kvcore.format.constants cimport (BLOCK_MAGIC, BLOCK_TAIL, FANOUT, FORMAT_VERSION, PRIVATE_META, TAG_BOUND,

@@ -2,7 +2,8 @@ cimport cython
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
 
-from tilekv.kvcore.base.wire cimport load64, out8, out32, out64, out_bytes, out_free, store32, tkv_crc32c
+from tilekv.kvcore.base.crc32c cimport tkv_crc32c
+from tilekv.kvcore.base.wire cimport load64, out8, out32, out64, out_bytes, out_free, store32
 from tilekv.kvcore.format.constants cimport (BLOCK_MAGIC, FANOUT, FORMAT_VERSION, PRIVATE_META, RTREE_AT,
                                              TAG_BOUND, TAG_CHUNKS, TAG_IDENTITY, TAG_SOURCES)
 from tilekv.kvcore.format.datatypes cimport CHAR, UINT64

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
 from tilekv.errors import CorruptionError, FormatError
-from tilekv.kvcore.base.wire import crc32c
+from tilekv.kvcore.base.crc32c import crc32c
 
 DESCRIPTOR_FILE: Final = "__tilekv.json"
 FORMAT: Final = 1

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from tilekv.errors import CorruptionError
-from tilekv.kvcore.base.wire import crc32c
+from tilekv.kvcore.base.crc32c import crc32c
 from tilekv.names import FragmentName, vac_file, vac_owner
 from tilekv.storage import Listing, Storage
 

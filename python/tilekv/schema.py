@@ -27,7 +27,7 @@ from tilekv.filters import (
     RleFilter,
     ZstdFilter,
 )
-from tilekv.kvcore.base.wire import crc32c
+from tilekv.kvcore.base.crc32c import crc32c
 from tilekv.schemafile import SCHEMA_FILE, Field, StoredSchema, read_schema, write_schema
 from tilekv.tiledb.context import Ctx, chosen_ctx, takes_ctx
 

@@ -20,7 +20,7 @@ from damage import (
     probe,
 )
 from tilekv.errors import CorruptionError
-from tilekv.kvcore.base.wire import crc32c
+from tilekv.kvcore.base.crc32c import crc32c
 from tilekv.names import LOCK, FragmentName
 
 UNREAD = (LOCK,)  # nobody looks into it

@@ -21,7 +21,7 @@ from tilekv import Attr, FilterList, Schema
 from tilekv.descriptor import AttrEntry, Descriptor
 from tilekv.errors import CorruptionError
 from tilekv.history import vac_bytes
-from tilekv.kvcore.base.wire import crc32c
+from tilekv.kvcore.base.crc32c import crc32c
 from tilekv.schemafile import Field, write_schema
 
 METADATA = "__fragment_metadata.tdb"

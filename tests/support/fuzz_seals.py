@@ -10,7 +10,7 @@ import os
 import struct
 from typing import Any
 
-from tilekv.kvcore.base.wire import crc32c
+from tilekv.kvcore.base.crc32c import crc32c
 
 Files = dict[str, bytes]
 

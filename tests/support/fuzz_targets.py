@@ -25,7 +25,7 @@ from fuzz_seals import sealed_chunk, sealed_descriptor, sealed_list
 from tilekv.descriptor import Descriptor
 from tilekv.engine import layout_of
 from tilekv.history import listed, read_history, vac_bytes
-from tilekv.kvcore.base.wire import crc32c, crc32c_software
+from tilekv.kvcore.base.crc32c import crc32c, crc32c_software
 from tilekv.kvcore.codec import pipeline as codec
 from tilekv.legacy.schema import read_old_schema
 from tilekv.names import FragmentName, newer_tiledb, vac_owner

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
-from tilekv.kvcore.base.wire import crc32c
+from tilekv.kvcore.base.crc32c import crc32c
 
 PAYLOAD = 72  # of a vector's tile
 IDENTITY, SOURCES, CHUNKS = 1, 2, 3

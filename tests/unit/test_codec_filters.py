@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tilekv.kvcore.base.wire import crc32c
+from tilekv.kvcore.base.crc32c import crc32c
 from tilekv.kvcore.codec.pipeline import block_ratio, decode, decode_block, encode, ratio
 
 NONE, GZIP, ZSTD, LZ4, RLE, BZIP2, DOUBLE_DELTA = range(7)

@@ -7,7 +7,7 @@ import pytest
 
 from tilekv.descriptor import AttrEntry, Descriptor
 from tilekv.errors import CorruptionError, FormatError
-from tilekv.kvcore.base.wire import crc32c
+from tilekv.kvcore.base.crc32c import crc32c
 
 ID = "0123456789abcdef" * 2
 ONE = Descriptor(

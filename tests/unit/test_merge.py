@@ -11,7 +11,7 @@ import pytest
 
 import tilekv
 from tilekv.commit import write_fragment
-from tilekv.kvcore.base.wire import crc32c
+from tilekv.kvcore.base.crc32c import crc32c
 from tilekv.kvcore.merge.merge import Merge
 from tilekv.kvcore.merge.merge_source import MergedCells
 from tilekv.kvcore.write.memtable import SortedBuffer, sort_buffer

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tilekv.kvcore.base.wire import crc32c
+from tilekv.kvcore.base.crc32c import crc32c
 from tilekv.kvcore.codec.pipeline import check, decode, encode, rewritten, windows
 
 NONE, GZIP, ZSTD, LZ4, BIT_WIDTH, SHUFFLE, UNKNOWN = 0, 1, 2, 3, 7, 9, 200

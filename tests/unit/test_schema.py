@@ -28,7 +28,7 @@ from tilekv.filters import (
     UnknownFilter,
     ZstdFilter,
 )
-from tilekv.kvcore.base.wire import crc32c
+from tilekv.kvcore.base.crc32c import crc32c
 from tilekv.schema import VALUE_FILTERS, Attr, Schema
 from tilekv.schemafile import write_schema
 

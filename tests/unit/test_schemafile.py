@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tilekv.errors import CorruptionError, FormatError
 from tilekv.filters import FilterList, UnknownFilter, ZstdFilter
-from tilekv.kvcore.base.wire import crc32c
+from tilekv.kvcore.base.crc32c import crc32c
 from tilekv.schema import Attr, Schema
 from tilekv.schemafile import Field, read_schema, schema_version, write_schema
 

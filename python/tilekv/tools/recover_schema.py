@@ -15,7 +15,7 @@ from tilekv.descriptor import AttrEntry, Descriptor
 from tilekv.engine import layout_of
 from tilekv.errors import CorruptionError, InvalidValueError, WrongTypeError
 from tilekv.history import read_history
-from tilekv.kvcore.base.wire import crc32c
+from tilekv.kvcore.base.crc32c import crc32c
 from tilekv.kvcore.check.recovery import proven_keys
 from tilekv.kvcore.read.fragment import Fragment
 from tilekv.names import (

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tilekv.kvcore.base.wire import crc32c, crc32c_software
+from tilekv.kvcore.base.crc32c import crc32c, crc32c_software
 
 # RFC 3720 appendix B.4, and the check value of the CRC catalogue.
 KNOWN = [
