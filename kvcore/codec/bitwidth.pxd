@@ -19,9 +19,12 @@ cdef Status widen(Step* step) noexcept nogil
 cdef void grow_windows(const Pipeline* pipeline, const Kind* kind, Sizes* most) noexcept nogil
 cdef uint64_t ratio_windows(const Pipeline* pipeline) noexcept nogil
 
+cdef enum:
+    WINDOW_HEADER = 13          # u64 smallest, u8 bits, u32 raw bytes: before each window of uint64
+
 # A chunk of uint64 whose only filter is bit-width reduction, read in place.
 cdef struct Windows:
-    const uint8_t* minima       # window w's smallest value at minima + 13 * w (its header in the chunk's meta)
+    const uint8_t* minima       # window w's smallest value at minima + WINDOW_HEADER * w (its header in the chunk's meta)
     const uint8_t* data         # element i at data + i * nbytes
     uint64_t stride             # with nbytes 0, element i is i * stride, and nothing of the chunk is read
     uint8_t shift               # 2^shift elements a window
@@ -37,9 +40,9 @@ cdef inline uint64_t window_at(const Windows* w, size_t i) noexcept nogil:
     if w.nbytes == 0:
         return i * w.stride
     if w.nbytes == 2:
-        return load16(p) + load64(w.minima + 13 * (i >> w.shift))
+        return load16(p) + load64(w.minima + WINDOW_HEADER * (i >> w.shift))
     if w.nbytes == 4:
-        return load32(p) + load64(w.minima + 13 * (i >> w.shift))
+        return load32(p) + load64(w.minima + WINDOW_HEADER * (i >> w.shift))
     if w.nbytes == 1:
-        return p[0] + load64(w.minima + 13 * (i >> w.shift))
+        return p[0] + load64(w.minima + WINDOW_HEADER * (i >> w.shift))
     return load64(p)

@@ -4,10 +4,10 @@ Everything about chunks runs without the GIL. This module also stands for those 
 the windows that are read in place.
 """
 
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
-from tilekv.kvcore.base.wire cimport Cursor, Out
-from tilekv.kvcore.codec.bitwidth cimport Windows, window_at
+from tilekv.kvcore.base.wire cimport Cursor, Out, cursor, take, take32
+from tilekv.kvcore.codec.bitwidth cimport WINDOW_HEADER, Windows, window_at
 from tilekv.kvcore.codec.filters cimport (
     CORRUPT, FILTER_BIT_WIDTH, NO_MEMORY, OK, TOO_LARGE, UNSUPPORTED, Codec, Pipeline, Status, parse_pipeline,
 )
@@ -27,6 +27,37 @@ cdef class CodecPool:
 
 # Raw bytes that one stored byte of a chunk can mean at most; UINT32_MAX, more than a chunk has, when it can be any number.
 cdef uint32_t pipeline_ratio(const Pipeline* pipeline) noexcept nogil
+
+cdef enum:
+    CHUNK_HEADER = 12           # u32 raw, u32 filtered, u32 metadata bytes: what begins a stored chunk
+    CHUNK_CRC = 4
+    PLAIN_HEADER = CHUNK_HEADER + CHUNK_CRC     # what stands before the bytes of a chunk without filters
+
+# A stored chunk by its header: the sizes add up to the stored bytes.
+cdef struct StoredChunk:
+    uint32_t raw_size
+    Cursor meta
+    Cursor data
+
+
+cdef inline Status split_chunk(const uint8_t* stored, size_t stored_size, StoredChunk* chunk) noexcept nogil:
+    cdef Cursor c = cursor(stored, stored_size)
+    cdef uint32_t filtered, meta
+    chunk.raw_size = take32(&c)
+    filtered = take32(&c)
+    meta = take32(&c)
+    chunk.meta = cursor(take(&c, meta), meta)
+    chunk.data = cursor(take(&c, filtered), filtered)
+    return CORRUPT if c.failed or c.left > 0 else OK
+
+
+cdef inline const uint8_t* plain_chunk(const uint8_t* stored, size_t stored_size, uint64_t raw_size) noexcept nogil:
+    """The bytes of a chunk without filters; NULL unless they are raw_size. Does not check the CRC."""
+    cdef StoredChunk chunk
+    if (split_chunk(stored, stored_size, &chunk) != OK or chunk.raw_size != raw_size or chunk.data.left != raw_size
+            or chunk.meta.left != CHUNK_CRC):
+        return NULL
+    return chunk.data.at
 
 # Appends the stored chunk {u32 raw, u32 filtered, u32 meta size, meta, filtered bytes} to out.
 # Chunks that end in zstd carry its content checksum; every other chunk ends its meta with a CRC-32C over

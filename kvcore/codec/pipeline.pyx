@@ -11,7 +11,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 from tilekv.kvcore.base.crc32c cimport tkv_crc32c
-from tilekv.kvcore.base.wire cimport cursor, load32, out_free, out_room, store32, take, take32
+from tilekv.kvcore.base.wire cimport load32, out_free, out_room, store32
 from tilekv.kvcore.codec.bitwidth cimport grow_windows, narrow, ratio_windows, read_windows, widen
 from tilekv.kvcore.codec.checksums cimport add_md5, add_sha256, grow_sums, verify_md5, verify_sha256
 from tilekv.kvcore.codec.compress cimport (
@@ -41,8 +41,6 @@ cdef extern from "base/poison.h" nogil:
     void tkv_spoil(void* at, size_t n)
 
 cdef enum:
-    HEADER = 12                 # the three sizes before a chunk's metadata
-    CRC = 4
     KINDS = 14
     KEPT_SCRATCH = 1 << 20      # a codec that goes back to its pool keeps no scratch buffer above this
     OTHERS = 4096               # bytes that another encoder may take beyond what ours can
@@ -127,7 +125,7 @@ cdef inline void grow(const Pipeline* pipeline, const Kind* kind, Sizes* most) n
 cdef Status encode_chunk(const Pipeline* pipeline, Codec* codec, const uint8_t* raw, size_t n, Out* out) noexcept nogil:
     cdef Step step
     cdef uint32_t i
-    cdef size_t sealed = 0 if ends_in_zstd(pipeline) else CRC
+    cdef size_t sealed = 0 if ends_in_zstd(pipeline) else CHUNK_CRC
     cdef uint8_t* at
     cdef uint8_t* after
     cdef Status status
@@ -156,20 +154,20 @@ cdef Status encode_chunk(const Pipeline* pipeline, Codec* codec, const uint8_t* 
             return UNSUPPORTED  # a chunk that no reader would take
     if step.data.left > UINT32_MAX or step.meta.left + sealed > UINT32_MAX:
         return TOO_LARGE
-    at = out_room(out, HEADER + step.meta.left + sealed + step.data.left)
+    at = out_room(out, CHUNK_HEADER + step.meta.left + sealed + step.data.left)
     if at == NULL:
         return NO_MEMORY
     store32(at, <uint32_t>n)
     store32(at + 4, <uint32_t>step.data.left)
     store32(at + 8, <uint32_t>(step.meta.left + sealed))
-    after = at + HEADER + step.meta.left + sealed
+    after = at + CHUNK_HEADER + step.meta.left + sealed
     if step.meta.left > 0:
-        memcpy(at + HEADER, step.meta.at, step.meta.left)
+        memcpy(at + CHUNK_HEADER, step.meta.at, step.meta.left)
     if step.data.left > 0:
         memcpy(after, step.data.at, step.data.left)
     if sealed:
-        store32(after - CRC, crc_of_chunk(at, HEADER + step.meta.left, step.data.left))
-    out.size += HEADER + step.meta.left + sealed + step.data.left
+        store32(after - CHUNK_CRC, crc_of_chunk(at, CHUNK_HEADER + step.meta.left, step.data.left))
+    out.size += CHUNK_HEADER + step.meta.left + sealed + step.data.left
     return OK
 
 
@@ -188,51 +186,33 @@ cdef inline bint points_into(const uint8_t* p, const Out* out) noexcept nogil:
 
 cdef inline uint32_t crc_of_chunk(const uint8_t* chunk, size_t before, size_t filtered) noexcept nogil:
     """Of the `before` bytes up to the CRC and the filtered ones after it."""
-    return tkv_crc32c(tkv_crc32c(0, chunk, before), chunk + before + CRC, filtered)
-
-
-# A stored chunk by its header: the sizes add up to the stored bytes.
-cdef struct LookupPipeline:
-    uint32_t raw_size
-    Cursor meta
-    Cursor data
-
-
-cdef Status split(const uint8_t* stored, size_t stored_size, LookupPipeline* parts) noexcept nogil:
-    cdef Cursor c = cursor(stored, stored_size)
-    cdef uint32_t filtered, meta
-    parts.raw_size = take32(&c)
-    filtered = take32(&c)
-    meta = take32(&c)
-    parts.meta = cursor(take(&c, meta), meta)
-    parts.data = cursor(take(&c, filtered), filtered)
-    return CORRUPT if c.failed or c.left > 0 else OK
+    return tkv_crc32c(tkv_crc32c(0, chunk, before), chunk + before + CHUNK_CRC, filtered)
 
 
 cdef Status check_chunk(const uint8_t* stored, size_t stored_size) noexcept nogil:
-    cdef LookupPipeline parts
+    cdef StoredChunk chunk
     cdef size_t before
-    if split(stored, stored_size, &parts) != OK or parts.meta.left < CRC:
+    if split_chunk(stored, stored_size, &chunk) != OK or chunk.meta.left < CHUNK_CRC:
         return CORRUPT
-    before = HEADER + parts.meta.left - CRC
-    return OK if load32(stored + before) == crc_of_chunk(stored, before, parts.data.left) else CORRUPT
+    before = CHUNK_HEADER + chunk.meta.left - CHUNK_CRC
+    return OK if load32(stored + before) == crc_of_chunk(stored, before, chunk.data.left) else CORRUPT
 
 
 cdef Status decode_chunk(const Pipeline* pipeline, Codec* codec, const uint8_t* stored, size_t stored_size,
                          uint8_t* raw, size_t raw_size, bint checked) noexcept nogil:
-    cdef LookupPipeline parts
+    cdef StoredChunk chunk
     cdef Step step
     cdef Sizes[MAX_FILTERS + 1] most  # what a writer can have given each filter
     cdef uint32_t i
     cdef Out whole
     cdef uint8_t nothing = 0
     cdef Status status
-    if split(stored, stored_size, &parts) != OK or parts.raw_size != raw_size:
+    if split_chunk(stored, stored_size, &chunk) != OK or chunk.raw_size != raw_size:
         return CORRUPT
     if checked and not ends_in_zstd(pipeline):
         if check_chunk(stored, stored_size) != OK:
             return CORRUPT
-        parts.meta.left -= CRC
+        chunk.meta.left -= CHUNK_CRC
     most[0].meta = 0
     most[0].data = raw_size
     for i in range(pipeline.n):
@@ -248,8 +228,8 @@ cdef Status decode_chunk(const Pipeline* pipeline, Codec* codec, const uint8_t* 
     step.pipeline = pipeline
     step.codec = codec
     step.checked = checked
-    step.meta = parts.meta
-    step.data = parts.data
+    step.meta = chunk.meta
+    step.data = chunk.data
     for i in range(pipeline.n, 0, -1):
         step.filter = &pipeline.filters[i - 1]
         step.kind = kind_of(step.filter.type)
@@ -269,11 +249,11 @@ cdef Status decode_chunk(const Pipeline* pipeline, Codec* codec, const uint8_t* 
 
 
 cdef Status open_windows(const uint8_t* stored, size_t stored_size, size_t raw_size, Windows* windows) noexcept nogil:
-    cdef LookupPipeline parts
-    if split(stored, stored_size, &parts) != OK or parts.raw_size != raw_size or parts.meta.left < CRC:
+    cdef StoredChunk chunk
+    if split_chunk(stored, stored_size, &chunk) != OK or chunk.raw_size != raw_size or chunk.meta.left < CHUNK_CRC:
         return CORRUPT
-    parts.meta.left -= CRC
-    return read_windows(parts.meta, parts.data, raw_size, windows)
+    chunk.meta.left -= CHUNK_CRC
+    return read_windows(chunk.meta, chunk.data, raw_size, windows)
 
 
 # ---- Codecs ----

@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
-from tilekv.kvcore.codec.pipeline cimport Pipeline
+from tilekv.kvcore.codec.pipeline cimport PLAIN_HEADER, Pipeline
 from tilekv.kvcore.hashing.digest cimport DigestKind
 
 cdef enum:
@@ -11,6 +11,9 @@ cdef enum:
     KEY_FIELD = 0               # __key comes first, __key_type last
     # a longer cell is cut into chunks of this many bytes, so that neither side ever holds it twice
     MAX_CHUNK = 1 << 20
+    TILE_COUNT = 8              # bytes of the number of its chunks, which begins a tile
+    # of a tile of coordinates, beside 16 a cell: its two chunks have no filters
+    COORDS_TILE = TILE_COUNT + 2 * PLAIN_HEADER
 
 cdef enum SlotKind:
     SLOT_FIXED = 0              # cells of one width

@@ -2,7 +2,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 from tilekv.kvcore.base.wire cimport load16, load32, load64, out_free, out_room
-from tilekv.kvcore.codec.pipeline cimport CORRUPT, NO_MEMORY, OK, window_at
+from tilekv.kvcore.codec.pipeline cimport CORRUPT, NO_MEMORY, OK, WINDOW_HEADER, window_at
 from tilekv.kvcore.read.fragment cimport (DIRECT, FragmentData, chunk_at_hand, chunk_index, fragment_chunk, fragment_decode,
                                           fragment_offsets, fragment_place, tile_cells, unpin)
 from tilekv.kvcore.read.snapshot cimport IN_BUFFER
@@ -155,7 +155,7 @@ cdef int64_t window_ends(const Windows* windows, uint64_t cell, size_t n, uint64
         base = bias
         if windows.nbytes != 8 and windows.nbytes:
             many = min(many, ((i >> windows.shift) + 1 << windows.shift) - i)
-            base += load64(windows.minima + 13 * (i >> windows.shift))
+            base += load64(windows.minima + WINDOW_HEADER * (i >> windows.shift))
         # A loop for each width, without a branch and without a call: the compiler makes vectors of them.
         if windows.nbytes == 4:
             for i in range(many):

@@ -12,12 +12,13 @@ from tilekv.kvcore.base.cache cimport (cache_drop, cache_find, cache_insert, cac
 from tilekv.kvcore.base.crc32c cimport tkv_crc32c
 from tilekv.kvcore.base.file cimport FILE_GONE, FILE_IO, FILE_NO_MEMORY, FILE_OK, FileStatus, file_bytes
 from tilekv.kvcore.base.wire cimport Cursor, cursor, load32, load64, out_free, out_room, take, take8, take16, take32, take64
-from tilekv.kvcore.codec.pipeline cimport (CORRUPT, FILTER_BIT_WIDTH, NO_MEMORY, OK, UNSUPPORTED, check_chunk, codec_acquire,
-                                           codec_release, decode_chunk, open_windows, window_at)
+from tilekv.kvcore.codec.pipeline cimport (CORRUPT, FILTER_BIT_WIDTH, NO_MEMORY, OK, PLAIN_HEADER, UNSUPPORTED, check_chunk,
+                                           codec_acquire, codec_release, decode_chunk, open_windows, plain_chunk, window_at)
 from tilekv.kvcore.format.constants cimport (BLOCK_MAGIC, BLOCK_TAIL, FANOUT, FORMAT_VERSION, PRIVATE_META, TAG_BOUND,
                                              TAG_CHUNKS, TAG_IDENTITY, TAG_SOURCES, TILE_PAYLOAD, TRAILER)
 from tilekv.kvcore.format.datatypes cimport CHAR, UINT64
-from tilekv.kvcore.format.layout cimport MAX_CHUNK, SLOT_BYTES, SLOT_COORDS, SLOT_OFFSETS, Slot, chunk_fits
+from tilekv.kvcore.format.layout cimport (COORDS_TILE, MAX_CHUNK, SLOT_BYTES, SLOT_COORDS, SLOT_OFFSETS, TILE_COUNT, Slot,
+                                          chunk_fits)
 
 
 cdef extern from "base/atomic.h" nogil:
@@ -99,15 +100,15 @@ cdef Status fragment_place(FragmentData* f, int slot, uint64_t tile, uint64_t in
     if end > s.size or begin > end:
         return CORRUPT
     if kind.kind == SLOT_COORDS:
-        if end - begin != 40 + 16 * cells:
+        if end - begin != COORDS_TILE + 16 * cells:
             return CORRUPT
-        position[0] = begin + 8 + (index & 1) * (16 + 8 * cells)
-        stored[0] = 16 + 8 * cells
+        stored[0] = PLAIN_HEADER + 8 * cells
+        position[0] = begin + TILE_COUNT + (index & 1) * stored[0]
         start[0] = 0
         raw[0] = 8 * cells
         return OK
     if s.first_chunk == NULL:
-        at = 8
+        at = TILE_COUNT
         first = 0
         after = end - begin
         following = total
@@ -226,10 +227,11 @@ cdef Status fragment_chunk(FragmentData* f, int slot, uint64_t tile, uint64_t in
         status = stored_chunk(f, slot, tile, index, context, &at, &stored, &pin.start, &pin.size)
         if status != OK:
             return status
-        # The header is {raw, filtered, 4} and the meta is the checksum: check_chunk sees to both sums, this to the sizes.
-        if stored != 16 + pin.size or load32(at) != pin.size or load32(at + 4) != pin.size or check_chunk(at, stored) != OK:
+        pin.data = plain_chunk(at, stored, pin.size) if check_chunk(at, stored) == OK else NULL
+        if pin.data == NULL:
             return fail(context, CORRUPT, slot, context.offset)
-        pin.data = at + 16 if slot != f.key_type or s.first_chunk != NULL else shared_types(f, tile, at + 16)
+        if slot == f.key_type and s.first_chunk == NULL:
+            pin.data = shared_types(f, tile, pin.data)
         tkv_store_release(&s.ready[index], <void*>pin.data)
         return OK
     chunk = chunk_new(f.cache, pin.size)
@@ -291,8 +293,9 @@ cdef Status fragment_offsets(FragmentData* f, int field, uint64_t tile, ReadCont
         if status == OK and f.kinds[field].pipeline.n:
             status = open_windows(at, stored, raw, windows)
         elif status == OK:
-            plain_windows(windows, at + 16)
-            status = OK if stored == 16 + raw and load32(at) == raw and load32(at + 4) == raw else CORRUPT
+            at = plain_chunk(at, stored, raw)
+            status = OK if at != NULL else CORRUPT
+            plain_windows(windows, at)
         if status == OK and not offsets_ascend(windows, raw // 8, f.slots[f.nf + 1 + field].raw_size[tile]):
             status = CORRUPT
         if status != OK:
@@ -696,7 +699,7 @@ cdef class Fragment:
         cdef SlotView* s = &self.data.slots[slot]
         cdef uint64_t tile, chunks = 1
         if slot == self.layout.coords:
-            if self.cells > s.size // 16 or s.size != 40 * self.data.ntiles + 16 * self.cells:
+            if self.cells > s.size // 16 or s.size != COORDS_TILE * self.data.ntiles + 16 * self.cells:
                 self._bad_metadata(self._meta_size, f"{s.size} bytes of coordinates for {self.cells} cells")
             return 0
         for tile in range(self.data.ntiles):

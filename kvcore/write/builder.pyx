@@ -7,7 +7,7 @@ from tilekv.kvcore.base.wire cimport load64, out8, out32, out64, out_bytes, out_
 from tilekv.kvcore.format.constants cimport (BLOCK_MAGIC, FANOUT, FORMAT_VERSION, PRIVATE_META, RTREE_AT,
                                              TAG_BOUND, TAG_CHUNKS, TAG_IDENTITY, TAG_SOURCES)
 from tilekv.kvcore.format.datatypes cimport CHAR, UINT64
-from tilekv.kvcore.format.layout cimport SLOT_BYTES
+from tilekv.kvcore.format.layout cimport SLOT_BYTES, TILE_COUNT
 from tilekv.kvcore.format.tile cimport CellSource, PlannedChunk, ChunkPlan, plan_cuts
 
 
@@ -105,7 +105,7 @@ cdef class FragmentBuilder:
                     state.many = True
             if not cut.empty:
                 check(out64(&state.chunks, cut.start))
-                check(out64(&state.chunks, state.size + (8 if opens else 0) - state.tile_start))
+                check(out64(&state.chunks, state.size + (TILE_COUNT if opens else 0) - state.tile_start))
                 state.nchunks += 1
                 raw += cut.raw
             state.size += cut.stored
