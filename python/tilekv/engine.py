@@ -24,18 +24,18 @@ from tilekv.kvcore.format.tile import CellSource
 from tilekv.kvcore.hashing.digest import DIGESTS
 from tilekv.kvcore.read.fragment import Fragment
 from tilekv.kvcore.read.snapshot import Snapshot
-from tilekv.legacy.opener import OldOpener, OldStore, check_old_format, is_old_store
+from tilekv.legacy.opener import OldOpener, OldStore, check_old_format
 from tilekv.names import (
     ARRAY_SCHEMA,
     DESCRIPTOR,
-    FRAGMENT_METADATA,
     KV_SCHEMA,
     LOCK,
     FragmentName,
 )
 from tilekv.opener import Opener
+from tilekv.probe import Kind, Probe, milliseconds, probe
 from tilekv.schema import OLD_DIGEST, Attr, Schema
-from tilekv.storage import Storage
+from tilekv.storage import Listing, Storage
 from tilekv.version import VERSION
 from tilekv.workers import Workers
 
@@ -47,6 +47,8 @@ class Engine:
 
     Parameters
     ----------
+    found : Probe
+        What is there. The first look at the fragments begins with its listing.
     key : bytes or str, optional
         Of an encrypted store of TileDB 1.x.
     ignore_newer : bool
@@ -62,33 +64,33 @@ class Engine:
 
     def __init__(
         self,
-        storage: Storage,
+        found: Probe,
         config: Config,
         key: bytes | str | None = None,
         ignore_newer: bool = False,
     ) -> None:
-        self.storage = storage
+        self.storage = storage = found.storage
         self.config = config
         self.key = key
         self.ignore_newer = ignore_newer
         reading = config.cache_bytes, config.mmap, config.max_mapped_fragments
-        if is_old(storage):
-            old = OldStore(storage, key, config.mmap, ignore_newer)
+        if found.kind is Kind.OLD:
+            old = OldStore(found, key, config.mmap, ignore_newer)
             self.id: str | None = None
             self.schema = old.schema
             self.layout = layout_of(old.schema, False)
             self.opener: Opener = OldOpener(old, self.layout, *reading)
             return
-        descriptor = _descriptor(storage)
+        descriptor = _described(found)
         if key is not None:
             raise InvalidValueError(
                 f"{storage.uri} is not encrypted: key= is for stores that TileDB 1.x encrypted"
             )
         self.id = descriptor.id
-        self.schema = Schema._from_file(_required(storage, KV_SCHEMA), descriptor, KV_SCHEMA)
-        descriptor.check_schema(_required(storage, ARRAY_SCHEMA), ARRAY_SCHEMA)
+        self.schema = Schema._from_file(_required(found, KV_SCHEMA), descriptor, KV_SCHEMA)
+        descriptor.check_schema(_required(found, ARRAY_SCHEMA), ARRAY_SCHEMA)
         self.layout = layout_of(self.schema, descriptor.numbers)
-        self.opener = Opener(storage, self.layout, *reading, ignore_newer)
+        self.opener = Opener(storage, self.layout, *reading, ignore_newer, found)
 
     def flush(
         self,
@@ -144,9 +146,9 @@ class Engine:
 
     def check_identity(self) -> None:
         """StoreReplacedError when another store has taken the place of the one that was opened."""
-        old = self.id is None and is_old(self.storage)
-        found = None if old else _descriptor(self.storage).id
-        if found != self.id:
+        old = self.id is None and probe(self.storage).kind is Kind.OLD
+        now = None if old else _descriptor(self.storage).id
+        if now != self.id:
             raise StoreReplacedError(
                 f"{self.storage.uri} was replaced by another store since it was opened; "
                 "what was not flushed is still in this handle"
@@ -165,7 +167,9 @@ def layout_of(schema: Schema, numbers: bool) -> Layout:
     )
 
 
-def create(storage: Storage, schema: Schema, replace: bool = False, numbers: bool = True) -> bool:
+def create(
+    found: Probe, schema: Schema, replace: bool = False, numbers: bool = True
+) -> Probe | None:
     """Make an empty store: whole and durable, or not at all.
 
     Parameters
@@ -177,22 +181,24 @@ def create(storage: Storage, schema: Schema, replace: bool = False, numbers: boo
 
     Returns
     -------
-    bool
-        False when a store is there already, perhaps since a moment ago.
+    Probe
+        The new store; None when one is there already, perhaps since a moment ago.
 
     Raises
     ------
-    StoreExistsError
-        When something else is in its place: that is never touched.
+    CorruptionError, StoreExistsError
+        When a store without its descriptor, or something else, is in its place: that is never touched.
     InvalidValueError
         For the digest of old stores.
     """
+    storage = found.storage
     if schema.digest == OLD_DIGEST:
         raise InvalidValueError(
             f"no store is created with the digest {OLD_DIGEST!r}, which makes keys collide: use 'blake2b'"
         )
-    if not storage.is_empty() and not is_store(storage):
-        _refuse_lost_descriptor(storage)
+    if found.damage:
+        raise found.damage
+    if found.kind not in (Kind.NOTHING, Kind.EMPTY, Kind.TILEKV):
         raise StoreExistsError(
             f"{storage.uri} is not empty and not a tilekv store; choose another place"
         )
@@ -204,11 +210,14 @@ def create(storage: Storage, schema: Schema, replace: bool = False, numbers: boo
         LOCK: b"",
         DESCRIPTOR: descriptor.to_bytes(),
     }
-    return storage.create(files, replace)
+    moment = milliseconds()
+    if not storage.create(files, replace):
+        return None
+    return Probe(storage, moment, Listing((), tuple(sorted(files))), Kind.TILEKV, files=files)
 
 
 def open_engine(
-    storage: Storage,
+    found: Probe,
     mode: str,
     schema: Schema | None,
     config: Config,
@@ -216,18 +225,20 @@ def open_engine(
     ignore_newer: bool = False,
 ) -> Engine:
     """Open or create by mode: r, a, x or w (docs/design.md 2.1)."""
-    if mode != "r" and is_old(storage):
-        _refuse_to_write(storage, mode)
+    storage = found.storage
+    if mode != "r" and found.kind is Kind.OLD:
+        _refuse_to_write(found, mode)
     if mode == "x" or mode == "w":
-        made = create(storage, schema or DEFAULT_SCHEMA, replace=mode == "w")
-        if not made:
+        made = create(found, schema or DEFAULT_SCHEMA, replace=mode == "w")
+        if made is None:
             raise StoreExistsError(
                 f"there is a store at {storage.uri} already: open it with mode 'a', "
                 "or with 'w' to replace it"
             )
-    elif mode == "a" and not is_store(storage):
-        create(storage, schema or DEFAULT_SCHEMA)
-    engine = Engine(storage, config, key, ignore_newer)
+        found = made
+    elif mode == "a" and found.kind is not Kind.TILEKV:
+        found = create(found, schema or DEFAULT_SCHEMA) or probe(storage)
+    engine = Engine(found, config, key, ignore_newer)
     if mode in "ra" and schema is not None and schema != engine.schema:
         raise InvalidValueError(
             f"{storage.uri} has another schema: {engine.schema!r}, not {schema!r}; "
@@ -236,11 +247,12 @@ def open_engine(
     return engine
 
 
-def _refuse_to_write(storage: Storage, mode: str) -> NoReturn:
+def _refuse_to_write(found: Probe, mode: str) -> NoReturn:
     """To what TileDB wrote."""
+    storage = found.storage
     wrong = ReadOnlyError if mode == "a" else StoreExistsError
     try:
-        check_old_format(storage)
+        check_old_format(found)
     except FormatError:
         raise wrong(
             f"{storage.uri} is an array of TileDB 2, which tilekv does not write to; a store that goes with it can be in a "
@@ -255,55 +267,50 @@ def _refuse_to_write(storage: Storage, mode: str) -> NoReturn:
     )
 
 
-def is_store(storage: Storage) -> bool:
-    """Whether there is a tilekv store."""
-    return storage.exists() and DESCRIPTOR in storage.list().files
-
-
-def is_old(storage: Storage) -> bool:
-    """Whether TileDB wrote what is there. CorruptionError when tilekv did, and its descriptor is missing."""
-    if not storage.exists():
-        return False
-    listing = storage.list()
-    if DESCRIPTOR in listing.files or not is_old_store(listing):
-        return False
-    _refuse_lost_descriptor(storage)
-    return True
+def _described(found: Probe) -> Descriptor:
+    """The descriptor of what was found; see _descriptor()."""
+    if found.files:
+        return Descriptor.from_bytes(found.files[DESCRIPTOR])
+    if found.kind in (Kind.NOTHING, Kind.EMPTY, Kind.LOST):
+        raise _refusal(found)
+    return _descriptor(found.storage)  # of FOREIGN too: a link of that name is damage
 
 
 def _descriptor(storage: Storage) -> Descriptor:
+    """The descriptor that is there now.
+
+    Raises
+    ------
+    StoreNotFoundError
+        When there is no store.
+    CorruptionError
+        When the descriptor is damaged, or missing from a store of tilekv's.
+    """
     try:
         return Descriptor.from_bytes(storage.read(DESCRIPTOR))
     except FileNotFoundError:
         pass
-    if not storage.exists() or storage.is_empty():
-        raise StoreNotFoundError(f"there is no store at {storage.uri}").advised(
+    raise _refusal(probe(storage))
+
+
+def _refusal(found: Probe) -> CorruptionError | StoreNotFoundError:
+    """Why what has no descriptor is not opened."""
+    if found.damage:
+        return found.damage
+    uri = found.storage.uri
+    if found.kind in (Kind.NOTHING, Kind.EMPTY):
+        return StoreNotFoundError(f"there is no store at {uri}").advised(
             "create one with mode 'a' or 'x'", "import and put create one"
         )
-    _refuse_lost_descriptor(storage)
-    raise StoreNotFoundError(f"{storage.uri} is not a tilekv store: it has no {DESCRIPTOR}")
+    return StoreNotFoundError(f"{uri} is not a tilekv store: it has no {DESCRIPTOR}")
 
 
-def _required(storage: Storage, name: str) -> bytes:
+def _required(found: Probe, name: str) -> bytes:
     """A file that every store has. Without it the store is damaged: it is not one that could be created."""
+    if found.files:
+        return found.files[name]
     try:
-        return storage.read(name)
+        return found.storage.read(name)
     except FileNotFoundError:
-        raise CorruptionError(name, None, f"it is missing from the store {storage.uri}") from None
-
-
-def _refuse_lost_descriptor(storage: Storage) -> None:
-    if any(_has_private_block(storage, folder) for folder in storage.list().folders):
-        raise CorruptionError(DESCRIPTOR, None, f"it is missing from the store {storage.uri}")
-
-
-def _has_private_block(storage: Storage, folder: str) -> bool:
-    """Whether tilekv wrote a fragment: its descriptor was there, and without it deletes would be undone."""
-    if FragmentName.parse(folder) is None:
-        return False
-    try:
-        metadata = storage.view(folder, FRAGMENT_METADATA, False)
-    except FileNotFoundError:
-        return False
-    tail = min(metadata.size, 1 << 16)  # the footer of a thousand attributes
-    return b"TKVB" in metadata.read(metadata.size - tail, tail)
+        reason = f"it is missing from the store {found.storage.uri}"
+        raise CorruptionError(name, None, reason) from None

@@ -32,7 +32,8 @@ MAX_TIMESTAMP: Final = 2**64 - 1  # milliseconds since 1970; a u64 in the privat
 _FRAGMENT: Final = re.compile("__(0|[1-9][0-9]{0,19})_(0|[1-9][0-9]{0,19})_([0-9a-f]{32})")
 # What TileDB 2.0 to 2.6 commits in the root: a fragment named with its version, and a marker.
 _NEWER_MARKER: Final = re.compile("__[0-9]+_[0-9]+_[0-9a-f]{32}_[0-9]+\\.ok")
-_NEWER_FOLDERS: Final = ("__commits", "__fragments", "__schema")
+NEWER_SCHEMAS: Final = "__schema"  # where TileDB 2.4 and later keep their schemas
+_NEWER_FOLDERS: Final = ("__commits", "__fragments", NEWER_SCHEMAS)
 # TileDB opens any other folder with '_' in its name as a fragment; only a leading dot is safe.
 _TEMPORARY: Final = ".tmp-"
 

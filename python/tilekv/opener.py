@@ -21,6 +21,7 @@ from tilekv.names import (
     vac_file,
 )
 from tilekv.newer import check_newer
+from tilekv.probe import Probe, milliseconds
 from tilekv.storage import Listing, Storage
 
 # Two do while others write; each consolidation that is vacuumed meanwhile takes one more. Nothing makes so many in a moment.
@@ -38,6 +39,13 @@ class Opener:
         With more fragments than this, each is opened when it is first needed. It may be gone by then.
     ignore_newer : bool
         Show the store without what TileDB 2 has added to it.
+    found : Probe, optional
+        What was found just now: the first look begins with its listing.
+
+    Attributes
+    ----------
+    looked : int
+        The moment of the last look, in ms since 1970: all that had been flushed by then was shown.
     """
 
     def __init__(
@@ -48,6 +56,7 @@ class Opener:
         mmap: bool,
         eager: int,
         ignore_newer: bool = False,
+        found: Probe | None = None,
     ) -> None:
         self.storage = storage
         self.layout = layout
@@ -56,6 +65,8 @@ class Opener:
         self.mmap = mmap
         self.eager = eager
         self.ignore_newer = ignore_newer
+        self.looked = 0
+        self._found = found
 
     def snapshot(self, timestamp: int | None = None, known: Snapshot | None = None) -> Snapshot:
         """The fragments that are visible now, newest first.
@@ -77,12 +88,16 @@ class Opener:
             When fragments were consolidated and vacuumed again and again while they were being opened.
         """
         opened: dict[str, Fragment] = known.opened if known else {}
-        names = self._names(timestamp, opened)
+        found, self._found = self._found, None
+        self.looked = found.moment if found else milliseconds()
+        names = self._names(timestamp, opened, found.listing if found else None)
         return self.assemble(opened.get(name, name) for name in names)
 
-    def _names(self, timestamp: int | None, opened: dict[str, Fragment]) -> list[str]:
-        """The visible fragments, newest first; those that are to be open are added to `opened`."""
-        return _Look(self, timestamp, opened).names()
+    def _names(
+        self, timestamp: int | None, opened: dict[str, Fragment], first: Listing | None = None
+    ) -> list[str]:
+        """The visible fragments, newest first; those that are to be open are added to `opened`. `first`: a new listing."""
+        return _Look(self, timestamp, opened).names(first or self.storage.list())
 
     def superseded(self) -> frozenset[str]:
         """Fragments whose cells consolidated ones hold, and that are still there. FileNotFoundError when a vacuum is at work."""
@@ -173,9 +188,8 @@ class _Look:
         ] = {}  # the same, of those whose lists were removed
         self._lost: CorruptionError | None = None  # a list, if nothing has changed meanwhile
 
-    def names(self) -> list[str]:
+    def names(self, first: Listing) -> list[str]:
         """See `Opener._names`."""
-        first = self._storage.list()
         for _ in range(MOST_LISTINGS - 1):
             shown = self._shown(first, first, self._timestamp)
             second = self._storage.list()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import os
 import threading
-import time
 import warnings
 from collections.abc import (
     Iterator,
@@ -38,6 +37,7 @@ from tilekv.kvcore.read.snapshot import Snapshot
 from tilekv.kvcore.values.cells import Column
 from tilekv.kvcore.write.memtable import Buffer
 from tilekv.names import FragmentName
+from tilekv.probe import Probe, probe
 from tilekv.progress import Progress
 from tilekv.schema import Schema
 from tilekv.storage import open_storage
@@ -82,7 +82,6 @@ class Store(Handle, MutableMapping[Any, Any]):
 
     def _look(self, known: Snapshot | None = None) -> Snapshot:
         """The fragments that are there now, or were at `timestamp`."""
-        self._looked = time.time_ns() // 1_000_000
         return self._engine.opener.snapshot(self._timestamp, known)
 
     # --- what it is ---
@@ -406,7 +405,7 @@ class Store(Handle, MutableMapping[Any, Any]):
             self._attempt = None
             self._unsynced = False
             old = self._engine
-            self._engine = Engine(old.storage, self._config, old.key, old.ignore_newer)
+            self._engine = Engine(probe(old.storage), self._config, old.key, old.ignore_newer)
             self._start_over(None if closed else self._look())
 
 
@@ -489,6 +488,27 @@ def open(
     MissingPackageError
         When a store of TileDB 1.x needs a package that is not installed.
     """
+    options, moment = _checked(mode, schema, timestamp, config, ignore_newer)
+    found = probe(open_storage(uri, options.sync))
+    return _opened(found, mode, schema, moment, options, key, ignore_newer)
+
+
+def open_probed(
+    found: Probe,
+    mode: Literal["r", "a"],
+    timestamp: Any = None,
+    config: Config | None = None,
+    key: bytes | str | None = None,
+) -> Store:
+    """As `open`, of what was looked at already."""
+    options, moment = _checked(mode, None, timestamp, config, False)
+    return _opened(found, mode, None, moment, options, key, False)
+
+
+def _checked(
+    mode: object, schema: object, timestamp: Any, config: Any, ignore_newer: object
+) -> tuple[Config, int | None]:
+    """The options and the moment that arguments of `open` mean."""
     if not is_one_of(mode, MODES):
         raise InvalidValueError(f"mode is one of {', '.join(MODES)}, not {shown(mode)}")
     if schema is not None and not isinstance(schema, Schema):
@@ -500,10 +520,20 @@ def open(
             "ignore_newer goes with mode 'r': what is written would hide what TileDB 2 has added"
         )
     moment = None if timestamp is None else _milliseconds(timestamp)
-    options = Config.of(config)
-    storage = open_storage(uri, options.sync)
-    engine = open_engine(storage, mode, schema, options, key, ignore_newer)
-    return Store(storage.uri, mode, engine, moment, options)
+    return Config.of(config), moment
+
+
+def _opened(
+    found: Probe,
+    mode: str,
+    schema: Schema | None,
+    moment: int | None,
+    options: Config,
+    key: bytes | str | None,
+    ignore_newer: bool,
+) -> Store:
+    engine = open_engine(found, mode, schema, options, key, ignore_newer)
+    return Store(found.storage.uri, mode, engine, moment, options)
 
 
 def _reopened(

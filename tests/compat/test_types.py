@@ -14,6 +14,7 @@ import pytest
 import tilekv
 from sample_stores import SAMPLES, Sample, cell_of, key_of
 from tilekv.engine import DEFAULT_SCHEMA, create
+from tilekv.probe import probe
 from tilekv.storage import open_storage
 
 READER = Path(__file__).parents[1] / "support" / "tiledb_reader.py"
@@ -88,7 +89,7 @@ TYPED = {
 
 def test_keys_of_arrays_are_of_their_type(tmp_path: Path) -> None:
     """In a store of exact types: one number under every dtype, by NumPy and by Arrow, is as many keys, each with its code."""
-    create(open_storage(tmp_path / "store"), DEFAULT_SCHEMA, numbers=False)
+    create(probe(open_storage(tmp_path / "store")), DEFAULT_SCHEMA, numbers=False)
     with tilekv.open(tmp_path / "store", "a") as db:
         for at, name in enumerate(TYPED):
             keys = np.array([1], name)

@@ -16,6 +16,7 @@ from life import Clock
 from tilekv.__main__ import main
 from tilekv.engine import create
 from tilekv.errors import CorruptionError, FormatError, StoreExistsError
+from tilekv.probe import probe
 from tilekv.storage import open_storage
 
 METADATA = "__fragment_metadata.tdb"
@@ -230,7 +231,9 @@ def test_old_store_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("numbers", [True, False])
 def test_keys_of_every_kind(place: Place, numbers: bool) -> None:
     keys = ["", "\udc80", b"\0", 1, 2**63, 1.5, np.int32(7), np.float32(2), tilekv.Key(12, b"k")]
-    create(open_storage(place.uri), tilekv.Schema([tilekv.Attr("v", bytes)]), numbers=numbers)
+    create(
+        probe(open_storage(place.uri)), tilekv.Schema([tilekv.Attr("v", bytes)]), numbers=numbers
+    )
     with tilekv.open(place.uri, "a") as db:
         db.put_many([(key, b"%d" % i) for i, key in enumerate(keys)])
         db[np.arange(3)] = b"array"

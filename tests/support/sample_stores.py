@@ -29,6 +29,7 @@ from tilekv import (
     ZstdFilter,
 )
 from tilekv.engine import create
+from tilekv.probe import probe
 from tilekv.storage import open_storage
 
 DELETED = object()
@@ -54,7 +55,7 @@ class Sample:
     numbers: bool = True  # False: of exact types, as the first stores were
 
     def write(self, path: Path, before_flush: Callable[[int], None] = lambda _: None) -> None:
-        create(open_storage(path), self.schema, numbers=self.numbers)
+        create(probe(open_storage(path)), self.schema, numbers=self.numbers)
         with tilekv.open(path, "a") as db:
             for number, flush in enumerate(self.flushes):
                 before_flush(number)

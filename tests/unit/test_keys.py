@@ -18,6 +18,7 @@ from tilekv import Attr, FormatError, Key, OutOfRangeError, Schema, Store
 from tilekv.descriptor import Descriptor
 from tilekv.engine import create
 from tilekv.kvcore.values.keys import key_bytes, key_object
+from tilekv.probe import probe
 from tilekv.storage import open_storage
 
 Make = Callable[..., Store]
@@ -30,7 +31,7 @@ def store() -> Iterator[Make]:
 
         def make(numbers: bool = True) -> Store:
             uri = f"memory://{uuid.uuid4()}"
-            create(open_storage(uri), Schema([Attr("n", "int64")]), numbers=numbers)
+            create(probe(open_storage(uri)), Schema([Attr("n", "int64")]), numbers=numbers)
             return stack.enter_context(tilekv.open(uri, "a"))
 
         yield make

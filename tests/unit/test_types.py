@@ -18,6 +18,7 @@ from sample_stores import CODES, some
 from tilekv import Attr, Key, OutOfRangeError, Schema, WrongTypeError
 from tilekv.engine import create
 from tilekv.kvcore.values.keys import key_bytes, key_object
+from tilekv.probe import probe
 from tilekv.storage import open_storage
 
 # A NaN with a payload.
@@ -90,7 +91,7 @@ def test_each_key_is_its_own(numbers: bool) -> None:
     identities = {key_bytes(key, numbers) for key in ALL_KEYS}
     values = [b"%d%s" % key_bytes(key, numbers) for key in ALL_KEYS]
     uri = f"memory://{uuid.uuid4()}"
-    create(open_storage(uri), Schema([Attr("v", bytes)]), numbers=numbers)
+    create(probe(open_storage(uri)), Schema([Attr("v", bytes)]), numbers=numbers)
     with tilekv.open(uri, "a") as db:
         for key, value in zip(ALL_KEYS, values, strict=True):
             db[key] = value

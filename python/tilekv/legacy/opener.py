@@ -19,23 +19,18 @@ from tilekv.legacy.cipher import Cipher
 from tilekv.legacy.fragment import Mask, OldFragment
 from tilekv.legacy.names import OldName, committed, visible
 from tilekv.legacy.schema import old_version, read_old_schema
-from tilekv.names import ARRAY_SCHEMA, FRAGMENT_METADATA, KV_SCHEMA
+from tilekv.names import ARRAY_SCHEMA, FRAGMENT_METADATA, KV_SCHEMA, NEWER_SCHEMAS
 from tilekv.opener import MOST_LISTINGS, Opener
+from tilekv.probe import Probe
 from tilekv.schema import OLD_DIGEST
-from tilekv.storage import Listing, Storage
+from tilekv.storage import Listing
 
-_NEWER_SCHEMAS: Final = "__schema"  # TileDB 2.4 and later
 _RUN_BYTES: Final = 1 << 20  # raw bytes that are encoded at a time
 
 
-def is_old_store(listing: Listing) -> bool:
-    """Whether a folder without tilekv's descriptor is an array or a key-value store of TileDB's."""
-    return bool({KV_SCHEMA, ARRAY_SCHEMA} & {*listing.files}) or _NEWER_SCHEMAS in listing.folders
-
-
-def check_old_format(storage: Storage) -> None:
+def check_old_format(found: Probe) -> None:
     """FormatError when it was TileDB 2 that wrote what is there."""
-    file, data = _schema_file(storage)
+    file, data = _schema_file(found)
     old_version(data, file)
 
 
@@ -44,6 +39,8 @@ class OldStore:
 
     Parameters
     ----------
+    found : Probe
+        What is there.
     key : bytes or str, optional
         Of an encrypted store: 32 bytes.
 
@@ -65,20 +62,21 @@ class OldStore:
     """
 
     def __init__(
-        self, storage: Storage, key: bytes | str | None, mmap: bool, ignore_newer: bool = False
+        self, found: Probe, key: bytes | str | None, mmap: bool, ignore_newer: bool = False
     ) -> None:
-        self.storage: Final = storage
+        self.found: Final = found
+        self.storage: Final = found.storage
         self.mmap: Final = mmap
         self.ignore_newer: Final = ignore_newer
         self.cipher: Final = None if key is None else Cipher(key)
-        file, data = _schema_file(storage)
+        file, data = _schema_file(found)
         try:
             self.stored: Final = read_old_schema(data, file, self.cipher)
         except CorruptionError:
             if self.cipher is None:
                 raise
             raise InvalidValueError(
-                f"{storage.uri}: the key does not open this store, or {file} is damaged"
+                f"{self.storage.uri}: the key does not open this store, or {file} is damaged"
             ) from None
         self.schema: Final = self.stored.shown(self._digest())
 
@@ -91,14 +89,13 @@ class OldStore:
 
     def _digest(self) -> str:
         """How its keys became coordinates: not the same on Windows, where `long` has 32 bits (docs/format.md 1.1)."""
+        listing = self.found.listing
         while True:
-            names = visible(self.storage, self.storage.list(), None, self.ignore_newer)
-            if not names:
-                return OLD_DIGEST
             try:
-                return digest_of(self.fragment(names[0]))
+                names = visible(self.storage, listing, None, self.ignore_newer)
+                return digest_of(self.fragment(names[0])) if names else OLD_DIGEST
             except FileNotFoundError:
-                continue  # consolidated since the listing
+                listing = self.storage.list()  # consolidated since the last one
 
 
 def digest_of(fragment: OldFragment) -> str:
@@ -114,17 +111,17 @@ def digest_of(fragment: OldFragment) -> str:
     )
 
 
-def _schema_file(storage: Storage) -> tuple[str, bytes]:
+def _schema_file(found: Probe) -> tuple[str, bytes]:
     """The name of a schema file and what is in it; of a newer TileDB's, enough to tell its version."""
-    files = storage.list().files
+    storage = found.storage
     for file in (KV_SCHEMA, ARRAY_SCHEMA):
-        if file in files:
+        if file in found.listing.files:
             return file, storage.read(file)
-    newest = max(storage.files(_NEWER_SCHEMAS), default=None)
+    newest = max(storage.files(NEWER_SCHEMAS), default=None)
     if newest is None:
-        raise CorruptionError(_NEWER_SCHEMAS, None, "there is no schema in it")
-    view = storage.view(_NEWER_SCHEMAS, newest, False)
-    return f"{_NEWER_SCHEMAS}/{newest}", view.read(0, min(view.size, 64))
+        raise CorruptionError(NEWER_SCHEMAS, None, "there is no schema in it")
+    view = storage.view(NEWER_SCHEMAS, newest, False)
+    return f"{NEWER_SCHEMAS}/{newest}", view.read(0, min(view.size, 64))
 
 
 class OldOpener(Opener):
@@ -133,7 +130,9 @@ class OldOpener(Opener):
     def __init__(
         self, store: OldStore, layout: Layout, cache_bytes: int, mmap: bool, eager: int
     ) -> None:
-        super().__init__(store.storage, layout, cache_bytes, mmap, eager, store.ignore_newer)
+        super().__init__(
+            store.storage, layout, cache_bytes, mmap, eager, store.ignore_newer, store.found
+        )
         self._store = store
 
     def superseded(self) -> frozenset[str]:
@@ -142,9 +141,11 @@ class OldOpener(Opener):
         shown = {name.folder for name in visible(self.storage, listing, None, self.ignore_newer)}
         return frozenset(name.folder for name in committed(self.storage, listing)) - shown
 
-    def _names(self, timestamp: int | None, opened: dict[str, Fragment]) -> list[str]:
+    def _names(
+        self, timestamp: int | None, opened: dict[str, Fragment], first: Listing | None = None
+    ) -> list[str]:
         """As `Opener._names`: nothing may have changed while they were being opened."""
-        listing = self.storage.list()
+        listing = first or self.storage.list()
         for _ in range(MOST_LISTINGS - 1):
             names = self._rewrite(listing, timestamp, opened)
             again = self.storage.list()

@@ -6,7 +6,6 @@ import os
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from tilekv.engine import is_old
 from tilekv.errors import (
     ClosedError,
     InvalidValueError,
@@ -17,10 +16,10 @@ from tilekv.errors import (
 )
 from tilekv.legacy.schema import is_encrypted_schema
 from tilekv.names import KV_SCHEMA, FragmentName
+from tilekv.probe import Kind, Probe, probe
 from tilekv.schema import Attr, Schema
 from tilekv.storage import open_storage
-from tilekv.store import Store
-from tilekv.store import open as open_store
+from tilekv.store import Store, open_probed
 from tilekv.tiledb.context import (
     TILEDB_AES_256_GCM,
     TILEDB_NO_ENCRYPTION,
@@ -28,7 +27,7 @@ from tilekv.tiledb.context import (
     EncryptionType,
     Uri,
 )
-from tilekv.tiledb.objects import object_type
+from tilekv.tiledb.objects import kind_of
 
 
 def open_existing(
@@ -42,23 +41,37 @@ def open_existing(
 
     None is "a" for what can be written: "r" with a key or timestamp, and for a store of TileDB 1.x.
     """
-    if object_type(uri=uri) != "kv":
+    options = ctx.config()
+    found = _probed(uri, options.sync)
+    if found is None:
         raise StoreNotFoundError(
             f"there is no key-value store at {os.fspath(uri)}: create one first, with a schema"
         )
     if mode is None:
-        reading = key is not None or timestamp is not None or is_old(open_storage(uri))
+        reading = key is not None or timestamp is not None or found.kind is Kind.OLD
         mode = "r" if reading else "a"
-    return open_store(uri, mode, timestamp=timestamp, config=ctx.config(), key=key)
+    return open_probed(found, mode, timestamp, options, key)
 
 
 def encryption_of(uri: Uri) -> EncryptionType:
     """How a store is encrypted: those of TileDB 1.4 to 1.6 may be."""
-    if object_type(uri=uri) != "kv":
+    found = _probed(uri, False)
+    if found is None:
         raise StoreNotFoundError(f"there is no key-value store at {os.fspath(uri)}")
-    storage = open_storage(uri)
-    encrypted = is_old(storage) and is_encrypted_schema(storage.read(KV_SCHEMA), KV_SCHEMA)
-    return TILEDB_AES_256_GCM if encrypted else TILEDB_NO_ENCRYPTION
+    if found.damage:
+        raise found.damage
+    if found.kind is Kind.OLD and is_encrypted_schema(found.storage.read(KV_SCHEMA), KV_SCHEMA):
+        return TILEDB_AES_256_GCM
+    return TILEDB_NO_ENCRYPTION
+
+
+def _probed(uri: Uri, sync: bool) -> Probe | None:
+    """What is at a URI; None when it is no key-value store."""
+    try:
+        found = probe(open_storage(uri, sync))
+    except NotADirectoryError:
+        return None
+    return found if kind_of(found.listing) == "kv" else None
 
 
 def moment_of(store: Store) -> int:
@@ -67,7 +80,7 @@ def moment_of(store: Store) -> int:
         return store.timestamp
     newest = FragmentName.parse(store._view.names[0]) if store._view and store._view.names else None
     # What it has flushed since belongs to what it shows.
-    return max(store._looked, newest.t2 if newest else 0)
+    return max(store._engine.opener.looked, newest.t2 if newest else 0)
 
 
 def moved(store: Store, ctx: Ctx, timestamp: Any) -> Store:

@@ -16,7 +16,8 @@ from tilekv.errors import (
     shown,
 )
 from tilekv.names import DESCRIPTOR, KV_SCHEMA
-from tilekv.storage import Storage, move_storage, open_storage, remove_storage
+from tilekv.probe import listed_root
+from tilekv.storage import Listing, Storage, move_storage, open_storage, remove_storage
 from tilekv.tiledb.context import Ctx, Uri, checked_ctx, chosen_ctx, takes_ctx
 
 _GROUP: Final = "__tiledb_group.tdb"  # the file that makes a folder a group in TileDB 1.x
@@ -32,14 +33,17 @@ def object_type(uri: Uri, ctx: Ctx | None = None) -> str | None:
 
 def _kind(storage: Storage) -> str | None:
     try:
-        if not storage.exists():
-            return None
+        listing = listed_root(storage)
     except NotADirectoryError:
         return None
-    files = storage.list().files
-    if DESCRIPTOR in files or KV_SCHEMA in files:
+    return None if listing is None else kind_of(listing)
+
+
+def kind_of(listing: Listing) -> str | None:
+    """What has this listing, as `object_type` has it."""
+    if DESCRIPTOR in listing.files or KV_SCHEMA in listing.files:
         return "kv"
-    return "group" if _GROUP in files else None
+    return "group" if _GROUP in listing.files else None
 
 
 @takes_ctx
@@ -125,9 +129,10 @@ def _there(uri: Uri) -> Storage:
 
 def _children(storage: Storage) -> Iterator[tuple[str, str | None]]:
     """The folders in a folder, each with its kind."""
-    if not storage.exists():
+    listing = listed_root(storage)
+    if listing is None:
         raise StoreNotFoundError(f"there is nothing at {storage.uri}")
-    for folder in storage.list().folders:
+    for folder in listing.folders:
         uri = f"{storage.uri.rstrip('/')}/{folder}"
         yield uri, _kind(open_storage(uri))
 

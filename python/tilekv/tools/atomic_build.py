@@ -8,10 +8,10 @@ from contextlib import contextmanager
 
 from tilekv.engine import create
 from tilekv.errors import StoreExistsError
+from tilekv.probe import probe
 from tilekv.schema import Schema
 from tilekv.storage import Storage, open_storage
-from tilekv.store import Store
-from tilekv.store import open as open_store
+from tilekv.store import Store, open_probed
 
 
 @contextmanager
@@ -26,8 +26,9 @@ def whole_store(uri: str | os.PathLike[str], schema: Schema, numbers: bool) -> I
         raise _taken(place)
     build = place.build()
     try:
-        create(open_storage(build.uri), schema, numbers=numbers)
-        target = open_store(build.uri, "a")
+        made = create(probe(open_storage(build.uri)), schema, numbers=numbers)
+        assert made is not None  # the name is random
+        target = open_probed(made, "a")
         try:
             yield target
             target.close()

@@ -57,8 +57,8 @@ class Remains:
     numbers: bool = True
 
 
-def find_remains(storage: Storage) -> Remains:
-    """Put together the schema of a store.
+def find_remains(storage: Storage, listing: Listing) -> Remains:
+    """Put together the schema of a store that was listed.
 
     Raises
     ------
@@ -84,7 +84,7 @@ def find_remains(storage: Storage) -> Remains:
             copies.pop(file, None)
             problems.append(Problem._of(error))
     if descriptor is None:
-        return _without_descriptor(storage, copies, problems)
+        return _without_descriptor(storage, listing, copies, problems)
     for file, data in copies.items():
         rebuilt = () if not problems else (f"the schema, from {file}",)
         whole = Schema._from_file(data, descriptor, file)
@@ -131,7 +131,7 @@ def _default_schema(descriptor: Descriptor) -> Schema | None:
 
 
 def _without_descriptor(
-    storage: Storage, copies: dict[str, bytes], problems: list[Problem]
+    storage: Storage, listing: Listing, copies: dict[str, bytes], problems: list[Problem]
 ) -> Remains:
     """The schema of two equal copies, with the digest that the cells prove."""
     if len(copies) < 2 or len(set(copies.values())) > 1:
@@ -150,7 +150,7 @@ def _without_descriptor(
     schemas = [
         Schema._from_file(data, replace(descriptor, digest=digest), KV_SCHEMA) for digest in DIGESTS
     ]
-    schema = next((schema for schema in schemas if _proves(storage, schema)), None)
+    schema = next((schema for schema in schemas if _proves(storage, listing, schema)), None)
     if schema is None:
         raise CorruptionError(
             DESCRIPTOR, 0, "it is damaged, and no cell is left to prove the digest of the keys"
@@ -162,10 +162,10 @@ def _without_descriptor(
     return Remains(schema, tuple(problems), tuple(rebuilt))
 
 
-def _proves(storage: Storage, schema: Schema) -> bool:
+def _proves(storage: Storage, listing: Listing, schema: Schema) -> bool:
     """Whether a cell has the coordinates that the schema's digest gives its key."""
     opener = Opener(storage, layout_of(schema, True), 0, False, 0)
-    for name in storage.list().folders:
+    for name in listing.folders:
         fragment = open_remains(opener, name) if FragmentName.parse(name) else None
         if fragment is None:
             continue

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final
 
-from tilekv.engine import is_old, layout_of
-from tilekv.errors import CorruptionError, FormatError
+from tilekv.engine import layout_of
+from tilekv.errors import FormatError, StoreNotFoundError
 from tilekv.history import check_circles, listed, subsumed
 from tilekv.kvcore.check.recovery import ABSENT, DELETED, SET, UNKNOWN, proven_keys, states
 from tilekv.kvcore.handle import Handle
@@ -28,6 +28,7 @@ from tilekv.kvcore.values.keys import key_bytes
 from tilekv.names import FragmentName, vac_owner
 from tilekv.newer import check_newer
 from tilekv.opener import Opener
+from tilekv.probe import Kind, probe
 from tilekv.progress import Progress, reporter
 from tilekv.schema import Schema
 from tilekv.storage import Listing, Storage, open_storage
@@ -110,13 +111,16 @@ def salvage(
         When the system gives no descriptor, no memory, no permission or no answer: that tells nothing of the store.
     """
     storage = open_storage(damaged, False)
-    listing = storage.list()
+    found = probe(storage)
+    if found.kind is Kind.NOTHING:
+        raise StoreNotFoundError(f"there is no store at {storage.uri!r}")
+    listing = found.listing
     check_newer(storage, listing)
-    if _is_old(storage):
+    if found.kind is Kind.OLD:
         raise FormatError(
             f"{storage.uri} was written by TileDB 1.x, without checksums, and nothing in it can be proven"
         ).advised("tilekv.convert copies what can be read", "convert copies what can be read")
-    remains = find_remains(storage)
+    remains = find_remains(storage, listing)
     schema = remains.schema
     opener = Opener(storage, layout_of(schema, remains.numbers), _CACHE, True, 1 << 31)
     problems = list(remains.problems)
@@ -144,13 +148,6 @@ def salvage(
         report(cells, cells)
     unreadable = tuple(layer.name for layer in layers if not (layer.fragment or layer.covered))
     return Salvage(copied, copier.stale, lost, unreadable, tuple(problems), remains.rebuilt)
-
-
-def _is_old(storage: Storage) -> bool:
-    try:
-        return is_old(storage)
-    except CorruptionError:
-        return False  # tilekv wrote it, and its descriptor is missing
 
 
 # --- which fragments count -------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from tilekv.config import Config
-from tilekv.engine import is_old, is_store, layout_of, open_engine
+from tilekv.engine import layout_of, open_engine
 from tilekv.errors import CorruptionError
 from tilekv.history import listed
 from tilekv.kvcore.check.check import check_fragment
@@ -15,6 +15,7 @@ from tilekv.kvcore.read.fragment import Fragment
 from tilekv.names import FRAGMENT_METADATA, FragmentName, vac_owner
 from tilekv.newer import check_newer
 from tilekv.opener import Opener
+from tilekv.probe import Kind, probe
 from tilekv.storage import Listing, Storage, open_storage
 from tilekv.tools.problem import DAMAGE, Problem
 from tilekv.tools.recover_schema import find_remains, half_removed, open_remains
@@ -68,18 +69,16 @@ def verify(uri: str | os.PathLike[str]) -> list[Problem]:
 
 def examine(storage: Storage) -> Findings:
     """As `verify`, with counts."""
-    try:
-        old = is_old(storage)
-    except CorruptionError:
-        old = False  # tilekv wrote it, and its descriptor is missing
-    if old or not (is_store(storage) or _has_fragments(storage)):
-        engine = open_engine(storage, "r", None, Config())
+    found = probe(storage)
+    listing = found.listing
+    ours = found.kind is Kind.TILEKV or any(map(FragmentName.parse, listing.folders))
+    if found.kind is Kind.OLD or not ours:
+        engine = open_engine(found, "r", None, Config())
         seen = engine.opener.snapshot().fragments
         return Findings(verify_store(seen), len(seen), sum(fragment.cells for fragment in seen))
-    listing = storage.list()
     check_newer(storage, listing)
     try:
-        remains = find_remains(storage)
+        remains = find_remains(storage, listing)
     except CorruptionError as error:
         return Findings([Problem._of(error)], 0, 0)
     problems = list(remains.problems)
@@ -120,10 +119,6 @@ def _check(opener: Opener, name: str, checked: dict[str, int]) -> list[Problem]:
     if fragment is not None:
         checked[name] = fragment.cells
     return found
-
-
-def _has_fragments(storage: Storage) -> bool:
-    return storage.exists() and any(map(FragmentName.parse, storage.list().folders))
 
 
 def _strange_folder(storage: Storage, folder: str) -> list[Problem]:
