@@ -24,12 +24,12 @@ _TAIL: Final = 1 << 16  # bytes: the footer of a thousand attributes
 class Kind(enum.Enum):
     """What can be at a place."""
 
-    NOTHING = enum.auto()  # there is no folder
-    EMPTY = enum.auto()  # a folder, and nothing in it, not even what is hidden
-    TILEKV = enum.auto()  # a store of tilekv's
-    OLD = enum.auto()  # an array or a key-value store of TileDB's
-    LOST = enum.auto()  # a store of tilekv's whose descriptor is missing
-    FOREIGN = enum.auto()  # something else
+    NOTHING = "nothing"  # there is no folder
+    EMPTY = "empty"  # a folder, and nothing in it, not even what is hidden
+    TILEKV = "tilekv"  # a store of tilekv's
+    OLD = "old"  # an array or a key-value store of TileDB's
+    LOST = "lost"  # a store of tilekv's whose descriptor is missing
+    FOREIGN = "foreign"  # something else
 
 
 class Probe(NamedTuple):
