@@ -128,7 +128,7 @@ def odd_objects() -> list[Any]:
         decimal.Decimal("0.1"), decimal.Decimal("NaN"), Fraction(1, 3), uuid.UUID(int=1),
         Path("a"), Path("a\0b"), io.BytesIO(b"a"), io.StringIO("a"),
         np.int8(1), np.uint64(2**64 - 1), np.float16(1), np.float32("nan"), np.longdouble(1) / 3, np.complex64(1), np.bool_(True),
-        np.str_("a"), np.bytes_(b"a"), np.datetime64("NaT"), np.datetime64("2020-01-01", "ns"), np.timedelta64(1, "Y"),
+        np.str_("a"), np.bytes_(b"a"), np.datetime64("NaT", "ms"), np.datetime64("2020-01-01", "ns"), np.timedelta64(1, "Y"),
         np.datetime64(2**62, "Y"), np.void(b"ab"), np.array(5), np.array([]), np.array([1, 2]), np.array(["a", "b"]),
         np.array([None, 1], object), np.zeros((2, 2)), np.zeros(2, [("a", "i4")]), np.ma.masked, np.ma.array([1, 2], mask=[0, 1]),
         np.array([1, 2], ">i4"), np.zeros(4)[::2], np.array(["2020"], "M8[D]"), np.dtype("int32"), np.dtype("O"), np.int32,

@@ -482,6 +482,8 @@ def test_missing_store(argv, tmp_path, capsysbinary, monkeypatch) -> None:
     ],
 )
 def test_errors_speak_of_the_command_line(argv, says, tmp_path, capsysbinary, monkeypatch) -> None:
+    if "--key-file" in argv:
+        pytest.importorskip("cryptography")
     monkeypatch.chdir(tmp_path)
     OldStoreWriter(tmp_path / "old", 3).flush([((4, b"one"), 1, b"first")], 1000)
     (tmp_path / "key").write_bytes(b"k" * 32)
