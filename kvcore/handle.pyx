@@ -125,7 +125,7 @@ cdef class Handle:
 
     cdef Found _find(self, Snapshot snapshot, Buffer buffer, const KeyRef* key, int field, ReadContext* context,
                      Place* place) except *:
-        """The newest cell of a key, buffer first. Raises for a FAULT. field: see Snapshot.find()."""
+        """The newest cell of a key, buffer first. Raises for a FAULT. field: see Snapshot.get()."""
         cdef const Entry* entry = NULL
         cdef uint64_t c0 = 0, c1 = 0
         if buffer.n:
