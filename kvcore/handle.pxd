@@ -6,9 +6,10 @@ from tilekv.kvcore.batch.results cimport Rows
 from tilekv.kvcore.format.layout cimport Layout
 from tilekv.kvcore.hashing.digest cimport KeyRef
 from tilekv.kvcore.merge.merge cimport Merge
-from tilekv.kvcore.read.column_reader cimport Run, Stretch
+from tilekv.kvcore.read.address cimport CellAddress
+from tilekv.kvcore.read.column_reader cimport Stretch
 from tilekv.kvcore.read.fragment cimport ReadContext
-from tilekv.kvcore.read.snapshot cimport Found, Place, Snapshot
+from tilekv.kvcore.read.snapshot cimport Found, Snapshot
 from tilekv.kvcore.write.memtable cimport Buffer, SortedBuffer
 
 
@@ -35,12 +36,12 @@ cdef class Handle:
     cdef Snapshot _snapshot(self)
     cdef int _check_writable(self) except -1
     cdef Found _find(self, Snapshot snapshot, Buffer buffer, const KeyRef* key, int field, ReadContext* context,
-                     Place* place) except *
+                     CellAddress* address) except *
     cdef object _get(self, key, default)
     cdef bint _has(self, object key) except -1
     cdef object _meant(self, object key)
     cdef list _all_meant(self, list pieces)
-    cdef object _row(self, Snapshot snapshot, Buffer buffer, const Place* place, ReadContext* context)
+    cdef object _row(self, Snapshot snapshot, Buffer buffer, const CellAddress* address, ReadContext* context)
     cdef int _after_write(self) except -1
     cdef tuple _buffers(self)
     cdef Merge _merge(self)
@@ -49,7 +50,7 @@ cdef class Handle:
 cdef class Window:
     """Takes cells from a merge, some rows or some bytes of them at a time: a thousand values may be a thousand megabytes."""
     cdef Merge merge
-    cdef Run* runs
+    cdef CellAddress* runs
     cdef Py_ssize_t room, most  # cells that the merge is asked for: now, and ever
     cdef Stretch rest           # what it gave and has not been used
     # The next cells, as many as `limit` bytes of each of the columns, and of keys, hold: False at the end. Good until the next

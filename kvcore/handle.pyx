@@ -2,7 +2,7 @@ cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.ref cimport Py_REFCNT
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t
 from cpython.long cimport PyLong_Check
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
@@ -22,11 +22,12 @@ from tilekv.kvcore.batch.results cimport (ANY_TYPE, Batch, NO_TYPE, fitting, key
 from tilekv.kvcore.codec.pipeline cimport OK, Status
 from tilekv.kvcore.format.layout cimport TOMBSTONE
 from tilekv.kvcore.hashing.digest cimport digest_keys
+from tilekv.kvcore.read.address cimport IN_BUFFER, address_of_entry, entry_at
 from tilekv.kvcore.read.column_reader cimport stretch_advance
 from tilekv.kvcore.read.fragment cimport (DIRECT, FragmentData, Span, context_close, fragment_cell, fragment_copy,
                                           fragment_extent, unpin)
 from tilekv.kvcore.read.resident cimport resident_cell
-from tilekv.kvcore.read.snapshot cimport DELETED, IN_BUFFER, MISSING, PRESENT
+from tilekv.kvcore.read.snapshot cimport DELETED, MISSING, PRESENT
 from tilekv.kvcore.values.cells cimport KIND_BYTES, Column
 from tilekv.kvcore.values.input_cells cimport Cells, object_cells
 from tilekv.kvcore.values.input_columns cimport cells_of
@@ -43,7 +44,7 @@ cdef enum:
     WINDOW_BYTES = 8 << 20      # bytes of one column that it copies at a time, or one cell
     BATCH_BYTES = 64 << 20      # bytes of one column that scan() gives at a time, or one cell
     FIRST = 1                   # field of the first attribute
-    MOST_ROWS = 1 << 24         # of a batch of scan(), whatever is asked for: the places of its cells take 24 bytes each
+    MOST_ROWS = 1 << 24         # of a batch of scan(), whatever is asked for: the addresses of its cells take 24 bytes each
 
 cdef enum What:
     KEYS = 0
@@ -124,25 +125,22 @@ cdef class Handle:
         return 0
 
     cdef Found _find(self, Snapshot snapshot, Buffer buffer, const KeyRef* key, int field, ReadContext* context,
-                     Place* place) except *:
+                     CellAddress* address) except *:
         """The newest cell of a key, buffer first. Raises for a FAULT. field: see Snapshot.get()."""
         cdef const Entry* entry = NULL
         cdef uint64_t c0 = 0, c1 = 0
         if buffer.n:
             buffer.find(key, &entry)
             if entry != NULL:
-                place.fragment = IN_BUFFER
-                place.type = entry.type
-                place.tile = <uint64_t>entry.record
-                place.cell = entry.key_size
+                address_of_entry(entry, address)
                 return DELETED if entry.type & TOMBSTONE else PRESENT
         if snapshot.n == 0:
             return MISSING
         digest_keys(self._layout.digest, key, 1, &c0, &c1)
-        return snapshot.get(key, c0, c1, field, context, place)
+        return snapshot.get(key, c0, c1, field, context, address)
 
-    cdef object _row(self, Snapshot snapshot, Buffer buffer, const Place* place, ReadContext* context):
-        """The value at a place: bare, or a dict. REQUIRES: between cache_enter() and cache_exit()."""
+    cdef object _row(self, Snapshot snapshot, Buffer buffer, const CellAddress* address, ReadContext* context):
+        """The value at an address: bare, or a dict. REQUIRES: between cache_enter() and cache_exit()."""
         cdef Column column
         cdef Entry entry
         cdef const uint8_t* data = NULL
@@ -153,32 +151,31 @@ cdef class Handle:
         cdef Status status
         row = None if self._single else {}
         for column in self._columns:
-            if place.fragment == IN_BUFFER:
-                entry.record = <const uint8_t*>place.tile
-                entry.key_size = <uint32_t>place.cell
+            if address.fragment == IN_BUFFER:
+                entry = entry_at(address)
                 buffer.field(&entry, column.field, &data, &size)
                 value = column.load(data, size)
             else:
-                f = snapshot.at[place.fragment]
+                f = snapshot.at[address.fragment]
                 value = None
-                data = resident_cell(f, column.field, place.tile, place.cell, &size)
+                data = resident_cell(f, column.field, address.tile, address.cell, &size)
                 if data != NULL:
                     value = column.load(data, size)
                 elif column.kind == KIND_BYTES:
                     # A long value is decoded into its object, without the GIL and past the cache.
-                    if fragment_extent(f, column.field, place.tile, place.cell, context, &start, &end) != OK:
-                        snapshot.raise_fault(context, place.fragment)
+                    if fragment_extent(f, column.field, address.tile, address.cell, context, &start, &end) != OK:
+                        snapshot.raise_fault(context, address.fragment)
                     if end - start >= DIRECT:
                         value = PyBytes_FromStringAndSize(NULL, end - start)
                         into = <uint8_t*>PyBytes_AS_STRING(value)
                         with nogil:
-                            status = fragment_copy(f, snapshot.layout.bytes_slot(column.field), place.tile, start, end - start,
+                            status = fragment_copy(f, snapshot.layout.bytes_slot(column.field), address.tile, start, end - start,
                                                    context, into)
                         if status != OK:
-                            snapshot.raise_fault(context, place.fragment)
+                            snapshot.raise_fault(context, address.fragment)
                 if value is None:
-                    if fragment_cell(f, column.field, place.tile, place.cell, context, &span) != OK:
-                        snapshot.raise_fault(context, place.fragment)
+                    if fragment_cell(f, column.field, address.tile, address.cell, context, &span) != OK:
+                        snapshot.raise_fault(context, address.fragment)
                     try:
                         value = column.load(span.data, span.size)
                     finally:
@@ -193,7 +190,7 @@ cdef class Handle:
         cdef Buffer buffer = self._buffer
         cdef KeyCell cell
         cdef ReadContext context
-        cdef Place place
+        cdef CellAddress address
         cdef int epoch
         if not self._layout.numbers:
             key = self._meant(key)
@@ -204,9 +201,9 @@ cdef class Handle:
         access_open(&context)
         epoch = cache_enter(&snapshot.cache.cache)
         try:
-            if self._find(snapshot, buffer, &cell.ref, FIRST, &context, &place) != PRESENT:
+            if self._find(snapshot, buffer, &cell.ref, FIRST, &context, &address) != PRESENT:
                 return default
-            return self._row(snapshot, buffer, &place, &context)
+            return self._row(snapshot, buffer, &address, &context)
         finally:
             cache_exit(&snapshot.cache.cache, epoch)
             context_close(&context, &snapshot.codecs.pool)
@@ -232,7 +229,7 @@ cdef class Handle:
         cdef Buffer buffer = self._buffer
         cdef KeyCell cell
         cdef ReadContext context
-        cdef Place place
+        cdef CellAddress address
         cdef int epoch
         _held = asked_cell(key, &cell, self._layout.numbers)
         if cell.ref.data == NULL:
@@ -241,7 +238,7 @@ cdef class Handle:
         access_open(&context)
         epoch = cache_enter(&snapshot.cache.cache)
         try:
-            return self._find(snapshot, buffer, &cell.ref, -1, &context, &place) == PRESENT
+            return self._find(snapshot, buffer, &cell.ref, -1, &context, &address) == PRESENT
         finally:
             cache_exit(&snapshot.cache.cache, epoch)
             context_close(&context, &snapshot.codecs.pool)
@@ -461,7 +458,7 @@ cdef class Window:
         self.merge = merge
         self.room = room
         self.most = most
-        self.runs = <Run*>malloc(most * sizeof(Run))
+        self.runs = <CellAddress*>malloc(most * sizeof(CellAddress))
         if self.runs == NULL:
             raise MemoryError
 

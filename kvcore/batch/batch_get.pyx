@@ -8,8 +8,9 @@ import numpy as np
 
 from tilekv.kvcore.base.cache cimport cache_enter, cache_exit
 from tilekv.kvcore.batch.results cimport column_of, into_array, make_batch, make_rows, sealed
+from tilekv.kvcore.read.address cimport IN_BUFFER, CellAddress, entry_at
 from tilekv.kvcore.read.lookup cimport Lookup, LookupPipeline
-from tilekv.kvcore.read.snapshot cimport BLOCK, DEFERRED, IN_BUFFER, PRESENT, Place
+from tilekv.kvcore.read.snapshot cimport BLOCK, DEFERRED, PRESENT
 from tilekv.kvcore.values.cells cimport KIND_BYTES, Column
 from tilekv.kvcore.values.input_cells cimport Cells, count_cells, kept_keys
 from tilekv.kvcore.write.memtable cimport Entry
@@ -68,7 +69,7 @@ cdef size_t append_block(Lookup lookup, Resident values, size_t start, size_t n,
     cdef int epoch = cache_enter(&snapshot.cache.cache)
     try:
         for column in values.columns:
-            snapshot.resolve(column.field, n, lookup.found + start, lookup.places + start, values.data + k * BLOCK,
+            snapshot.resolve(column.field, n, lookup.found + start, lookup.addresses + start, values.data + k * BLOCK,
                              values.sizes + k * BLOCK)
             k += 1
         for i in range(n):
@@ -77,7 +78,7 @@ cdef size_t append_block(Lookup lookup, Resident values, size_t start, size_t n,
                 continue
             if lookup.found[start + i] == PRESENT or lookup.found[start + i] == DEFERRED:
                 later[late] = <int64_t>(start + i)
-                where[late] = 0 if lookup.places[start + i].fragment == IN_BUFFER else lookup.c0[start + i]
+                where[late] = 0 if lookup.addresses[start + i].fragment == IN_BUFFER else lookup.c0[start + i]
                 late += 1
             result.append(default)
     finally:
@@ -119,7 +120,7 @@ cdef int append_rows(Snapshot snapshot, Buffer buffer, tuple columns, Cells keys
         lookup = parts.next()
         if lookup is None:
             return 0
-        rows = make_rows(snapshot, buffer, columns, lookup.places, lookup.found, lookup.n)
+        rows = make_rows(snapshot, buffer, columns, lookup.addresses, lookup.found, lookup.n)
         for i in range(lookup.n):
             if lookup.found[i] == PRESENT:
                 result[first + later[start + i]] = rows[i]
@@ -208,18 +209,17 @@ cdef class ColumnBuilder:
         cdef const uint8_t* data[BLOCK]
         cdef uint64_t sizes[BLOCK]
         cdef uint64_t total = 0
-        cdef const Place* place
+        cdef const CellAddress* address
         cdef Entry entry
         cdef uint8_t* out
         cdef size_t i
-        lookup.snapshot.resolve(self.column.field, n, lookup.found + start, lookup.places + start, data, sizes)
+        lookup.snapshot.resolve(self.column.field, n, lookup.found + start, lookup.addresses + start, data, sizes)
         for i in range(n):
-            place = &lookup.places[start + i]
+            address = &lookup.addresses[start + i]
             if lookup.found[start + i] != PRESENT:
                 sizes[i] = self.width
-            elif place.fragment == IN_BUFFER:
-                entry.record = <const uint8_t*>place.tile
-                entry.key_size = place.cell
+            elif address.fragment == IN_BUFFER:
+                entry = entry_at(address)
                 lookup.buffer.field(&entry, self.column.field, &data[i], &sizes[i])
             elif data[i] == NULL:
                 return ELSEWHERE
@@ -250,8 +250,8 @@ cdef Batch look_up_batch(Snapshot snapshot, Buffer buffer, tuple columns, list p
     """Columns are filled while the next part is looked up, as long as all of one is in memory. Of the others the cells are taken
     in the order in which they are stored, once it is known where they all are."""
     cdef size_t n = count_cells(pieces), i, at = 0
-    cdef uint8_t[::1] held = np.empty((n + 1) * sizeof(Place), np.uint8)
-    cdef Place* places = <Place*>&held[0]
+    cdef uint8_t[::1] held = np.empty((n + 1) * sizeof(CellAddress), np.uint8)
+    cdef CellAddress* addresses = <CellAddress*>&held[0]
     cdef int[::1] found = np.empty(n + 1, np.intc)
     cdef Lookup lookup
     cdef ColumnBuilder landing
@@ -271,12 +271,12 @@ cdef Batch look_up_batch(Snapshot snapshot, Buffer buffer, tuple columns, list p
             for i in range(lookup.n):
                 if lookup.found[i] != PRESENT:
                     raise lookup.not_found(i)
-        memcpy(&places[at], lookup.places, lookup.n * sizeof(Place))
+        memcpy(&addresses[at], lookup.addresses, lookup.n * sizeof(CellAddress))
         memcpy(&found[at], lookup.found, lookup.n * sizeof(int))
         at += lookup.n
         for landing in landings:
             landing.take(lookup)
-    batch = make_batch(snapshot, buffer, columns, places, &found[0], n, pieces,
+    batch = make_batch(snapshot, buffer, columns, addresses, &found[0], n, pieces,
                        {landing.column.name: landing.array() for landing in landings if not landing.failed})
     batch.found = sealed(np.asarray(found)[:n] == PRESENT, np.bool_, n)
     return batch

@@ -1,27 +1,27 @@
 cimport cython
-from libc.stdint cimport uint32_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
 from tilekv.kvcore.base.bare cimport tkv_refuse_bare
 from tilekv.kvcore.codec.pipeline cimport OK
-from tilekv.kvcore.read.column_reader cimport NOWHERE, Stretch, gather_bytes, gather_ends, gather_fixed
-from tilekv.kvcore.read.snapshot cimport IN_BUFFER, PRESENT
+from tilekv.kvcore.read.address cimport IN_BUFFER, NOWHERE
+from tilekv.kvcore.read.column_reader cimport Stretch, gather_bytes, gather_ends, gather_fixed
+from tilekv.kvcore.read.snapshot cimport PRESENT
 
 cdef enum:
     DIGIT = 11                  # bits a pass of the sort: its counters stay in the first-level cache
 
 
-cdef Asked ask(Snapshot snapshot, const Place* places, const int* present, size_t n):
+cdef Asked ask(Snapshot snapshot, const CellAddress* addresses, const int* present, size_t n):
     cdef Asked asked = Asked.__new__(Asked)
     cdef int failed
     asked.n = n
-    asked.runs = <Run*>malloc(n * sizeof(Run) + 1)
+    asked.runs = <CellAddress*>malloc(n * sizeof(CellAddress) + 1)
     asked.spots = <Spot*>malloc(n * sizeof(Spot) + 1)
     if asked.runs == NULL or asked.spots == NULL:
         raise MemoryError
     with nogil:
-        failed = asked._order(snapshot, places, present)
+        failed = asked._order(snapshot, addresses, present)
     if failed:
         raise MemoryError
     return asked
@@ -33,11 +33,11 @@ cdef class Asked:
         free(self.runs)
         free(self.spots)
 
-    cdef int _order(self, Snapshot snapshot, const Place* places, const int* present) noexcept nogil:
+    cdef int _order(self, Snapshot snapshot, const CellAddress* addresses, const int* present) noexcept nogil:
         cdef uint64_t* first = <uint64_t*>malloc((snapshot.n + 1) * sizeof(uint64_t))     # number of each fragment's first cell
         cdef Spot* spare = <Spot*>malloc(self.n * sizeof(Spot) + 1)
-        cdef const Place* place
-        cdef Run* run
+        cdef const CellAddress* address
+        cdef CellAddress* run
         cdef uint64_t most = 1
         cdef size_t i
         if first == NULL or spare == NULL:
@@ -48,45 +48,44 @@ cdef class Asked:
             first[i] = most
             most += snapshot.at[i].cells if snapshot.at[i] != NULL else 0       # no key was found in one that is not open
         for i in range(self.n):
-            place = &places[i]
+            address = &addresses[i]
             self.spots[i].index = i
-            self.spots[i].place = 0
-            if (present == NULL or present[i] == PRESENT) and place.fragment != IN_BUFFER:
-                self.spots[i].place = (first[place.fragment] + place.tile * snapshot.at[place.fragment].capacity + place.cell)
+            self.spots[i].number = 0
+            if (present == NULL or present[i] == PRESENT) and address.fragment != IN_BUFFER:
+                self.spots[i].number = (first[address.fragment] + address.tile * snapshot.at[address.fragment].capacity
+                                        + address.cell)
         self.spots = sort_spots(self.spots, spare, self.n, most)
         for i in range(self.n):
-            place = &places[self.spots[i].index]
+            address = &addresses[self.spots[i].index]
             run = &self.runs[i]
-            run.n = 1
-            run.fragment = NOWHERE
             if present == NULL or present[self.spots[i].index] == PRESENT:
-                run.fragment = place.fragment
-                run.type = place.type
-                run.tile = place.tile
-                run.cell = <uint32_t>place.cell
+                run[0] = address[0]
+            else:
+                run.n = 1
+                run.fragment = NOWHERE
         free(first)
         return 0
 
 
 cdef Spot* sort_spots(Spot* spots, Spot* spare, size_t n, uint64_t most) noexcept nogil:
-    """Sorts by place; frees the one of the two that it does not return."""
+    """Sorts by number; frees the one of the two that it does not return."""
     cdef size_t counts[1 << DIGIT]
     cdef size_t i, digit, total, count
     cdef int shift = 0
     cdef bint sorted = True
     for i in range(1, n):
-        sorted = sorted and spots[i - 1].place <= spots[i].place
+        sorted = sorted and spots[i - 1].number <= spots[i].number
     while not sorted and most >> shift:
         memset(counts, 0, sizeof(counts))
         for i in range(n):
-            counts[spots[i].place >> shift & ((1 << DIGIT) - 1)] += 1
+            counts[spots[i].number >> shift & ((1 << DIGIT) - 1)] += 1
         total = 0
         for i in range(<size_t>1 << DIGIT):
             count = counts[i]
             counts[i] = total
             total += count
         for i in range(n):
-            digit = spots[i].place >> shift & ((1 << DIGIT) - 1)
+            digit = spots[i].number >> shift & ((1 << DIGIT) - 1)
             spare[counts[digit]] = spots[i]
             counts[digit] += 1
         spots, spare = spare, spots

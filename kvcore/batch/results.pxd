@@ -4,8 +4,9 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uint8_t, uint64_t
 
 from tilekv.kvcore.base.wire cimport Out
+from tilekv.kvcore.read.address cimport CellAddress
 from tilekv.kvcore.read.column_reader cimport Stretch
-from tilekv.kvcore.read.snapshot cimport Place, Snapshot
+from tilekv.kvcore.read.snapshot cimport Snapshot
 from tilekv.kvcore.values.cells cimport Column
 from tilekv.kvcore.values.input_cells cimport Cells
 from tilekv.kvcore.write.memtable cimport Buffer
@@ -69,11 +70,11 @@ cdef object sealed(object array, object dtype, object shape)
 # A column of n cells: int64 offsets (n + 1) and uint8 bytes, or no offsets and n * width bytes.
 cdef object column_of(Column column, size_t n, object offsets, object data)
 
-# n cells at places[0..n); present[i] is PRESENT or the cell is left out (NULL: all are there); `buffer` has the layout of
-# places in a write buffer. A list of values, None where a cell is left out; or columns, zero or empty there, with the keys in
+# n cells at addresses[0..n); present[i] is PRESENT or the cell is left out (NULL: all are there); `buffer` has the layout of
+# addresses in a write buffer. A list of values, None where a cell is left out; or columns, zero or empty there, with the keys in
 # pieces: those in `arrays`, by name, have been read already.
-cdef list make_rows(Snapshot snapshot, Buffer buffer, tuple columns, const Place* places, const int* present, size_t n)
-cdef Batch make_batch(Snapshot snapshot, Buffer buffer, tuple columns, const Place* places, const int* present, size_t n,
+cdef list make_rows(Snapshot snapshot, Buffer buffer, tuple columns, const CellAddress* addresses, const int* present, size_t n)
+cdef Batch make_batch(Snapshot snapshot, Buffer buffer, tuple columns, const CellAddress* addresses, const int* present, size_t n,
                       list pieces, dict arrays)
 # Columns with keys.
 cdef Batch make_scanned(Snapshot snapshot, Buffer buffer, tuple columns, const Stretch* stretch)

@@ -18,7 +18,8 @@ from tilekv.kvcore.codec.pipeline cimport OK, Status
 from tilekv.kvcore.format.datatypes cimport BLOB, CHAR
 from tilekv.kvcore.format.layout cimport KEY_FIELD
 from tilekv.kvcore.hashing.digest cimport KeyRef
-from tilekv.kvcore.read.column_reader cimport (NOWHERE, FieldCursors, gather_bytes, gather_ends, gather_fixed, cursors_close,
+from tilekv.kvcore.read.address cimport NOWHERE, CellAddress
+from tilekv.kvcore.read.column_reader cimport (FieldCursors, gather_bytes, gather_ends, gather_fixed, cursors_close,
                                                cursors_open, measure, stretch_advance)
 from tilekv.kvcore.read.fragment cimport ReadContext, context_close
 from tilekv.kvcore.values.arrow_export cimport (Node, array_capsules, array_node, blob_node, column_node, described, is_text,
@@ -445,10 +446,10 @@ cdef class Rows:
         return column.load(cells.data.data + start, end - start)
 
 
-cdef list make_rows(Snapshot snapshot, Buffer buffer, tuple columns, const Place* places, const int* present, size_t n):
+cdef list make_rows(Snapshot snapshot, Buffer buffer, tuple columns, const CellAddress* addresses, const int* present, size_t n):
     cdef list result = [None] * <Py_ssize_t>n
     cdef Rows rows = new_rows(columns)
-    cdef Asked asked = ask(snapshot, places, present, n)
+    cdef Asked asked = ask(snapshot, addresses, present, n)
     cdef Stretch rest, part
     cdef size_t at = 0, i, index
     rest.runs = asked.runs
@@ -497,7 +498,7 @@ cdef object column_of(Column column, size_t n, object offsets, object data):
     return var
 
 
-cdef Batch make_batch(Snapshot snapshot, Buffer buffer, tuple columns, const Place* places, const int* present, size_t n,
+cdef Batch make_batch(Snapshot snapshot, Buffer buffer, tuple columns, const CellAddress* addresses, const int* present, size_t n,
                       list pieces, dict arrays):
     cdef Batch batch = Batch.__new__(Batch)
     cdef Asked asked = None
@@ -508,7 +509,7 @@ cdef Batch make_batch(Snapshot snapshot, Buffer buffer, tuple columns, const Pla
     for column in columns:
         array = arrays.get(column.name)
         if array is None:
-            asked = ask(snapshot, places, present, n) if asked is None else asked
+            asked = ask(snapshot, addresses, present, n) if asked is None else asked
             array = read_column(snapshot, buffer, column, NULL, asked, n)
         batch._arrays[column.name] = array
     return batch

@@ -8,10 +8,11 @@ from tilekv.kvcore.base.wire cimport load64
 from tilekv.kvcore.codec.pipeline cimport OK, Status
 from tilekv.kvcore.format.layout cimport TOMBSTONE
 from tilekv.kvcore.hashing.digest cimport KeyRef, digest_keys
+from tilekv.kvcore.read.address cimport CellAddress
 from tilekv.kvcore.read.fragment cimport (ReadContext, Fragment, FragmentData, Pin, Span, context_close, fragment_coords,
                                           fragment_key, tile_cells, unpin)
 from tilekv.kvcore.read.snapshot cimport DELETED as TOMB
-from tilekv.kvcore.read.snapshot cimport FAULT, MISSING, PRESENT, Found, Place, Snapshot
+from tilekv.kvcore.read.snapshot cimport FAULT, MISSING, PRESENT, Found, Snapshot
 from tilekv.kvcore.values.keys cimport KeyCell, key_cell, load_key
 
 
@@ -68,7 +69,7 @@ def states(Snapshot snapshot not None, keys):
     """What a view of one fragment has to say of each key, as bytes of ABSENT, SET, DELETED and UNKNOWN. MemoryError."""
     cdef ReadContext context
     cdef KeyCell cell
-    cdef Place place
+    cdef CellAddress address
     cdef Found found
     cdef uint64_t c0 = 0, c1 = 0
     cdef int epoch
@@ -80,7 +81,7 @@ def states(Snapshot snapshot not None, keys):
             _held = key_cell(key, &cell, snapshot.layout.numbers)
             digest_keys(snapshot.layout.digest, &cell.ref, 1, &c0, &c1)
             epoch = cache_enter(&snapshot.cache.cache)
-            found = snapshot.probe(&cell.ref, c0, c1, -1, &context, &place)
+            found = snapshot.probe(&cell.ref, c0, c1, -1, &context, &address)
             cache_exit(&snapshot.cache.cache, epoch)
             if found == FAULT:
                 readable(fragment, &context, context.status)

@@ -5,7 +5,8 @@ from libc.stdint cimport uint32_t, uint64_t
 from tilekv.kvcore.base.wire cimport Out
 from tilekv.kvcore.codec.pipeline cimport Status
 from tilekv.kvcore.hashing.digest cimport KeyRef
-from tilekv.kvcore.read.column_reader cimport FieldCursors, Run, Stretch
+from tilekv.kvcore.read.address cimport CellAddress
+from tilekv.kvcore.read.column_reader cimport FieldCursors, Stretch
 from tilekv.kvcore.read.fragment cimport ReadContext
 from tilekv.kvcore.read.snapshot cimport Snapshot
 from tilekv.kvcore.write.memtable cimport Buffer
@@ -25,13 +26,13 @@ cdef class Ties:
     cdef Tied* cells
     cdef size_t n
     cdef size_t room
-    cdef Run* runs              # by age
+    cdef CellAddress* runs       # by age
     cdef FieldCursors keys, types
     cdef Out ends, data, codes  # of the keys, by age
     cdef uint32_t fault_in      # fragment of the last fault
     cdef void clear(self) noexcept nogil
     # Another cell, in `run` alone. NO_MEMORY when there is none.
-    cdef Status add(self, const Run* run, uint64_t c1, uint64_t id, bint deleted) noexcept nogil
+    cdef Status add(self, const CellAddress* run, uint64_t c1, uint64_t id, bint deleted) noexcept nogil
     # Leaves the winners, in the order of c1 and keys. After a fault `context` says what, fault_in where.
     cdef Status choose(self, ReadContext* context) noexcept nogil
     cdef Status _read_keys(self, ReadContext* context) noexcept nogil

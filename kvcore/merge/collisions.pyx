@@ -35,16 +35,16 @@ cdef class Ties:
     cdef void clear(self) noexcept nogil:
         self.n = 0
 
-    cdef Status add(self, const Run* run, uint64_t c1, uint64_t id, bint deleted) noexcept nogil:
+    cdef Status add(self, const CellAddress* run, uint64_t c1, uint64_t id, bint deleted) noexcept nogil:
         cdef size_t room = 2 * self.room + 4
         cdef Tied* cells
-        cdef Run* runs
+        cdef CellAddress* runs
         if self.n == self.room:
             cells = <Tied*>realloc(self.cells, room * sizeof(Tied))
             if cells == NULL:
                 return NO_MEMORY
             self.cells = cells
-            runs = <Run*>realloc(self.runs, room * sizeof(Run))
+            runs = <CellAddress*>realloc(self.runs, room * sizeof(CellAddress))
             if runs == NULL:
                 return NO_MEMORY
             self.runs = runs

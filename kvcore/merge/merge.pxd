@@ -3,7 +3,7 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from tilekv.kvcore.merge.collisions cimport Ties
-from tilekv.kvcore.read.column_reader cimport Run
+from tilekv.kvcore.read.address cimport CellAddress
 from tilekv.kvcore.read.fragment cimport ReadContext, FragmentData, Pin
 from tilekv.kvcore.read.snapshot cimport Snapshot
 from tilekv.kvcore.write.memtable cimport Buffer, Entry, SortedBuffer
@@ -60,7 +60,7 @@ cdef class Merge:
     cdef size_t* lists          # of the round, by number: where each begins among the pairs; then how long each is
     # The next winners, at most `room` cells, as at most `room` runs: how many cells there are, 0 at the end, -1 after a
     # fault. Their coordinates too, unless NULL.
-    cdef Py_ssize_t next(self, Run* runs, size_t* nruns, uint64_t* c0, uint64_t* c1, size_t room) noexcept nogil
+    cdef Py_ssize_t next(self, CellAddress* runs, size_t* nruns, uint64_t* c0, uint64_t* c1, size_t room) noexcept nogil
     cdef raise_fault(self)
     cdef void _close_tile(self, Source* source) noexcept nogil
     cdef int _open_tile(self, Source* source) noexcept nogil

@@ -9,8 +9,8 @@ from tilekv.kvcore.codec.pipeline cimport NO_MEMORY, OK
 from tilekv.kvcore.format.layout cimport TOMBSTONE
 from tilekv.kvcore.hashing.coords cimport lower_bound
 from tilekv.kvcore.merge.collisions cimport Tied, new_ties
+from tilekv.kvcore.read.address cimport address_of_entry
 from tilekv.kvcore.read.fragment cimport context_close, fragment_chunk_at, fragment_coords, tile_cells, unpin
-from tilekv.kvcore.read.snapshot cimport IN_BUFFER
 
 cdef enum:
     ROUND = 4096                # cells of a round: 128 KiB of pairs
@@ -29,19 +29,14 @@ cdef inline uint64_t pair_id(Merge merge, const Source* source, size_t cell) noe
     return <uint64_t>(source - merge.sources) << 32 | (cell - source.base)
 
 
-cdef inline void add_run(Merge merge, Run* runs, size_t* count, const Source* source, uint64_t tile, size_t cell,
+cdef inline void add_run(Merge merge, CellAddress* runs, size_t* count, const Source* source, uint64_t tile, size_t cell,
                          size_t n) noexcept nogil:
     """n cells of a tile, joined to the run before when they follow it. REQUIRES: n is 1 in a buffer."""
-    cdef const Entry* entry
     cdef uint32_t fragment = <uint32_t>(source - merge.sources - merge.nbuffers)
-    cdef Run* run = &runs[count[0]]
-    cdef Run* last
+    cdef CellAddress* run = &runs[count[0]]
+    cdef CellAddress* last
     if source.fragment == NULL:
-        entry = &source.entries[cell]
-        run.fragment = IN_BUFFER
-        run.type = entry.type
-        run.tile = <uint64_t>entry.record
-        run.cell = entry.key_size
+        address_of_entry(&source.entries[cell], run)
     else:
         last = run - 1
         if count[0] and last.fragment == fragment and last.tile == tile and last.cell + last.n == cell:
@@ -50,7 +45,7 @@ cdef inline void add_run(Merge merge, Run* runs, size_t* count, const Source* so
         run.fragment = fragment
         run.tile = tile
         run.cell = <uint32_t>cell
-    run.n = <uint32_t>n
+        run.n = <uint32_t>n
     count[0] += 1
 
 
@@ -333,7 +328,7 @@ cdef class Merge:
         return 1
 
     cdef int _add_tied(self, Source* source, size_t cell) noexcept nogil:
-        cdef Run run
+        cdef CellAddress run
         cdef size_t count = 0
         add_run(self, &run, &count, source, source.tile, cell, 1)
         if self.ties.add(&run, source.c1[cell], pair_id(self, source, cell), is_deleted(self, source, cell)) == OK:
@@ -349,7 +344,7 @@ cdef class Merge:
 
     # --- what comes of it ---------------------------------------------------------------------------------------------
 
-    cdef Py_ssize_t next(self, Run* runs, size_t* nruns, uint64_t* out0, uint64_t* out1, size_t room) noexcept nogil:
+    cdef Py_ssize_t next(self, CellAddress* runs, size_t* nruns, uint64_t* out0, uint64_t* out1, size_t room) noexcept nogil:
         cdef size_t n = 0, m, i, cell
         cdef const Source* source
         cdef const Tied* tied
@@ -425,7 +420,7 @@ cdef class Merge:
 
     def any(self):
         """Whether a cell is left."""
-        cdef Run run
+        cdef CellAddress run
         cdef size_t nruns = 0
         cdef Py_ssize_t n = self.next(&run, &nruns, NULL, NULL, 1)
         if n < 0:
@@ -451,7 +446,7 @@ cdef void merge_two(const Pair* a, const Pair* b, size_t n, Pair* merged) noexce
 
 cdef list consume(Merge merge):
     """How many cells are left in each fragment, then in the buffers."""
-    cdef Run runs[256]
+    cdef CellAddress runs[256]
     cdef Py_ssize_t n = 1, part
     cdef size_t nruns = 0, i
     cdef uint64_t* sums = <uint64_t*>calloc(merge.snapshot.n + 1, sizeof(uint64_t))

@@ -5,7 +5,8 @@ from libc.stdint cimport uint32_t, uint64_t
 from tilekv.kvcore.codec.pipeline cimport Status
 from tilekv.kvcore.format.tile cimport CellSource
 from tilekv.kvcore.merge.merge cimport Merge
-from tilekv.kvcore.read.column_reader cimport FieldCursors, Run, Stretch
+from tilekv.kvcore.read.address cimport CellAddress
+from tilekv.kvcore.read.column_reader cimport FieldCursors, Stretch
 from tilekv.kvcore.read.fragment cimport ReadContext
 from tilekv.kvcore.read.snapshot cimport Snapshot
 from tilekv.kvcore.write.memtable cimport Buffer
@@ -17,7 +18,7 @@ cdef class MergedCells(CellSource):
     cdef Snapshot snapshot
     cdef tuple buffers          # of the merge: rows are read where they are
     cdef Buffer rows
-    cdef Run* runs
+    cdef CellAddress* runs
     cdef uint64_t* begins       # by run: its first cell
     cdef size_t nruns
     cdef uint64_t* c0

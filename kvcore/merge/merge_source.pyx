@@ -23,7 +23,7 @@ cdef class MergedCells(CellSource):
         self.snapshot = merge.snapshot
         self.buffers = merge.buffers
         self.rows = merge.rows
-        self.runs = <Run*>malloc(room * sizeof(Run))
+        self.runs = <CellAddress*>malloc(room * sizeof(CellAddress))
         self.begins = <uint64_t*>malloc(room * sizeof(uint64_t))
         self.c0 = <uint64_t*>malloc(room * sizeof(uint64_t))
         self.c1 = <uint64_t*>malloc(room * sizeof(uint64_t))

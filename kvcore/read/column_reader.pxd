@@ -4,25 +4,17 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from tilekv.kvcore.base.wire cimport Out
 from tilekv.kvcore.codec.pipeline cimport Status, Windows
+from tilekv.kvcore.read.address cimport CellAddress
 from tilekv.kvcore.read.fragment cimport ReadContext, Pin
 from tilekv.kvcore.read.snapshot cimport Snapshot
 from tilekv.kvcore.write.memtable cimport Buffer
 
 cdef enum:
     FEW_LANES = 8
-    NOWHERE = 0xFFFFFFFE        # beside IN_BUFFER: a cell that is left out, zeros or nothing
-
-# Cells of one tile that follow one another. In the buffer, and left out: one cell.
-cdef struct Run:
-    uint32_t fragment           # in Snapshot.at; or IN_BUFFER, or NOWHERE
-    uint32_t n                  # cells, at least one
-    uint64_t tile               # in the buffer: the address of the record
-    uint32_t cell               # the first, in the tile; in the buffer: the size of the key
-    uint8_t type                # of the key, in the buffer only
 
 # n cells, from cell `skip` of runs[0] on.
 cdef struct Stretch:
-    const Run* runs
+    const CellAddress* runs
     size_t skip
     size_t n
     bint keep                   # what is decoded stays in the cache: for keys that are asked for; a scan passes it by

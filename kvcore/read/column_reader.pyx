@@ -3,9 +3,9 @@ from libc.string cimport memcpy, memset
 
 from tilekv.kvcore.base.wire cimport load16, load32, load64, out_free, out_room
 from tilekv.kvcore.codec.pipeline cimport CORRUPT, NO_MEMORY, OK, WINDOW_HEADER, window_at
+from tilekv.kvcore.read.address cimport IN_BUFFER, NOWHERE, entry_at
 from tilekv.kvcore.read.fragment cimport (DIRECT, FragmentData, chunk_at_hand, chunk_index, fragment_chunk, fragment_decode,
                                           fragment_offsets, fragment_place, tile_cells, unpin)
-from tilekv.kvcore.read.snapshot cimport IN_BUFFER
 from tilekv.kvcore.write.memtable cimport Entry
 
 
@@ -54,11 +54,9 @@ cdef Status damaged(ReadContext* context, const FragmentData* f, int slot, uint6
 
 # --- where cells are ----------------------------------------------------------------------------------------------------
 
-cdef void buffered(Buffer buffer, int field, const Run* run, const uint8_t** data, uint64_t* size) noexcept nogil:
+cdef void buffered(Buffer buffer, int field, const CellAddress* run, const uint8_t** data, uint64_t* size) noexcept nogil:
     """A field of a cell in the write buffer."""
-    cdef Entry entry
-    entry.record = <const uint8_t*>run.tile
-    entry.key_size = run.cell
+    cdef Entry entry = entry_at(run)
     if field == 0:
         data[0] = entry.record
         size[0] = entry.key_size
@@ -69,7 +67,8 @@ cdef void buffered(Buffer buffer, int field, const Run* run, const uint8_t** dat
         buffer.field(&entry, field, data, size)
 
 
-cdef Status open_tile(FieldCursors* cursors, Snapshot snapshot, int field, const Run* run, ReadContext* context) noexcept nogil:
+cdef Status open_tile(FieldCursors* cursors, Snapshot snapshot, int field, const CellAddress* run,
+                      ReadContext* context) noexcept nogil:
     """The offsets of a run's tile."""
     cdef FragmentData* f = snapshot.at[run.fragment]
     cdef FieldCursor* cursor = &cursors.at[run.fragment]
@@ -88,8 +87,8 @@ cdef Status open_tile(FieldCursors* cursors, Snapshot snapshot, int field, const
     return OK
 
 
-cdef inline Status run_extent(FieldCursors* cursors, Snapshot snapshot, int field, const Run* run, uint64_t skip, uint64_t n,
-                              ReadContext* context, uint64_t* start, uint64_t* end) noexcept nogil:
+cdef inline Status run_extent(FieldCursors* cursors, Snapshot snapshot, int field, const CellAddress* run, uint64_t skip,
+                              uint64_t n, ReadContext* context, uint64_t* start, uint64_t* end) noexcept nogil:
     """n cells of a fragment's run, from cell `skip` of it: [start, end) of their tile's bytes."""
     cdef FieldCursor* cursor = &cursors.at[run.fragment]
     cdef uint64_t cell = run.cell + skip
@@ -108,7 +107,7 @@ cdef inline Status run_extent(FieldCursors* cursors, Snapshot snapshot, int fiel
 
 cdef Status measure(FieldCursors* cursors, Snapshot snapshot, Buffer buffer, int field, const Stretch* stretch, uint64_t limit,
                     ReadContext* context, size_t* cells, uint64_t* size) noexcept nogil:
-    cdef const Run* run = stretch.runs
+    cdef const CellAddress* run = stretch.runs
     cdef const uint8_t* data = NULL
     cdef uint64_t start = 0, end = 0
     cdef size_t skip = stretch.skip, n, done = 0
@@ -183,7 +182,7 @@ cdef int64_t window_ends(const Windows* windows, uint64_t cell, size_t n, uint64
 
 cdef Status gather_ends(FieldCursors* cursors, Snapshot snapshot, Buffer buffer, int field, const Stretch* stretch,
                         ReadContext* context, int64_t* ends) noexcept nogil:
-    cdef const Run* run = stretch.runs
+    cdef const CellAddress* run = stretch.runs
     cdef const uint8_t* data = NULL
     cdef uint64_t start = 0, end = 0, total = 0
     cdef size_t skip = stretch.skip, n, done = 0
@@ -273,13 +272,13 @@ cdef Status cursor_read(FieldCursors* cursors, Snapshot snapshot, int slot, uint
 
 cdef Status gather_bytes(FieldCursors* cursors, Snapshot snapshot, Buffer buffer, int field, const Stretch* stretch,
                          uint64_t first, uint64_t size, ReadContext* context, uint8_t* out) noexcept nogil:
-    cdef const Run* run = stretch.runs
+    cdef const CellAddress* run = stretch.runs
     cdef const uint8_t* data = NULL
     cdef uint64_t start = 0, end = 0, part
     cdef size_t skip = stretch.skip, n, done = 0
     cdef int slot = snapshot.layout.bytes_slot(field)
     cdef const FieldCursor* cursor
-    cdef const Run* last = NULL
+    cdef const CellAddress* last = NULL
     cdef Status status
     while size and done < stretch.n:
         n = min(run.n - skip, stretch.n - done)
@@ -317,7 +316,7 @@ cdef Status gather_bytes(FieldCursors* cursors, Snapshot snapshot, Buffer buffer
 
 cdef Status gather_fixed(FieldCursors* cursors, Snapshot snapshot, Buffer buffer, int field, const Stretch* stretch,
                          ReadContext* context, uint8_t* out) noexcept nogil:
-    cdef const Run* run = stretch.runs
+    cdef const CellAddress* run = stretch.runs
     cdef const uint8_t* data = NULL
     cdef uint64_t width = snapshot.layout.slots[field].width, size = 0
     cdef size_t skip = stretch.skip, n, done = 0

@@ -3,8 +3,9 @@
 from libc.stdint cimport int64_t, uint64_t
 
 from tilekv.kvcore.hashing.digest cimport KeyRef
+from tilekv.kvcore.read.address cimport CellAddress
 from tilekv.kvcore.read.fragment cimport ReadContext
-from tilekv.kvcore.read.snapshot cimport Found, Place, Snapshot
+from tilekv.kvcore.read.snapshot cimport Found, Snapshot
 from tilekv.kvcore.values.input_cells cimport Cells
 from tilekv.kvcore.values.keys cimport KeyCell
 from tilekv.kvcore.write.memtable cimport Buffer
@@ -28,7 +29,7 @@ cdef class Lookup:
     cdef uint64_t* c0
     cdef uint64_t* c1
     cdef int* found             # Found
-    cdef Place* places
+    cdef CellAddress* addresses
     cdef size_t at              # keys looked up so far
     cdef Found stopped          # MISSING, or why find() did not go on
     cdef ReadContext context

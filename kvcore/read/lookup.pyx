@@ -11,8 +11,9 @@ from tilekv.kvcore.base.signals cimport ROWS
 from tilekv.kvcore.format.datatypes cimport BLOB
 from tilekv.kvcore.format.layout cimport TOMBSTONE
 from tilekv.kvcore.hashing.digest cimport digest_keys
+from tilekv.kvcore.read.address cimport address_of_entry
 from tilekv.kvcore.read.fragment cimport context_close
-from tilekv.kvcore.read.snapshot cimport BLOCK, DELETED, IN_BUFFER, MISSING, PRESENT, UNOPENED
+from tilekv.kvcore.read.snapshot cimport BLOCK, DELETED, MISSING, PRESENT, UNOPENED
 from tilekv.kvcore.values.input_cells cimport FEED_OBJECTS, Cells, count_cells, feed_key
 from tilekv.kvcore.values.keys cimport asked_cell, load_key
 from tilekv.kvcore.write.memtable cimport Entry
@@ -49,8 +50,8 @@ cdef class Lookup:
         self.c0 = <uint64_t*>malloc(2 * room * sizeof(uint64_t) + 1)
         self.c1 = self.c0 + room
         self.found = <int*>calloc(room + 1, sizeof(int))
-        self.places = <Place*>calloc(room + 1, sizeof(Place))
-        if self.cells == NULL or self.keys == NULL or self.c0 == NULL or self.found == NULL or self.places == NULL:
+        self.addresses = <CellAddress*>calloc(room + 1, sizeof(CellAddress))
+        if self.cells == NULL or self.keys == NULL or self.c0 == NULL or self.found == NULL or self.addresses == NULL:
             raise MemoryError
 
     def __dealloc__(self):
@@ -59,11 +60,11 @@ cdef class Lookup:
         free(self.keys)
         free(self.c0)
         free(self.found)
-        free(self.places)
+        free(self.addresses)
 
     cdef int _clear(self) except -1:
         memset(self.found, 0, self.n * sizeof(int))
-        memset(self.places, 0, self.n * sizeof(Place))
+        memset(self.addresses, 0, self.n * sizeof(CellAddress))
         self.held.clear()
         self.refused.clear()
         self.n = self.at = 0
@@ -101,10 +102,7 @@ cdef class Lookup:
                 self.buffer.find(&self.keys[i], &entry)
                 if entry != NULL:
                     self.found[i] = DELETED if entry.type & TOMBSTONE else PRESENT
-                    self.places[i].fragment = IN_BUFFER
-                    self.places[i].type = entry.type
-                    self.places[i].tile = <uint64_t>entry.record
-                    self.places[i].cell = entry.key_size
+                    address_of_entry(entry, &self.addresses[i])
         self.n = k
         return 0
 
@@ -130,9 +128,9 @@ cdef class Lookup:
         while self.stopped != MISSING:
             PyErr_CheckSignals()
             if self.stopped == UNOPENED:
-                self.snapshot.open_fragment(self.places[self.at].fragment)
+                self.snapshot.open_fragment(self.addresses[self.at].fragment)
             else:
-                self.snapshot.raise_fault(&self.context, self.places[self.at].fragment)
+                self.snapshot.raise_fault(&self.context, self.addresses[self.at].fragment)
             with nogil:
                 self.find()
         return 0
@@ -148,7 +146,7 @@ cdef class Lookup:
             epoch = cache_enter(&self.snapshot.cache.cache)
             self.stopped = self.snapshot.probe_block(self.keys + start, n, self.c0 + start, self.c1 + start, self.defer,
                                                      &self.context,
-                                                     self.found + start, self.places + start, &stop)
+                                                     self.found + start, self.addresses + start, &stop)
             cache_exit(&self.snapshot.cache.cache, epoch)
             self.at = start + (n if self.stopped == MISSING else stop)
         context_close(&self.context, &self.snapshot.codecs.pool)

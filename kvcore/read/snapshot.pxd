@@ -6,6 +6,7 @@ from tilekv.kvcore.base.cache cimport ChunkCache
 from tilekv.kvcore.codec.pipeline cimport CodecPool, Status
 from tilekv.kvcore.format.layout cimport Layout
 from tilekv.kvcore.hashing.digest cimport KeyRef
+from tilekv.kvcore.read.address cimport CellAddress
 from tilekv.kvcore.read.digest_index cimport DigestIndex
 from tilekv.kvcore.read.fragment cimport ReadContext, Fragment, FragmentData
 
@@ -13,22 +14,14 @@ cdef enum Found:
     MISSING = 0
     PRESENT = 1
     DELETED = 2                 # the newest cell of the key is a tombstone
-    FAULT = -1                  # context says what, place.fragment where
-    UNOPENED = -2               # place.fragment must be opened first: Snapshot.open_fragment() with the GIL, then again
+    FAULT = -1                  # context says what, address.fragment where
+    UNOPENED = -2               # address.fragment must be opened first: Snapshot.open_fragment() with the GIL, then again
     DEFERRED = -3               # probe_block() only: a chunk would have to be decoded
 
 cdef enum:
-    IN_BUFFER = 0xFFFFFFFF
     # Keys that are looked up together, each step for all of them before the next begins: enough to keep the memory busy, few
     # enough that what was fetched is still in the first-level cache when it is used.
     BLOCK = 128
-
-# Where a cell is.
-cdef struct Place:
-    uint32_t fragment           # in Snapshot.at, newest first; or IN_BUFFER
-    uint8_t type                # of the key, in the buffer only
-    uint64_t tile               # in the buffer: the address of the record
-    uint64_t cell               # in the tile; in the buffer: the size of the key
 
 
 cdef class Snapshot:
@@ -53,15 +46,17 @@ cdef class Snapshot:
     # The newest cell of a key in all fragments. REQUIRES, as do all that look for keys: between cache_enter() and cache_exit().
     # field: one whose cell will be wanted next and is fetched meanwhile, or -1.
     cdef Found probe(self, const KeyRef* key, uint64_t c0, uint64_t c1, int field, ReadContext* context,
-                     Place* place) noexcept nogil
-    # The same for n <= BLOCK keys whose found[i] is not PRESENT or DELETED already, in found and places. defer: leave as DEFERRED
-    # what is not in memory. For FAULT and UNOPENED stops at *at.
+                     CellAddress* address) noexcept nogil
+    # The same for n <= BLOCK keys whose found[i] is not PRESENT or DELETED already, in found and addresses. defer: leave as
+    # DEFERRED what is not in memory. For FAULT and UNOPENED stops at *at.
     cdef Found probe_block(self, const KeyRef* keys, size_t n, const uint64_t* c0, const uint64_t* c1, bint defer,
-                           ReadContext* context, int* found, Place* places, size_t* at) noexcept nogil
-    # Where the cells of a field are in memory for those of n places that are PRESENT in a fragment: data[i] is NULL if it is not.
-    cdef void resolve(self, int field, size_t n, const int* found, const Place* places, const uint8_t** data,
+                           ReadContext* context, int* found, CellAddress* addresses, size_t* at) noexcept nogil
+    # Where the cells of a field are in memory for those of n addresses that are PRESENT in a fragment: data[i] is
+    # NULL if it is not.
+    cdef void resolve(self, int field, size_t n, const int* found, const CellAddress* addresses, const uint8_t** data,
                       uint64_t* sizes) noexcept nogil
     cdef int open_fragment(self, uint32_t fragment) except -1
     # PRESENT, DELETED or MISSING; opens what it must and raises for a FAULT.
-    cdef Found get(self, const KeyRef* key, uint64_t c0, uint64_t c1, int field, ReadContext* context, Place* place) except *
+    cdef Found get(self, const KeyRef* key, uint64_t c0, uint64_t c1, int field, ReadContext* context,
+                   CellAddress* address) except *
     cdef raise_fault(self, const ReadContext* context, uint32_t fragment)

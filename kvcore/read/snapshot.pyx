@@ -8,6 +8,7 @@ from tilekv.kvcore.base.wire cimport load32
 from tilekv.kvcore.codec.pipeline cimport NO_MEMORY, OK
 from tilekv.kvcore.format.layout cimport SLOT_OFFSETS, TOMBSTONE
 from tilekv.kvcore.hashing.coords cimport bounded, compare_keys, lower_bound
+from tilekv.kvcore.read.address cimport IN_BUFFER
 from tilekv.kvcore.read.digest_index cimport (ENTRIES, entry_matches, entry_number, table_bucket, table_build, table_bytes,
                                               table_fragment, table_free)
 from tilekv.kvcore.read.fragment cimport (Pin, SlotView, Span, context_close, chunk_index, fragment_coords, fragment_key,
@@ -27,7 +28,7 @@ cdef enum:
     STORED = 192                # bytes of a stored chunk: the processor sees by itself that it goes on
     MOST_LINES = 8              # of a value that are fetched ahead; the processor sees by itself that a longer one goes on
     # Between the steps of probe_block(), beside what Found has:
-    CANDIDATE = 10              # the table has a cell at places[i]
+    CANDIDATE = 10              # the table has a cell at addresses[i]
     UNSURE = 11                 # the table does not know
 
 
@@ -49,7 +50,7 @@ cdef Found match_key(FragmentData* fragment, uint64_t tile, uint64_t cell, const
 
 
 cdef Found find_key(FragmentData* fragment, uint64_t tile, uint64_t lo, uint64_t hi, const KeyRef* key, ReadContext* context,
-                    Place* place) noexcept nogil:
+                    CellAddress* address) noexcept nogil:
     """Among cells [lo, hi) of a tile, whose coordinates are all equal and whose keys ascend."""
     cdef uint64_t middle
     cdef int difference = 0
@@ -60,8 +61,9 @@ cdef Found find_key(FragmentData* fragment, uint64_t tile, uint64_t lo, uint64_t
         if match_key(fragment, tile, middle, key, context, &difference, &delete) == FAULT:
             return FAULT
         if difference == 0:
-            place.tile = tile
-            place.cell = middle
+            address.tile = tile
+            address.cell = <uint32_t>middle
+            address.n = 1
             return DELETED if delete else PRESENT
         if linear or difference < 0:
             lo = middle + 1
@@ -94,7 +96,7 @@ cdef Found first_cell_after(FragmentData* fragment, uint64_t tile, const KeyRef*
 
 
 cdef Found probe_fragment(FragmentData* fragment, const KeyRef* key, uint64_t c0, uint64_t c1, int field, ReadContext* context,
-                          Place* place) noexcept nogil:
+                          CellAddress* address) noexcept nogil:
     """Tile by the leaves of the R-tree, cell by interpolation among its first coordinates, then the stored key.
 
     The leaves are 32 bytes a tile and stay in cache; a tile's first coordinates are 8 KB, of which a search touches two
@@ -138,7 +140,7 @@ cdef Found probe_fragment(FragmentData* fragment, const KeyRef* key, uint64_t c0
     if field >= 0 and lo < hi:
         fetch_stored(fragment, 0, tile, lo)
         fetch_stored(fragment, field, tile, lo)
-    return find_key(fragment, tile, lo, hi, key, context, place)
+    return find_key(fragment, tile, lo, hi, key, context, address)
 
 
 cdef inline void fetch_near(const FragmentData* f, uint64_t tile, uint64_t n, uint64_t c0) noexcept nogil:
@@ -164,29 +166,30 @@ cdef inline uint64_t equal_end(const uint64_t* words, uint64_t lo, uint64_t hi, 
     return lower_bound(words, 1, lo, hi, value + 1)
 
 
-cdef inline void locate(const DigestIndex* table, uint64_t number, uint64_t capacity, Place* place) noexcept nogil:
-    place.fragment = <uint32_t>table_fragment(table, number)
-    number -= table.first[place.fragment]
-    place.tile = number // capacity
-    place.cell = number - place.tile * capacity
+cdef inline void locate(const DigestIndex* table, uint64_t number, uint64_t capacity, CellAddress* address) noexcept nogil:
+    address.fragment = <uint32_t>table_fragment(table, number)
+    number -= table.first[address.fragment]
+    address.tile = number // capacity
+    address.cell = <uint32_t>(number - address.tile * capacity)
+    address.n = 1
 
 
-cdef inline void fetch_type(const FragmentData* f, const Place* place) noexcept nogil:
+cdef inline void fetch_type(const FragmentData* f, const CellAddress* address) noexcept nogil:
     cdef const SlotView* s = &f.slots[f.key_type]
     cdef const uint8_t* data
     if s.in_place and s.first_chunk == NULL:
-        data = <const uint8_t*>tkv_load_acquire(&s.ready[place.tile])
+        data = <const uint8_t*>tkv_load_acquire(&s.ready[address.tile])
         if data != NULL:
-            tkv_prefetch(data + place.cell)
+            tkv_prefetch(data + address.cell)
 
 
-cdef inline void fetch_extent(const FragmentData* f, int field, const Place* place) noexcept nogil:
+cdef inline void fetch_extent(const FragmentData* f, int field, const CellAddress* address) noexcept nogil:
     cdef const SlotView* s = &f.slots[field]
     cdef const uint8_t* data
     if s.in_place and f.kinds[field].kind == SLOT_OFFSETS:
-        data = <const uint8_t*>tkv_load_acquire(<void* const*>&s.windows[place.tile].data)
-        if data != NULL and s.windows[place.tile].nbytes:
-            tkv_prefetch(data + place.cell * s.windows[place.tile].nbytes)
+        data = <const uint8_t*>tkv_load_acquire(<void* const*>&s.windows[address.tile].data)
+        if data != NULL and s.windows[address.tile].nbytes:
+            tkv_prefetch(data + address.cell * s.windows[address.tile].nbytes)
 
 
 cdef inline void fetch_stored(const FragmentData* f, int field, uint64_t tile, uint64_t cell) noexcept nogil:
@@ -216,17 +219,17 @@ cdef inline void fetch_bytes(const uint8_t* data, uint64_t size) noexcept nogil:
         line += LINE
 
 
-cdef inline void fetch_ahead(const FragmentData* f, int field, const Place* place) noexcept nogil:
+cdef inline void fetch_ahead(const FragmentData* f, int field, const CellAddress* address) noexcept nogil:
     """What a get will read, all at once: the stored key's type and bytes, which are compared next, and the value after them."""
     cdef const uint8_t* data
     cdef uint64_t size = 0
-    fetch_type(f, place)
-    fetch_extent(f, 0, place)
-    fetch_extent(f, field, place)
-    data = resident_cell(f, 0, place.tile, place.cell, &size)
+    fetch_type(f, address)
+    fetch_extent(f, 0, address)
+    fetch_extent(f, field, address)
+    data = resident_cell(f, 0, address.tile, address.cell, &size)
     if data != NULL:
         tkv_prefetch(data)
-    data = resident_cell(f, field, place.tile, place.cell, &size)
+    data = resident_cell(f, field, address.tile, address.cell, &size)
     if data != NULL:
         fetch_bytes(data, size)
 
@@ -325,7 +328,7 @@ cdef class Snapshot:
         return 0
 
     cdef Found probe(self, const KeyRef* key, uint64_t c0, uint64_t c1, int field, ReadContext* context,
-                     Place* place) noexcept nogil:
+                     CellAddress* address) noexcept nogil:
         cdef const DigestIndex* table = <const DigestIndex*>tkv_load_acquire(<void**>&self.table)
         cdef const uint64_t* bucket
         cdef size_t i
@@ -338,10 +341,11 @@ cdef class Snapshot:
                 if bucket[k] << 1 == 0:
                     return MISSING
                 if entry_matches(bucket[k], c1):
-                    locate(table, entry_number(bucket[k]), self.layout.capacity, place)
+                    locate(table, entry_number(bucket[k]), self.layout.capacity, address)
                     if field >= 0:
-                        fetch_ahead(self.at[place.fragment], field, place)
-                    if match_key(self.at[place.fragment], place.tile, place.cell, key, context, &difference, &delete) == FAULT:
+                        fetch_ahead(self.at[address.fragment], field, address)
+                    if match_key(self.at[address.fragment], address.tile, address.cell, key, context, &difference,
+                                 &delete) == FAULT:
                         return FAULT
                     if difference == 0:
                         return DELETED if delete else PRESENT
@@ -350,16 +354,16 @@ cdef class Snapshot:
                 if not bucket[0] >> 63:
                     return MISSING
         for i in range(self.n):
-            place.fragment = <uint32_t>i
+            address.fragment = <uint32_t>i
             if self.at[i] == NULL:
                 return UNOPENED
-            found = probe_fragment(self.at[i], key, c0, c1, field, context, place)
+            found = probe_fragment(self.at[i], key, c0, c1, field, context, address)
             if found != MISSING:
                 return found
         return MISSING
 
     cdef Found probe_block(self, const KeyRef* keys, size_t n, const uint64_t* c0, const uint64_t* c1, bint defer,
-                           ReadContext* context, int* found, Place* places, size_t* at) noexcept nogil:
+                           ReadContext* context, int* found, CellAddress* addresses, size_t* at) noexcept nogil:
         """Every step fetches for all keys what the next will read, so that the misses of a block overlap: 4 times faster than
         key by key when nothing is in the processor's caches."""
         cdef const DigestIndex* table = <const DigestIndex*>tkv_load_acquire(<void**>&self.table)
@@ -385,15 +389,15 @@ cdef class Snapshot:
                         break
                     if entry_matches(bucket[k], c1[i]):
                         found[i] = CANDIDATE
-                        locate(table, entry_number(bucket[k]), self.layout.capacity, &places[i])
-                        f = self.at[places[i].fragment]
-                        fetch_type(f, &places[i])
-                        fetch_extent(f, 0, &places[i])
+                        locate(table, entry_number(bucket[k]), self.layout.capacity, &addresses[i])
+                        f = self.at[addresses[i].fragment]
+                        fetch_type(f, &addresses[i])
+                        fetch_extent(f, 0, &addresses[i])
                         break
             for i in range(n):
                 if found[i] == CANDIDATE:
-                    f = self.at[places[i].fragment]
-                    if resident_key(f, places[i].tile, places[i].cell, &stored[i]):
+                    f = self.at[addresses[i].fragment]
+                    if resident_key(f, addresses[i].tile, addresses[i].cell, &stored[i]):
                         tkv_prefetch(stored[i].data)
                         tkv_prefetch(stored[i].data + stored[i].size)
                     else:
@@ -407,32 +411,33 @@ cdef class Snapshot:
         for i in range(n):
             if found[i] == UNSURE:
                 at[0] = i
-                found[i] = self.probe(&keys[i], c0[i], c1[i], -1, context, &places[i])
+                found[i] = self.probe(&keys[i], c0[i], c1[i], -1, context, &addresses[i])
                 if found[i] < 0:
                     return <Found>found[i]
         return MISSING
 
-    cdef void resolve(self, int field, size_t n, const int* found, const Place* places, const uint8_t** data,
+    cdef void resolve(self, int field, size_t n, const int* found, const CellAddress* addresses, const uint8_t** data,
                       uint64_t* sizes) noexcept nogil:
         cdef size_t i
         for i in range(n):
-            if found[i] == PRESENT and places[i].fragment != IN_BUFFER:
-                fetch_extent(self.at[places[i].fragment], field, &places[i])
+            if found[i] == PRESENT and addresses[i].fragment != IN_BUFFER:
+                fetch_extent(self.at[addresses[i].fragment], field, &addresses[i])
         for i in range(n):
             data[i] = NULL
-            if found[i] != PRESENT or places[i].fragment == IN_BUFFER:
+            if found[i] != PRESENT or addresses[i].fragment == IN_BUFFER:
                 continue
-            data[i] = resident_cell(self.at[places[i].fragment], field, places[i].tile, places[i].cell, &sizes[i])
+            data[i] = resident_cell(self.at[addresses[i].fragment], field, addresses[i].tile, addresses[i].cell, &sizes[i])
             if data[i] != NULL:
                 fetch_bytes(data[i], sizes[i])
 
-    cdef Found get(self, const KeyRef* key, uint64_t c0, uint64_t c1, int field, ReadContext* context, Place* place) except *:
-        cdef Found found = self.probe(key, c0, c1, field, context, place)
+    cdef Found get(self, const KeyRef* key, uint64_t c0, uint64_t c1, int field, ReadContext* context,
+                   CellAddress* address) except *:
+        cdef Found found = self.probe(key, c0, c1, field, context, address)
         while found == UNOPENED:
-            self.open_fragment(place.fragment)
-            found = self.probe(key, c0, c1, field, context, place)
+            self.open_fragment(address.fragment)
+            found = self.probe(key, c0, c1, field, context, address)
         if found == FAULT:
-            self.raise_fault(context, place.fragment)
+            self.raise_fault(context, address.fragment)
         return found
 
     cdef raise_fault(self, const ReadContext* context, uint32_t fragment):
