@@ -8,7 +8,7 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 # What the installed package is made from. Nobody else needs make to know about it: pip builds the package as it always does.
 SOURCES := $(sort $(shell find kvcore python -name '*.py' -o -name '*.py[ix]' -o -name '*.pxd' -o -name '*.[ch]' -o -name py.typed))
 
-.PHONY: test demo lint format workflows docs build dev wheels-test bench bench-kernels bench-costs sanitize tsan debug-test fuzz test-pandas2 nightly nightly-tests clean help FORCE
+.PHONY: test demo lint format workflows docs build dev wheels-test bench bench-kernels bench-costs sanitize tsan debug-test fuzz mutants test-pandas2 nightly nightly-tests clean help FORCE
 # Every step writes into the one environment.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
@@ -27,6 +27,7 @@ help:
 	@echo 'make sanitize    the tests under AddressSanitizer and UBSan; TESTS=tests/unit names some'
 	@echo 'make tsan        the tests of threads under ThreadSanitizer'
 	@echo 'make debug-test  the tests with bounds checks and assertions, and freed memory filled'
+	@echo 'make mutants     faults that once only distant tests noticed: each must fail its unit file'
 	@echo 'make test-pandas2  values and keys from the containers of pandas 2'
 	@echo 'make nightly     all of these for hours: the long tests, sanitized, with assertions, fuzzed'
 	@echo 'make fuzz        SECONDS=600 of fuzzing, sanitized; KEEP=--keep renews the corpus'
@@ -53,7 +54,7 @@ lint: $(VENV)/.built $(VENV)/.tools-lint
 workflows: $(VENV)/.ready $(VENV)/.tools-workflows
 	@echo 'tilekv: zizmor, shellcheck'
 	@$(VENV)/bin/zizmor --offline --quiet .github
-	@$(VENV)/bin/shellcheck .ci/run $(wildcard tools/*)
+	@$(VENV)/bin/shellcheck .ci/run $(filter-out %.py,$(wildcard tools/*))
 
 format: $(VENV)/.tools-lint
 	@$(PY) -m ruff check --quiet --fix
@@ -107,8 +108,9 @@ sanitize fuzz: export TILEKV_SANITIZE = 1
 sanitize fuzz:
 	@$(MAKE) VENV=.venv-sanitize .venv-sanitize/.$@
 
-# Each part by itself, for a machine that gives no night in one piece: make nightly-tests, test-pandas2, sanitize, tsan, debug-test, fuzz.
-nightly: nightly-tests
+# Each part by itself, for a machine that gives no night in one piece: make nightly-tests, mutants, test-pandas2, sanitize, tsan,
+# debug-test, fuzz.
+nightly: nightly-tests mutants
 	@$(MAKE) test-pandas2 TILEKV_NIGHTLY=1
 	@$(MAKE) sanitize
 	@$(MAKE) tsan TILEKV_NIGHTLY=1
@@ -118,6 +120,9 @@ nightly: nightly-tests
 nightly-tests: export TILEKV_NIGHTLY = 1
 nightly-tests: $(VENV)/.built $(VENV)/.tools-test
 	@$(PY) -m pytest -o faulthandler_timeout=3600 tests/crash tests/damage tests/concurrency tests/property
+
+mutants: $(VENV)/.built $(VENV)/.tools-test
+	@$(PY) tools/mutants.py
 
 tsan: export TILEKV_TSAN = 1
 tsan:

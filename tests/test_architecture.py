@@ -1,5 +1,7 @@
 """The house rules hold in this repository, and each of them notices a planted violation."""
 
+import runpy
+
 import pytest
 
 import tilekv
@@ -53,6 +55,17 @@ def test_texts_are_finished_and_name_no_workplace() -> None:
 
 def test_cited_sections_exist() -> None:
     assert citation_complaints(repository_texts()) == []
+
+
+def test_mutants_are_faults_of_what_there_is() -> None:
+    """`make mutants` runs them: whoever changes a line that one of them replaces changes the mutant too."""
+    mutants = runpy.run_path(str(ROOT / "tools" / "mutants.py"))
+    package = ROOT / "python" / "tilekv"
+    complaints = [mutants["misplaced"](package, each) for each in mutants["MUTANTS"].values()]
+    assert set(complaints) == {None}
+    assert all((ROOT / each.tests).is_file() for each in mutants["MUTANTS"].values())
+    stale = next(iter(mutants["MUTANTS"].values()))._replace(right="no such code")
+    assert "0 times" in mutants["misplaced"](package, stale)
 
 
 DRAWING = """

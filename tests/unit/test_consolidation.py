@@ -147,6 +147,26 @@ def test_outputs_split_the_digests(tmp_path: Path) -> None:
     assert contents(path) == model
 
 
+def test_an_output_ends_with_the_window_that_fills_it(tmp_path: Path) -> None:
+    """Each of them: what was written before it does not count."""
+    path = tmp_path / "store"
+    rng = random.Random(1)
+    write(path, *({i: rng.randbytes(30) for i in range(300)} for _ in range(2)))
+    most = SPLIT["kv.max_fragment_bytes"]
+    with tilekv.open(path, "a", config=SPLIT) as db:
+        db.consolidate()
+        sizes = [
+            sum(
+                file.stat().st_size
+                for file in path.joinpath(fragment.name).iterdir()
+                if file.name != "__fragment_metadata.tdb"
+            )
+            for fragment in db.fragments
+        ]
+    # The last one has what is left.
+    assert all(most <= size < 2 * most for size in sorted(sizes)[1:])
+
+
 def _digests(folder: Path) -> tuple[int, int]:
     """First and last first coordinate of a fragment, from its file's one chunk a tile and dimension."""
     data = folder.joinpath("__coords.tdb").read_bytes()

@@ -508,6 +508,25 @@ def test_order_of_put_and_create(tmp_path: Path, root: Path, synced: list[str]) 
     assert synced == ["a", "b", "tmp", "tmp -> new", tmp_path.name]
 
 
+@needs_proc
+def test_order_of_a_removal(root: Path, synced: list[str]) -> None:
+    """What was hidden is durably so before anything that depends on it goes; what is hidden already can go at any time."""
+    storage = open_storage(root)
+    for name in ("one", "two"):
+        fill(draft := storage.draft(), a=b"1")
+        draft.commit(name)
+    synced.clear()
+    hidden = storage.retire(["one", "two"])
+    assert synced == ["one -> tmp", "two -> tmp", "store"]
+    synced.clear()
+    storage.remove("__schema.tdb")
+    assert synced == ["store"]
+    synced.clear()
+    storage.reclaim(hidden)
+    assert synced == []
+    assert storage.list() == Listing((), ("__lock.tdb",))
+
+
 def test_an_empty_folder_is_taken_over(tmp_path: Path) -> None:
     (tmp_path / "store").mkdir()
     storage = open_storage(tmp_path / "store")
