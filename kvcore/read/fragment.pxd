@@ -181,17 +181,8 @@ cdef class Fragment:
     cdef object _metadata                   # File or bytes: keeps `_meta` alive
     cdef const uint8_t* _meta
     cdef uint64_t _meta_size
-    cdef uint64_t _parsed                   # bytes of the metadata seen so far, while it is parsed
     cdef list _views                        # by slot: File or None
     # The exception for what `context` met: CorruptionError, OSError or MemoryError.
     cdef raise_fault(self, const ReadContext* context)
     # Raises when a status that `context` met says nothing of what is stored: no memory, or the system could not read.
     cdef int demand(self, const ReadContext* context, Status status) except -1
-    cdef int _parse(self) except -1
-    cdef int _parse_footer(self, const uint8_t* footer) except -1
-    cdef int _parse_block(self, const uint8_t* block, size_t n) except -1
-    cdef int _parse_directory(self, const uint8_t* at, size_t n) except -1
-    cdef int _check_tiles(self, int slot) except -1
-    cdef const uint8_t* _payload(self, uint64_t position, uint64_t* n) except NULL
-    cdef int _skip_padding(self, uint64_t position) except -1
-    cdef const uint64_t* _vector(self, uint64_t position, uint64_t expected) except? NULL

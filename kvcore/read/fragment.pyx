@@ -9,15 +9,12 @@ from tilekv.errors import CorruptionError, SnapshotGone
 
 from tilekv.kvcore.base.cache cimport (cache_drop, cache_find, cache_insert, cache_release, chunk_data, chunk_free, chunk_new,
                                        tkv_flag, tkv_set_flag)
-from tilekv.kvcore.base.crc32c cimport tkv_crc32c
 from tilekv.kvcore.base.file cimport FILE_GONE, FILE_IO, FILE_NO_MEMORY, FILE_OK, FileStatus, file_bytes
-from tilekv.kvcore.base.wire cimport Cursor, cursor, load32, load64, out_free, out_room, take, take8, take16, take32, take64
+from tilekv.kvcore.base.wire cimport load32, load64, out_free, out_room
 from tilekv.kvcore.codec.pipeline cimport (CORRUPT, FILTER_BIT_WIDTH, NO_MEMORY, OK, PLAIN_HEADER, UNSUPPORTED, check_chunk,
                                            codec_acquire, codec_release, decode_chunk, open_windows, plain_chunk, window_at)
-from tilekv.kvcore.format.constants cimport (BLOCK_MAGIC, BLOCK_TAIL, FANOUT, FORMAT_VERSION, PRIVATE_META, TAG_BOUND,
-                                             TAG_CHUNKS, TAG_IDENTITY, TAG_SOURCES, TILE_PAYLOAD, TRAILER)
-from tilekv.kvcore.format.datatypes cimport CHAR, UINT64
-from tilekv.kvcore.format.layout cimport (COORDS_TILE, MAX_CHUNK, SLOT_BYTES, SLOT_COORDS, SLOT_OFFSETS, TILE_COUNT, Slot,
+from tilekv.kvcore.format.footer cimport TRAILER, FileTable, Metadata, parse_metadata, trailer_fits
+from tilekv.kvcore.format.layout cimport (COORDS_TILE, SLOT_BYTES, SLOT_COORDS, SLOT_OFFSETS, TILE_COUNT, Slot,
                                           chunk_fits)
 
 
@@ -155,7 +152,7 @@ cdef Status fragment_bound(FragmentData* f, int slot, ReadContext* context) noex
     status = fragment_bytes(f, slot, s.size, TRAILER, context, &at)
     if status != OK:
         return status
-    if memcmp(at, f.uuid, 16) != 0 or load32(at + 16) != <uint32_t>slot:
+    if not trailer_fits(at, f.uuid, slot):
         return fail(context, CORRUPT, slot, s.size)
     tkv_set_flag(&s.bound, True)                # every thread that looks finds the same
     return OK
@@ -424,6 +421,8 @@ cdef class Fragment:
         """views: a File for each of `layout.files`, in that order. CorruptionError when the metadata is not what tilekv wrote
         or a file is shorter than it says; with `partial` such a file is read as far as it goes."""
         cdef int slot
+        cdef Metadata said
+        cdef const FileTable* table
         cdef SlotView* s
         cdef const Slot* kind
         cdef File view
@@ -453,20 +452,37 @@ cdef class Fragment:
         self.data.kinds = layout.slots
         self.data.cache = &cache.cache
         self.data.codecs = &codecs.pool
-        self._parse()
-        self.data.cells = self.cells
+        said = parse_metadata(layout, name, self._meta, self._meta_size)
+        self.data.ntiles = said.ntiles
+        self.data.last_tile_cells = said.last_tile_cells
+        self.data.cells = self.cells = said.cells
+        self.data.uuid = said.uuid
+        self.data.leaves = said.boxes
+        self.tombstones = said.tombstones
+        self.t1 = said.t1
+        self.t2 = said.t2
+        self.uuid = said.uuid[:16]
+        self.sources = said.sources
+        self.trailer = TRAILER if said.bound else 0
         for slot in range(layout.nslots):
             view = self._views[slot]
             if view is None:
                 continue
             s = &self.data.slots[slot]
+            table = &said.files[slot]
             kind = &layout.slots[slot]
             s.file = view.ref
+            s.size = table.size
+            s.tile_at = table.tile_at
+            s.raw_size = table.raw_size
+            s.first_chunk = table.first_chunk
+            s.chunks = table.chunks
+            s.width = table.width
+            s.nchunks = table.nchunks
             s.bound = self.trailer == 0
             if view.ref.size < s.size + self.trailer and not partial:
                 raise CorruptionError(f"{name}/{self.files[slot]}", view.ref.size,
                                       f"the file has {view.ref.size} bytes and the metadata says {s.size + self.trailer}")
-            self._check_tiles(slot)
             s.in_place = view.ref.base != NULL and (kind.pipeline.n == 0 or (
                 kind.kind == SLOT_OFFSETS and kind.pipeline.n == 1 and kind.pipeline.filters[0].type == FILTER_BIT_WIDTH))
             if kind.kind == SLOT_COORDS:
@@ -516,201 +532,6 @@ cdef class Fragment:
     def size_of(self, int slot):
         """Bytes of the file of a slot."""
         return self._views[slot].size
-
-    # --- metadata ---------------------------------------------------------------------------------------------------
-
-    cdef int _parse(self) except -1:
-        cdef uint64_t na = self.layout.nf
-        cdef uint64_t footer_size = 4 + 1 + 1 + 32 + 16 + 8 * (2 * na + 1) + 8 + 8 * (3 * na + 1)
-        cdef uint64_t footer_at, length
-        cdef const uint8_t* tail
-        if self._meta_size < footer_size + BLOCK_TAIL:
-            self._bad_metadata(0, f"{self._meta_size} bytes are too few")
-        footer_at = self._meta_size - footer_size
-        tail = self._meta + footer_at - BLOCK_TAIL
-        if load32(tail + 8) != <uint32_t>BLOCK_MAGIC:
-            self._bad_metadata(footer_at - 4, "tilekv's mark is not before the footer")
-        length = load32(tail)
-        if length > footer_at - BLOCK_TAIL or (footer_at - BLOCK_TAIL - length) % 8:
-            self._bad_metadata(footer_at - BLOCK_TAIL, f"a private block of {length} bytes")
-        if tkv_crc32c(tkv_crc32c(0, tail - length, length + 4), self._meta + footer_at, footer_size) != load32(tail + 4):
-            self._bad_metadata(footer_at - BLOCK_TAIL - length, "private block and footer fail their checksum")
-        self._parse_footer(self._meta + footer_at)
-        self._skip_padding(footer_at - BLOCK_TAIL - length)
-        self._parse_block(tail - length, length)
-        return 0
-
-    def _bad_metadata(self, offset, reason):
-        raise CorruptionError(f"{self.name}/__fragment_metadata.tdb", offset, reason)
-
-    cdef int _parse_footer(self, const uint8_t* footer) except -1:
-        cdef int na = self.layout.nf, f
-        cdef Cursor c = cursor(footer, self._meta_size)         # its size was checked by the caller
-        cdef uint64_t n = 0, levels, _level, nodes, position
-        cdef const uint8_t* payload
-        cdef Cursor tree
-        if take32(&c) != FORMAT_VERSION or take8(&c) != 0 or take8(&c) != 0:
-            self._bad_metadata(footer - self._meta, "not the footer of a sparse fragment of format 3")
-        take(&c, 32)
-        self.data.ntiles = take64(&c)
-        self.data.last_tile_cells = take64(&c)
-        if (not 1 <= self.data.last_tile_cells <= self.layout.capacity or self.data.ntiles == 0
-                or self.data.ntiles > self._meta_size // 32):
-            self._bad_metadata(footer - self._meta,
-                               f"{self.data.ntiles} tiles with {self.data.last_tile_cells} cells in the last")
-        for f in range(na + 1):
-            self.data.slots[f].size = take64(&c)
-        for f in range(na):
-            self.data.slots[na + 1 + f].size = take64(&c)
-        position = take64(&c)
-        payload = self._payload(position, &n)
-        tree = cursor(payload, n)
-        if take32(&tree) != 2 or take32(&tree) != FANOUT or take8(&tree) != UINT64:
-            self._bad_metadata(position, "not an R-tree of two uint64 dimensions")
-        levels = take32(&tree)
-        nodes = 0
-        for _level in range(levels):
-            nodes = take64(&tree)
-            if tree.failed or nodes > tree.left // 32:
-                self._bad_metadata(position, "an R-tree that ends early")
-            self.data.leaves = <const uint64_t*>take(&tree, 32 * nodes)
-        if nodes != self.data.ntiles or (<size_t>self.data.leaves) % 8:
-            self._bad_metadata(position, f"an R-tree with {nodes} leaves for {self.data.ntiles} tiles")
-        for f in range(na + 1):
-            self.data.slots[f].tile_at = self._vector(take64(&c), self.data.ntiles)
-        for f in range(na):
-            self.data.slots[na + 1 + f].tile_at = self._vector(take64(&c), self.data.ntiles if self.layout.is_var(f) else 0)
-        for f in range(na):
-            self.data.slots[na + 1 + f].raw_size = self._vector(take64(&c), self.data.ntiles if self.layout.is_var(f) else 0)
-        return 0
-
-    cdef const uint8_t* _payload(self, uint64_t position, uint64_t* n) except NULL:
-        """The payload of a raw generic tile, its checksum verified."""
-        cdef Cursor c
-        cdef uint64_t size, body
-        cdef uint32_t crc, version
-        cdef const uint8_t* payload = NULL
-        if position > self._meta_size:
-            self._bad_metadata(position, "a metadata tile beyond the file")
-        c = cursor(self._meta + position, self._meta_size - position)
-        self._skip_padding(position)
-        version = take32(&c)
-        body = take64(&c)
-        size = take64(&c)
-        if (version != FORMAT_VERSION or body != 8 + 12 + PRIVATE_META + size
-                or take8(&c) != CHAR or take64(&c) != 1 or take8(&c) != 0                # datatype, cell size, encryption
-                or take32(&c) != 8 or take32(&c) != 0 or take32(&c) != 0 or take64(&c) != 1   # an empty pipeline, one chunk
-                or take32(&c) != size or take32(&c) != size or take32(&c) != PRIVATE_META):
-            self._bad_metadata(position, "not a raw metadata tile of one chunk")
-        crc = take32(&c)
-        if take32(&c) != 0 or take16(&c) != 0:
-            self._bad_metadata(position, "private bytes that are not zero")
-        payload = take(&c, size)
-        if payload == NULL or size == 0:
-            self._bad_metadata(position, f"a metadata tile of {size} bytes")
-        if tkv_crc32c(0, payload, size) != crc:
-            self._bad_metadata(position, "a metadata tile fails its checksum")
-        self._parsed += TILE_PAYLOAD + size
-        n[0] = size
-        return payload
-
-    cdef int _skip_padding(self, uint64_t position) except -1:
-        """From what was parsed last to the next part: no gap but for alignment, and only zeros in it."""
-        if position < self._parsed or position - self._parsed > 7:
-            self._bad_metadata(position, "parts of the metadata that do not follow one another")
-        while self._parsed < position:
-            if self._meta[self._parsed]:
-                self._bad_metadata(self._parsed, "padding that is not zero")
-            self._parsed += 1
-        return 0
-
-    cdef const uint64_t* _vector(self, uint64_t position, uint64_t expected) except? NULL:
-        cdef uint64_t n = 0
-        cdef const uint8_t* payload = self._payload(position, &n)
-        if n != 8 + 8 * expected or load64(payload) != expected or (<size_t>payload) % 8:
-            self._bad_metadata(position, f"a vector of {expected} numbers expected")
-        return <const uint64_t*>(payload + 8) if expected else NULL
-
-    cdef int _parse_block(self, const uint8_t* block, size_t n) except -1:
-        cdef Cursor c = cursor(block, n)
-        cdef Cursor names
-        cdef uint32_t tag, size
-        cdef uint64_t expected = (self.data.ntiles - 1) * self.layout.capacity + self.data.last_tile_cells
-        cdef const uint8_t* payload
-        cdef const uint8_t* at
-        sources = []
-        while c.left:
-            tag = take32(&c)
-            size = take32(&c)
-            payload = take(&c, size)
-            take(&c, (8 - size % 8) % 8)
-            if c.failed:
-                self._bad_metadata(block - self._meta, "a record that is longer than the private block")
-            if tag == TAG_IDENTITY and size == 48:
-                self.uuid = payload[:16]
-                self.data.uuid = payload
-                self.t1 = load64(payload + 16)
-                self.t2 = load64(payload + 24)
-                self.cells = load64(payload + 32)
-                self.tombstones = load64(payload + 40)
-            elif tag == TAG_SOURCES:
-                names = cursor(payload, size)
-                while names.left:
-                    size = take32(&names)
-                    at = take(&names, size)
-                    if at == NULL:
-                        self._bad_metadata(payload - self._meta, "a list of sources that ends early")
-                    try:
-                        sources.append(at[:size].decode())
-                    except UnicodeDecodeError:
-                        self._bad_metadata(payload - self._meta, "a source whose name is not text")
-            elif tag == TAG_BOUND:
-                self.trailer = TRAILER
-            elif tag == TAG_CHUNKS:
-                self._parse_directory(payload, size)
-        self.sources = tuple(sources)
-        if self.uuid is None or self.cells != expected or self.tombstones > self.cells:
-            self._bad_metadata(block - self._meta, f"{self.cells} cells in the private block, {expected} in the footer")
-        if self.name != f"__{self.t1}_{self.t2}_{self.uuid.hex()}":
-            self._bad_metadata(block - self._meta, f"this is fragment __{self.t1}_{self.t2}_{self.uuid.hex()} under another name")
-        return 0
-
-    cdef int _parse_directory(self, const uint8_t* at, size_t n) except -1:
-        cdef Cursor c = cursor(at, n)
-        cdef uint32_t slot = take32(&c), width = take32(&c)
-        cdef uint64_t nchunks = take64(&c)
-        cdef uint64_t starts = (4 * (self.data.ntiles + 1) + 7) // 8 * 8
-        cdef SlotView* s
-        if (c.failed or slot >= <uint32_t>self.layout.nslots or self._views[slot] is None or slot == <uint32_t>self.layout.coords
-                or width not in (4, 8) or nchunks > n or n != 16 + starts + 2 * width * nchunks):
-            self._bad_metadata(at - self._meta, "a chunk directory that fits no file")
-        s = &self.data.slots[slot]
-        s.first_chunk = <const uint32_t*>take(&c, starts)
-        s.chunks = take(&c, 2 * width * nchunks)
-        s.width = width
-        s.nchunks = nchunks
-        if s.first_chunk[self.data.ntiles] != nchunks:
-            self._bad_metadata(at - self._meta, "a chunk directory that counts its chunks wrongly")
-        return 0
-
-    cdef int _check_tiles(self, int slot) except -1:
-        """Every tile of a file has chunks of its own, and no more cells or bytes than they can hold: what is decoded for one tile
-        is never taken for another's, and no count makes anybody ask for memory before a chunk has shown that it is true."""
-        cdef SlotView* s = &self.data.slots[slot]
-        cdef uint64_t tile, chunks = 1
-        if slot == self.layout.coords:
-            if self.cells > s.size // 16 or s.size != COORDS_TILE * self.data.ntiles + 16 * self.cells:
-                self._bad_metadata(self._meta_size, f"{s.size} bytes of coordinates for {self.cells} cells")
-            return 0
-        for tile in range(self.data.ntiles):
-            if s.first_chunk != NULL:
-                if s.first_chunk[tile] > s.first_chunk[tile + 1]:
-                    self._bad_metadata(<const uint8_t*>s.first_chunk - self._meta, "a chunk directory that runs backwards")
-                chunks = s.first_chunk[tile + 1] - s.first_chunk[tile]
-            if s.raw_size != NULL and s.raw_size[tile] > chunks * MAX_CHUNK:
-                self._bad_metadata(<const uint8_t*>s.raw_size - self._meta,
-                                   f"a tile of {s.raw_size[tile]} bytes in chunks that hold {chunks * MAX_CHUNK}")
-        return 0
 
     cdef int demand(self, const ReadContext* context, Status status) except -1:
         if status == NO_MEMORY:

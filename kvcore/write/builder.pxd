@@ -21,7 +21,8 @@ cdef class FragmentBuilder:
     """Takes windows of sorted cells, each but the last a whole number of tiles.
 
     Use: for each window, add(source) gives the ChunkPlan of every slot; write what encode() makes of their runs to the files in
-    order and call written(cuts). Then end every file with its trailer(); metadata() is the last file. One thread at a time.
+    order and call written(cuts). Then end every file with its trailer() (format/footer); metadata() is the last file. One thread
+    at a time.
     """
     cdef readonly Layout layout
     cdef SlotState* states
@@ -29,7 +30,3 @@ cdef class FragmentBuilder:
     cdef readonly uint64_t cells
     cdef readonly uint64_t tombstones
     cdef uint64_t _tiles
-    cdef int _generic_tile(self, Out* out, const void* payload, size_t n) except -1
-    cdef int _vector(self, Out* out, const Out* values) except -1
-    cdef int _rtree(self, Out* out) except -1
-    cdef int _directory(self, Out* out, int slot) except -1

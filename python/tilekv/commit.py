@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Final
 
 from tilekv.kvcore.codec.pipeline import CodecPool
+from tilekv.kvcore.format.footer import trailer
 from tilekv.kvcore.format.layout import Layout
 from tilekv.kvcore.format.tile import CellSource, ChunkPlan, Encoded, encode
 from tilekv.kvcore.write.builder import FragmentBuilder
@@ -86,7 +87,7 @@ def write_fragment(
             for window in windows:
                 size += _write_window(builder, codecs, window, writers, workers, written)
             for slot, writer in writers.items():
-                writer.write(builder.trailer(unique.bytes, slot))
+                writer.write(trailer(unique.bytes, slot))
             if size > SYNC_FIRST:
                 draft.sync()
             first, last = span or (_timestamp(storage, known),) * 2

@@ -16,6 +16,7 @@ import tilekv
 from damage import NIGHTLY, Image, Place
 from tilekv import Attr, FilterList, Schema
 from tilekv.kvcore.codec.pipeline import CodecPool
+from tilekv.kvcore.format.footer import trailer
 from tilekv.kvcore.format.tile import encode
 from tilekv.kvcore.hashing.digest import DIGESTS, coordinates
 from tilekv.kvcore.write.arrays import ArrayCells
@@ -55,7 +56,7 @@ def crowd(
     unique = bytes.fromhex(name.uuid)
     made = image
     for slot, stem, is_bytes in layout.files:
-        data = files[slot].getvalue() + builder.trailer(unique, slot)
+        data = files[slot].getvalue() + trailer(unique, slot)
         made = made.with_file(f"{name}/{data_file(stem, is_bytes)}", data)
     return made.with_file(f"{name}/{FRAGMENT_METADATA}", builder.metadata(unique, t, t))
 

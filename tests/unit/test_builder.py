@@ -6,6 +6,7 @@ import tilekv
 from tilekv.kvcore.base.cache import ChunkCache
 from tilekv.kvcore.base.file import File
 from tilekv.kvcore.codec.pipeline import CodecPool
+from tilekv.kvcore.format.footer import trailer
 from tilekv.kvcore.format.layout import Layout
 from tilekv.kvcore.format.tile import CellSource, encode
 from tilekv.kvcore.read.fragment import Fragment
@@ -30,7 +31,7 @@ def written(builder: FragmentBuilder, source: CellSource, codecs: CodecPool) -> 
             bytes(encode(builder.layout, source, cuts, *run, codecs)) for run in runs
         )
         builder.written(cuts)
-        files[cuts.slot] += builder.trailer(UUID, cuts.slot)
+        files[cuts.slot] += trailer(UUID, cuts.slot)
     return files
 
 
@@ -66,6 +67,19 @@ def test_refused() -> None:
             builder.metadata(uuid, t1, t2)
     with pytest.raises(ValueError, match="last window"):
         builder.add(source)  # five cells, tiles of four: the last tile is not full
+
+
+def test_metadata_before_all_chunks_are_written() -> None:
+    layout, source = cells(5)
+    builder = FragmentBuilder(layout)
+    plans = builder.add(source)
+    for cuts in plans:
+        with pytest.raises(ValueError, match="written"):
+            builder.metadata(UUID, 1, 1)
+        for run in cuts.runs(1):
+            encode(layout, source, cuts, *run, CodecPool())
+        builder.written(cuts)
+    assert builder.metadata(UUID, 1, 1)
 
 
 def test_windows_continue_a_fragment() -> None:
