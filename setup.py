@@ -21,6 +21,14 @@ VARIANT = "debug" * DEBUG + "trace" * TRACE + "sanitize" * SANITIZE + "tsan" * T
 
 DIRECTIVES = {
     "language_level": 3,
+    # What a method takes and gives is annotated for its readers: inspect.signature and help() show it (binding), so docstrings
+    # do not repeat it (embedsignature). An operator is no function: its docstring begins with its signature, as CPython's
+    # own do (clinic), where it says @cython.binding(False) and @cython.embedsignature(True). For all at once Cython 3.3 would
+    # make "None" of a docstring that is not there. No annotation checks or converts: `rows: int` would take 2.5 for 2.
+    "binding": True,
+    "embedsignature": False,
+    "embedsignature.format": "clinic",
+    "annotation_typing": False,
     "boundscheck": DEBUG,
     "wraparound": False,
     "cdivision": True,

@@ -10,6 +10,7 @@ from libc.string cimport memset
 import os
 from collections.abc import Iterable
 from threading import RLock
+from typing import Any
 
 import numpy as np
 
@@ -208,18 +209,49 @@ cdef class Handle:
             cache_exit(&snapshot.cache.cache, epoch)
             context_close(&context, &snapshot.codecs.pool)
 
-    def __getitem__(self, key):
-        """The value of a key: bare for one attribute, else a dict. KeyError when it is not there."""
+    @cython.binding(False)
+    @cython.embedsignature(True)
+    def __getitem__(self, key, /):
+        """The value of a key: bare for one attribute, else a dict.
+
+        KeyNotFoundError, a KeyError, when it is not there; else it raises as `get` does.
+        """
         value = self._get(key, self)
         if value is self:
             raise key_not_found(key, self._layout.numbers)
         return value
 
-    def get(self, key, default=None):
-        """The value of a key, or `default` when it is not there."""
+    def get(self, key: Any, default: Any = None) -> Any:
+        """The value of a key, or `default` when it is not there.
+
+        Parameters
+        ----------
+        key : str, bytes, int, float, NumPy scalar, 1-d numpy.ndarray or Key
+            What cannot be a key is not there.
+        default : object
+
+        Returns
+        -------
+        object
+            Bare for one attribute, else a dict by attribute; for its types see `Store`.
+
+        Raises
+        ------
+        ClosedError
+            When the store is closed.
+        CorruptionError
+            When what is stored of the key is damaged.
+        SnapshotGone
+            When its fragment was vacuumed before it was first used.
+        OSError
+            When the system cannot read.
+        """
         return self._get(key, default)
 
-    def __contains__(self, key):
+    @cython.binding(False)
+    @cython.embedsignature(True)
+    def __contains__(self, key, /):
+        """Whether a key is there; no value is read. What cannot be a key is not. Raises as `get` does."""
         if not self._layout.numbers:
             key = self._meant(key)
         return self._has(key)
@@ -259,7 +291,13 @@ cdef class Handle:
         return [cells if cells.objects is None or self._layout.numbers else
                 object_cells([self._meant(key) for key in cells.objects]) for cells in pieces]
 
-    def __setitem__(self, key, value):
+    @cython.binding(False)
+    @cython.embedsignature(True)
+    def __setitem__(self, key, value, /):
+        """Set the value of a key: bare for one attribute, else a dict, or a tuple in the order of the schema.
+
+        Raises as `put_many` does.
+        """
         cdef KeyCell cell
         cdef Row row
         self._check_writable()
@@ -274,7 +312,13 @@ cdef class Handle:
             row_free(&row)
         self._after_write()
 
-    def __delitem__(self, key):
+    @cython.binding(False)
+    @cython.embedsignature(True)
+    def __delitem__(self, key, /):
+        """Delete a key.
+
+        KeyNotFoundError, a KeyError, when it is not there; else it raises as `get` and `delete_many` do.
+        """
         cdef KeyCell cell
         self._check_writable()
         if not self._layout.numbers:
@@ -293,17 +337,39 @@ cdef class Handle:
 
     # --- many keys ----------------------------------------------------------------------------------------------------
 
-    def put_many(self, keys, values=None, /, **columns):
+    def put_many(self, keys: Any, values: Any = None, /, **columns: Any) -> None:
         """Set many keys at once; the last of equal keys wins. All is checked before anything is buffered.
 
-        put_many(keys, values): values bare, or dicts or tuples when there are several attributes.
-        put_many(keys, name=column, ...): a column for every attribute: lists, NumPy arrays, or what has __arrow_c_stream__ or
-        __arrow_c_array__, all of the same length as keys.
-        put_many(table, key="name"): an Arrow table (pyarrow, polars, pandas; also a Dataset, a LazyFrame), or a dict of columns:
-        keys in one column, attributes in the others. An index of pandas without a name is left out.
-        put_many(mapping) or put_many(pairs).
+        * ``put_many(keys, values)``: values bare, or dicts or tuples when there are several attributes
+        * ``put_many(keys, name=column, ...)``: a column for every attribute
+        * ``put_many(table, key="name")``: keys in one column of a table, attributes in the others
+        * ``put_many(mapping)`` or ``put_many(pairs)``
 
-        An array's elements are keys: numbers of any width those of Python's int and float. Nulls are a ValueError.
+        Parameters
+        ----------
+        keys : iterable of keys, numpy.ndarray, Arrow array or stream, table, mapping, or iterable of pairs
+            An array's elements are keys: numbers of any width those of Python's int and float. A table is Arrow's (pyarrow,
+            polars, pandas; also a Dataset, a LazyFrame) or a dict of columns; an index of pandas without a name is left out.
+        values : iterable, optional
+            As many as keys.
+        **columns : list, numpy.ndarray, or what has ``__arrow_c_stream__`` or ``__arrow_c_array__``
+            By attribute: n cells each, as many as keys; an array has the shape (n, ...), the attribute's shape behind, and any
+            dtype whose values the attribute's holds exactly. ``key`` alone, a str: the table's column of keys.
+
+        Raises
+        ------
+        WrongTypeError
+            For a key or value of a type that does not fit.
+        InvalidValueError
+            For nulls, lengths that differ, and attributes that are missing or unknown.
+        OutOfRangeError
+            For a number that does not fit its attribute.
+        ReadOnlyError
+            When the store is open for reading.
+        ClosedError
+            When the store is closed.
+        OSError
+            When more than ``kv.buffer_bytes`` are buffered then, and flushing fails: all that `flush` raises.
         """
         cdef Buffer staged = Buffer(self._layout)
         self._check_writable()
@@ -321,8 +387,24 @@ cdef class Handle:
         self._buffer.absorb(staged)
         self._after_write()
 
-    def delete_many(self, keys):
-        """Delete many keys at once, without looking them up: missing ones are fine."""
+    def delete_many(self, keys: Iterable[Any]) -> None:
+        """Delete many keys at once, without looking them up: missing ones are fine.
+
+        Parameters
+        ----------
+        keys : iterable of keys, numpy.ndarray, Arrow array or stream
+
+        Raises
+        ------
+        WrongTypeError, InvalidValueError
+            For what cannot be a key, and for nulls; nothing is deleted then.
+        ReadOnlyError
+            When the store is open for reading.
+        ClosedError
+            When the store is closed.
+        OSError
+            When more than ``kv.buffer_bytes`` are buffered then, and flushing fails: all that `flush` raises.
+        """
         cdef Buffer staged = Buffer(self._layout)
         self._check_writable()
         pieces = cells_of(keys, None, self._layout.numbers, "keys")
@@ -333,8 +415,27 @@ cdef class Handle:
         self._buffer.absorb(staged)
         self._after_write()
 
-    def get_many(self, keys, default=None):
-        """The values of many keys, as a list in the order asked; `default` for those that are not there."""
+    def get_many(self, keys: Iterable[Any], default: Any = None) -> list[Any]:
+        """The values of many keys.
+
+        Parameters
+        ----------
+        keys : iterable of keys, numpy.ndarray, Arrow array or stream
+        default : object
+            In place of those that are not there, or cannot be.
+
+        Returns
+        -------
+        list
+            n values for n keys, in the order asked, each as `get` gives it.
+
+        Raises
+        ------
+        WrongTypeError, InvalidValueError
+            When `keys` is one str or bytes or cannot be iterated, and for nulls in it.
+        ClosedError, CorruptionError, SnapshotGone, OSError
+            As of `get`.
+        """
         cdef Snapshot snapshot = self._snapshot()
         cdef Buffer buffer = self._buffer
         cdef Cells cells
@@ -343,11 +444,30 @@ cdef class Handle:
             append_rows(snapshot, buffer, self._columns, cells, default, result, self._threaded)
         return result
 
-    def read(self, keys, attrs=None, missing="raise"):
-        """Columns of many keys, in the order asked, as a Batch.
+    def read(self, keys: Iterable[Any], attrs: Iterable[str] | None = None, missing: str = "raise") -> Batch:
+        """Columns of many keys.
 
-        attrs: names of the attributes wanted (all). missing: "raise" (KeyError for the first key that is not there) or "mask"
-        (zero or empty, and `batch.found` is a bool array).
+        Parameters
+        ----------
+        keys : iterable of keys, numpy.ndarray, Arrow array or stream
+        attrs : iterable of str, optional
+            The attributes wanted; all unless given.
+        missing : {"raise", "mask"}
+            Raise for the first key that is not there; or give zero or an empty cell, and ``found``, a bool array.
+
+        Returns
+        -------
+        Batch
+            n rows for n keys, in the order asked.
+
+        Raises
+        ------
+        KeyNotFoundError
+            For a key that is not there, with ``missing="raise"``.
+        WrongTypeError, InvalidValueError
+            For arguments that are refused, unknown attributes, and nulls in `keys`.
+        ClosedError, CorruptionError, SnapshotGone, OSError
+            As of `get`.
         """
         cdef Snapshot snapshot = self._snapshot()
         cdef Buffer buffer = self._buffer
@@ -407,8 +527,13 @@ cdef class Handle:
         self._view = snapshot
         self._buffer = rest
 
+    @cython.binding(False)
+    @cython.embedsignature(True)
     def __len__(self):
-        """How many keys there are, exactly. One fragment and nothing buffered: at once; else a merge of all coordinates."""
+        """How many keys there are, exactly. One fragment and nothing buffered: at once; else a merge of all coordinates.
+
+        Raises as `get` does.
+        """
         cdef Snapshot snapshot = self._snapshot()
         if snapshot.n == 0 and self._buffer.n == 0:
             return 0
@@ -418,9 +543,13 @@ cdef class Handle:
         return self._merge().count()
 
     def __bool__(self):
+        """Whether there is a key. Raises as `get` does."""
         return self._merge().any()
 
+    @cython.binding(False)
+    @cython.embedsignature(True)
     def __iter__(self):
+        """An iterator over the keys, in ascending order of their digests, of the state as it is now. Raises as `get` does."""
         return self._iterate(KEYS)
 
     def _iterate(self, int what):
@@ -434,10 +563,29 @@ cdef class Handle:
         iterator.what = what
         return iterator
 
-    def scan(self, attrs=None, rows=65536):
-        """The store as it is now, as Batches with their keys, in ascending order of digests.
+    def scan(self, attrs: Iterable[str] | None = None, rows: int = 65536) -> Scan:
+        """All rows of the store as it is now, with their keys, in ascending order of digests.
 
-        rows: most rows of a batch; fewer where a column would exceed 64 MiB.
+        Parameters
+        ----------
+        attrs : iterable of str, optional
+            The attributes wanted; all unless given.
+        rows : int
+            Most rows of a batch, at least 1; fewer where a column would exceed 64 MiB, and 16,777,216 at most.
+
+        Returns
+        -------
+        Scan
+            An iterable of `Batch`, and a stream of Arrow; nothing is read before.
+
+        Raises
+        ------
+        WrongTypeError, InvalidValueError
+            For arguments that are refused, and unknown attributes.
+        ClosedError
+            When the store is closed.
+        CorruptionError, SnapshotGone, OSError
+            While it is iterated: as of `get`.
         """
         cdef Scan scan = Scan.__new__(Scan)
         if isinstance(rows, bool) or not isinstance(rows, (int, np.integer)):
@@ -489,9 +637,11 @@ cdef class Window:
 @cython.final
 cdef class CellIterator:
     def __iter__(self):
+        """Itself."""
         return self
 
     def __next__(self):
+        """The next key, value or (key, value)."""
         # What is made of a cell may run Python code, and so this iterator: rows are kept, and moved on from, first.
         cdef Rows rows = self.rows
         cdef size_t i = self.at
@@ -535,16 +685,22 @@ cdef class CellIterator:
 
 @cython.final
 cdef class Scan:
-    """The store as it was when scan() was called. Iterating gives Batches, from the start every time; `__arrow_c_stream__` gives
-    all rows to whoever takes Arrow, a batch at a time."""
+    """The store as it was when `Store.scan` was called.
 
+    Iterating gives Batches, from the start every time; `__arrow_c_stream__` gives all rows to whoever takes Arrow, a batch at a
+    time. Both raise CorruptionError, SnapshotGone and OSError, as `Store.get` does.
+    """
+
+    @cython.binding(False)
+    @cython.embedsignature(True)
     def __iter__(self):
+        """An iterator over the rows as Batches, from the first."""
         return _batches(Window(Merge(self.snapshot, self.buffers), self.rows, self.rows), self.columns)
 
     def __reduce__(self):
         raise WrongTypeError("a Scan is not copied or pickled: call scan() of a handle there")
 
-    def __arrow_c_stream__(self, requested_schema=None):
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         """The rows as an Arrow PyCapsule, a stream of batches; a requested schema is ignored, as the protocol allows.
 
         The keys are a column of it when all are of one type, and bytes when one of them has no Arrow array of that type: the keys
@@ -568,5 +724,6 @@ def _batches(Window window, tuple columns):
         yield make_scanned(merge.snapshot, merge.rows, columns, &cells)
 
 
+globals()["Batch"] = Batch      # a cimported class is no name of the module, and read()'s annotation is looked up there
 tkv_refuse_bare(CellIterator)
 tkv_refuse_bare(Scan)

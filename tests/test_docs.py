@@ -3,7 +3,12 @@
 import inspect
 import re
 import runpy
+import typing
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
 
 import tilekv
 from house_rules import ROOT
@@ -24,8 +29,48 @@ def test_every_public_name_is_in_the_reference() -> None:
     assert sorted(shown - set(tilekv.__all__)) == []
 
 
-def test_help_shows_what_every_public_name_takes() -> None:
-    """No `*args, **kwargs`; what nobody makes, such as a Batch, takes nothing."""
+# What an operator or a statement calls; what is left out means the same everywhere.
+OPERATORS = {
+    *(
+        "__getitem__",
+        "__setitem__",
+        "__delitem__",
+        "__contains__",
+        "__iter__",
+        "__next__",
+        "__len__",
+        "__bool__",
+    ),
+    *(
+        "__enter__",
+        "__exit__",
+        "__call__",
+        "__ior__",
+        "__eq__",
+        "__lt__",
+        "__le__",
+        "__gt__",
+        "__ge__",
+    ),
+    *("__int__", "__float__", "__bytes__"),
+    *("__arrow_c_schema__", "__arrow_c_array__", "__arrow_c_stream__"),
+}
+# What Python says of an operator of a compiled class that says nothing itself. Of __bool__ Cython lets it say that always.
+PYTHONS_OWN = {
+    getattr(each, name).__doc__
+    for each in (bytearray, int, type(iter([])))
+    for name in OPERATORS - {"__bool__"}
+    if hasattr(each, name)
+}
+
+
+def public_classes() -> dict[str, type]:
+    named = {name: getattr(tilekv, name) for name in tilekv.__all__}
+    return {name: each for name, each in named.items() if isinstance(each, type)}
+
+
+def public_callables() -> dict[str, Any]:
+    """Functions, classes and their methods, by name; no exceptions."""
     shown = {}
     for name in tilekv.__all__:
         made = getattr(tilekv, name)
@@ -34,14 +79,124 @@ def test_help_shows_what_every_public_name_takes() -> None:
         shown[name] = made
         if isinstance(made, type) and not issubclass(made, int):
             members = {
-                f"{name}.{each}": getattr(made, each) for each in dir(made) if each[0] != "_"
+                f"{name}.{each}": getattr(made, each)
+                for each in dir(made)
+                if each[0] != "_" or each in OPERATORS
             }
             shown |= {each: one for each, one in members.items() if inspect.isroutine(one)}
+    return shown
+
+
+def public_properties() -> dict[str, Any]:
+    """Properties and fields of public classes, by name."""
+    return {
+        f"{name}.{each}": one
+        for name, made in public_classes().items()
+        for base in made.__mro__
+        if base.__module__.startswith("tilekv.")
+        for each, one in vars(base).items()
+        if each[0] != "_" and inspect.isdatadescriptor(one)
+    }
+
+
+def is_told_elsewhere(method: Any) -> bool:
+    """Of every object, or of abstract classes; or made by dataclass."""
+    code = getattr(method, "__code__", None)
+    return (
+        method is getattr(object, method.__name__, None)
+        or getattr(method, "__module__", None) == "collections.abc"
+        or (code is not None and code.co_filename == "<string>")
+    )
+
+
+def test_help_shows_what_every_public_name_takes() -> None:
+    """No `*args, **kwargs`, and no default that only an address tells; what nobody makes, such as a Batch, takes nothing."""
+    shown = public_callables()
     for handed_out in ("Batch", "Scan", "VarColumn"):
         del shown[handed_out]
-    assert len(shown) > 150
-    taken = {name: set(inspect.signature(made).parameters) for name, made in shown.items()}
-    assert {name for name, names in taken.items() if names & {"args", "kwargs"}} == set()
+    assert len(shown) > 200
+    signatures = {name: inspect.signature(made) for name, made in shown.items()}
+    loose = {"args", "kwargs"}
+    assert {name for name, one in signatures.items() if loose & set(one.parameters)} == set()
+    assert {name: str(one) for name, one in signatures.items() if " at 0x" in str(one)} == {}
+
+
+def test_every_public_method_and_operator_has_a_docstring() -> None:
+    silent = [
+        name
+        for name, made in public_callables().items()
+        if not is_told_elsewhere(made) and (not made.__doc__ or made.__doc__ in PYTHONS_OWN)
+    ]
+    assert silent == []
+
+
+def test_every_public_property_is_told() -> None:
+    """By its own docstring, or under Attributes in its class's."""
+    classes, silent = public_classes(), []
+    for name, one in public_properties().items():
+        owner, _, attribute = name.partition(".")
+        told = (inspect.getdoc(classes[owner]) or "").partition("Attributes\n---")[2]
+        if not one.__doc__ and not re.search(
+            rf"^(\w+, )*{attribute}(, \w+)* : ", told, re.MULTILINE
+        ):
+            silent.append(name)
+    assert len(public_properties()) > 50
+    assert silent == []
+
+
+@pytest.mark.parametrize(
+    ("name", "sections"),
+    [
+        ("get", ["Parameters", "Returns", "Raises"]),
+        ("get_many", ["Parameters", "Returns", "Raises"]),
+        ("put_many", ["Parameters", "Raises"]),
+        ("delete_many", ["Parameters", "Raises"]),
+        ("read", ["Parameters", "Returns", "Raises"]),
+        ("scan", ["Parameters", "Returns", "Raises"]),
+    ],
+)
+def test_compiled_methods_say_what_they_take_give_and_raise(name: str, sections: list[str]) -> None:
+    method = getattr(tilekv.Store, name)
+    text = inspect.getdoc(method) or ""
+    assert re.findall(r"^(\w+)\n-+$", text, re.MULTILINE) == sections
+    parts = dict(zip(sections, re.split(r"^\w+\n-+\n", text, flags=re.MULTILINE)[1:], strict=True))
+    told = re.findall(r"^[*]*(\w+) :", parts["Parameters"], re.MULTILINE)
+    signature = inspect.signature(method)
+    assert told == list(signature.parameters)[1:]
+    taken = list(signature.parameters.values())[1:]
+    assert all(each.annotation is not each.empty for each in taken)
+    assert signature.return_annotation is not signature.empty
+    # Whoever resolves them finds them: dispatchers, documentation.
+    assert set(typing.get_type_hints(method)) == {*told, "return"}
+    raised = re.findall(r"^(\w.*)$", parts["Raises"], re.MULTILINE)
+    errors = [each for line in raised for each in line.split(", ")]
+    assert {each for each in errors if each != "OSError"} <= set(tilekv.__all__)
+
+
+def test_annotations_check_nothing() -> None:
+    """Compiled methods are annotated for readers: they take other types, or refuse them in their own words."""
+    with tilekv.open("memory://annotated", "a") as db:
+        db.put_many(["a"], [b"1"])
+        assert db.get_many("a" for _ in range(1)) == [b"1"]
+        assert db.read({"a": 0}, None)["value"].to_list() == [b"1"]
+        assert [len(batch) for batch in db.scan(None, np.int64(1))] == [1]
+        assert len(db.read(("a",), {"value": 0})) == 1
+        for rows in (2.5, True):
+            with pytest.raises(tilekv.WrongTypeError, match=f"not {type(rows).__name__}"):
+                db.scan(rows=rows)  # type: ignore[arg-type]
+    assert tilekv.Key(0, bytearray(b"a")) == tilekv.Key(0, b"a")
+
+
+def test_docstrings_name_classes_that_are_public() -> None:
+    shown = public_callables() | public_properties()
+    texts = {name: made.__doc__ or "" for name, made in shown.items()}
+    named = {
+        (name, each)
+        for name, text in texts.items()
+        for each in re.findall(r"(?<!`)`(?:tilekv\.)?([A-Z]\w*)[\w.]*`(?!`)", text)
+    }
+    assert len(named) > 20
+    assert {(name, each) for name, each in named if each not in tilekv.__all__} == set()
 
 
 def test_the_drawing_is_of_a_store_as_it_is_written(tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
+from typing import Any
+
 import numpy as np
 
 from tilekv.errors import KeyNotFoundError, WrongTypeError, shown
@@ -60,20 +62,31 @@ cdef object sealed(object array, object dtype, object shape):
 
 @cython.final
 cdef class VarColumn:
-    """A column of variable-length cells: cell i is data[offsets[i]:offsets[i + 1]]; offsets int64 (n + 1), data uint8; both
-    read-only.
+    """A column of n cells of bytes, text or variable length: cell i is ``data[offsets[i]:offsets[i + 1]]``.
 
     Offers `__arrow_c_array__`: text as large_utf8, bytes as large_binary, arrays as large_list.
+
+    Attributes
+    ----------
+    offsets : numpy.ndarray
+        int64, of shape (n + 1,), in bytes; read-only.
+    data : numpy.ndarray
+        uint8, of shape (offsets[n],); read-only.
     """
     cdef readonly object offsets
     cdef readonly object data
     cdef Column _column
 
+    @cython.binding(False)
+    @cython.embedsignature(True)
     def __len__(self):
+        """How many cells there are."""
         return len(self.offsets) - 1
 
-    def __getitem__(self, index):
-        """Cell i as a Python object."""
+    @cython.binding(False)
+    @cython.embedsignature(True)
+    def __getitem__(self, index, /):
+        """Cell i as bytes, str or a 1-d array; a negative i counts from the end. IndexError when there is none."""
         cdef Py_ssize_t n = len(self.offsets) - 1
         cdef Py_ssize_t i
         if not PyIndex_Check(index):
@@ -85,8 +98,19 @@ cdef class VarColumn:
             raise IndexError(i)
         return self._cells(i, i + 1)[0]
 
-    def to_list(self):
-        """All cells as Python objects."""
+    def to_list(self) -> list[Any]:
+        """All cells as Python objects.
+
+        Returns
+        -------
+        list
+            n of bytes, str or one-dimensional numpy.ndarray.
+
+        Raises
+        ------
+        CorruptionError
+            When a cell of text is not UTF-8.
+        """
         return self._cells(0, len(self.offsets) - 1)
 
     cdef list _cells(self, Py_ssize_t first, Py_ssize_t last):
@@ -102,32 +126,48 @@ cdef class VarColumn:
     def __reduce__(self):
         raise WrongTypeError("a VarColumn is not copied or pickled: its offsets and data are, and so is to_list()")
 
-    def __arrow_c_schema__(self):
+    def __arrow_c_schema__(self) -> object:
         """The type as an Arrow PyCapsule."""
         return schema_capsule(column_node(self._column, self.offsets, self.data, None))
 
-    def __arrow_c_array__(self, requested_schema=None):
+    def __arrow_c_array__(self, requested_schema: object = None) -> tuple[object, object]:
         """Type and cells as Arrow PyCapsules; a requested schema is ignored, as the protocol allows."""
         return array_capsules(column_node(self._column, self.offsets, self.data, None))
 
 
 @cython.final
 cdef class Batch:
-    """Columns of some rows: `batch[name]` is a read-only NumPy array of n rows, or a VarColumn for bytes, text and variable
-    length.
+    """Columns of n rows: ``batch[name]`` is one of them. Made by `Store.read` and `Store.scan`.
 
     Offers the Arrow PyCapsule protocol: pyarrow.table(batch), polars.DataFrame(batch). Nothing but bools, dates and keys is
     copied. When all keys are of one type they are the first column, `key` (`__key` beside an attribute of that name); arrays,
     text that is not UTF-8 and other keys that Arrow has no array of are bytes, with their datatype code in their field's
     metadata, `tilekv.key_type`. Null is what `found` says is missing, and NaT. Times in units that Arrow lacks are int64 with the
     dtype in their field's metadata, `tilekv.dtype`.
+
+    Attributes
+    ----------
+    columns : tuple
+        What the columns are, in their order. Each element has a ``name``; the ``dtype`` of one number or time of it, None for
+        bytes and text; and the ``shape`` of a cell, None for variable length.
+    found : numpy.ndarray or None
+        bool, of shape (n,): which keys were there, with ``missing="mask"``; else None.
     """
 
+    @cython.binding(False)
+    @cython.embedsignature(True)
     def __len__(self):
+        """How many rows there are."""
         return count_cells(self._pieces)
 
-    def __getitem__(self, name):
-        """A column: a NumPy array of n rows (the cell's shape behind), or a VarColumn for bytes, text and variable length."""
+    @cython.binding(False)
+    @cython.embedsignature(True)
+    def __getitem__(self, name, /):
+        """A column: a read-only NumPy array of shape (n, ...), the attribute's shape behind, or a `VarColumn` for bytes, text and
+        variable length.
+
+        KeyNotFoundError, a KeyError, when there is none of that name.
+        """
         if not isinstance(name, str):
             raise WrongTypeError(f"a column is asked for by name, not {shown(name)}")
         try:
@@ -135,12 +175,15 @@ cdef class Batch:
         except KeyError:
             raise KeyNotFoundError(f"no column {name!r} in this batch; it has {', '.join(map(repr, self._arrays))}") from None
 
+    @cython.binding(False)
+    @cython.embedsignature(True)
     def __iter__(self):
+        """An iterator over the columns' names."""
         return iter(self._arrays)
 
     @property
-    def keys(self):
-        """The keys of the rows, as a list."""
+    def keys(self) -> list[Any]:
+        """The keys of the rows, as a list of n; what was asked for, or made of what is stored."""
         if self._keys is None:
             self._keys = key_objects(self._pieces)
         return self._keys
@@ -151,15 +194,15 @@ cdef class Batch:
     def __reduce__(self):
         raise WrongTypeError("a Batch is not copied or pickled: its columns are, and so is pyarrow.table(batch)")
 
-    def __arrow_c_schema__(self):
+    def __arrow_c_schema__(self) -> object:
         """The type of the rows, a struct, as an Arrow PyCapsule."""
         return schema_capsule(batch_node(self, ANY_TYPE, False))
 
-    def __arrow_c_array__(self, requested_schema=None):
+    def __arrow_c_array__(self, requested_schema: object = None) -> tuple[object, object]:
         """Type and rows, a struct array, as Arrow PyCapsules; a requested schema is ignored, as the protocol allows."""
         return array_capsules(batch_node(self, ANY_TYPE, False))
 
-    def __arrow_c_stream__(self, requested_schema=None):
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         """The rows as an Arrow PyCapsule: a stream of one array. A requested schema is ignored, as the protocol allows."""
         node = batch_node(self, ANY_TYPE, False)
         return stream_capsule(node, iter((node,)))

@@ -25,11 +25,29 @@ cdef extern from "Python.h":
 
 
 class Key:
-    """A key of a type that has no Python form: a TileDB datatype code (0 to 127) and bytes. Compared by value."""
+    """A key of a type that has no Python form. Compared by value, hashable.
+
+    Parameters
+    ----------
+    type : int
+        TileDB's code of the datatype, 0 to 127.
+    data : bytes, bytearray or memoryview
+        What is stored of the key.
+
+    Attributes
+    ----------
+    type : int
+    data : bytes
+
+    Raises
+    ------
+    WrongTypeError, InvalidValueError
+        For arguments that are refused.
+    """
 
     __slots__ = ("data", "type")
 
-    def __init__(self, type, data):
+    def __init__(self, type: int, data: bytes) -> None:
         if isinstance(type, bool) or not isinstance(type, int) or not 0 <= type <= 127:
             raise InvalidValueError(f"a key type is a datatype code of 0 to 127, not {shown(type)}")
         if not isinstance(data, (bytes, bytearray, memoryview)):
@@ -43,10 +61,11 @@ class Key:
     def __setattr__(self, name, value):
         raise AttributeError("a Key does not change")
 
-    def __eq__(self, other):
+    def __eq__(self, other: object) -> bool:
+        """Whether another Key has the same type and bytes."""
         return isinstance(other, Key) and (self.type, self.data) == (other.type, other.data)
 
-    def __hash__(self):
+    def __hash__(self) -> int:
         return hash((Key, self.type, self.data))
 
     def __repr__(self):

@@ -1,14 +1,26 @@
-"""What arguments of many calls are: whole numbers, bools, one of several words, files to print to."""
+"""What arguments of many calls are: none at all, whole numbers, bools, one of several words, files to print to."""
 
 from __future__ import annotations
 
+import enum
 import operator
 from collections.abc import Container
-from typing import SupportsIndex, TextIO
+from typing import Final, SupportsIndex, TextIO
 
 import numpy as np
 
 from tilekv.errors import WrongTypeError, shown
+
+
+class _NoValue(enum.Enum):
+    NO_VALUE = "no value"
+
+    def __repr__(self) -> str:
+        return f"<{self.value}>"
+
+
+# The default of an argument where None is a value like any other; given to a look-up, it says that there is none.
+NO_VALUE: Final = _NoValue.NO_VALUE
 
 
 def whole(what: str, value: object) -> int:

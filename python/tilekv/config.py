@@ -131,6 +131,7 @@ class Config:
         object.__setattr__(self, option.name, checked)
 
     def __getitem__(self, key: str) -> str:
+        """An option as TileDB's str, `true` and `false` in small letters; KeyNotFoundError when there is none of that name."""
         if key not in self:
             is_text = isinstance(key, str)
             raise KeyNotFoundError(key, None if is_text else "config keys are str")
@@ -140,6 +141,7 @@ class Config:
         return str(value).lower() if isinstance(value, bool) else str(value)
 
     def __setitem__(self, key: str, value: object) -> None:
+        """Set an option; InvalidValueError or WrongTypeError for a name or a value that is refused."""
         _check_key(key)
         self.update({key: value})
 
@@ -151,15 +153,19 @@ class Config:
             object.__setattr__(self, name, getattr(Config(), name))
 
     def __contains__(self, key: object) -> bool:
+        """Whether there is an option of that name."""
         return is_one_of(key, self._without_effect) or is_one_of(key, _OPTIONS)
 
     def __iter__(self) -> Iterator[str]:
+        """Iterate over the names of all options."""
         return iter(self.dict())
 
     def __len__(self) -> int:
+        """The number of options."""
         return len(self.dict())
 
     def __eq__(self, other: object) -> bool:
+        """Whether another Config has the same options."""
         if not isinstance(other, Config):
             return NotImplemented
         return self.as_dict() == other.as_dict()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import ItemsView, Mapping, ValuesView
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
-_ABSENT: Final = object()
+from tilekv.arguments import NO_VALUE
 
 
 def equal(one: Any, other: Any) -> bool:
@@ -24,7 +24,7 @@ def equal(one: Any, other: Any) -> bool:
 def equal_items(store: Any, other: Any) -> bool:
     """Whether a mapping has the same keys, type and all, with equal values; `store` has ``len`` and ``get``."""
     return len(store) == len(other) and all(
-        equal(store.get(key, _ABSENT), value) for key, value in other.items()
+        equal(store.get(key, NO_VALUE), value) for key, value in other.items()
     )
 
 
@@ -32,6 +32,7 @@ class EqualValues(ValuesView[Any]):
     """A view of values that are compared by `equal`."""
 
     def __contains__(self, value: object) -> bool:
+        """Whether one of the values is the same."""
         return any(equal(each, value) for each in self)
 
 
@@ -41,9 +42,10 @@ class EqualItems(ItemsView[Any, Any]):
     _mapping: Any
 
     def __contains__(self, item: object) -> bool:
+        """Whether the key is there with the same value."""
         if not isinstance(item, tuple) or len(item) != 2:
             return False
-        return equal(self._mapping.get(item[0], _ABSENT), item[1])
+        return equal(self._mapping.get(item[0], NO_VALUE), item[1])
 
 
 def _equal_arrays(one: Any, other: Any) -> bool:

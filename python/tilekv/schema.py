@@ -97,7 +97,7 @@ class Attr:
     var : bool
         A value is a one-dimensional array of any length. bytes and str always are.
     filters : FilterList, Filter or iterable of Filter, optional
-        How values are stored; `VALUE_FILTERS` unless given.
+        How values are stored; a `ZstdFilter` of level 1 unless given.
     compressor : tuple of str and int, optional
         The name of a compressor and its level, as before there were filters: see `set_compressor`.
     ctx : Ctx, optional

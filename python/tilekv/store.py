@@ -17,7 +17,7 @@ from typing import Any, Final, Literal, NamedTuple, NoReturn, Self
 import numpy as np
 
 from tilekv import consolidation
-from tilekv.arguments import is_one_of, truth
+from tilekv.arguments import NO_VALUE, is_one_of, truth
 from tilekv.config import Config
 from tilekv.engine import Engine, open_engine
 from tilekv.equality import EqualItems, EqualValues, equal_items
@@ -57,6 +57,9 @@ class Store(Handle, MutableMapping[Any, Any]):
     to a buffer; `flush` makes it one fragment on disk, whole or not at all; leaving `with` and `close` flush.
     The handle is a snapshot: it sees its own writes, and those of others after `reopen`. Any number of
     threads may use it.
+
+    A value is what the dtype of its attribute says: bytes, str, int, float, numpy.float32, bool, numpy.datetime64 or
+    numpy.timedelta64; with `shape` a read-only numpy.ndarray of that shape and dtype, with `var` a one-dimensional one.
     """
 
     def __init__(
@@ -113,7 +116,11 @@ class Store(Handle, MutableMapping[Any, Any]):
 
     @property
     def fragments(self) -> tuple[Fragment, ...]:
-        """The fragments of this snapshot, newest first."""
+        """The fragments of this snapshot, newest first.
+
+        Each has a ``name``; ``cells``, and ``tombstones``, how many of them are deletes; ``t1`` and ``t2``, the first and last
+        moment of its writes in ms since 1970; and ``stored_bytes``, the size of its files.
+        """
         return self._open_snapshot().fragments
 
     def info(self) -> Info:
@@ -258,10 +265,12 @@ class Store(Handle, MutableMapping[Any, Any]):
                 self._busy = False
 
     def __enter__(self) -> Self:
+        """Itself; ClosedError when it is closed."""
         self._open_snapshot()
         return self
 
     def __exit__(self, *exception: object) -> None:
+        """`close`, after an exception too: what was written before it is flushed. Raises as `close` does."""
         self.close()
 
     def __del__(self) -> None:
@@ -377,6 +386,17 @@ class Store(Handle, MutableMapping[Any, Any]):
         """Delete every key."""
         self.delete_many(self._iterate(_KEYS))
 
+    def pop(self, key: Any, default: Any = NO_VALUE) -> Any:
+        """Delete a key and return its value; `default` when it is not there, KeyNotFoundError without one."""
+        try:
+            value = self[key]
+        except KeyError:
+            if default is NO_VALUE:
+                raise
+            return default
+        del self[key]
+        return value
+
     def popitem(self) -> tuple[Any, Any]:
         """Delete a key and return it with its value; KeyNotFoundError when there is none."""
         for key, value in self.items():
@@ -435,6 +455,7 @@ class ValuesView(EqualValues):
     _mapping: Store
 
     def __iter__(self) -> Iterator[Any]:
+        """Iterate in ascending order of the keys' digests, over the state as it is now."""
         return self._mapping._iterate(_VALUES)
 
 
@@ -444,6 +465,7 @@ class ItemsView(EqualItems):
     _mapping: Store
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        """Iterate in ascending order of the keys' digests, over the state as it is now."""
         return self._mapping._iterate(_ITEMS)
 
 

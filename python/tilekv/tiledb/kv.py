@@ -8,7 +8,7 @@ from itertools import chain
 from operator import itemgetter
 from typing import Any, Final, Literal, NoReturn, Self
 
-from tilekv.arguments import is_one_of
+from tilekv.arguments import NO_VALUE, is_one_of
 from tilekv.config import Config
 from tilekv.equality import EqualItems, EqualValues, equal_items
 from tilekv.errors import InvalidValueError, KeyNotFoundError, ReadOnlyError, WrongTypeError, shown
@@ -22,7 +22,6 @@ from tilekv.tiledb.faces import find_attr, moment_of, moved, open_existing
 from tilekv.tiledb.kvschema import KVSchema
 
 _MODES: Final[dict[str, Literal["r", "a"]]] = {"r": "r", "a": "a", "w": "a"}
-_ABSENT: Final = object()
 
 
 class KV:
@@ -209,30 +208,38 @@ class KV:
         self._store.__copy__()
 
     def __enter__(self) -> Self:
+        """Itself; ClosedError when it is closed."""
         self._store.__enter__()
         return self
 
     def __exit__(self, *exception: object) -> None:
+        """`close`, after an exception too: what was written before it is flushed."""
         self.close()
 
     # --- keys and values ---
 
     def __getitem__(self, key: Any) -> Any:
+        """Return the value of a key: bare for one attribute, else a dict; KeyNotFoundError when it is not there."""
         return self._text.load(self._store[key])
 
     def __setitem__(self, key: Any, value: Any) -> None:
+        """Set the value of a key: bare for one attribute, else a dict, or a tuple in the order of the schema."""
         self._store[key] = self._text.save(value)
 
     def __delitem__(self, key: Any) -> None:
+        """Delete a key; KeyNotFoundError when it is not there."""
         del self._store[key]
 
     def __contains__(self, key: Any) -> bool:
+        """Whether a key is there."""
         return key in self._store
 
     def __len__(self) -> int:
+        """How many keys there are, exactly."""
         return len(self._store)
 
     def __bool__(self) -> bool:
+        """Whether there is a key."""
         return bool(self._store)
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
@@ -251,16 +258,16 @@ class KV:
 
     def get(self, key: Any, default: Any = None) -> Any:
         """Return the value of a key, or `default` when it is not there."""
-        value = self._store.get(key, _ABSENT)
-        return default if value is _ABSENT else self._text.load(value)
+        value = self._store.get(key, NO_VALUE)
+        return default if value is NO_VALUE else self._text.load(value)
 
-    def pop(self, key: Any, default: Any = _ABSENT) -> Any:
+    def pop(self, key: Any, default: Any = NO_VALUE) -> Any:
         """Delete a key and return its value; `default` when it is not there, KeyNotFoundError without one."""
-        value = self.get(key, _ABSENT)
-        if value is not _ABSENT:
+        value = self.get(key, NO_VALUE)
+        if value is not NO_VALUE:
             del self[key]
             return value
-        if default is _ABSENT:
+        if default is NO_VALUE:
             raise key_not_found(key, self._store._layout.numbers)
         return default
 
@@ -273,8 +280,8 @@ class KV:
 
     def setdefault(self, key: Any, default: Any = None) -> Any:
         """Return the value of a key; when it is not there, set it to `default` first."""
-        value = self.get(key, _ABSENT)
-        if value is _ABSENT:
+        value = self.get(key, NO_VALUE)
+        if value is NO_VALUE:
             self[key] = value = default
         return value
 

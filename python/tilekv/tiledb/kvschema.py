@@ -85,6 +85,7 @@ class KVSchema:
         print_to(file, describe(self._schema))
 
     def __eq__(self, other: object) -> bool:
+        """Whether another KVSchema is the same."""
         return self._schema == other._schema if isinstance(other, KVSchema) else NotImplemented
 
     def __hash__(self) -> int:

@@ -267,10 +267,12 @@ class Map:
         self.store.__copy__()
 
     def __enter__(self) -> Self:
+        """Itself; ClosedError when it is closed."""
         self.store.__enter__()
         return self
 
     def __exit__(self, *exception: object) -> None:
+        """`close`, after an exception too: what was written before it is flushed."""
         self.close()
 
     # --- keys and items ---
@@ -280,6 +282,7 @@ class Map:
         return key in self.store
 
     def __contains__(self, key: Any) -> bool:
+        """Whether a key is there, as `has_key`."""
         return key in self.store
 
     def get_item(self, key: Any) -> MapItem:
@@ -303,6 +306,7 @@ class Map:
         return self
 
     def __iter__(self) -> Iterator[MapItem]:
+        """Iterate over the items of the map as it is now, as `MapIter` does."""
         return iter(MapIter(self))
 
 
@@ -368,6 +372,7 @@ class MapIter:
         return self.item.key(type)
 
     def __getitem__(self, attr: str | Sequence[str]) -> Any:
+        """Return values of the item that it stands on; see `MapItem.get`."""
         return self.item[attr]
 
     def __eq__(self, other: object) -> bool:
@@ -377,6 +382,7 @@ class MapIter:
     __hash__ = None  # type: ignore[assignment]  # it moves
 
     def __iter__(self) -> Iterator[MapItem]:
+        """Give the item that it stands on, go to the next one, and so to the end."""
         while self._item is not None:
             item = self._item
             self.advance()

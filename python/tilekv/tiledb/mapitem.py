@@ -172,9 +172,11 @@ class MapItem:
         return view, len(view)
 
     def __getitem__(self, attr: str | Sequence[str]) -> Any:
+        """Return the value of an attribute, or a tuple for several, as `get`."""
         return self.get(attr)
 
     def __setitem__(self, attr: str | Sequence[str], value: Any) -> None:
+        """Set values, and write the item at once when it is of a map."""
         new = _pairs(attr, value)
         if self._rows is None:
             self._set.update(new)
@@ -193,9 +195,11 @@ class MapItem:
     # --- as the value of the only attribute ---
 
     def __bool__(self) -> bool:
+        """Whether the key is there, as `good`."""
         return self.good()
 
     def __eq__(self, other: object) -> Any:
+        """Whether another item has the same key and values; else how the only value compares."""
         if isinstance(other, MapItem):
             return bool(self._key == other._key and self._row() == other._row())
         return self._compared(operator.eq, other)
@@ -203,15 +207,19 @@ class MapItem:
     __hash__ = None  # type: ignore[assignment]  # its value changes
 
     def __lt__(self, other: object) -> Any:
+        """Whether the value of the only attribute is less."""
         return self._compared(operator.lt, other)
 
     def __le__(self, other: object) -> Any:
+        """Whether the value of the only attribute is less or equal."""
         return self._compared(operator.le, other)
 
     def __gt__(self, other: object) -> Any:
+        """Whether the value of the only attribute is greater."""
         return self._compared(operator.gt, other)
 
     def __ge__(self, other: object) -> Any:
+        """Whether the value of the only attribute is greater or equal."""
         return self._compared(operator.ge, other)
 
     def _compared(self, compare: Callable[[Any, Any], Any], other: object) -> Any:
@@ -220,12 +228,15 @@ class MapItem:
         return compare(self.get(), other)
 
     def __int__(self) -> int:
+        """The value of the only attribute as an int."""
         return int(self.get())
 
     def __float__(self) -> float:
+        """The value of the only attribute as a float."""
         return float(self.get())
 
     def __bytes__(self) -> bytes:
+        """The value of the only attribute, if that is bytes; else WrongTypeError."""
         value = self.get()
         if not isinstance(value, bytes):
             raise WrongTypeError(f"the value of {self._key!r} is {type(value).__name__}, not bytes")

@@ -256,6 +256,7 @@ class ObjectIter:
         self._order = None
 
     def __iter__(self) -> Iterator[Object]:
+        """Look into the folder now, and iterate over what is there."""
         storage = open_storage(self._root)
         found = (
             _children(storage)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final
 
+from tilekv.arguments import NO_VALUE
 from tilekv.engine import layout_of
 from tilekv.errors import FormatError, StoreNotFoundError
 from tilekv.history import check_circles, listed, subsumed
@@ -40,7 +41,6 @@ from tilekv.tools.verify import verify_store
 
 _CACHE: Final = 16 << 20  # bytes of decoded chunks
 _AT_ONCE: Final = 128  # entries, as in a conversion
-_NOTHING: Final = object()
 
 
 @dataclass(frozen=True)
@@ -209,19 +209,19 @@ class _Layer:
         return bool(self.stale) and not self.doubtful and key_bytes(key, False) in self.stale
 
     def values(self, keys: list[Any]) -> list[Any]:
-        """Of keys that are SET; _NOTHING where the value cannot be read."""
+        """Of keys that are SET; NO_VALUE where the value cannot be read."""
         if self.reader is not None and self.sound:
-            return self.reader.get_many(keys, _NOTHING)
+            return self.reader.get_many(keys, NO_VALUE)
         return [self._value(key) for key in keys]
 
     def _value(self, key: Any) -> Any:
         if self.reader is not None and self.own([key]) == [SET]:
             with suppress(*DAMAGE):
-                return self.reader.get(key, _NOTHING)
+                return self.reader.get(key, NO_VALUE)
         for source in self.sources if self.covered else ():
             if source.says([key]) != [ABSENT]:
                 return source._value(key)
-        return _NOTHING
+        return NO_VALUE
 
 
 def _layers(
@@ -381,7 +381,7 @@ class _Copier:
         current: list[tuple[Any, Any]] = []
         doubtful: list[tuple[Any, Any]] = []
         for i, value in zip(chosen, values, strict=True):
-            if value is _NOTHING:
+            if value is NO_VALUE:
                 layer.valueless.add(key_bytes(keys[i], False))
             else:
                 (current if certain[i] else doubtful).append((keys[i], value))
