@@ -13,6 +13,7 @@ from house_rules import (
     contract_complaints,
     core_sources,
     docstring_complaints,
+    for_tests_complaints,
     import_complaints,
     os_complaints,
     pickle_complaints,
@@ -35,6 +36,10 @@ def test_only_storage_touches_the_operating_system() -> None:
 
 def test_nothing_is_pickled() -> None:
     assert pickle_complaints(core_sources() | python_sources()) == []
+
+
+def test_nothing_uses_what_is_for_tests() -> None:
+    assert for_tests_complaints(core_sources() | python_sources()) == []
 
 
 def test_compiled_modules_have_stubs() -> None:
@@ -91,6 +96,7 @@ def test_rules_accept_what_is_right() -> None:
     assert import_complaints(PLACED, ranks(DRAWING)) == []
     assert os_complaints(PLACED) == []
     assert pickle_complaints(PLACED) == []
+    assert for_tests_complaints(PLACED) == []
 
 
 @pytest.mark.parametrize(
@@ -119,6 +125,18 @@ def test_rules_accept_what_is_right() -> None:
 def test_imports_that_are_wrong(module: str, text: str, complaint: str) -> None:
     complaints = import_complaints(PLACED | {module: text}, ranks(DRAWING))
     assert any(complaint in each for each in complaints)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from tilekv.kvcore.testing cimport clamped",
+        "from tilekv.kvcore import fragment, testing",
+        "def f():\n    import tilekv.kvcore.testing",
+    ],
+)
+def test_uses_of_what_is_for_tests(text: str) -> None:
+    assert for_tests_complaints({"tilekv.store": text})
 
 
 def test_equals_in_a_circle() -> None:

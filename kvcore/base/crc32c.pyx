@@ -2,9 +2,6 @@
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 
-cdef extern from "base/crc32c.h" nogil:
-    uint32_t tkv_crc32c_tables(uint32_t crc, const void* data, size_t n)
-
 
 def crc32c(data, uint32_t crc=0):
     """CRC-32C of `data`, continuing from `crc`: crc32c(b, crc32c(a)) == crc32c(a + b).
@@ -17,18 +14,6 @@ def crc32c(data, uint32_t crc=0):
     try:
         with nogil:
             crc = tkv_crc32c(crc, view.buf, view.len)
-    finally:
-        PyBuffer_Release(&view)
-    return crc
-
-
-def crc32c_software(data, uint32_t crc=0):
-    """crc32c() by tables alone, on every machine: what crc32c() is tested against."""
-    cdef Py_buffer view
-    PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
-    try:
-        with nogil:
-            crc = tkv_crc32c_tables(crc, view.buf, view.len)
     finally:
         PyBuffer_Release(&view)
     return crc

@@ -46,8 +46,6 @@ cdef struct Pipeline:
 # number and are UNSUPPORTED when used. Elements and cells become single bytes: the caller, which knows the datatype, sets the
 # four fields about them after. ValueError when the descriptor is cut short, contradicts itself or has more than MAX_FILTERS.
 cdef int parse_pipeline(Cursor* at, Pipeline* pipeline) except -1
-# The descriptor of a pipeline of known filters.
-cdef bytes pipeline_bytes(const Pipeline* pipeline)
 
 # What can go wrong in a nogil kernel; the caller, which knows file and offset, raises.
 cdef enum Status:

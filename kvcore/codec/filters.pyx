@@ -1,7 +1,6 @@
-from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.string cimport memset
 
-from tilekv.kvcore.base.wire cimport cursor, out8, out32, out_free, take, take8, take32
+from tilekv.kvcore.base.wire cimport cursor, take, take8, take32
 
 
 cdef inline bint is_compressor(uint8_t type) noexcept nogil:
@@ -44,27 +43,3 @@ cdef int parse_pipeline(Cursor* at, Pipeline* pipeline) except -1:
         if meta.failed or meta.left > 0:
             raise ValueError(f"filter {i + 1} of the pipeline (type {filter.type}) cannot have options of {size} bytes")
     return 0
-
-
-cdef bytes pipeline_bytes(const Pipeline* pipeline):
-    cdef Out out
-    cdef int failed
-    cdef uint32_t i
-    memset(&out, 0, sizeof(Out))
-    try:
-        failed = out32(&out, pipeline.max_chunk) | out32(&out, pipeline.n)
-        for i in range(pipeline.n):
-            failed |= put_filter(&out, &pipeline.filters[i])
-        if failed:
-            raise MemoryError()
-        return PyBytes_FromStringAndSize(<char*>out.data, out.size)
-    finally:
-        out_free(&out)
-
-
-cdef int put_filter(Out* out, const Filter* filter) noexcept nogil:
-    if is_compressor(filter.type):
-        return out8(out, filter.type) | out32(out, 5) | out8(out, filter.type) | out32(out, <uint32_t>filter.level)
-    if has_window(filter.type):
-        return out8(out, filter.type) | out32(out, 4) | out32(out, filter.window)
-    return out8(out, filter.type) | out32(out, 0)

@@ -76,3 +76,9 @@ cdef Status decode_chunk(const Pipeline* pipeline, Codec* codec, const uint8_t* 
 cdef Status open_windows(const uint8_t* stored, size_t stored_size, size_t raw_size, Windows* windows) noexcept nogil
 # Only the header and the trailing CRC-32C of a chunk written by tilekv that does not end in zstd.
 cdef Status check_chunk(const uint8_t* stored, size_t stored_size) noexcept nogil
+
+# Nothing when the status is OK, else the MemoryError or ValueError that says it.
+cdef int raise_for(Status status) except -1
+# A pipeline of its descriptor (docs/format.md 4.2) and what is known of its datatype; see decode().
+cdef int read_pipeline(bytes descriptor, uint32_t element_size, bint signed, bint integer, uint32_t cell_size,
+                       Pipeline* pipeline) except -1

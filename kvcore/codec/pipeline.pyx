@@ -26,7 +26,7 @@ from tilekv.kvcore.codec.deltas cimport (
 from tilekv.kvcore.codec.filters cimport (
     FILTER_BITSHUFFLE, FILTER_BYTESHUFFLE, FILTER_BZIP2, FILTER_DOUBLE_DELTA, FILTER_GZIP, FILTER_LZ4, FILTER_MD5, FILTER_NONE,
     FILTER_POSITIVE_DELTA, FILTER_RLE, FILTER_SHA256, FILTER_ZSTD, MAX_FILTERS, Apply, Bound, Compress, Decompress, FilterType,
-    Grow, Kind, Ratio, Sizes, Step, pipeline_bytes,
+    Grow, Kind, Ratio, Sizes, Step,
 )
 from tilekv.kvcore.codec.rle cimport bound_runs, compress_runs, decompress_runs, ratio_runs
 from tilekv.kvcore.codec.shuffles cimport grow_shuffled, shuffle_bits, shuffle_bytes, unshuffle_bits, unshuffle_bytes
@@ -300,7 +300,7 @@ cdef class CodecPool:
         tkv_lock_free(self.pool.lock)
 
 
-# ---- For Python: tests, and layers that touch few chunks ----
+# ---- For Python: layers that touch few chunks ----
 
 cdef CodecPool shared = CodecPool()
 
@@ -332,38 +332,13 @@ cdef int read_pipeline(bytes descriptor, uint32_t element_size, bint signed, bin
     return 0
 
 
-def encode(bytes pipeline, uint32_t element_size, bint signed, bint integer, raw, uint32_t cell_size=0):
-    """The stored chunk of the bytes of `raw`: header, metadata and filtered bytes (docs/format.md 4.3).
+def decode(bytes pipeline, uint32_t element_size, bint signed, bint integer, stored, size_t raw_size, bint checked=True,
+           uint32_t cell_size=0):
+    """The `raw_size` bytes of a stored chunk: header, metadata and filtered bytes (docs/format.md 4.3).
 
     `pipeline` is a descriptor (docs/format.md 4.2); `element_size` (bytes), `signed` and `integer` describe the datatype, which
     bit-width reduction, deltas and shuffles work on; bool and blob count as integers. `cell_size` (bytes; an element's when 0)
-    is a fixed-size attribute's cell, which run lengths work on. ValueError when the descriptor is bad, has a filter that is not
-    supported or cannot work on what comes before it, or the chunk is too large.
-    """
-    cdef Pipeline parsed
-    cdef Py_buffer view
-    cdef Codec* codec
-    cdef Status status = NO_MEMORY
-    cdef Out out
-    read_pipeline(pipeline, element_size, signed, integer, cell_size, &parsed)
-    memset(&out, 0, sizeof(Out))
-    PyObject_GetBuffer(raw, &view, PyBUF_SIMPLE)
-    try:
-        with nogil:
-            codec = codec_acquire(&shared.pool)
-            if codec != NULL:
-                status = encode_chunk(&parsed, codec, <const uint8_t*>view.buf, view.len, &out)
-                codec_release(&shared.pool, codec)
-        raise_for(status)
-        return PyBytes_FromStringAndSize(<char*>out.data, out.size)
-    finally:
-        PyBuffer_Release(&view)
-        out_free(&out)
-
-
-def decode(bytes pipeline, uint32_t element_size, bint signed, bint integer, stored, size_t raw_size, bint checked=True,
-           uint32_t cell_size=0):
-    """The `raw_size` bytes of a stored chunk; the reverse of encode().
+    is a fixed-size attribute's cell, which run lengths work on.
 
     `checked` says that tilekv wrote the chunk, so that its checksum must hold; TileDB's own have none. ValueError when the chunk
     is not exactly what the pipeline writes for `raw_size` bytes, or needs a filter that is not supported.
@@ -446,19 +421,8 @@ def decode_block(int compressor_code, data, size_t raw_size, uint32_t element_si
         PyBuffer_Release(&view)
 
 
-def windows(bytes stored, size_t raw_size):
-    """The uint64 elements of a bit-width chunk, read in place: what open_windows() and window_at() are tested by.
-
-    ValueError when its windows are not equal, or do not hold `raw_size` bytes.
-    """
-    cdef Windows opened
-    cdef size_t i
-    raise_for(open_windows(<const uint8_t*>PyBytes_AS_STRING(stored), len(stored), raw_size, &opened))
-    return [window_at(&opened, i) for i in range(raw_size // 8)]
-
-
 def ratio(bytes pipeline, uint32_t element_size, bint signed, bint integer, uint32_t cell_size=0):
-    """Raw bytes that one stored byte of a chunk can mean at most, as far as filters are known. Arguments as encode() has them."""
+    """Raw bytes that one stored byte of a chunk can mean at most, as far as filters are known. Arguments as decode() has them."""
     cdef Pipeline parsed
     read_pipeline(pipeline, element_size, signed, integer, cell_size, &parsed)
     return pipeline_ratio(&parsed)
@@ -469,15 +433,3 @@ def block_ratio(int compressor_code, uint32_t element_size):
     cdef Pipeline pipeline
     block_pipeline(compressor_code, element_size, &pipeline)
     return pipeline_ratio(&pipeline)
-
-
-def check(bytes stored):
-    """Whether the sizes in the header of a stored chunk and the CRC-32C at the end of its metadata hold."""
-    return check_chunk(<const uint8_t*>PyBytes_AS_STRING(stored), len(stored)) == OK
-
-
-def rewritten(bytes pipeline):
-    """A pipeline descriptor, parsed and written again."""
-    cdef Pipeline parsed
-    read_pipeline(pipeline, 1, False, False, 1, &parsed)
-    return pipeline_bytes(&parsed)

@@ -1,4 +1,3 @@
-from libc.stdint cimport uint8_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy, memset
 
@@ -186,50 +185,3 @@ cdef int sort_buckets(Item* items, size_t n, const uint32_t* ends, size_t first,
     finally:
         free(spare)
     return 0
-
-
-cdef int compare_refs(const void* cells, uint32_t a, uint32_t b) noexcept nogil:
-    cdef const KeyRef* keys = <const KeyRef*>cells
-    return compare_keys(&keys[a], &keys[b])
-
-
-def sorted_order(coordinates, keys, size_t shares=1):
-    """The permutation that sorts cells, as a list: for tests. coordinates: (c0, c1) pairs; keys: (type, bytes) pairs."""
-    cdef size_t n = len(coordinates), i
-    cdef uint64_t* words = <uint64_t*>malloc(2 * n * sizeof(uint64_t) + 1)
-    cdef KeyRef* refs = <KeyRef*>malloc(n * sizeof(KeyRef) + 1)
-    cdef Item* items = <Item*>malloc(n * sizeof(Item) + 1)
-    cdef uint32_t* counts = <uint32_t*>malloc(shares * MOST_BUCKETS * sizeof(uint32_t))
-    cdef int shift = bucket_shift(n)
-    cdef size_t buckets = bucket_count(shift)
-    cdef bytes key
-    try:
-        if words == NULL or refs == NULL or items == NULL or counts == NULL:
-            raise MemoryError
-        held = list(keys)
-        for i in range(n):
-            words[i], words[n + i] = coordinates[i]
-            refs[i].type, key = held[i]
-            refs[i].data = <const uint8_t*><const char*>key
-            refs[i].size = len(key)
-        for i in range(shares):
-            count_buckets(words, n * i // shares, n * (i + 1) // shares, shift, counts + i * MOST_BUCKETS)
-        place_buckets(counts, shares, shift)
-        for i in range(shares):
-            fill_buckets(words, words + n, n * i // shares, n * (i + 1) // shares, shift, counts + i * MOST_BUCKETS, items)
-        for i in range(shares):
-            sort_buckets(items, n, counts + (shares - 1) * MOST_BUCKETS, buckets * i // shares, buckets * (i + 1) // shares,
-                         shift, compare_refs, refs)
-        return [items[i].index for i in range(n)]
-    finally:
-        free(words)
-        free(refs)
-        free(items)
-        free(counts)
-
-
-def first_not_below(const uint64_t[::1] values not None, uint64_t key):
-    """The first index whose value is >= key, else the length: for tests."""
-    if values.shape[0] == 0:
-        return 0
-    return lower_bound(&values[0], 1, 0, values.shape[0], key)

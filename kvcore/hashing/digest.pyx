@@ -3,8 +3,7 @@
 import os
 
 cimport cython
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.stdint cimport UINT64_MAX
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
@@ -49,19 +48,7 @@ level_in_use = simd_level(os.environ.get("TILEKV_SIMD"))
 SIMD = SIMD_LEVELS[level_in_use]
 
 
-cdef int read_secret(bytes secret, uint64_t* words) except -1:
-    if len(secret) != 16:
-        raise ValueError(f"a SipHash secret is 16 bytes, not {len(secret)}")
-    memcpy(words, PyBytes_AS_STRING(secret), 16)
-    return 0
-
-read_secret(os.urandom(16), table_secret)
-
-
-# 2^64-1 lies outside the domain [0, 2^64-2] of both dimensions. That two digests may now share a coordinate is harmless, because
-# every lookup compares the stored key.
-cdef inline uint64_t clamp(uint64_t half) noexcept nogil:
-    return half - (half == UINT64_MAX)
+memcpy(table_secret, PyBytes_AS_STRING(os.urandom(16)), 16)
 
 
 cdef void digest_keys_at(int level, DigestKind kind, const KeyRef* keys, size_t n, uint64_t* c0, uint64_t* c1) noexcept nogil:
@@ -86,7 +73,6 @@ cdef int checked_kind(object kind) except -1:
     return kind
 
 
-# The reference borrows from `key`, which must outlive it.
 cdef int key_ref(object key_type, bytes key, KeyRef* ref) except -1:
     if key_type not in range(128):
         raise ValueError(f"a key type is a datatype code of 0 to 127, not {key_type!r}")
@@ -127,20 +113,6 @@ cdef class _Keys:
         return [(self.c0[i], self.c1[i]) for i in range(self.n)]
 
 
-def digest(kind, key_type, bytes key not None):
-    """The 16-byte digest of one key as the hash function gives it, not clamped to the domain.
-
-    ``kind`` is a value of ``DIGESTS``, ``key_type`` a datatype code of 0 to 127; ValueError for any other.
-    """
-    cdef DigestKind how = <DigestKind> checked_kind(kind)
-    cdef uint64_t[2] halves
-    cdef KeyRef ref
-    key_ref(key_type, key, &ref)
-    with nogil:
-        tkv_digest_all(tkv_hash_at(how, level_in_use), &ref, 1, &halves[0], &halves[1])
-    return PyBytes_FromStringAndSize(<const char*> halves, 16)
-
-
 def coordinates(kind, keys, *, simd=None):
     """The coordinates ``(c0, c1)`` of each ``(key type, key bytes)`` of ``keys``, in order: ints of 0 to 2^64-2.
 
@@ -153,37 +125,3 @@ def coordinates(kind, keys, *, simd=None):
     with nogil:
         digest_keys_at(level, how, batch.refs, batch.n, batch.c0, batch.c1)
     return batch.pairs()
-
-
-def _coordinates_again(kind, keys, size_t times, *, size_t block=256, simd=None):
-    """``coordinates``, computed ``times`` times over in batches of ``block`` keys: what the benchmarks time."""
-    cdef DigestKind how = <DigestKind> checked_kind(kind)
-    cdef int level = simd_level(simd)
-    cdef _Keys batch = _Keys(keys)
-    cdef size_t at, n, _
-    if times == 0 or block == 0:
-        raise ValueError(f"times and block are 1 or more, not {times} and {block}")
-    with nogil:
-        for _ in range(times):
-            at = 0
-            while at < batch.n:
-                n = min(block, batch.n - at)
-                digest_keys_at(level, how, batch.refs + at, n, batch.c0 + at, batch.c1 + at)
-                at += n
-    return batch.pairs()
-
-
-def _clamp(uint64_t half):
-    """What a digest half becomes as a coordinate."""
-    return clamp(half)
-
-
-def _table_hash(key_type, bytes key not None, bytes secret=None):
-    """The table hash of one key, under a 16-byte ``secret`` instead of this process's if one is given."""
-    cdef uint64_t[2] words
-    cdef KeyRef ref
-    key_ref(key_type, key, &ref)
-    if secret is None:
-        return table_hash(&ref)
-    read_secret(secret, words)
-    return tkv_siphash13(words, ref.type, ref.data, ref.size)

@@ -26,7 +26,9 @@ typedef enum tkv_kind {
     TKV_BLAKE2B,   /* BLAKE2b with a 16-byte digest, RFC 7693 */
     TKV_MD5,       /* RFC 1321 */
     TKV_MD5_LP64,  /* what TileDB 1.x computed on 64-bit Unix; for reading its stores only */
-    TKV_COLLIDING, /* one value for all keys: for tests of what a broken digest would do */
+    /* One value for all keys. No schema can name it: only tests ask for it, by its number (kvcore/testing.pyx). It is here since
+     * every path of a store finds its hash function in the table of these, and the paths are what they test. */
+    TKV_COLLIDING,
     TKV_KINDS
 } tkv_kind;
 

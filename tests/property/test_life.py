@@ -245,6 +245,7 @@ class TestCollidingLife(CollidingLife.TestCase):  # type: ignore[misc, valid-typ
     @pytest.fixture(autouse=True)
     def _colliding(self, monkeypatch: pytest.MonkeyPatch) -> None:
         from tilekv.kvcore.hashing.digest import DIGESTS
+        from tilekv.kvcore.testing import COLLIDING
 
         monkeypatch.setattr("tilekv.schema.DIGESTS", ("blake2b", "md5", "colliding"))
-        monkeypatch.setitem(DIGESTS, "colliding", 3)
+        monkeypatch.setitem(DIGESTS, "colliding", COLLIDING)

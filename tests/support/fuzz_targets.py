@@ -25,7 +25,8 @@ from fuzz_seals import sealed_chunk, sealed_descriptor, sealed_list
 from tilekv.descriptor import Descriptor
 from tilekv.engine import layout_of
 from tilekv.history import listed, read_history, vac_bytes
-from tilekv.kvcore.base.crc32c import crc32c, crc32c_software
+from tilekv.kvcore import testing
+from tilekv.kvcore.base.crc32c import crc32c
 from tilekv.kvcore.codec import pipeline as codec
 from tilekv.legacy.schema import read_old_schema
 from tilekv.names import FragmentName, newer_tiledb, vac_owner
@@ -254,7 +255,7 @@ class Chunks(Target):
     @staticmethod
     def made(chain: tuple[int, ...], element: int, flags: int, raw: bytes) -> bytes:
         described = pipeline(*chain)
-        stored = codec.encode(described, element, bool(flags & SIGNED), True, raw)
+        stored = testing.encode(described, element, bool(flags & SIGNED), True, raw)
         header = CODEC_HEADER.pack(element, flags, element, len(raw))
         return header + struct.pack("<H", len(described)) + described + stored
 
@@ -284,11 +285,11 @@ class Chunks(Target):
                 with contextlib.suppress(ValueError):
                     codec.decode_block(code, stored[28:], raw_size, cell)
         with contextlib.suppress(ValueError):
-            codec.windows(stored, raw_size)
-        codec.check(stored)
+            testing.windows(stored, raw_size)
+        testing.check(stored)
         with contextlib.suppress(ValueError):
-            rewritten = codec.rewritten(described)
-            assert codec.rewritten(rewritten) == rewritten
+            rewritten = testing.rewritten(described)
+            assert testing.rewritten(rewritten) == rewritten
         raw = codec.decode(described, element, signed, integer, stored, raw_size, True, cell)
         assert len(raw) == raw_size
         codec.decode(described, element, signed, integer, stored, raw_size, False, cell)
@@ -310,7 +311,7 @@ class Checksums(Target):
         crc = len(data)
         for skip in range(min(len(data), 9)):
             rest = memoryview(data)[skip:]
-            whole = crc32c_software(rest, crc)
+            whole = testing.crc32c_software(rest, crc)
             assert crc32c(rest, crc) == whole
             assert crc32c(rest[skip:], crc32c(rest[:skip], crc)) == whole
 

@@ -15,6 +15,7 @@ CORE = ROOT / "kvcore"
 PACKAGE = ROOT / "python" / "tilekv"
 
 Sources = dict[str, str]  # module name, or a path below ROOT -> text
+TESTING = "tilekv.kvcore.testing"
 
 
 def core_sources() -> Sources:
@@ -221,6 +222,16 @@ PYTHON_TYPES = {
     "tuple",
     "type",
 }
+
+
+def for_tests_complaints(sources: Sources) -> list[str]:
+    """What only tests call stands in a module of its own, which nothing that is not for tests imports."""
+    return [
+        f"{name} imports {TESTING}, which is for tests"
+        for name, text in sources.items()
+        for module, names in imports_of(text)
+        if TESTING in {module, *(f"{module}.{each}" for each in names)}
+    ]
 
 
 def stub_complaints(core: Iterable[str]) -> list[str]:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tilekv.kvcore.codec import pipeline as codec
 from tilekv.kvcore.hashing.digest import DIGESTS, coordinates
+from tilekv.kvcore.testing import encode
 
 INT32, CHAR, UINT64, UTF8, ANY = 0, 4, 10, 12, 17
 VAR = 0xFFFFFFFF
@@ -181,7 +181,7 @@ class OldStoreWriter:
         """A tile of one chunk."""
         if self.version == 0:
             return raw
-        return struct.pack("<Q", 1) + codec.encode(pipeline, 8, False, True, raw)
+        return struct.pack("<Q", 1) + encode(pipeline, 8, False, True, raw)
 
     def keys(self, tile: list[Cell]) -> list[bytes]:
         """The keys as they stand in `__key`."""

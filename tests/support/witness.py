@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import tilekv
-from tilekv.kvcore.hashing.digest import SIMD, _table_hash
+from tilekv.kvcore.hashing.digest import SIMD
+from tilekv.kvcore.testing import table_hash
 from tilekv.kvcore.values.keys import key_bytes
 
 FEW = 5  # keys that are told of
@@ -39,7 +40,7 @@ def account(
     ]
     for key in wrong[:FEW]:
         lines += [
-            f"  {key!r}, table hash {_told(lambda key=key: hex(_table_hash(*key_bytes(key))))}",
+            f"  {key!r}, table hash {_told(lambda key=key: hex(table_hash(*key_bytes(key))))}",
             f"    found      {_cut(found.get(key, 'nothing'))}",
             f"    expected   {_cut(expected.get(key, 'nothing'))}",
             f"    they part  {_told(lambda key=key: _parting(found[key], expected[key]))}",

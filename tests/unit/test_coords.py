@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tilekv.kvcore.hashing.coords import first_not_below, sorted_order
+from tilekv.kvcore.testing import first_not_below, sorted_order
 
 U64 = 2**64 - 1
 WORDS = st.one_of(st.sampled_from([0, 1, 2, U64 - 1, U64]), st.integers(0, U64))

@@ -22,12 +22,9 @@ from tilekv.kvcore.hashing.digest import (
     DIGESTS,
     SIMD,
     SIMD_LEVELS,
-    _clamp,
-    _coordinates_again,
-    _table_hash,
     coordinates,
-    digest,
 )
+from tilekv.kvcore.testing import clamped, table_hash
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 STORES = {
@@ -127,6 +124,12 @@ def siphash13(secret, data):
 
 
 MODELS = {BLAKE2B: blake2b, MD5: md5, MD5_LP64: md5_lp64}
+
+
+def digest(kind, key_type, key):
+    """Of one key by itself. No known one has a half that coordinates clamp."""
+    [(c0, c1)] = coordinates(kind, [(key_type, key)])
+    return c0.to_bytes(8, "little") + c1.to_bytes(8, "little")
 
 
 def some_key(length):
@@ -244,27 +247,18 @@ def test_a_level_that_is_not_there():
         coordinates(MD5, [], simd="altivec")
 
 
-def test_coordinates_in_blocks():
-    keys = [(CHAR, some_key(i)) for i in range(10)]
-    for block in (1, 3, 10, 256):
-        assert _coordinates_again(BLAKE2B, keys, 2, block=block) == coordinates(BLAKE2B, keys)
-    for times, block in ((1, 0), (0, 1)):
-        with pytest.raises(ValueError, match="1 or more"):
-            _coordinates_again(BLAKE2B, keys, times, block=block)
-
-
 def test_the_type_and_the_size_are_part_of_the_key():
     keys = [(1, b"\0" * 4), (0, b"\0" * 4), (1, b"\0" * 8), (1, b"")]
     for kind in DIGESTS.values():
         assert len(set(coordinates(kind, keys))) == len(keys)
-    assert len({_table_hash(*key) for key in keys}) == len(keys)
+    assert len({table_hash(*key) for key in keys}) == len(keys)
 
 
-def test_clamp():
+def testclamped():
     """No known key has a digest half of 2^64-1, which the domain of docs/format.md 1.2 leaves out."""
-    assert _clamp(U64) == U64 - 1
+    assert clamped(U64) == U64 - 1
     for half in (0, 1, 2**63, U64 - 2, U64 - 1):
-        assert _clamp(half) == half
+        assert clamped(half) == half
 
 
 def test_coordinates_hold_the_keys_of_an_iterator_for_the_call_only():
@@ -287,7 +281,7 @@ def test_a_key_type_is_0_to_127(bad):
     with pytest.raises(ValueError, match="0 to 127"):
         coordinates(MD5, [(CHAR, b"k"), (bad, b"k")])
     with pytest.raises(ValueError, match="0 to 127"):
-        _table_hash(bad, b"k")
+        table_hash(bad, b"k")
 
 
 @pytest.mark.parametrize("bad", [-1, 3, 2**70, 0.5, "md5", None])
@@ -352,19 +346,19 @@ def test_made_collisions_collide_under_md5_only():
         assert one != other
         assert digest(MD5, *one) == digest(MD5, *other)
         assert digest(BLAKE2B, *one) != digest(BLAKE2B, *other)
-        assert _table_hash(*one) != _table_hash(*other)
+        assert table_hash(*one) != table_hash(*other)
 
 
 def test_table_hash_tells_colliding_keys_apart():
     """The keys that the LP64 variant throws together differ in the table hash, even in its low 32 bits alone."""
     keys = [(CHAR, b"key_%06d" % i) for i in range(1000)]
     for secret in (bytes(16), bytes(range(16)), b"\xff" * 16):
-        assert len({_table_hash(*key, secret) % 2**32 for key in keys}) == 1000
+        assert len({table_hash(*key, secret) % 2**32 for key in keys}) == 1000
 
 
 @given(st.binary(min_size=16, max_size=16), st.integers(0, 127), st.binary(max_size=300))
 def test_table_hash_is_siphash_1_3(secret, key_type, key):
-    assert _table_hash(key_type, key, secret) == siphash13(
+    assert table_hash(key_type, key, secret) == siphash13(
         secret, key_type.to_bytes(8, "little") + key
     )
 
@@ -372,7 +366,7 @@ def test_table_hash_is_siphash_1_3(secret, key_type, key):
 def test_table_hash_at_every_length():
     for length in LENGTHS:
         key = some_key(length)
-        assert _table_hash(BLOB, key, bytes(16)) == siphash13(
+        assert table_hash(BLOB, key, bytes(16)) == siphash13(
             bytes(16), bytes([BLOB, *bytes(7)]) + key
         )
 
@@ -380,13 +374,11 @@ def test_table_hash_at_every_length():
 @pytest.mark.parametrize("size", [0, 15, 17])
 def test_a_secret_is_16_bytes(size):
     with pytest.raises(ValueError, match="16 bytes"):
-        _table_hash(CHAR, b"k", bytes(size))
+        table_hash(CHAR, b"k", bytes(size))
 
 
 def test_the_table_secret_is_drawn_once_per_process():
-    program = (
-        "from tilekv.kvcore.hashing.digest import _table_hash as h; print(h(4, b'k'), h(4, b'k'))"
-    )
+    program = "from tilekv.kvcore.testing import table_hash as h; print(h(4, b'k'), h(4, b'k'))"
     runs = [
         subprocess.run(
             [sys.executable, "-c", program], capture_output=True, text=True, check=True
@@ -399,8 +391,8 @@ def test_the_table_secret_is_drawn_once_per_process():
             {
                 runs[0][0],
                 runs[1][0],
-                str(_table_hash(CHAR, b"k")),
-                str(_table_hash(CHAR, b"k", bytes(16))),
+                str(table_hash(CHAR, b"k")),
+                str(table_hash(CHAR, b"k", bytes(16))),
             }
         )
         == 4

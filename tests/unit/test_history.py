@@ -577,9 +577,10 @@ def test_both_keys_of_a_collision_live(tmp_path: Path, vacuum: bool) -> None:
 def colliding(monkeypatch: pytest.MonkeyPatch) -> Schema:
     """All keys have one digest."""
     from tilekv.kvcore.hashing.digest import DIGESTS
+    from tilekv.kvcore.testing import COLLIDING
 
     monkeypatch.setattr("tilekv.schema.DIGESTS", ("blake2b", "md5", "colliding"))
-    monkeypatch.setitem(DIGESTS, "colliding", 3)
+    monkeypatch.setitem(DIGESTS, "colliding", COLLIDING)
     return Schema([Attr("value", bytes)], digest="colliding", capacity=16)
 
 

@@ -11,8 +11,8 @@ import pytest
 import tilekv
 from old_stores import UTF8, OldStoreWriter
 from tilekv.cursor import Cursor
-from tilekv.kvcore.codec import pipeline as codec
 from tilekv.kvcore.hashing.digest import DIGESTS, coordinates
+from tilekv.kvcore.testing import encode
 from tilekv.legacy.schema import OldField, OldSchema
 from tilekv.legacy.tiles import BYTES, Coding, decode_tile
 
@@ -281,7 +281,7 @@ def test_places_are_the_files() -> None:
 
 def test_bytes_after_the_last_chunk_are_ignored() -> None:
     empty = struct.pack("<II", 65536, 0)
-    stored = struct.pack("<Q", 1) + codec.encode(empty, 1, False, False, b"abc") + b"more"
+    stored = struct.pack("<Q", 1) + encode(empty, 1, False, False, b"abc") + b"more"
     coding = Coding.read(Cursor(empty, "f"), 2)
     assert decode_tile(Cursor(stored, "f"), coding, BYTES, 3) == b"abc"
 

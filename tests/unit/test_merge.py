@@ -190,9 +190,10 @@ def test_buffers_over_fragments(
 ) -> None:
     """Of every key the newest layer's cell: the first buffer is newer than the others, and each newer than all fragments."""
     from tilekv.kvcore.hashing.digest import DIGESTS
+    from tilekv.kvcore.testing import COLLIDING
 
     monkeypatch.setattr("tilekv.schema.DIGESTS", ("blake2b", "md5", "colliding"))
-    monkeypatch.setitem(DIGESTS, "colliding", 3)
+    monkeypatch.setitem(DIGESTS, "colliding", COLLIDING)
     schema = tilekv.Schema([tilekv.Attr("value", bytes)], digest=digest, capacity=16)
     pick = random.Random(10 * fragments + buffers)
     model: dict[int, bytes] = {}

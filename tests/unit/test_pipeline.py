@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tilekv.kvcore.base.crc32c import crc32c
-from tilekv.kvcore.codec.pipeline import check, decode, encode, rewritten, windows
+from tilekv.kvcore.codec.pipeline import decode
+from tilekv.kvcore.testing import check, encode, rewritten, windows
 
 NONE, GZIP, ZSTD, LZ4, BIT_WIDTH, SHUFFLE, UNKNOWN = 0, 1, 2, 3, 7, 9, 200
 
