@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import tilekv
-from damage import NIGHTLY, Image, Place
+from damage import Image, Place
 from tilekv import Attr, FilterList, Schema
 from tilekv.kvcore.codec.pipeline import CodecPool
 from tilekv.kvcore.format.footer import trailer
@@ -101,22 +101,20 @@ def test_thousand_keys_of_one_digest(place: Place, capacity: int) -> None:
         assert "more cells of this tile" in " ".join(map(str, tilekv.verify(place.uri)))
 
 
-@pytest.mark.skipif(not NIGHTLY, reason="compares times: TILEKV_NIGHTLY=1")
 def test_cost_of_many_keys_of_one_digest(place: Place) -> None:
-    """Eight times the keys take about eight times as long to merge, not 64, and as long to find."""
-    taken = []
-    for n in (4000, 32000):
-        keys = [b"key %06d" % i for i in range(n)]
-        image = crowd(place, empty(place, 1024), keys, b"old", keys[n // 2], 1)
-        image = crowd(place, image, keys, b"new", keys[n // 2], 2)
-        place.show(image)
-        with tilekv.open(place.uri) as db:
-            start = time.process_time()  # of the processor: others may be at work
-            for _ in range(5):
-                assert len(db) == n
-            merged = time.process_time()
-            for _ in range(1000):
-                assert db[keys[n // 2]] == b"new"
-            taken.append((merged - start, time.process_time() - merged))
-    assert taken[1][0] < 24 * taken[0][0]
-    assert taken[1][1] < 4 * taken[0][1]
+    """Guards against a hang, of the processor since others may be at work: merging that takes the square of the keys would be
+    minutes, finding one by looking at all would be seconds."""
+    n = 200_000
+    keys = [b"key %06d" % i for i in range(n)]
+    image = crowd(place, empty(place, 1024), keys, b"old", keys[n // 2], 1)
+    image = crowd(place, image, keys, b"new", keys[n // 2], 2)
+    place.show(image)
+    with tilekv.open(place.uri) as db:
+        start = time.process_time()
+        assert len(db) == n
+        merged = time.process_time()
+        for _ in range(10_000):
+            assert db[keys[n // 2]] == b"new"
+        found = time.process_time()
+    assert merged - start < 10  # measured: 0.24
+    assert found - merged < 1  # measured: 0.01

@@ -611,20 +611,15 @@ def test_thousand_keys_of_one_digest(tmp_path: Path, colliding: Schema) -> None:
 
 
 def test_equal_digests_do_not_cost_the_square(tmp_path: Path, colliding: Schema) -> None:
-    """Processor time, the least of several, with a wide margin: eight times the keys measured 8 to 10, the square would be 64."""
-
-    def work(n: int, path: Path) -> float:
-        start = time.process_time()
-        with tilekv.open(path, "a", schema=colliding, config={"kv.sync": False}) as db:
-            for i in range(3):
-                db.put_many(dict.fromkeys(range(i, n + i), b"%d" % i))
-                db.flush()
-            assert len(db.get_many(range(n))) == n
-            assert sum(key in db for key in range(0, n + 100, 7)) > n // 8
-            db.consolidate(vacuum=True)
-            assert len(list(db)) == n + 2
-        return time.process_time() - start
-
-    few = min(work(1500, tmp_path / f"few {i}") for i in range(3))
-    many = min(work(12000, tmp_path / f"many {i}") for i in range(2))
-    assert many < 30 * few
+    """A guard against a hang: twenty times what it took of the processor and more. The square would be minutes."""
+    n = 200_000
+    start = time.process_time()
+    with tilekv.open(tmp_path / "s", "a", schema=colliding, config={"kv.sync": False}) as db:
+        for i in range(3):
+            db.put_many(dict.fromkeys(range(i, n + i), b"%d" % i))
+            db.flush()
+        assert len(db.get_many(range(n))) == n
+        assert sum(key in db for key in range(0, n + 100, 7)) > n // 8
+        db.consolidate(vacuum=True)
+        assert len(list(db)) == n + 2
+    assert time.process_time() - start < 60  # measured: 1.4
