@@ -1,17 +1,44 @@
-"""What all tests share: how hard hypothesis looks, and what is counted."""
+"""What all tests share: how hard hypothesis looks, the empty store, and what is counted."""
 
+import contextlib
 import os
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from hypothesis import settings
 
+import tilekv
 from counts import COUNTS, lines
 
 # No deadlines: a machine under load is no bug. In CI a failure must come again when the run is repeated.
 settings.register_profile("default", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+
+@pytest.fixture
+def store() -> Iterator[Callable[..., tilekv.Store]]:
+    """Makes empty stores in memory, each of its own, and closes them.
+
+    Of these attributes (what tilekv.open makes, unless given: one of bytes, `value`); options go to tilekv.open.
+    """
+    with contextlib.ExitStack() as stack:
+
+        def make(*attrs: tilekv.Attr, **options: Any) -> tilekv.Store:
+            if attrs:
+                options["schema"] = tilekv.Schema(list(attrs))
+            uri = f"memory://{uuid.uuid4()}"
+            return stack.enter_context(tilekv.open(uri, "x", **options))
+
+        yield make
+
+
+@pytest.fixture
+def db(store: Callable[..., tilekv.Store]) -> tilekv.Store:
+    """An empty store: keys to bytes."""
+    return store()
 
 
 @pytest.fixture

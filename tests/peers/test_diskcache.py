@@ -1,8 +1,7 @@
 """What the tests of diskcache's Index ask (README.md)."""
 
 import pickle
-import uuid
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,8 @@ NUMBERS = tilekv.Schema([tilekv.Attr("v", int)])
 
 
 @pytest.fixture
-def index() -> Iterator[tilekv.Store]:
-    with tilekv.open(f"memory://{uuid.uuid4()}", "x", schema=NUMBERS) as store:
-        yield store
+def index(store: Callable[..., tilekv.Store]) -> tilekv.Store:
+    return store(schema=NUMBERS)
 
 
 @pytest.mark.parametrize("form", ["mapping", "pairs", "keywords", "another", "many"])

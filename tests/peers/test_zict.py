@@ -31,14 +31,14 @@ def opened() -> Iterator[Open]:
         return stores[-1]
 
     yield make
-    for store in stores:
-        store.close()
+    for db in stores:
+        db.close()
     gc.collect()
     assert len(os.listdir("/proc/self/fd")) == before
 
 
 @pytest.fixture
-def store(opened: Open) -> tilekv.Store:
+def db(opened: Open) -> tilekv.Store:
     return opened(f"memory://{uuid.uuid4()}")
 
 
@@ -76,66 +76,66 @@ def hasty() -> Iterator[None]:
 
 @pytest.mark.usefixtures("hasty")
 @pytest.mark.parametrize("flushed", [False, True])
-def test_threads(store: tilekv.Store, flushed: bool) -> None:
+def test_threads(db: tilekv.Store, flushed: bool) -> None:
     """What its test_file asks of threads."""
     if flushed:
-        store.update(x=b"456", y=b"123")
-        store.flush()
-        store.clear()
-    utils_test.check_different_keys_threadsafe(store)
-    utils_test.check_same_key_threadsafe(store)
-    store.flush()
-    utils_test.check_mapping(store)
+        db.update(x=b"456", y=b"123")
+        db.flush()
+        db.clear()
+    utils_test.check_different_keys_threadsafe(db)
+    utils_test.check_same_key_threadsafe(db)
+    db.flush()
+    utils_test.check_mapping(db)
 
 
 @pytest.mark.parametrize("kind", [str, Path])
 def test_folders(tmp_path: Path, opened: Open, kind: Any) -> None:
-    store = opened(kind(tmp_path / "store"))
-    store["x"] = b"123"
-    assert store["x"] == b"123"
+    db = opened(kind(tmp_path / "store"))
+    db["x"] = b"123"
+    assert db["x"] == b"123"
     assert (tmp_path / "store").is_dir()
-    del store["x"]
+    del db["x"]
 
 
 def test_any_characters(tmp_path: Path, opened: Open) -> None:
-    store, other = opened(tmp_path / "store"), opened(tmp_path / "store")
+    db, other = opened(tmp_path / "store"), opened(tmp_path / "store")
     for first in range(0, 256, 32):
         key = "foo_" + "".join(map(chr, range(first, first + 32)))
         with pytest.raises(KeyError):
-            store[key]
-        store[key] = b"foo"
-        store.flush()
+            db[key]
+        db[key] = b"foo"
+        db.flush()
         other.reopen()
-        for each in (store, other):
+        for each in (db, other):
             assert each[key] == b"foo"
             assert list(each) == list(each.keys()) == [key]
             assert list(each.items()) == [(key, b"foo")]
             assert list(each.values()) == [b"foo"]
-        del store[key]
+        del db[key]
         with pytest.raises(KeyError):
-            store[key]
+            db[key]
 
 
 def test_closed(tmp_path: Path, opened: Open) -> None:
-    store = opened(tmp_path / "store")
-    store["x"] = b"123"
-    store.close()
+    db = opened(tmp_path / "store")
+    db["x"] = b"123"
+    db.close()
     with pytest.raises(tilekv.ClosedError):
-        store["y"] = b"123"
+        db["y"] = b"123"
     assert dict(opened(tmp_path / "store")) == {"x": b"123"}
 
 
 # --- zict's layers ---
 
 LAYERS: dict[str, Callable[[Any], Any]] = {
-    "buffer": lambda store: Buffer({}, store, n=2),
-    "buffer_upside_down": lambda store: Buffer(store, {}, n=2),
-    "buffer_of_weights": lambda store: Buffer({}, store, n=1, weight=random_weight),
-    "cache": lambda store: Cache(store, {}),
-    "cache_of_what_is_read": lambda store: Cache(store, {}, update_on_set=False),
-    "cache_upside_down": lambda store: Cache({}, store),
-    "lru": lambda store: LRU(100, store),
-    "func": lambda store: Func(test_func.rotl, test_func.rotr, store),
+    "buffer": lambda db: Buffer({}, db, n=2),
+    "buffer_upside_down": lambda db: Buffer(db, {}, n=2),
+    "buffer_of_weights": lambda db: Buffer({}, db, n=1, weight=random_weight),
+    "cache": lambda db: Cache(db, {}),
+    "cache_of_what_is_read": lambda db: Cache(db, {}, update_on_set=False),
+    "cache_upside_down": lambda db: Cache({}, db),
+    "lru": lambda db: LRU(100, db),
+    "func": lambda db: Func(test_func.rotl, test_func.rotr, db),
 }
 
 
@@ -145,44 +145,44 @@ def random_weight(key: str, value: bytes) -> float:
 
 @pytest.mark.usefixtures("hasty")
 @pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS)
-def test_layers(store: tilekv.Store, layer: Callable[[Any], Any]) -> None:
-    stack = layer(store)
+def test_layers(db: tilekv.Store, layer: Callable[[Any], Any]) -> None:
+    stack = layer(db)
     utils_test.check_mapping(stack)
     assert len(stack) == 26
     stack.clear()
     utils_test.check_empty_mapping(stack)
-    assert not store
+    assert not db
     utils_test.check_different_keys_threadsafe(stack)
     utils_test.check_same_key_threadsafe(stack)
-    assert not store
+    assert not db
 
 
-def test_a_buffer_over_a_store(store: tilekv.Store) -> None:
+def test_a_buffer_over_a_store(db: tilekv.Store) -> None:
     """What zict's test_simple of Buffer asks, with values whose weight is their length."""
     fast: dict[str, bytes] = {}
-    buffer = Buffer(fast, store, n=10, weight=lambda key, value: len(value))
+    buffer = Buffer(fast, db, n=10, weight=lambda key, value: len(value))
     buffer["x"], buffer["y"] = b"1", b"22"
     assert (buffer["x"], buffer["y"], buffer.fast.total_weight) == (b"1", b"22", 3)
     buffer["z"] = b"88888888"
-    assert (set(fast), dict(store)) == ({"y", "z"}, {"x": b"1"})
+    assert (set(fast), dict(db)) == ({"y", "z"}, {"x": b"1"})
     assert buffer["x"] == b"1"
-    assert (set(fast), dict(store)) == ({"x", "z"}, {"y": b"22"})
+    assert (set(fast), dict(db)) == ({"x", "z"}, {"y": b"22"})
     assert "x" in buffer
     assert "y" in buffer
     assert "missing" not in buffer
     buffer["y"] = b"1"
-    assert (buffer.fast.total_weight, dict(store)) == (10, {})
+    assert (buffer.fast.total_weight, dict(db)) == (10, {})
     buffer["b"] = b"1" * 1000  # too heavy: it goes to the slow side at once
-    assert "b" in store
+    assert "b" in db
     assert buffer["b"] == b"1" * 1000
-    store.flush()
+    db.flush()
     assert set(buffer) == {"x", "y", "z", "b"}
-    assert not set(fast) & set(store)
+    assert not set(fast) & set(db)
 
 
-def test_what_is_evicted_while_somebody_iterates(store: tilekv.Store) -> None:
-    store["z"] = b"3"
-    buffer = Buffer({"x": b"1", "y": b"2"}, store, n=5)
+def test_what_is_evicted_while_somebody_iterates(db: tilekv.Store) -> None:
+    db["z"] = b"3"
+    buffer = Buffer({"x": b"1", "y": b"2"}, db, n=5)
     steps = iter(buffer)
     assert next(steps) == "x"
     buffer.fast.evict("x")
@@ -191,13 +191,13 @@ def test_what_is_evicted_while_somebody_iterates(store: tilekv.Store) -> None:
     assert list(steps) == ["z"]
 
 
-def test_a_cache_before_a_store(store: tilekv.Store) -> None:
+def test_a_cache_before_a_store(db: tilekv.Store) -> None:
     cache: dict[str, bytes] = {}
-    layer = Cache(store, cache)
+    layer = Cache(db, cache)
     with pytest.raises(KeyError):
         layer["0"]
     layer["1"] = b"10"
-    assert (dict(store), cache) == ({"1": b"10"}, {"1": b"10"})
+    assert (dict(db), cache) == ({"1": b"10"}, {"1": b"10"})
     cache.clear()
     assert list(layer) == ["1"]
     assert "1" in layer
@@ -209,15 +209,15 @@ def test_a_cache_before_a_store(store: tilekv.Store) -> None:
         layer["1"] = object()
     assert layer["1"] == b"10"
     del layer["1"]
-    assert (dict(store), cache) == ({}, {})
+    assert (dict(db), cache) == ({}, {})
     with pytest.raises(KeyError):
         del layer["1"]
 
 
-def test_evicted_after_three(store: tilekv.Store) -> None:
+def test_evicted_after_three(db: tilekv.Store) -> None:
     evicted = []
-    lru = LRU(3, store, on_evict=[lambda key, value: evicted.append((key, value))])
+    lru = LRU(3, db, on_evict=[lambda key, value: evicted.append((key, value))])
     for letter in string.ascii_lowercase[:5]:
         lru[letter] = letter.encode()
     assert evicted == [("a", b"a"), ("b", b"b")]
-    assert set(store) == {"c", "d", "e"}
+    assert set(db) == {"c", "d", "e"}

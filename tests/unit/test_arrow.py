@@ -357,7 +357,7 @@ def test_a_stream_that_fails_leaves_nothing(store: Make) -> None:
         raise RuntimeError("the producer gave up")
 
     schema = pa.schema({"id": pa.int64(), "v": pa.binary()})
-    db = store()
+    db = store(Attr("v", bytes))
     with pytest.raises(InvalidValueError, match="the producer gave up"):
         db.put_many(pa.RecordBatchReader.from_batches(schema, batches()), key="id")
     assert len(db) == 0

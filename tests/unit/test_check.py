@@ -13,7 +13,7 @@ Change = Callable[[bytearray], None]
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Path:
+def root(tmp_path: Path) -> Path:
     schema = tilekv.Schema([tilekv.Attr("n", "int32"), tilekv.Attr("blob", bytes)], capacity=16)
     with tilekv.open(tmp_path / "s", "x", schema=schema) as db:
         db.put_many([(i, (i, b"%d" % i * 900)) for i in range(60)])
@@ -22,35 +22,35 @@ def store(tmp_path: Path) -> Path:
     return tmp_path / "s"
 
 
-def problems(store: Path, mmap: bool = True) -> list[tuple[str, int | None, str]]:
-    with tilekv.open(store, config={"kv.mmap": mmap}) as db:
+def problems(root: Path, mmap: bool = True) -> list[tuple[str, int | None, str]]:
+    with tilekv.open(root, config={"kv.mmap": mmap}) as db:
         return check_fragment(db.fragments[0])
 
 
-def data_files(store: Path) -> list[Path]:
-    folder = next(path for path in store.iterdir() if path.is_dir())
+def data_files(root: Path) -> list[Path]:
+    folder = next(path for path in root.iterdir() if path.is_dir())
     return sorted(path for path in folder.iterdir() if "metadata" not in path.name)
 
 
 @pytest.mark.parametrize("mmap", [True, False])
-def test_every_damaged_file_is_named_with_the_place(store: Path, mmap: bool) -> None:
-    for path in data_files(store):
+def test_every_damaged_file_is_named_with_the_place(root: Path, mmap: bool) -> None:
+    for path in data_files(root):
         data = path.read_bytes()
         at = (len(data) - 20) // 2  # within the chunks: a trailer follows
         path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
-        found = problems(store, mmap)
+        found = problems(root, mmap)
         assert {file for file, _, _ in found} == {path.name}
         assert all(offset is not None and offset <= at for _, offset, _ in found)
         path.write_bytes(data)
-    assert problems(store) == []
+    assert problems(root) == []
 
 
-def test_bytes_behind_the_end(store: Path) -> None:
-    for path in data_files(store):
+def test_bytes_behind_the_end(root: Path) -> None:
+    for path in data_files(root):
         size = path.stat().st_size
         with path.open("ab") as file:
             file.write(b"more")
-        [(name, _, message)] = problems(store)
+        [(name, _, message)] = problems(root)
         assert name == path.name
         assert f"{size + 4} bytes" in message
         os.truncate(path, size)

@@ -41,7 +41,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> str:
+def filled(tmp_path: Path) -> str:
     uri = str(tmp_path / "some.kv")
     with tilekv.open(uri, "x") as db:
         db["cat.jpg"] = b"miau"
@@ -243,10 +243,10 @@ def test_export_of_one_attribute(points, tmp_path, capsysbinary) -> None:
 # --- single entries ---
 
 
-def test_ls(store, capsysbinary) -> None:
-    lines = output(capsysbinary, "ls", store).decode().splitlines()
+def test_ls(filled, capsysbinary) -> None:
+    lines = output(capsysbinary, "ls", filled).decode().splitlines()
     assert sorted(lines) == ["7", "b'\\x00raw'", "cat.jpg", "dog.jpg", "notes/dog.txt"]
-    with tilekv.open(store) as db:
+    with tilekv.open(filled) as db:
         assert lines == [key_text(key) for key in db]
 
 
@@ -270,13 +270,13 @@ def test_ls_writes_many_keys_at_once(arguments, tmp_path, monkeypatch) -> None:
     assert out.writes <= 10
 
 
-def test_ls_glob(store, capsysbinary) -> None:
-    lines = output(capsysbinary, "ls", "--glob", "*dog*", store).splitlines()
+def test_ls_glob(filled, capsysbinary) -> None:
+    lines = output(capsysbinary, "ls", "--glob", "*dog*", filled).splitlines()
     assert sorted(lines) == [b"dog.jpg", b"notes/dog.txt"]
 
 
-def test_ls_long(store, points, capsysbinary) -> None:
-    lines = output(capsysbinary, "ls", "-l", store).decode().splitlines()
+def test_ls_long(filled, points, capsysbinary) -> None:
+    lines = output(capsysbinary, "ls", "-l", filled).decode().splitlines()
     assert sorted(line.split() for line in lines) == [
         ["0", "str", "notes/dog.txt"],
         ["1,200", "str", "dog.jpg"],
@@ -293,18 +293,18 @@ def test_ls_gives_names_back_byte_for_byte(tmp_path, capsysbinary) -> None:
     assert output(capsysbinary, "ls", tmp_path / "odd.kv") == b"\xff\n"
 
 
-def test_get(store, tmp_path, capsysbinary) -> None:
-    assert output(capsysbinary, "get", store, "cat.jpg") == b"miau"
-    assert output(capsysbinary, "get", store, "7", "--type", "int") == b"seven"
-    assert output(capsysbinary, "get", store, "cat.jpg", "-o", tmp_path / "cat") == b""
+def test_get(filled, tmp_path, capsysbinary) -> None:
+    assert output(capsysbinary, "get", filled, "cat.jpg") == b"miau"
+    assert output(capsysbinary, "get", filled, "7", "--type", "int") == b"seven"
+    assert output(capsysbinary, "get", filled, "cat.jpg", "-o", tmp_path / "cat") == b""
     assert (tmp_path / "cat").read_bytes() == b"miau"
-    assert "no key '7'" in failure(capsysbinary, "get", store, "7")
-    assert "'x' is no int key" in failure(capsysbinary, "get", store, "x", "--type", "int")
+    assert "no key '7'" in failure(capsysbinary, "get", filled, "7")
+    assert "'x' is no int key" in failure(capsysbinary, "get", filled, "x", "--type", "int")
 
 
-def test_get_leaves_the_file_when_the_key_is_missing(store, tmp_path, capsysbinary) -> None:
+def test_get_leaves_the_file_when_the_key_is_missing(filled, tmp_path, capsysbinary) -> None:
     (tmp_path / "cat").write_bytes(b"old")
-    failure(capsysbinary, "get", store, "gone", "-o", tmp_path / "cat")
+    failure(capsysbinary, "get", filled, "gone", "-o", tmp_path / "cat")
     assert (tmp_path / "cat").read_bytes() == b"old"
 
 
@@ -321,14 +321,14 @@ def test_get_wants_an_attribute(points, capsysbinary) -> None:
     assert "no key 'q'" in failure(capsysbinary, "get", points, "q", "--attr", "a1")
 
 
-def test_put(store, tmp_path, capsysbinary, monkeypatch) -> None:
+def test_put(filled, tmp_path, capsysbinary, monkeypatch) -> None:
     (tmp_path / "value").write_bytes(b"from a file")
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"from \xff stdin")))
-    output(capsysbinary, "put", store, "cat.jpg", tmp_path / "value")
-    output(capsysbinary, "put", store, "new", "-")
-    output(capsysbinary, "put", store, "new", "--value", "text", "--type", "bytes")
-    output(capsysbinary, "put", store, "1.5", "--value", "", "--type", "float")
-    with tilekv.open(store) as db:
+    output(capsysbinary, "put", filled, "cat.jpg", tmp_path / "value")
+    output(capsysbinary, "put", filled, "new", "-")
+    output(capsysbinary, "put", filled, "new", "--value", "text", "--type", "bytes")
+    output(capsysbinary, "put", filled, "1.5", "--value", "", "--type", "float")
+    with tilekv.open(filled) as db:
         assert (db["cat.jpg"], db["new"]) == (b"from a file", b"from \xff stdin")
         assert (db[b"new"], db[1.5]) == (b"text", b"")
 
@@ -376,31 +376,31 @@ def test_put_into_several_attributes(points, capsysbinary) -> None:
     assert "a1, tag, rgb" in failure(capsysbinary, "put", points, "k", "--value", "1")
 
 
-def test_rm(store, capsysbinary) -> None:
-    output(capsysbinary, "rm", store, "7", "--type", "int")
-    assert "'gone'" in failure(capsysbinary, "rm", store, "cat.jpg", "gone")
-    with tilekv.open(store) as db:
+def test_rm(filled, capsysbinary) -> None:
+    output(capsysbinary, "rm", filled, "7", "--type", "int")
+    assert "'gone'" in failure(capsysbinary, "rm", filled, "cat.jpg", "gone")
+    with tilekv.open(filled) as db:
         assert 7 not in db
         assert "cat.jpg" in db
-    output(capsysbinary, "rm", store, "cat.jpg", "dog.jpg")
-    with tilekv.open(store) as db:
+    output(capsysbinary, "rm", filled, "cat.jpg", "dog.jpg")
+    with tilekv.open(filled) as db:
         assert set(db) == {"notes/dog.txt", b"\0raw"}
 
 
 # --- info and verify ---
 
 
-def test_info(store, points, capsysbinary) -> None:
-    with tilekv.open(store, "a") as db:
+def test_info(filled, points, capsysbinary) -> None:
+    with tilekv.open(filled, "a") as db:
         del db[7]
-    found = json.loads(output(capsysbinary, "info", "--json", store))
-    with tilekv.open(store) as db:
+    found = json.loads(output(capsysbinary, "info", "--json", filled))
+    with tilekv.open(filled) as db:
         assert found["stored_bytes"] == sum(each.stored_bytes for each in db.fragments)
         assert [each["name"] for each in found["fragments"]] == [each.name for each in db.fragments]
     assert (found["keys"], found["cells"], found["tombstones"]) == (4, 6, 1)
-    assert (found["uri"], found["digest"]) == (store, "blake2b")
+    assert (found["uri"], found["digest"]) == (filled, "blake2b")
 
-    text = output(capsysbinary, "info", store).decode()
+    text = output(capsysbinary, "info", filled).decode()
     assert "\nkeys       4\n" in text
     assert "\ncells      6, 1 of them tombstones\n" in text
     assert "bytes in 2 fragments\n" in text
@@ -413,11 +413,11 @@ def test_info(store, points, capsysbinary) -> None:
     assert "\nattribute  rgb: uint8 (3,), " in output(capsysbinary, "info", points).decode()
 
 
-def test_verify_of_a_sound_store(store, capsysbinary) -> None:
-    out = output(capsysbinary, "verify", store)
+def test_verify_of_a_sound_store(filled, capsysbinary) -> None:
+    out = output(capsysbinary, "verify", filled)
     assert out.startswith(b"sound: 5 cells in 1 fragment,")
-    assert json.loads(output(capsysbinary, "verify", "--json", store)) == {
-        "uri": store,
+    assert json.loads(output(capsysbinary, "verify", "--json", filled)) == {
+        "uri": filled,
         "sound": True,
         "fragments": 1,
         "cells": 5,
@@ -425,13 +425,13 @@ def test_verify_of_a_sound_store(store, capsysbinary) -> None:
     }
 
 
-def test_verify_of_a_damaged_store(store, capsysbinary) -> None:
-    (file,) = Path(store).glob("__*/value_var.tdb")
+def test_verify_of_a_damaged_store(filled, capsysbinary) -> None:
+    (file,) = Path(filled).glob("__*/value_var.tdb")
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1
     file.write_bytes(data)
-    text = output(capsysbinary, "verify", store, code=1).decode()
-    found = json.loads(output(capsysbinary, "verify", "--json", store, code=1))
+    text = output(capsysbinary, "verify", filled, code=1).decode()
+    found = json.loads(output(capsysbinary, "verify", "--json", filled, code=1))
     assert found["sound"] is False
     assert {(each["fragment"], each["file"]) for each in found["problems"]} == {
         (file.parent.name, file.name)
@@ -440,10 +440,10 @@ def test_verify_of_a_damaged_store(store, capsysbinary) -> None:
     assert text.splitlines()[-1].startswith("damaged: ")
 
 
-def test_verify_of_a_store_that_does_not_open(store, capsysbinary) -> None:
-    (Path(store) / "__tilekv.json").write_bytes(b"{}")
-    assert b"__tilekv.json" in output(capsysbinary, "verify", store, code=1)
-    (problem,) = json.loads(output(capsysbinary, "verify", "--json", store, code=1))["problems"]
+def test_verify_of_a_store_that_does_not_open(filled, capsysbinary) -> None:
+    (Path(filled) / "__tilekv.json").write_bytes(b"{}")
+    assert b"__tilekv.json" in output(capsysbinary, "verify", filled, code=1)
+    (problem,) = json.loads(output(capsysbinary, "verify", "--json", filled, code=1))["problems"]
     assert problem["file"] == "__tilekv.json"
 
 
@@ -540,8 +540,8 @@ def test_closed_pipe_is_quiet(tmp_path) -> None:
     assert process.returncode == 141
 
 
-def test_pipe_that_was_never_read_is_quiet(store) -> None:
-    with command_line("ls", store) as process:
+def test_pipe_that_was_never_read_is_quiet(filled) -> None:
+    with command_line("ls", filled) as process:
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 141
@@ -563,12 +563,12 @@ def test_interrupt_is_quiet(tmp_path) -> None:
     assert not (tmp_path / "new.kv").exists()
 
 
-def test_memory_error_is_a_line(store, capsysbinary, monkeypatch) -> None:
+def test_memory_error_is_a_line(filled, capsysbinary, monkeypatch) -> None:
     def starved(*args):
         raise MemoryError
 
     monkeypatch.setattr("tilekv.cli.command.list_keys", starved)
-    assert failure(capsysbinary, "ls", store) == "tilekv: out of memory\n"
+    assert failure(capsysbinary, "ls", filled) == "tilekv: out of memory\n"
 
 
 # --- progress and texts ---

@@ -165,7 +165,7 @@ def test_of_two_creators_one_wins_and_both_may_write(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Path:
+def root(tmp_path: Path) -> Path:
     with tilekv.open(tmp_path / "s", "x") as db:
         db["k"] = b"v"
     return tmp_path / "s"
@@ -173,12 +173,12 @@ def store(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("mode", ["r", "a"])
 @pytest.mark.parametrize("file", ["__kv_schema.tdb", "__array_schema.tdb", "__tilekv.json"])
-def test_a_file_of_the_root_is_lost_or_damaged(store: Path, file: str, mode: str) -> None:
+def test_a_file_of_the_root_is_lost_or_damaged(root: Path, file: str, mode: str) -> None:
     """Damage, not a store that is not there: nobody shall be told to create one."""
-    data = (store / file).read_bytes()
-    (store / file).unlink()
+    data = (root / file).read_bytes()
+    (root / file).unlink()
     with pytest.raises(CorruptionError, match=file):
-        tilekv.open(store, mode)  # type: ignore[arg-type]
+        tilekv.open(root, mode)  # type: ignore[arg-type]
     for damaged in (
         b"",
         data[:-2],
@@ -186,44 +186,44 @@ def test_a_file_of_the_root_is_lost_or_damaged(store: Path, file: str, mode: str
         bytes([data[0] ^ 1]) + data[1:],
         data[:-9] + b"!" + data[-8:],
     ):
-        (store / file).write_bytes(damaged)
+        (root / file).write_bytes(damaged)
         with pytest.raises(CorruptionError, match=file):
-            tilekv.open(store, mode)  # type: ignore[arg-type]
-    (store / file).write_bytes(data)
-    with tilekv.open(store, mode) as db:  # type: ignore[arg-type]
+            tilekv.open(root, mode)  # type: ignore[arg-type]
+    (root / file).write_bytes(data)
+    with tilekv.open(root, mode) as db:  # type: ignore[arg-type]
         assert db["k"] == b"v"
 
 
-def test_a_store_of_another_format(store: Path) -> None:
-    path = store / "__tilekv.json"
+def test_a_store_of_another_format(root: Path) -> None:
+    path = root / "__tilekv.json"
     content = json.loads(path.read_text())
     content["format"] = 99
     path.write_text(json.dumps(content))
     with pytest.raises((FormatError, CorruptionError)):
-        tilekv.open(store)
+        tilekv.open(root)
 
 
-def test_an_empty_store_without_its_descriptor(store: Path) -> None:
-    (store / "__tilekv.json").unlink()
-    for folder in [path for path in store.iterdir() if path.is_dir()]:
+def test_an_empty_store_without_its_descriptor(root: Path) -> None:
+    (root / "__tilekv.json").unlink()
+    for folder in [path for path in root.iterdir() if path.is_dir()]:
         shutil.rmtree(folder)
     with pytest.raises(CorruptionError, match=r"__tilekv\.json: it is missing"):
-        tilekv.open(store)
+        tilekv.open(root)
     with pytest.raises(StoreExistsError):
-        tilekv.open(store, "w")
+        tilekv.open(root, "w")
 
 
-def test_opening_for_reading_writes_nothing(store: Path) -> None:
+def test_opening_for_reading_writes_nothing(root: Path) -> None:
     """It works on read-only media."""
     code = "import sys, tilekv; db = tilekv.open(sys.argv[1]); assert (db['k'], db.verify()) == (b'v', [])"
-    before = {path: path.stat().st_mtime_ns for path in [store.parent, *store.parent.rglob("*")]}
+    before = {path: path.stat().st_mtime_ns for path in [root.parent, *root.parent.rglob("*")]}
     for path in before:
         path.chmod(0o555 if path.is_dir() else 0o444)
     try:
-        subprocess.run([sys.executable, "-P", "-c", code, str(store)], check=True)
+        subprocess.run([sys.executable, "-P", "-c", code, str(root)], check=True)
     finally:
         for path in before:
             path.chmod(0o755 if path.is_dir() else 0o644)
     assert {
-        path: path.stat().st_mtime_ns for path in [store.parent, *store.parent.rglob("*")]
+        path: path.stat().st_mtime_ns for path in [root.parent, *root.parent.rglob("*")]
     } == before

@@ -3,10 +3,8 @@
 # Times as NumPy and pandas have them, without a zone.
 # ruff: noqa: DTZ001, DTZ901
 
-import contextlib
 import datetime as dt
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -19,21 +17,9 @@ import pyarrow as pa
 import pytest
 
 import tilekv
-from tilekv import Attr, InvalidValueError, OutOfRangeError, Schema, Store, WrongTypeError
+from tilekv import Attr, InvalidValueError, OutOfRangeError, Store, WrongTypeError
 
 Make = Callable[[Attr], Store]
-
-
-@pytest.fixture
-def store() -> Iterator[Make]:
-    """Makes stores of one attribute, and closes them."""
-    with contextlib.ExitStack() as stack:
-
-        def make(attr: Attr) -> Store:
-            uri = f"memory://{uuid.uuid4()}"
-            return stack.enter_context(tilekv.open(uri, "x", schema=Schema([attr])))
-
-        yield make
 
 
 def ways(value: Any, beside: Any) -> dict[str, Callable[[Store], None]]:

@@ -19,15 +19,8 @@ SEVERAL = tilekv.Schema([tilekv.Attr("n", "int32"), tilekv.Attr("text", str)])
 
 
 @pytest.fixture
-def db() -> Iterator[tilekv.Store]:
-    with tilekv.open("memory://handle", "w") as store:
-        yield store
-
-
-@pytest.fixture
-def several() -> Iterator[tilekv.Store]:
-    with tilekv.open("memory://several", "w", schema=SEVERAL) as store:
-        yield store
+def several(store: Callable[..., tilekv.Store]) -> tilekv.Store:
+    return store(schema=SEVERAL)
 
 
 def put_one(store: tilekv.Store, rows: list[tuple[Any, Any]]) -> None:

@@ -25,8 +25,8 @@ Make = Callable[..., Store]
 
 
 @pytest.fixture
-def store() -> Iterator[Make]:
-    """Makes stores of one integer attribute, and closes them."""
+def integers() -> Iterator[Make]:
+    """Makes stores of one integer attribute, of numbers or of exact types, and closes them."""
     with contextlib.ExitStack() as stack:
 
         def make(numbers: bool = True) -> Store:
@@ -72,12 +72,12 @@ NUMBERS = [
 
 
 @pytest.mark.parametrize(("dtype", "values"), NUMBERS, ids=[dtype for dtype, _ in NUMBERS])
-def test_the_same_numbers_are_the_same_keys(dtype: str, values: list[Any], store: Make) -> None:
+def test_the_same_numbers_are_the_same_keys(dtype: str, values: list[Any], integers: Make) -> None:
     numbers = list(range(len(values)))
     for way, keys in containers(values, dtype).items():
         if way == "nullable Series" and dtype.startswith("float"):
             continue  # pandas makes integers of them
-        db = store()
+        db = integers()
         db.put_many(iter(keys) if way == "generator" else keys, numbers)
         for flushed in (False, True):
             if flushed:
@@ -99,17 +99,17 @@ def test_the_same_numbers_are_the_same_keys(dtype: str, values: list[Any], store
         assert list(db) == []
 
 
-def test_tables_and_pairs(store: Make) -> None:
+def test_tables_and_pairs(integers: Make) -> None:
     frames: list[Any] = [
         pd.DataFrame({"k": np.array([1, 2], "uint8"), "n": [3, 4]}),
         pl.DataFrame({"k": pl.Series([1, 2], dtype=pl.Int16), "n": [3, 4]}),
         pa.table({"k": pa.array([1, 2], "int8"), "n": [3, 4]}),
     ]
     for frame in frames:
-        db = store()
+        db = integers()
         db.put_many(frame, key="k")
         assert dict(db) == {1: 3, 2: 4}
-    db = store()
+    db = integers()
     db.put_many({np.int8(1): 3, 2: 4})
     db.update([(np.uint64(1), 5)])
     db[np.int16(2)] = 6
@@ -120,8 +120,8 @@ def test_tables_and_pairs(store: Make) -> None:
     assert not db
 
 
-def test_what_stays_apart(store: Make) -> None:
-    db = store()
+def test_what_stays_apart(integers: Make) -> None:
+    db = integers()
     keys = [1, 1.0, "1", b"1", np.True_, np.datetime64(1, "s"), np.datetime64(1, "ms")]
     keys += [np.timedelta64(1, "s"), np.array([1, 2], "i4"), np.array([1, 2], "i8")]
     keys += [Key(0, b"\1\0\0\0"), Key(10, b"\1" + bytes(7)), Key(2, struct.pack("<f", 1))]
@@ -137,8 +137,8 @@ def test_what_stays_apart(store: Make) -> None:
     assert np.array(1, "i4") in db
 
 
-def test_integers_of_two_types(store: Make) -> None:
-    db = store()
+def test_integers_of_two_types(integers: Make) -> None:
+    db = integers()
     array = np.array([5, 2**63, 7, 2**64 - 1], "u8")
     db.put_many(array, [0, 1, 2, 3])
     batch = db.read(array)
@@ -153,9 +153,9 @@ def test_integers_of_two_types(store: Make) -> None:
     assert db.read(np.array([7], "u8")).keys == [7]
 
 
-def test_nans_are_their_bits(store: Make) -> None:
+def test_nans_are_their_bits(integers: Make) -> None:
     for size, dtype in ((2, "f2"), (4, "f4"), (8, "f8")):
-        db = store()
+        db = integers()
         least = {2: 0x7C01, 4: 0x7F800001, 8: 0x7FF0 << 48 | 1}[size]
         sign = 1 << (8 * size - 1)
         words = np.array(
@@ -171,8 +171,8 @@ def test_nans_are_their_bits(store: Make) -> None:
     assert struct.pack("<d", wide) == struct.pack("<Q", 0x7FF0 << 48 | 1 << 29)
 
 
-def test_floats_that_no_double_is(store: Make) -> None:
-    db = store()
+def test_floats_that_no_double_is(integers: Make) -> None:
+    db = integers()
     third = np.longdouble(1) / 3
     assert key_bytes(np.longdouble(0.5)) == key_bytes(0.5)
     assert db.get(third, 5) == 5
@@ -183,9 +183,9 @@ def test_floats_that_no_double_is(store: Make) -> None:
     assert not db
 
 
-def test_the_descriptor_says_so(store: Make) -> None:
+def test_the_descriptor_says_so(integers: Make) -> None:
     for numbers in (True, False):
-        uri = store(numbers).uri
+        uri = integers(numbers).uri
         data = open_storage(uri).read("__tilekv.json")
         assert json.loads(data).get("keys") == ("numbers" if numbers else None)
         assert Descriptor.from_bytes(data).numbers is numbers
@@ -202,8 +202,8 @@ def test_the_descriptor_says_so(store: Make) -> None:
 # --- stores of exact types ---
 
 
-def test_exact_types_are_kept(store: Make) -> None:
-    db = store(numbers=False)
+def test_exact_types_are_kept(integers: Make) -> None:
+    db = integers(numbers=False)
     keys = [1, np.int32(1), np.uint8(1), 1.0, np.float32(1)]
     db.put_many(keys, range(5))
     db.flush()
@@ -215,8 +215,8 @@ def test_exact_types_are_kept(store: Make) -> None:
 
 
 @pytest.mark.parametrize("dtype", [name for name, _ in NUMBERS if "int" in name])
-def test_an_int_finds_an_integer_of_any_type(dtype: str, store: Make) -> None:
-    db = store(numbers=False)
+def test_an_int_finds_an_integer_of_any_type(dtype: str, integers: Make) -> None:
+    db = integers(numbers=False)
     values = [0, 5, int(np.iinfo(dtype).max), int(np.iinfo(dtype).min)]
     distinct = list(dict.fromkeys(values))
     db.put_many(np.array(distinct, dtype), distinct if max(values) < 2**63 else [0, 5, -1])
@@ -240,8 +240,8 @@ def test_an_int_finds_an_integer_of_any_type(dtype: str, store: Make) -> None:
     assert db.pop(0) == wanted[0]
 
 
-def test_an_int_means_itself_first(store: Make) -> None:
-    db = store(numbers=False)
+def test_an_int_means_itself_first(integers: Make) -> None:
+    db = integers(numbers=False)
     db[np.int32(5)], db[5], db[np.int16(6)] = 1, 2, 3
     assert db[5] == 2
     db[6] = 4

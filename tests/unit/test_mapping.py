@@ -33,14 +33,14 @@ UNHASHABLE: list[Any] = [[1], {}, {1}, np.zeros((2, 2))]
 
 
 @pytest.fixture(params=["empty", "buffered", "flushed", "both"])
-def db(request: pytest.FixtureRequest) -> Iterator[tilekv.Store]:
-    with tilekv.open(f"memory://{uuid.uuid4().hex}", "x") as store:
-        if request.param in ("flushed", "both"):
-            store.update({"a": b"1", 2: b"2", b"": b"3"})
-            store.flush()
-        if request.param in ("buffered", "both"):
-            store["b"] = b"4"
-        yield store
+def db(request: pytest.FixtureRequest, store: Callable[..., tilekv.Store]) -> tilekv.Store:
+    made = store()
+    if request.param in ("flushed", "both"):
+        made.update({"a": b"1", 2: b"2", b"": b"3"})
+        made.flush()
+    if request.param in ("buffered", "both"):
+        made["b"] = b"4"
+    return made
 
 
 @pytest.fixture

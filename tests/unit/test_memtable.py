@@ -4,7 +4,6 @@ import random
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
-import pytest
 
 import tilekv
 from tilekv.kvcore.codec.pipeline import CodecPool
@@ -12,12 +11,6 @@ from tilekv.kvcore.format.tile import encode
 from tilekv.kvcore.write.builder import FragmentBuilder
 from tilekv.kvcore.write.memtable import SortedBuffer, sort_buffer
 from tilekv.workers import Workers
-
-
-@pytest.fixture
-def db() -> Iterator[tilekv.Store]:
-    with tilekv.open("memory://buffer", "w") as store:
-        yield store
 
 
 def test_last_entry_wins(db: tilekv.Store) -> None:

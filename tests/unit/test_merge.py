@@ -27,10 +27,9 @@ def merged(db: tilekv.Store, tombstones: bool = False) -> Merge:
 
 
 @pytest.fixture
-def db() -> Iterator[tilekv.Store]:
+def db(store: Callable[..., tilekv.Store]) -> tilekv.Store:
     schema = tilekv.Schema([tilekv.Attr("value", bytes)], digest="md5", capacity=2)
-    with tilekv.open("memory://merge", "w", schema=schema) as store:
-        yield store
+    return store(schema=schema)
 
 
 def test_counts(db: tilekv.Store) -> None:

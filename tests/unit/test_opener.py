@@ -14,7 +14,7 @@ from tilekv.storage import Listing, Storage, local
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Path:
+def root(tmp_path: Path) -> Path:
     """Three fragments, of which each sets its own key and `last`."""
     with tilekv.open(tmp_path / "s", "x") as db:
         for i in range(3):
@@ -23,14 +23,14 @@ def store(tmp_path: Path) -> Path:
     return tmp_path / "s"
 
 
-def folders(store: Path) -> list[Path]:
-    return sorted(path for path in store.iterdir() if path.is_dir())
+def folders(root: Path) -> list[Path]:
+    return sorted(path for path in root.iterdir() if path.is_dir())
 
 
-def test_timestamps_are_inclusive(store: Path) -> None:
-    times = [int(path.name.split("_")[2]) for path in folders(store)]
+def test_timestamps_are_inclusive(root: Path) -> None:
+    times = [int(path.name.split("_")[2]) for path in folders(root)]
     for i, moment in enumerate(times):
-        with tilekv.open(store, timestamp=moment) as db:
+        with tilekv.open(root, timestamp=moment) as db:
             assert (len(db.fragments), db.timestamp) == (i + 1, moment)
             assert db["last"] == b"%d" % i
             assert sorted(key for key in db if key != "last") == list(range(i + 1))
@@ -42,12 +42,12 @@ def test_timestamps_are_inclusive(store: Path) -> None:
         (times[1] - 1, 1),
         (2**62, 3),
     ]:
-        with tilekv.open(store, timestamp=moment) as db:
+        with tilekv.open(root, timestamp=moment) as db:
             assert len(db.fragments) == n
 
 
-def test_reopen_keeps_what_is_open(store: Path) -> None:
-    with tilekv.open(store) as db, tilekv.open(store, "a") as writer:
+def test_reopen_keeps_what_is_open(root: Path) -> None:
+    with tilekv.open(root) as db, tilekv.open(root, "a") as writer:
         before = db.fragments
         writer["more"] = b"x"
         writer.flush()
@@ -57,50 +57,50 @@ def test_reopen_keeps_what_is_open(store: Path) -> None:
         assert db.fragments[1:] == before  # the same objects: nothing was opened or verified anew
 
 
-def test_fragments_that_are_removed_stay_readable(store: Path) -> None:
+def test_fragments_that_are_removed_stay_readable(root: Path) -> None:
     """Every file is open from the start: a vacuum of another process touches no snapshot."""
     for mmap in (True, False):
-        with tilekv.open(store, config={"kv.mmap": mmap}) as db:
-            away = store.parent / "away"
-            for folder in folders(store):
+        with tilekv.open(root, config={"kv.mmap": mmap}) as db:
+            away = root.parent / "away"
+            for folder in folders(root):
                 shutil.copytree(folder, away / folder.name)
                 shutil.rmtree(folder)
             assert dict(db) == {0: b"0", 1: b"1", 2: b"2", "last": b"2"}
             db.reopen()
             assert len(db) == 0
             for folder in away.iterdir():
-                folder.rename(store / folder.name)
+                folder.rename(root / folder.name)
 
 
-def test_what_is_no_fragment_is_ignored(store: Path) -> None:
-    (store / "notes").mkdir()
-    (store / ".tmp-0123").mkdir()
-    (store / "__1_2_short").mkdir()
-    (store / "readme.txt").write_text("hello")
-    with tilekv.open(store) as db:
+def test_what_is_no_fragment_is_ignored(root: Path) -> None:
+    (root / "notes").mkdir()
+    (root / ".tmp-0123").mkdir()
+    (root / "__1_2_short").mkdir()
+    (root / "readme.txt").write_text("hello")
+    with tilekv.open(root) as db:
         assert len(db.fragments) == 3
         assert len(db) == 4
 
 
 @pytest.mark.parametrize("suffix", ["__fragment_metadata.tdb", "value_var.tdb", "__coords.tdb"])
-def test_a_file_that_is_lost(store: Path, suffix: str) -> None:
-    (folders(store)[1] / suffix).unlink()
+def test_a_file_that_is_lost(root: Path, suffix: str) -> None:
+    (folders(root)[1] / suffix).unlink()
     with pytest.raises(CorruptionError, match="missing"):
-        tilekv.open(store)
+        tilekv.open(root)
 
 
-def test_an_empty_fragment(store: Path) -> None:
-    shutil.rmtree(folders(store)[0])
-    (store / f"__5_5_{'0' * 32}").mkdir()
+def test_an_empty_fragment(root: Path) -> None:
+    shutil.rmtree(folders(root)[0])
+    (root / f"__5_5_{'0' * 32}").mkdir()
     with pytest.raises(CorruptionError, match="missing"):
-        tilekv.open(store)
+        tilekv.open(root)
 
 
-def test_a_newer_tiledb_was_here(store: Path) -> None:
-    (store / "__fragments").mkdir()
-    (store / "__fragments" / "x").touch()
+def test_a_newer_tiledb_was_here(root: Path) -> None:
+    (root / "__fragments").mkdir()
+    (root / "__fragments" / "x").touch()
     with pytest.raises(FormatError, match="TileDB 2"):
-        tilekv.open(store)
+        tilekv.open(root)
 
 
 class Moving:
@@ -127,10 +127,10 @@ def shown(db: tilekv.Store, *listings: Listing) -> tuple[list[str], int]:
     return [fragment.name for fragment in reversed(view.fragments)], moving.given
 
 
-def test_a_store_that_changes_while_it_is_opened(store: Path) -> None:
-    with tilekv.open(store) as db:
+def test_a_store_that_changes_while_it_is_opened(root: Path) -> None:
+    with tilekv.open(root) as db:
         now = db._engine.opener.storage.list()
-        names = [folder.name for folder in folders(store)]
+        names = [folder.name for folder in folders(root)]
         without_last = Listing(now.folders[:2], now.files)
         without_first = Listing(now.folders[1:], now.files)
         gone = Listing((*now.folders, f"__9_9_{'a' * 32}"), now.files)
@@ -142,13 +142,13 @@ def test_a_store_that_changes_while_it_is_opened(store: Path) -> None:
         assert shown(db, without_first, gone) == (names, 4)
 
 
-def test_a_consolidation_while_a_store_is_opened(store: Path) -> None:
-    with tilekv.open(store, "a") as db:
+def test_a_consolidation_while_a_store_is_opened(root: Path) -> None:
+    with tilekv.open(root, "a") as db:
         before = db._engine.opener.storage.list()
-        sources = [folder.name for folder in folders(store)]
-        with tilekv.open(store, "a") as other:
+        sources = [folder.name for folder in folders(root)]
+        with tilekv.open(root, "a") as other:
             other.consolidate()
-        (merged,) = {folder.name for folder in folders(store)}.difference(sources)
+        (merged,) = {folder.name for folder in folders(root)}.difference(sources)
         after = db._engine.opener.storage.list()
         assert shown(db) == ([merged], 2)
         assert shown(db, before) == ([merged], 2)
@@ -157,7 +157,7 @@ def test_a_consolidation_while_a_store_is_opened(store: Path) -> None:
         for some in range(3):
             missed = Listing((*sources[:some], merged), before.files)
             assert shown(db, missed, after) == ([merged], 2)
-        with tilekv.open(store, "a") as other:
+        with tilekv.open(root, "a") as other:
             other.vacuum()
         now = db._engine.opener.storage.list()
         assert shown(db, after) == (
@@ -172,8 +172,8 @@ def test_a_consolidation_while_a_store_is_opened(store: Path) -> None:
         assert shown(db, late, late, late) == ([merged], 5)
 
 
-def test_a_store_that_never_stands_still(store: Path) -> None:
-    with tilekv.open(store) as db:
+def test_a_store_that_never_stands_still(root: Path) -> None:
+    with tilekv.open(root) as db:
         now = db._engine.opener.storage.list()
         gone = [Listing((*now.folders, f"__9_9_{i:032x}"), now.files) for i in range(MOST_LISTINGS)]
         with pytest.raises(SnapshotGone, match="again and again"):
@@ -185,8 +185,8 @@ def test_a_store_that_never_stands_still(store: Path) -> None:
 LATE = {"kv.max_mapped_fragments": 0}
 
 
-def test_late_and_eager_show_the_same(store: Path) -> None:
-    with tilekv.open(store) as eager, tilekv.open(store, "a", config=LATE) as late:
+def test_late_and_eager_show_the_same(root: Path) -> None:
+    with tilekv.open(root) as eager, tilekv.open(root, "a", config=LATE) as late:
         assert late.get_many([2, 1, 0, "last", "none"]) == [b"2", b"1", b"0", b"2", None]
         assert 0 in late
         late["more"] = b"x"
@@ -195,10 +195,10 @@ def test_late_and_eager_show_the_same(store: Path) -> None:
         assert late.verify() == []
 
 
-def test_a_late_fragment_that_is_gone(store: Path) -> None:
-    with tilekv.open(store, config=LATE) as db:
+def test_a_late_fragment_that_is_gone(root: Path) -> None:
+    with tilekv.open(root, config=LATE) as db:
         assert db["last"] == b"2"  # of the newest fragment: the others are not looked at
-        shutil.rmtree(folders(store)[0])
+        shutil.rmtree(folders(root)[0])
         for read in (lambda: db[0], lambda: db.get_many([1, 0]), lambda: len(db), lambda: list(db)):
             with pytest.raises(SnapshotGone, match="reopen"):
                 read()
@@ -207,40 +207,40 @@ def test_a_late_fragment_that_is_gone(store: Path) -> None:
         assert sorted(key for key in db if key != "last") == [1, 2]
 
 
-def test_a_late_fragment_that_lost_a_file(store: Path) -> None:
+def test_a_late_fragment_that_lost_a_file(root: Path) -> None:
     """Damage, not a vacuum: to reopen would not help."""
-    with tilekv.open(store, config=LATE) as db:
-        (folders(store)[0] / "value_var.tdb").unlink()
+    with tilekv.open(root, config=LATE) as db:
+        (folders(root)[0] / "value_var.tdb").unlink()
         with pytest.raises(CorruptionError, match="missing"):
             db[0]
 
 
-def test_a_fragment_that_was_given_back(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fragment_that_was_given_back(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its files are opened again; that it was vacuumed meanwhile is no damage, and that it lost a file is."""
     monkeypatch.setattr(local, "SMALL_FRAGMENT", 0)
     expected = {0: b"0", 1: b"1", 2: b"2", "last": b"2"}
 
     def given_back(uses: Callable[[tilekv.Store], object]) -> None:
-        with tilekv.open(store, config={"kv.mmap": False, "kv.cache_bytes": 0}) as db:
+        with tilekv.open(root, config={"kv.mmap": False, "kv.cache_bytes": 0}) as db:
             while give_back_descriptors():
                 pass
             uses(db)
 
     def gone(db: tilekv.Store) -> None:
-        for folder in folders(store):
-            folder.rename(store / f".tmp-{folder.name}")
+        for folder in folders(root):
+            folder.rename(root / f".tmp-{folder.name}")
         reads: list[Callable[[], object]] = [
             lambda: db[0], lambda: db.get_many([1, 0]), lambda: dict(db), lambda: list(db.scan()), db.verify
         ]  # fmt: skip
         for read in reads:
             with pytest.raises(SnapshotGone, match="reopen"):
                 read()
-        for folder in folders(store):
-            folder.rename(store / folder.name.removeprefix(".tmp-"))
+        for folder in folders(root):
+            folder.rename(root / folder.name.removeprefix(".tmp-"))
         assert dict(db) == expected
 
     def lost(db: tilekv.Store) -> None:
-        (folders(store)[0] / "value_var.tdb").unlink()
+        (folders(root)[0] / "value_var.tdb").unlink()
         with pytest.raises(CorruptionError, match="value_var"):
             db[0]
         assert {problem.file for problem in db.verify()} == {"value_var.tdb"}

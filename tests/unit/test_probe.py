@@ -53,7 +53,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def store(place: str) -> str:
+def filled(place: str) -> str:
     """Three fragments."""
     with tilekv.open(place, "x") as db:
         for n in range(3):
@@ -73,23 +73,23 @@ def old(tmp_path: Path) -> Path:
 ROOT = {DESCRIPTOR: 1, "__kv_schema.tdb": 1, "__array_schema.tdb": 1}
 
 
-def test_an_open_takes_two_listings_and_reads_each_file_once(store: str, asked: Counting) -> None:
+def test_an_open_takes_two_listings_and_reads_each_file_once(filled: str, asked: Counting) -> None:
     asked()
     openers: list[Callable[[], tilekv.Store | tilekv.KV | tilekv.Map]] = [
-        lambda: tilekv.open(store),
-        lambda: tilekv.open(store, "a"),
-        lambda: tilekv.open(store, "r", timestamp=2**62),
-        lambda: tilekv.KV(store),
-        lambda: tilekv.KV(store, "r"),
-        lambda: tilekv.Map(Ctx(), store),
+        lambda: tilekv.open(filled),
+        lambda: tilekv.open(filled, "a"),
+        lambda: tilekv.open(filled, "r", timestamp=2**62),
+        lambda: tilekv.KV(filled),
+        lambda: tilekv.KV(filled, "r"),
+        lambda: tilekv.Map(Ctx(), filled),
     ]
     for opened in openers:
         opened().close()
         assert asked() == {"list": 2, "views": 3, **ROOT}
 
 
-def test_a_reopen_takes_no_probe(store: str, asked: Counting) -> None:
-    with tilekv.open(store) as db:
+def test_a_reopen_takes_no_probe(filled: str, asked: Counting) -> None:
+    with tilekv.open(filled) as db:
         asked()
         db.reopen()
         assert asked() == {"list": 2, DESCRIPTOR: 1}  # whether it is the same store
@@ -105,17 +105,17 @@ def test_a_creation_reads_nothing_of_what_it_has_written(place: str, asked: Coun
     assert asked() == {"list": 2}
 
 
-def test_what_is_not_opened_is_listed_once(store: str, asked: Counting) -> None:
+def test_what_is_not_opened_is_listed_once(filled: str, asked: Counting) -> None:
     asked()
     with pytest.raises(StoreNotFoundError):
-        tilekv.open(f"{store}-none")
+        tilekv.open(f"{filled}-none")
     assert asked() == {"list": 1}
     with pytest.raises(tilekv.StoreExistsError):
-        tilekv.open(store, "x")
+        tilekv.open(filled, "x")
     assert asked() == {"list": 1}
-    assert tilekv.object_type(store) == "kv"
+    assert tilekv.object_type(filled) == "kv"
     assert asked() == {"list": 1}
-    assert tilekv.Map.encryption_type(Ctx(), store) == tilekv.TILEDB_NO_ENCRYPTION
+    assert tilekv.Map.encryption_type(Ctx(), filled) == tilekv.TILEDB_NO_ENCRYPTION
     assert asked() == {"list": 1}
 
 
@@ -132,17 +132,17 @@ def test_old_stores_are_listed_twice(old: Path, tmp_path: Path, asked: Counting)
     assert asked()["list"] == 2 + 2 + 1  # the old one is opened, the new one made, and flushed into
 
 
-def test_tools_list_what_they_look_at_once(store: str, asked: Counting) -> None:
+def test_tools_list_what_they_look_at_once(filled: str, asked: Counting) -> None:
     asked()
-    assert tilekv.verify(store) == []
+    assert tilekv.verify(filled) == []
     found = asked()
     # One to know what is there, and two to see what has taken the place of fragments meanwhile.
     assert found["list"] == 3
     assert {name: found[name] for name in ROOT} == ROOT
     with pytest.raises(StoreNotFoundError):
-        tilekv.verify(f"{store}-none")
+        tilekv.verify(f"{filled}-none")
     assert asked() == {"list": 1}
-    tilekv.salvage(store, f"{store}-new")
+    tilekv.salvage(filled, f"{filled}-new")
     assert asked()["list"] == 1 + 2 + 1  # the new one is made, and flushed into
 
 

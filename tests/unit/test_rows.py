@@ -1,7 +1,5 @@
 """What put_many, delete_many and lookups of many take: arrays of every layout, lists, mappings; and what they refuse."""
 
-import contextlib
-import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,22 +8,10 @@ import pytest
 
 import tilekv
 from sample_stores import CODES
-from tilekv import Attr, InvalidValueError, OutOfRangeError, Schema, WrongTypeError
+from tilekv import Attr, InvalidValueError, OutOfRangeError, WrongTypeError
 from tilekv.kvcore.values.keys import key_bytes
 
 Make = Callable[..., tilekv.Store]
-
-
-@pytest.fixture
-def store() -> Iterator[Make]:
-    """Makes stores of some attributes (one of bytes, `v`, unless given), and closes them."""
-    with contextlib.ExitStack() as stack:
-
-        def make(*attrs: Attr) -> tilekv.Store:
-            schema = Schema(list(attrs) or [Attr("v", bytes)])
-            return stack.enter_context(tilekv.open(f"memory://{uuid.uuid4()}", "x", schema=schema))
-
-        yield make
 
 
 NUMBERS = [name for name in CODES if np.dtype(name).kind in "iuf"]

@@ -8,7 +8,7 @@ import pickle
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,6 @@ from tilekv.errors import (
     TileKVError,
     WrongTypeError,
 )
-
-
-@pytest.fixture
-def db() -> Iterator[tilekv.Store]:
-    with tilekv.open("memory://store", "w") as store:
-        yield store
 
 
 @pytest.fixture

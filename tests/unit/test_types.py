@@ -1,6 +1,5 @@
 """Keys and attributes of every type of the data model: there and back, in the buffer and on disk, and what is refused."""
 
-import contextlib
 import datetime as dt
 import math
 import random
@@ -25,18 +24,6 @@ from tilekv.storage import open_storage
 NAN = struct.unpack("<d", bytes.fromhex("01000000deadf87f"))[0]
 
 Make = Callable[..., tilekv.Store]
-
-
-@pytest.fixture
-def store() -> Iterator[Make]:
-    """Makes stores of some attributes (one of bytes, `v`, unless given), and closes them."""
-    with contextlib.ExitStack() as stack:
-
-        def make(*attrs: Attr) -> tilekv.Store:
-            schema = Schema(list(attrs) or [Attr("v", bytes)])
-            return stack.enter_context(tilekv.open(f"memory://{uuid.uuid4()}", "x", schema=schema))
-
-        yield make
 
 
 def same(a: Any, b: Any) -> bool:

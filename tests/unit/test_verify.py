@@ -17,7 +17,7 @@ from tilekv.tools.verify import examine, verify_store
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Path:
+def root(tmp_path: Path) -> Path:
     with tilekv.open(tmp_path / "s", "x") as db:
         for i in range(3):
             db[i] = b"value"
@@ -31,17 +31,17 @@ def flip(path: Path, at: int = 30) -> None:
     path.write_bytes(data)
 
 
-def fragments(store: Path) -> list[Path]:
-    return sorted(store.glob("__*_*_*/"))
+def fragments(root: Path) -> list[Path]:
+    return sorted(root.glob("__*_*_*/"))
 
 
-def test_problems_of_several_fragments(store: Path) -> None:
-    with tilekv.open(store) as db:
+def test_problems_of_several_fragments(root: Path) -> None:
+    with tilekv.open(root) as db:
         names = [fragment.name for fragment in db.fragments]
         assert db.verify() == verify_store(db.fragments) == []
     for name in names[:2]:
-        flip(store / name / "value_var.tdb")
-    with tilekv.open(store) as db:
+        flip(root / name / "value_var.tdb")
+    with tilekv.open(root) as db:
         found = db.verify()
         assert [(problem.fragment, problem.file) for problem in found] == [
             (name, "value_var.tdb") for name in names[:2]
@@ -50,18 +50,18 @@ def test_problems_of_several_fragments(store: Path) -> None:
         assert db[0] == b"value"  # the third is whole, and the damage does not spread
 
 
-def test_everything_is_listed_of_a_store_that_does_not_open(store: Path) -> None:
-    one, two, three = fragments(store)
-    flip(store / "__array_schema.tdb")
+def test_everything_is_listed_of_a_store_that_does_not_open(root: Path) -> None:
+    one, two, three = fragments(root)
+    flip(root / "__array_schema.tdb")
     flip(one / "__fragment_metadata.tdb", -30)
     flip(two / "__key_var.tdb", 10)
     flip(three / "value_var.tdb")
     (three / "__key_type.tdb").unlink()
-    store.joinpath("copy_of_it").mkdir()
-    store.joinpath("copy_of_it", "__fragment_metadata.tdb").write_bytes(b"")
+    root.joinpath("copy_of_it").mkdir()
+    root.joinpath("copy_of_it", "__fragment_metadata.tdb").write_bytes(b"")
     with pytest.raises(tilekv.CorruptionError):
-        tilekv.open(store)
-    found = {(problem.fragment, problem.file) for problem in tilekv.verify(store)}
+        tilekv.open(root)
+    found = {(problem.fragment, problem.file) for problem in tilekv.verify(root)}
     assert found == {
         ("", "__array_schema.tdb"),
         (one.name, "__fragment_metadata.tdb"),
@@ -72,17 +72,17 @@ def test_everything_is_listed_of_a_store_that_does_not_open(store: Path) -> None
     }
 
 
-def test_replaced_fragments_and_lists_are_checked(store: Path) -> None:
-    sources = fragments(store)
-    with tilekv.open(store, "a") as db:
+def test_replaced_fragments_and_lists_are_checked(root: Path) -> None:
+    sources = fragments(root)
+    with tilekv.open(root, "a") as db:
         db.consolidate()
-    assert tilekv.verify(store) == []
+    assert tilekv.verify(root) == []
     flip(sources[1] / "__coords.tdb")
-    [problem] = tilekv.verify(store)
+    [problem] = tilekv.verify(root)
     assert (problem.fragment, problem.file) == (sources[1].name, "__coords.tdb")
-    [list_] = store.glob("*.vac")
+    [list_] = root.glob("*.vac")
     flip(list_, 5)
-    assert {problem.file for problem in tilekv.verify(store)} == {"__coords.tdb", list_.name}
+    assert {problem.file for problem in tilekv.verify(root)} == {"__coords.tdb", list_.name}
 
 
 class Vacuumed:
@@ -104,20 +104,20 @@ class Vacuumed:
 
 
 @pytest.mark.parametrize("of", ["fragment", "list"])
-def test_a_vacuum_meanwhile_is_no_damage(store: Path, of: str) -> None:
+def test_a_vacuum_meanwhile_is_no_damage(root: Path, of: str) -> None:
     def vacuum() -> None:
-        with tilekv.open(store, "a") as db:
+        with tilekv.open(root, "a") as db:
             db["new"] = b"flushed"
             db.consolidate(vacuum=True)  # what was not listed
-            assert len(fragments(store)) == 1
+            assert len(fragments(root)) == 1
 
-    names = [path.name for path in fragments(store)]
-    with tilekv.open(store, "a") as db:
+    names = [path.name for path in fragments(root)]
+    with tilekv.open(root, "a") as db:
         db[0] = b"changed"
         db.consolidate()
         merged = db.fragments[0].name
     name = f"{merged}.vac" if of == "list" else names[1]
-    found = examine(Vacuumed(open_storage(store), name, vacuum))  # type: ignore[arg-type]
+    found = examine(Vacuumed(open_storage(root), name, vacuum))  # type: ignore[arg-type]
     assert found.problems == []
     assert found.cells >= 4
 
@@ -129,18 +129,18 @@ def test_no_store(tmp_path: Path) -> None:
         tilekv.verify(tmp_path)
 
 
-def test_command(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["verify", "--json", str(store)]) == 0
+def test_command(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", "--json", str(root)]) == 0
     assert json.loads(capsys.readouterr().out) == {
-        "uri": str(store),
+        "uri": str(root),
         "sound": True,
         "fragments": 3,
         "cells": 3,
         "problems": [],
     }
-    flip(fragments(store)[0] / "__fragment_metadata.tdb", -30)
-    flip(store / "__kv_schema.tdb")
-    assert main(["verify", "--json", str(store)]) == 1
+    flip(fragments(root)[0] / "__fragment_metadata.tdb", -30)
+    flip(root / "__kv_schema.tdb")
+    assert main(["verify", "--json", str(root)]) == 1
     facts = json.loads(capsys.readouterr().out)
     assert (facts["sound"], facts["fragments"]) == (False, 2)
     assert [problem["file"] for problem in facts["problems"]] == [
