@@ -7,8 +7,8 @@ from tilekv.kvcore.format.layout cimport Layout
 from tilekv.kvcore.hashing.digest cimport KeyRef
 from tilekv.kvcore.merge.merge cimport Merge
 from tilekv.kvcore.read.address cimport CellAddress
+from tilekv.kvcore.read.chunks cimport ReadContext
 from tilekv.kvcore.read.column_reader cimport Stretch
-from tilekv.kvcore.read.fragment cimport ReadContext
 from tilekv.kvcore.read.snapshot cimport Found, Snapshot
 from tilekv.kvcore.write.memtable cimport Buffer, SortedBuffer
 

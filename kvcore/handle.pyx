@@ -24,9 +24,9 @@ from tilekv.kvcore.codec.pipeline cimport OK, Status
 from tilekv.kvcore.format.layout cimport TOMBSTONE
 from tilekv.kvcore.hashing.digest cimport digest_keys
 from tilekv.kvcore.read.address cimport IN_BUFFER, address_of_entry, entry_at
+from tilekv.kvcore.read.chunks cimport (DIRECT, FragmentData, Span, context_close, fragment_cell, fragment_copy, fragment_extent,
+                                        unpin)
 from tilekv.kvcore.read.column_reader cimport stretch_advance
-from tilekv.kvcore.read.fragment cimport (DIRECT, FragmentData, Span, context_close, fragment_cell, fragment_copy,
-                                          fragment_extent, unpin)
 from tilekv.kvcore.read.resident cimport resident_cell
 from tilekv.kvcore.read.snapshot cimport DELETED, MISSING, PRESENT
 from tilekv.kvcore.values.cells cimport KIND_BYTES, Column

@@ -9,8 +9,8 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 from tilekv.kvcore.codec.pipeline cimport Status
 from tilekv.kvcore.read.address cimport CellAddress
+from tilekv.kvcore.read.chunks cimport ReadContext
 from tilekv.kvcore.read.column_reader cimport FieldCursors
-from tilekv.kvcore.read.fragment cimport ReadContext
 from tilekv.kvcore.read.snapshot cimport Snapshot
 from tilekv.kvcore.write.memtable cimport Buffer
 

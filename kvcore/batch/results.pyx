@@ -21,9 +21,9 @@ from tilekv.kvcore.format.datatypes cimport BLOB, CHAR
 from tilekv.kvcore.format.layout cimport KEY_FIELD
 from tilekv.kvcore.hashing.digest cimport KeyRef
 from tilekv.kvcore.read.address cimport NOWHERE, CellAddress
+from tilekv.kvcore.read.chunks cimport ReadContext, context_close
 from tilekv.kvcore.read.column_reader cimport (FieldCursors, gather_bytes, gather_ends, gather_fixed, cursors_close,
                                                cursors_open, measure, stretch_advance)
-from tilekv.kvcore.read.fragment cimport ReadContext, context_close
 from tilekv.kvcore.values.arrow_export cimport (Node, array_capsules, array_node, blob_node, column_node, described, is_text,
                                                 null_node, record_node, schema_capsule, stream_capsule)
 from tilekv.kvcore.values.cells cimport KIND_BYTES

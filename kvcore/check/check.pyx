@@ -11,9 +11,10 @@ from tilekv.kvcore.format.datatypes cimport UTF8
 from tilekv.kvcore.format.layout cimport KEY_FIELD, SLOT_COORDS, SLOT_OFFSETS, TOMBSTONE
 from tilekv.kvcore.hashing.coords cimport compare_keys
 from tilekv.kvcore.hashing.digest cimport KeyRef, digest_keys
-from tilekv.kvcore.read.fragment cimport (ReadContext, Fragment, FragmentData, Pin, Span, context_close, fragment_bound,
-                                          fragment_bytes, fragment_cell, fragment_coords, fragment_decode, fragment_key,
-                                          fragment_place, offsets_ascend, plain_windows, tile_cells, unpin)
+from tilekv.kvcore.read.chunks cimport (ReadContext, FragmentData, Pin, Span, context_close, fragment_bound, fragment_bytes,
+                                        fragment_cell, fragment_coords, fragment_decode, fragment_key, fragment_place,
+                                        offsets_ascend, plain_windows, tile_cells, unpin)
+from tilekv.kvcore.read.fragment cimport Fragment
 
 cdef extern from "base/utf8.h" nogil:
     bint tkv_utf8_valid(const uint8_t* at, size_t n)

@@ -9,8 +9,9 @@ from tilekv.kvcore.codec.pipeline cimport OK, Status
 from tilekv.kvcore.format.layout cimport TOMBSTONE
 from tilekv.kvcore.hashing.digest cimport KeyRef, digest_keys
 from tilekv.kvcore.read.address cimport CellAddress
-from tilekv.kvcore.read.fragment cimport (ReadContext, Fragment, FragmentData, Pin, Span, context_close, fragment_coords,
-                                          fragment_key, tile_cells, unpin)
+from tilekv.kvcore.read.chunks cimport (ReadContext, FragmentData, Pin, Span, context_close, fragment_coords, fragment_key,
+                                        tile_cells, unpin)
+from tilekv.kvcore.read.fragment cimport Fragment
 from tilekv.kvcore.read.snapshot cimport DELETED as TOMB
 from tilekv.kvcore.read.snapshot cimport FAULT, MISSING, PRESENT, Found, Snapshot
 from tilekv.kvcore.values.keys cimport KeyCell, key_cell, load_key

@@ -4,7 +4,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from tilekv.kvcore.merge.collisions cimport Ties
 from tilekv.kvcore.read.address cimport CellAddress
-from tilekv.kvcore.read.fragment cimport ReadContext, FragmentData, Pin
+from tilekv.kvcore.read.chunks cimport ReadContext, FragmentData, Pin
 from tilekv.kvcore.read.snapshot cimport Snapshot
 from tilekv.kvcore.write.memtable cimport Buffer, Entry, SortedBuffer
 

@@ -10,7 +10,7 @@ from tilekv.kvcore.format.layout cimport TOMBSTONE
 from tilekv.kvcore.hashing.coords cimport lower_bound
 from tilekv.kvcore.merge.collisions cimport Tied, new_ties
 from tilekv.kvcore.read.address cimport address_of_entry
-from tilekv.kvcore.read.fragment cimport context_close, fragment_chunk_at, fragment_coords, tile_cells, unpin
+from tilekv.kvcore.read.chunks cimport context_close, fragment_chunk_at, fragment_coords, tile_cells, unpin
 
 cdef enum:
     ROUND = 4096                # cells of a round: 128 KiB of pairs

@@ -6,8 +6,8 @@ from tilekv.kvcore.codec.pipeline cimport Status
 from tilekv.kvcore.format.tile cimport CellSource
 from tilekv.kvcore.merge.merge cimport Merge
 from tilekv.kvcore.read.address cimport CellAddress
+from tilekv.kvcore.read.chunks cimport ReadContext
 from tilekv.kvcore.read.column_reader cimport FieldCursors, Stretch
-from tilekv.kvcore.read.fragment cimport ReadContext
 from tilekv.kvcore.read.snapshot cimport Snapshot
 from tilekv.kvcore.write.memtable cimport Buffer
 

@@ -6,8 +6,8 @@ from libc.string cimport memcpy, memset
 from tilekv.kvcore.codec.pipeline cimport OK
 from tilekv.kvcore.format.layout cimport TOMBSTONE
 from tilekv.kvcore.hashing.coords cimport lower_bound
+from tilekv.kvcore.read.chunks cimport context_close
 from tilekv.kvcore.read.column_reader cimport gather_bytes, gather_ends, gather_fixed, cursors_close, cursors_open
-from tilekv.kvcore.read.fragment cimport context_close
 
 
 @cython.final

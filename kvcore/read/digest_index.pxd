@@ -13,7 +13,7 @@ that ends in one of those, or finds another key of the same digest, goes through
 from libc.stdint cimport uint64_t
 
 from tilekv.kvcore.codec.pipeline cimport Status
-from tilekv.kvcore.read.fragment cimport ReadContext, FragmentData
+from tilekv.kvcore.read.chunks cimport ReadContext, FragmentData
 
 cdef extern from "base/scale.h" nogil:
     # The integer part of a * n / 2^64.

@@ -4,7 +4,7 @@ from libc.string cimport memset
 
 from tilekv.kvcore.base.signals cimport CELLS
 from tilekv.kvcore.codec.pipeline cimport OK, Status
-from tilekv.kvcore.read.fragment cimport ReadContext, FragmentData, Pin, fragment_coords, tile_cells, unpin
+from tilekv.kvcore.read.chunks cimport ReadContext, FragmentData, Pin, fragment_coords, tile_cells, unpin
 
 cdef extern from "base/pages.h" nogil:
     void* tkv_pages_alloc(size_t n)

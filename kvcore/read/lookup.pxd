@@ -4,7 +4,7 @@ from libc.stdint cimport int64_t, uint64_t
 
 from tilekv.kvcore.hashing.digest cimport KeyRef
 from tilekv.kvcore.read.address cimport CellAddress
-from tilekv.kvcore.read.fragment cimport ReadContext
+from tilekv.kvcore.read.chunks cimport ReadContext
 from tilekv.kvcore.read.snapshot cimport Found, Snapshot
 from tilekv.kvcore.values.input_cells cimport Cells
 from tilekv.kvcore.values.keys cimport KeyCell

@@ -12,7 +12,7 @@ from tilekv.kvcore.format.datatypes cimport BLOB
 from tilekv.kvcore.format.layout cimport TOMBSTONE
 from tilekv.kvcore.hashing.digest cimport digest_keys
 from tilekv.kvcore.read.address cimport address_of_entry
-from tilekv.kvcore.read.fragment cimport context_close
+from tilekv.kvcore.read.chunks cimport context_close
 from tilekv.kvcore.read.snapshot cimport BLOCK, DELETED, MISSING, PRESENT, UNOPENED
 from tilekv.kvcore.values.input_cells cimport FEED_OBJECTS, Cells, count_cells, feed_key
 from tilekv.kvcore.values.keys cimport asked_cell, load_key

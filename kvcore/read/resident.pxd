@@ -10,7 +10,7 @@ from tilekv.kvcore.base.cache cimport Chunk, chunk_data, tkv_flag, tkv_set_flag
 from tilekv.kvcore.codec.bitwidth cimport Windows, window_at
 from tilekv.kvcore.format.layout cimport SLOT_OFFSETS
 from tilekv.kvcore.hashing.digest cimport KeyRef
-from tilekv.kvcore.read.fragment cimport FragmentData, SlotView, chunk_index, chunk_start, tile_cells
+from tilekv.kvcore.read.chunks cimport FragmentData, SlotView, chunk_index, chunk_start, tile_cells
 
 cdef extern from "base/atomic.h" nogil:
     void* tkv_load_acquire(void* const* at)

@@ -7,8 +7,9 @@ from tilekv.kvcore.codec.pipeline cimport CodecPool, Status
 from tilekv.kvcore.format.layout cimport Layout
 from tilekv.kvcore.hashing.digest cimport KeyRef
 from tilekv.kvcore.read.address cimport CellAddress
+from tilekv.kvcore.read.chunks cimport ReadContext, FragmentData
 from tilekv.kvcore.read.digest_index cimport DigestIndex
-from tilekv.kvcore.read.fragment cimport ReadContext, Fragment, FragmentData
+from tilekv.kvcore.read.fragment cimport Fragment
 
 cdef enum Found:
     MISSING = 0

@@ -9,10 +9,10 @@ from tilekv.kvcore.codec.pipeline cimport NO_MEMORY, OK
 from tilekv.kvcore.format.layout cimport SLOT_OFFSETS, TOMBSTONE
 from tilekv.kvcore.hashing.coords cimport bounded, compare_keys, lower_bound
 from tilekv.kvcore.read.address cimport IN_BUFFER
+from tilekv.kvcore.read.chunks cimport (Pin, SlotView, Span, context_close, chunk_index, fragment_coords, fragment_key,
+                                        tile_cells, unpin)
 from tilekv.kvcore.read.digest_index cimport (ENTRIES, entry_matches, entry_number, table_bucket, table_build, table_bytes,
                                               table_fragment, table_free)
-from tilekv.kvcore.read.fragment cimport (Pin, SlotView, Span, context_close, chunk_index, fragment_coords, fragment_key,
-                                          tile_cells, unpin)
 from tilekv.kvcore.read.resident cimport resident_cell, resident_coords, resident_extent, resident_key
 
 cdef extern from "base/atomic.h" nogil:

@@ -1,0 +1,169 @@
+"""The chunks of an open fragment: where each is, its raw bytes checked, decoded and pinned, and by them any offset, key or value.
+
+Everything here runs without the GIL on a FragmentData, which the object in read/fragment owns; what is in memory already, a
+look-up finds inline, by read/resident. Calls from other modules go through a pointer: they are per chunk, or per cell that
+read/resident does not have.
+"""
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+from tilekv.kvcore.base.cache cimport Cache, Chunk
+from tilekv.kvcore.base.file cimport FileRef
+from tilekv.kvcore.base.wire cimport Out, load32, load64
+from tilekv.kvcore.codec.pipeline cimport Codec, Pool, Status, Windows
+from tilekv.kvcore.format.layout cimport SLOT_BYTES, Slot
+from tilekv.kvcore.hashing.digest cimport KeyRef
+
+cdef enum:
+    # Beside codec's Status:
+    READ_FAILED = -50           # the file could not be read
+    READ_GONE = -51             # it had been given back, and its folder is gone
+    DIRECT = 1 << 16            # a chunk of this size that is wanted whole is decoded where it is wanted, past the cache
+
+# What one reading operation carries with it. One thread at a time; context_close() gives back what it took.
+cdef struct ReadContext:
+    Codec* codec                # taken from the pool at the first decode
+    Out stored                  # a stored chunk that had to be read by pread
+    Out joined                  # a key or value that spans chunks
+    Status status               # with slot and offset: what went wrong, for raise_fault()
+    int slot
+    uint64_t offset
+    int error                   # errno of a read that failed; 0: the file has become shorter
+
+cdef void context_close(ReadContext* context, Pool* codecs) noexcept nogil
+
+# Raw bytes of a chunk, in the map or in the cache: valid until unpin().
+cdef struct Pin:
+    const uint8_t* data
+    uint64_t size
+    uint64_t start              # the chunk's first cell or byte in its tile
+    Chunk* chunk                # NULL when in place
+
+# A cell's bytes: in a pinned chunk, or in context.joined until the next call that joins.
+cdef struct Span:
+    const uint8_t* data
+    uint64_t size
+    Pin pin
+
+cdef struct SlotView:           # a data file; pointers lead into the mapped metadata, checked for room and alignment at open
+    FileRef file                # borrowed from the fragment's view
+    const uint64_t* tile_at
+    const uint64_t* raw_size    # bytes slots
+    const uint32_t* first_chunk     # NULL: one chunk a tile
+    const uint8_t* chunks       # nchunks x {start, position}, `width` bytes each
+    uint32_t width
+    uint64_t size               # bytes of the file, by the footer
+    uint64_t nchunks
+    uint8_t bound               # a flag: the trailer has been found to be this slot's; from the start when there is none
+    bint in_place               # chunks are used where they are mapped; else they are decoded into the cache
+    void** ready                # in place, a pointer a chunk: its raw bytes, once its checksum has held
+    Windows* windows            # in place, offsets: a reader a tile; set once, `data` last
+    Chunk** homes               # decoded chunks
+    uint8_t* recent             # a byte for each home: see Chunk.recent
+
+
+# What code without the GIL reads a fragment through. Immutable but for what has been verified or decoded so far, which is
+# published by atomic stores or under the cache's lock. Owned by a Fragment and valid while it lives.
+cdef struct FragmentData:
+    int nf
+    int key_type                # field
+    uint64_t capacity           # cells a tile
+    uint64_t ntiles
+    uint64_t last_tile_cells
+    uint64_t cells
+    const uint8_t* uuid         # 16 bytes, in the metadata
+    const Slot* kinds           # by slot, of the layout
+    SlotView* slots
+    void* same_types            # a tile's key types, in place: one type `capacity` times; NULL until there is such a tile
+    const uint64_t* leaves      # 4 words a tile: lo0, hi0, lo1, hi1
+    Cache* cache
+    Pool* codecs
+
+cdef inline uint64_t tile_cells(const FragmentData* f, uint64_t tile) noexcept nogil:
+    return f.capacity if tile + 1 < f.ntiles else f.last_tile_cells
+
+
+cdef inline uint64_t chunk_start(const SlotView* s, uint64_t index) noexcept nogil:
+    return load32(s.chunks + 8 * index) if s.width == 4 else load64(s.chunks + 16 * index)
+
+
+cdef inline uint64_t chunk_index(const FragmentData* f, int slot, uint64_t tile, uint64_t at) noexcept nogil:
+    """The chunk (counted over the file) that holds cell or byte `at` of a tile, were the directory sound.
+
+    Chunks aim at one size, so a guess in proportion is right or next to right; else a search by halves.
+    """
+    cdef const SlotView* s = &f.slots[slot]
+    cdef uint64_t lo, hi, middle, total
+    cdef int steps = 4
+    if s.first_chunk == NULL:
+        return tile
+    lo = s.first_chunk[tile]
+    hi = s.first_chunk[tile + 1]
+    total = s.raw_size[tile] if f.kinds[slot].kind == SLOT_BYTES else tile_cells(f, tile)
+    if hi > s.nchunks or lo >= hi or at >= total:
+        return s.nchunks                                    # one more slot than chunks, always empty: fragment_place() refuses it
+    if hi - lo > 2:
+        middle = lo + <uint64_t>(<double>at / <double>total * <double>(hi - lo))
+        while steps and middle < hi:
+            steps -= 1
+            if chunk_start(s, middle) > at:
+                if middle == lo:
+                    break
+                hi = middle
+                middle -= 1
+            elif middle + 1 < hi and chunk_start(s, middle + 1) <= at:
+                lo = middle + 1
+                middle += 1
+            else:
+                return middle
+    while hi - lo > 1:
+        middle = lo + (hi - lo) // 2
+        if chunk_start(s, middle) <= at:
+            lo = middle
+        else:
+            hi = middle
+    return lo
+
+
+# A reader of offsets that stand as plain words.
+cdef void plain_windows(Windows* windows, const uint8_t* words) noexcept nogil
+# Whether n offsets begin with 0 and ascend to at most `total`: else cells could share bytes, and a small tile expand to any size.
+cdef bint offsets_ascend(const Windows* windows, uint64_t n, uint64_t total) noexcept nogil
+# Where chunk `index` (counted over the file) of a tile is and what it holds, checked against the file and the tile: CORRUPT when
+# that cannot be. start: its first cell or byte in the tile; raw: its raw bytes.
+cdef Status fragment_place(FragmentData* f, int slot, uint64_t tile, uint64_t index, uint64_t* position, uint64_t* stored,
+                           uint64_t* start, uint64_t* raw) noexcept nogil
+# *at = n bytes of the file of a slot, as they are stored.
+cdef Status fragment_bytes(FragmentData* f, int slot, uint64_t offset, uint64_t n, ReadContext* context,
+                           const uint8_t** at) noexcept nogil
+# Whether the file of a slot ends in its trailer: CORRUPT when it is another fragment's, or another slot's.
+cdef Status fragment_bound(FragmentData* f, int slot, ReadContext* context) noexcept nogil
+# That chunk verified and decoded into `into`, past the cache. raw: from fragment_place().
+cdef Status fragment_decode(FragmentData* f, int slot, uint64_t tile, uint64_t index, ReadContext* context, uint8_t* into,
+                            uint64_t raw) noexcept nogil
+# Pins chunk `index` (counted over the file) of a tile.
+cdef Status fragment_chunk(FragmentData* f, int slot, uint64_t tile, uint64_t index, ReadContext* context,
+                           Pin* pin) noexcept nogil
+cdef void unpin(FragmentData* f, Pin* pin) noexcept nogil
+# Pins the chunk that holds cell (fixed) or byte (bytes slots) `at` of a tile.
+cdef Status fragment_chunk_at(FragmentData* f, int slot, uint64_t tile, uint64_t at, ReadContext* context,
+                              Pin* pin) noexcept nogil
+# One dimension of a tile's coordinates: tile_cells(tile) words.
+cdef Status fragment_coords(FragmentData* f, uint64_t tile, int dimension, ReadContext* context, Pin* pin) noexcept nogil
+# Offsets of a tile's cells; `pin` holds what `windows` reads when that is not in place.
+cdef Status fragment_offsets(FragmentData* f, int field, uint64_t tile, ReadContext* context, Windows* windows,
+                             Pin* pin) noexcept nogil
+# Where in its tile's bytes cell j of a var field stands: [start, end).
+cdef Status fragment_extent(FragmentData* f, int field, uint64_t tile, uint64_t j, ReadContext* context, uint64_t* start,
+                            uint64_t* end) noexcept nogil
+# n bytes from byte `start` of a tile of a bytes slot, copied.
+cdef Status fragment_copy(FragmentData* f, int slot, uint64_t tile, uint64_t start, uint64_t n, ReadContext* context,
+                          uint8_t* out) noexcept nogil
+# A cell of any field. unpin(&span.pin) when done.
+cdef Status fragment_cell(FragmentData* f, int field, uint64_t tile, uint64_t j, ReadContext* context, Span* span) noexcept nogil
+# The key of a cell with its type, tombstone bit included. unpin(&span.pin) when done.
+cdef Status fragment_key(FragmentData* f, uint64_t tile, uint64_t j, ReadContext* context, Span* span, KeyRef* key) noexcept nogil
+
+
+# Whether fragment_chunk() would find a chunk in place or decoded; a hint. REQUIRES: fragment_place() has accepted the index.
+cdef bint chunk_at_hand(const FragmentData* f, int slot, uint64_t index) noexcept nogil
