@@ -31,15 +31,15 @@ MUTANTS = {
     # A consolidation whose outputs have any size.
     "limit": Mutant(
         "consolidation.py",
-        "if not len(after) or (limit.reached and after.begins_after(window)):",
-        "if not len(after):",
+        "if not len(self.window) or (self._left <= 0 and self.window.begins_after(window)):",
+        "if not len(self.window):",
         "tests/unit/test_consolidation.py",
     ),
     # One that counts what it has written before as part of every later output.
     "limit-counted-on": Mutant(
         "consolidation.py",
-        "limit = _Limit(engine.config.max_fragment_bytes)",
-        'limit = locals().get("limit") or _Limit(engine.config.max_fragment_bytes)',
+        "self._left = self._most\n        while True:",
+        "while True:",
         "tests/unit/test_consolidation.py",
     ),
     # A flush that begins while one of the same handle is under way, in a signal handler, say.

@@ -119,68 +119,60 @@ def _write(
 ) -> None:
     """Write the merged cells; `showing` is told the name of every new fragment before anybody can see it."""
     names = [name for name in map(FragmentName.parse, snapshot.names) if name is not None]
-    total = sum(fragment.cells for fragment in snapshot.fragments)
-    stored = sum(fragment.stored_bytes for fragment in snapshot.fragments)
-    capacity = engine.layout.capacity
-    window_bytes = min(WINDOW_BYTES, engine.config.max_fragment_bytes)
-    room = min(WINDOW_CELLS, window_bytes * total // max(stored, 1))
-    room = max(room // capacity, 1) * capacity
-    # Nothing older than all fragments is left for a tombstone to hide, so the merge leaves them out.
-    merge = Merge(snapshot)
-    window = MergedCells(merge, room)
-    if not len(window):
-        # There are no empty fragments: one of the tombstones stays.
-        merge = Merge(snapshot, tombstones=True)
-        window = MergedCells(merge, 1)
-        merge.stop()
-    while len(window):
-        following: list[MergedCells] = []
-        limit = _Limit(engine.config.max_fragment_bytes)
-
-        def windows(
-            window: MergedCells = window,
-            following: list[MergedCells] = following,
-            limit: _Limit = limit,
-        ) -> Iterator[MergedCells]:
-            while True:
-                yield window
-                opener.drop_pages(snapshot)
-                report(min(merge.consumed, total - 1), total)
-                after = MergedCells(merge, room)
-                if not len(after) or (limit.reached and after.begins_after(window)):
-                    following.append(after)
-                    return
-                window = after
-
+    merged = _MergedFragments(engine, opener, snapshot, report)
+    while len(merged.window):
         write_fragment(
             engine.storage,
             engine.layout,
             opener.codecs,
-            windows(),
+            merged.windows(),
             workers,
             span=(min(name.t1 for name in names), max(name.t2 for name in names)),
             sources=snapshot.names,
             showing=showing,
-            written=limit.count,
+            written=merged.count,
         )
-        window = following[0]
-    report(total, total)
+    report(merged.total, merged.total)
 
 
-class _Limit:
-    """Counts the bytes of a fragment that is being written."""
+class _MergedFragments:
+    """The merged cells, cut into windows, and those into the fragments that are written."""
 
-    def __init__(self, most: int) -> None:
-        self._left = most
+    def __init__(self, engine: Engine, opener: Opener, snapshot: Snapshot, report: Report) -> None:
+        self.total = sum(fragment.cells for fragment in snapshot.fragments)
+        self._opener = opener
+        self._snapshot = snapshot
+        self._report = report
+        self._most = engine.config.max_fragment_bytes
+        self._left = self._most  # bytes that the fragment being written may still take
+        stored = sum(fragment.stored_bytes for fragment in snapshot.fragments)
+        room = min(WINDOW_CELLS, min(WINDOW_BYTES, self._most) * self.total // max(stored, 1))
+        capacity = engine.layout.capacity
+        self._room = max(room // capacity, 1) * capacity  # cells of a window
+        # Nothing older than all fragments is left for a tombstone to hide, so the merge leaves them out.
+        self._merge = Merge(snapshot)
+        self.window = MergedCells(self._merge, self._room)  # the next to be written
+        if not len(self.window):
+            # There are no empty fragments: one of the tombstones stays.
+            self._merge = Merge(snapshot, tombstones=True)
+            self.window = MergedCells(self._merge, 1)
+            self._merge.stop()
+
+    def windows(self) -> Iterator[MergedCells]:
+        """Those of the next fragment, to the end of the digest at which it is full; `window` follows them, empty at last."""
+        self._left = self._most
+        while True:
+            window = self.window
+            yield window
+            self._opener.drop_pages(self._snapshot)
+            self._report(min(self._merge.consumed, self.total - 1), self.total)
+            self.window = MergedCells(self._merge, self._room)
+            if not len(self.window) or (self._left <= 0 and self.window.begins_after(window)):
+                return
 
     def count(self, size: int) -> None:
-        """Note that so many bytes were written."""
+        """Note that so many bytes of the fragment were written."""
         self._left -= size
-
-    @property
-    def reached(self) -> bool:
-        """Whether the fragment is full."""
-        return self._left <= 0
 
 
 def vacuum(engine: Engine, progress: Progress = None) -> int:
