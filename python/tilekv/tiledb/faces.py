@@ -1,10 +1,11 @@
-"""What TileDB's two faces share: finding and opening what is there."""
+"""What TileDB's two faces share: finding and opening what is there, and the life of a handle."""
 
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn, Self
 
 from tilekv.errors import (
     ClosedError,
@@ -28,6 +29,44 @@ from tilekv.tiledb.context import (
     Uri,
 )
 from tilekv.tiledb.objects import kind_of
+
+
+class Face(ABC):
+    """What both handles have: the life of the `Store` that does their work."""
+
+    @property
+    @abstractmethod
+    def store(self) -> Store:
+        """The `Store` that does the work."""
+
+    def flush(self) -> None:
+        """Write what is buffered as one fragment; it is durable when this returns."""
+        self.store.flush()
+
+    def close(self, *, discard: bool = False) -> None:
+        """Flush and let go of the files; again is harmless. When flushing fails it stays open.
+
+        Parameters
+        ----------
+        discard : bool
+            Give up what is buffered instead: nothing is written.
+        """
+        self.store.close(discard=discard)
+
+    def __enter__(self) -> Self:
+        """Itself; ClosedError when it is closed."""
+        self.store.__enter__()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """`close`, after an exception too: what was written before it is flushed."""
+        self.close()
+
+    def __copy__(self) -> NoReturn:
+        self.store.__copy__()
+
+    def __deepcopy__(self, memo: object) -> NoReturn:
+        self.store.__copy__()
 
 
 def open_existing(

@@ -6,7 +6,7 @@ import builtins
 from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
 from itertools import chain
 from operator import itemgetter
-from typing import Any, Final, Literal, NoReturn, Self
+from typing import Any, Final, Literal
 
 from tilekv.arguments import NO_VALUE, is_one_of
 from tilekv.config import Config
@@ -18,13 +18,13 @@ from tilekv.store import Store
 from tilekv.store import open as open_store
 from tilekv.tiledb.context import Ctx, Uri, chosen_ctx, takes_ctx
 from tilekv.tiledb.encoding import TextValues
-from tilekv.tiledb.faces import find_attr, moment_of, moved, open_existing
+from tilekv.tiledb.faces import Face, find_attr, moment_of, moved, open_existing
 from tilekv.tiledb.kvschema import KVSchema
 
 _MODES: Final[dict[str, Literal["r", "a"]]] = {"r": "r", "a": "a", "w": "a"}
 
 
-class KV:
+class KV(Face):
     """A key-value store as TileDB-Py had it: iteration gives (key, value) pairs, and bytes attributes are text.
 
     The store must exist: `KV.create` makes one. Writes are buffered until `flush`, `close` or the end of a ``with``.
@@ -154,10 +154,6 @@ class KV:
 
     # --- its life ---
 
-    def flush(self) -> None:
-        """Write what is buffered as one fragment; it is durable when this returns."""
-        self._store.flush()
-
     def reopen(self, timestamp: Any = None) -> None:
         """Show the newest state, or in mode "r" the state at `timestamp`. What is buffered stays buffered."""
         self._store = moved(self._store, self._ctx, timestamp)
@@ -190,31 +186,6 @@ class KV:
         with open_existing(ctx, self.uri, "a", key) as other:
             other.consolidate(vacuum=True)
         self._store.reopen()
-
-    def close(self, *, discard: bool = False) -> None:
-        """Flush and let go of the files; again is harmless. When flushing fails it stays open.
-
-        Parameters
-        ----------
-        discard : bool
-            Give up what is buffered instead: nothing is written.
-        """
-        self._store.close(discard=discard)
-
-    def __copy__(self) -> NoReturn:
-        self._store.__copy__()
-
-    def __deepcopy__(self, memo: object) -> NoReturn:
-        self._store.__copy__()
-
-    def __enter__(self) -> Self:
-        """Itself; ClosedError when it is closed."""
-        self._store.__enter__()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        """`close`, after an exception too: what was written before it is flushed."""
-        self.close()
 
     # --- keys and values ---
 

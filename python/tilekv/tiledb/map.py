@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final, Literal, NoReturn, Self
+from typing import Any, Final, Literal, Self
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from tilekv.tiledb.context import (
     takes_ctx,
     takes_encryption,
 )
-from tilekv.tiledb.faces import encryption_of, find_attr, moment_of, moved, open_existing
+from tilekv.tiledb.faces import Face, encryption_of, find_attr, moment_of, moved, open_existing
 from tilekv.tiledb.mapitem import MapItem, Rows, key_as
 from tilekv.tiledb.mapschema import MapSchema
 
@@ -39,7 +39,7 @@ TILEDB_READ: Final = QueryType.READ
 TILEDB_WRITE: Final = QueryType.WRITE
 
 
-class Map:
+class Map(Face):
     """A key-value store as TileDB's C++ had it: ``m[key][attribute]`` reads, and writes.
 
     The map must exist: `Map.create` makes one. Writes are buffered until `flush`, `close` or the end of a ``with``.
@@ -245,35 +245,6 @@ class Map:
         if items < 1:
             raise InvalidValueError(f"a buffer has room for at least 1 item, not {shown(items)}")
         self._rows.max_buffered = items
-
-    def flush(self) -> None:
-        """Write what is buffered as one fragment; it is durable when this returns."""
-        self.store.flush()
-
-    def close(self, *, discard: bool = False) -> None:
-        """Flush and let go of the files; again is harmless. When flushing fails it stays open.
-
-        Parameters
-        ----------
-        discard : bool
-            Give up what is buffered instead: nothing is written.
-        """
-        self.store.close(discard=discard)
-
-    def __copy__(self) -> NoReturn:
-        self.store.__copy__()
-
-    def __deepcopy__(self, memo: object) -> NoReturn:
-        self.store.__copy__()
-
-    def __enter__(self) -> Self:
-        """Itself; ClosedError when it is closed."""
-        self.store.__enter__()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        """`close`, after an exception too: what was written before it is flushed."""
-        self.close()
 
     # --- keys and items ---
 
