@@ -89,7 +89,7 @@ def write_fragment(
             for slot, writer in writers.items():
                 writer.write(trailer(unique.bytes, slot))
             if size > SYNC_FIRST:
-                draft.sync()
+                draft.sync(names=False)
             first, last = span or (_timestamp(storage, known),) * 2
             name = FragmentName.new(first, last, unique.hex)
             metadata = builder.metadata(unique.bytes, name.t1, name.t2, sources)

@@ -16,6 +16,7 @@ import tilekv
 from operations import OPERATIONS, Operation
 from powercut import Disk, Tree, restore, seen
 from survival import check, go_on
+from tilekv import commit
 
 NIGHTLY = bool(os.environ.get("TILEKV_NIGHTLY"))
 
@@ -72,3 +73,13 @@ def test_power_is_cut_anywhere(operation: Operation, folder: Path, tally: Any) -
             raise
     tally("power cuts", cuts.points)
     tally("disks that a cut left", len(cuts.left))
+
+
+@pytest.mark.parametrize("name", ["flush", "consolidate and split"])
+def test_power_is_cut_anywhere_while_much_is_written(
+    name: str, folder: Path, tally: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then data is synced before the metadata is made, and their folder after it."""
+    monkeypatch.setattr(commit, "SYNC_FIRST", 0)
+    (operation,) = (each for each in OPERATIONS if each.name == name)
+    test_power_is_cut_anywhere(operation, folder, tally)

@@ -16,6 +16,7 @@ import tilekv
 from grounds import LocalGround
 from operations import OPERATIONS, Operation
 from powercut import Disk
+from tilekv import commit
 from tracer import STRACE, Tracer
 
 OPERATION = {operation.name: operation for operation in OPERATIONS}
@@ -28,7 +29,7 @@ def assert_order_of_a_commit(log: list[str]) -> None:
     assert len(written) == 7
     assert "__fragment_metadata.tdb" in written
     assert not any(line.startswith("write") for line in log[renamed:])
-    folder = max(i for i, line in enumerate(log[:renamed]) if line == "sync hidden")
+    (folder,) = (i for i, line in enumerate(log[:renamed]) if line == "sync hidden")
     for file in written:
         (synced,) = (i for i, line in enumerate(log) if line == f"sync {file}")
         assert max(i for i, line in enumerate(log) if line == f"write {file}") < synced < renamed
@@ -61,6 +62,16 @@ def test_a_flush_on_a_recorded_disk(folder: Path) -> None:
     assert_order_of_a_commit(recorded(OPERATION["flush"], folder))
 
 
+def test_a_large_flush_on_a_recorded_disk(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The data is synced before the metadata is made; their folder waits for both."""
+    monkeypatch.setattr(commit, "SYNC_FIRST", 0)
+    log = recorded(OPERATION["flush"], folder)
+    assert_order_of_a_commit(log)
+    metadata = log.index("create __fragment_metadata.tdb")
+    assert sum(line.startswith("sync ") for line in log[:metadata]) == 6
+    assert log.index("sync hidden") > metadata
+
+
 def test_a_flush_under_strace(folder: Path) -> None:
     template = folder / "template"
     template.mkdir()
@@ -84,21 +95,23 @@ os.getppid()
 @pytest.mark.parametrize(("entries", "most"), [(1, 2), (300, 3)])
 def test_how_often_a_flush_waits_for_the_disk(folder: Path, entries: int, most: int) -> None:
     """For files and their folder, where these have many bytes also for the metadata, and for the root. On a slow disk, by strace,
-    waits of several threads overlap.
+    waits of several threads overlap. However many waits, each of the seven files is synced once, and so are both folders.
     """
     log = folder / "log"
     trace = ["-f", "-o", str(log), "-e", "fsync,getppid", "-e", "inject=fsync:delay_enter=100ms"]
     program = [sys.executable, "-P", "-c", WAITING, str(folder / "store"), str(entries)]
     subprocess.run([STRACE or "strace", *trace, *program], check=True, timeout=120)
-    waits = under_way = 0
+    syncs = waits = under_way = 0
     for line in log.read_text().split("getppid()")[1].splitlines():
         if "fsync(" in line:
+            syncs += 1
             waits += under_way == 0
             under_way += 1
         if "fsync" in line and "unfinished" not in line:
             under_way -= 1
     assert under_way == 0
     assert waits == most
+    assert syncs == 9
 
 
 def _calls(log: str) -> list[str]:

@@ -436,6 +436,29 @@ def test_order_of_a_commit(root: Path, synced: list[str]) -> None:
 
 
 @needs_proc
+def test_names_wait_for_the_last_file(root: Path, synced: list[str]) -> None:
+    draft = open_storage(root).draft()
+    fill(draft, a=b"1", b=b"2")
+    draft.sync(names=False)
+    assert synced == ["a b"]
+    draft.sync(names=False)
+    assert synced[1:] == []
+    fill(draft, c=b"3")
+    draft.sync()
+    draft.commit("folder")
+    assert synced[1:] == ["c tmp", "tmp -> folder", "store"]
+
+
+@needs_proc
+def test_a_commit_syncs_the_names_that_nobody_has(root: Path, synced: list[str]) -> None:
+    draft = open_storage(root).draft()
+    fill(draft, a=b"1")
+    draft.sync(names=False)
+    draft.commit("folder")
+    assert synced == ["a", "tmp", "tmp -> folder", "store"]
+
+
+@needs_proc
 def test_what_was_synced_is_not_synced_again(root: Path, synced: list[str]) -> None:
     draft = open_storage(root).draft()
     (writer := draft.create("a")).write(b"1")

@@ -388,22 +388,23 @@ class LocalDraft:
         self._new_names = True
         return LocalWriter(path, self._open, self._unsynced if self._sync else None)
 
-    def sync(self) -> None:
-        """Sync every file that was written since the last time, and the folder, at once."""
+    def sync(self, *, names: bool = True) -> None:
+        """Sync every file that was written since the last time, and with `names` the folder, at once."""
         if not self._sync:
             return
         with _explained("make the store durable", self._path):
             if self._lost:
                 raise OSError(errno.EIO, "a sync of the same draft has failed before")
             paths = sorted(self._unsynced, key=lambda path: (path in self._open, path))
-            if self._new_names:
+            if names and self._new_names:
                 paths.append(self._path)
             while paths:
                 # The folder and those that have a descriptor are taken first: without many attributes that is all.
                 at_once = paths[-DRAFT_FILES - 1 :]
                 del paths[-DRAFT_FILES - 1 :]
                 self._sync_at_once(at_once)
-            self._new_names = False
+            if names:
+                self._new_names = False
 
     def _sync_at_once(self, paths: list[str]) -> None:
         with holding() as held:

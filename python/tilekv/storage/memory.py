@@ -222,7 +222,7 @@ class MemoryDraft:
         files[file] = bytearray()
         return MemoryWriter(files[file])
 
-    def sync(self) -> None:
+    def sync(self, *, names: bool = True) -> None:
         """Do nothing: memory is as durable as it gets."""
         self._open()
 

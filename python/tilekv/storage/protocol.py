@@ -52,8 +52,9 @@ class Draft(Protocol):
             When the draft has vanished, as an abandoned one does in a vacuum.
         """
 
-    def sync(self) -> None:
-        """Make all files written so far durable, and their names, in one wait for the disk; nothing, unless the storage syncs.
+    def sync(self, *, names: bool = True) -> None:
+        """Make all files written so far durable, and with `names` that they are in the folder, in one wait for the disk; nothing,
+        unless the storage syncs. While more files are to come, names can wait for the last of them: `commit` needs them all.
 
         After an error the draft can only be abandoned: what a failed sync has lost the system does not write again.
         """
