@@ -141,6 +141,14 @@ def test_floor() -> None:
     assert "writing" in out
 
 
+def test_imports() -> None:
+    out = run("-m", "bench.imports", "--rounds=1")
+    modules = dict(re.findall(r"^([a-z ]+?)  .* (\d+)$", out, re.MULTILINE))
+    assert int(modules["import numpy"]) < int(modules["import tilekv"])
+    assert int(modules["import tilekv"]) < int(modules["all public names"])
+    assert "import tilekv within 40 ms of import numpy: " in out
+
+
 def test_kernels() -> None:
     out = run("-m", "pytest", "bench/test_kernels.py", "-q", "--no-header", "--benchmark-disable")
     assert "18 passed" in out

@@ -7,6 +7,9 @@
 b'...'
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from tilekv.config import Config
 from tilekv.errors import (
     ClosedError,
@@ -58,32 +61,34 @@ from tilekv.tiledb.context import (
     TileDBError,
     default_ctx,
 )
-from tilekv.tiledb.encoding import NotTextError
-from tilekv.tiledb.kv import KV
-from tilekv.tiledb.kvschema import KVSchema
-from tilekv.tiledb.map import TILEDB_READ, TILEDB_WRITE, Map, MapIter, QueryType
-from tilekv.tiledb.mapitem import MapItem
-from tilekv.tiledb.mapschema import Attribute, MapSchema
-from tilekv.tiledb.objects import (
-    TILEDB_POSTORDER,
-    TILEDB_PREORDER,
-    Object,
-    ObjectIter,
-    WalkOrder,
-    create_group,
-    group_create,
-    ls,
-    move,
-    object_type,
-    remove,
-    walk,
-)
-from tilekv.tools.convert import convert
-from tilekv.tools.info import Info
-from tilekv.tools.problem import Problem
-from tilekv.tools.salvage import Salvage, salvage
-from tilekv.tools.verify import verify
 from tilekv.version import VERSION
+
+if TYPE_CHECKING:
+    from tilekv.tiledb.encoding import NotTextError
+    from tilekv.tiledb.kv import KV
+    from tilekv.tiledb.kvschema import KVSchema
+    from tilekv.tiledb.map import TILEDB_READ, TILEDB_WRITE, Map, MapIter, QueryType
+    from tilekv.tiledb.mapitem import MapItem
+    from tilekv.tiledb.mapschema import Attribute, MapSchema
+    from tilekv.tiledb.objects import (
+        TILEDB_POSTORDER,
+        TILEDB_PREORDER,
+        Object,
+        ObjectIter,
+        WalkOrder,
+        create_group,
+        group_create,
+        ls,
+        move,
+        object_type,
+        remove,
+        walk,
+    )
+    from tilekv.tools.convert import convert
+    from tilekv.tools.info import Info
+    from tilekv.tools.problem import Problem
+    from tilekv.tools.salvage import Salvage, salvage
+    from tilekv.tools.verify import verify
 
 __version__ = VERSION
 
@@ -166,3 +171,44 @@ __all__ = [
     "verify",
     "walk",
 ]
+
+# The faces of TileDB and what looks at a whole store: imported when one of these names is first used (docs/design.md 9.4).
+_WHEN_USED = {
+    "tilekv.tiledb.encoding": ("NotTextError",),
+    "tilekv.tiledb.kv": ("KV",),
+    "tilekv.tiledb.kvschema": ("KVSchema",),
+    "tilekv.tiledb.map": ("TILEDB_READ", "TILEDB_WRITE", "Map", "MapIter", "QueryType"),
+    "tilekv.tiledb.mapitem": ("MapItem",),
+    "tilekv.tiledb.mapschema": ("Attribute", "MapSchema"),
+    "tilekv.tiledb.objects": (
+        "TILEDB_POSTORDER",
+        "TILEDB_PREORDER",
+        "Object",
+        "ObjectIter",
+        "WalkOrder",
+        "create_group",
+        "group_create",
+        "ls",
+        "move",
+        "object_type",
+        "remove",
+        "walk",
+    ),
+    "tilekv.tools.convert": ("convert",),
+    "tilekv.tools.info": ("Info",),
+    "tilekv.tools.problem": ("Problem",),
+    "tilekv.tools.salvage": ("Salvage", "salvage"),
+    "tilekv.tools.verify": ("verify",),
+}
+_MODULE_OF = {name: module for module, names in _WHEN_USED.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_MODULE_OF[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(globals().keys() | _MODULE_OF.keys())

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import builtins
-import difflib
-import logging
 import os
 import re
 from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
@@ -16,7 +14,6 @@ from tilekv.errors import InvalidValueError, KeyNotFoundError, WrongTypeError, s
 from tilekv.tiledb.config import IGNORED_KEYS, TILEDB_KEYS
 
 _PREFIX: Final = "kv."
-_LOGGER: Final = logging.getLogger("tilekv")
 _LOGGED: Final[set[str]] = set()  # keys of TileDB that were said to have no effect
 _UNITS: Final = {
     "": 1,
@@ -225,8 +222,10 @@ class Config:
             raise WrongTypeError(f"{key} is a string or a number, not {_kind(value)}")
         self._without_effect[key] = str(value).lower() if isinstance(value, bool) else str(value)
         if key not in _LOGGED:
+            import logging
+
             _LOGGED.add(key)
-            _LOGGER.warning("TileDB's option %s has no effect in tilekv", key)
+            logging.getLogger("tilekv").warning("TileDB's option %s has no effect in tilekv", key)
 
     def clear(self) -> None:
         """Give every option its default."""
@@ -262,6 +261,8 @@ def _check_key(key: object) -> None:
 def _known(key: str) -> Field[Any]:
     """The option with a key; InvalidValueError, with the nearest one, when there is none."""
     if key not in _OPTIONS:
+        import difflib
+
         known = [*_OPTIONS, *IGNORED_KEYS]
         nearest = difflib.get_close_matches(key, known, n=1, cutoff=0)[0]
         raise InvalidValueError(f"there is no config key {key!r}; the nearest is {nearest!r}")

@@ -24,7 +24,6 @@ from tilekv.kvcore.format.tile import CellSource
 from tilekv.kvcore.hashing.digest import DIGESTS
 from tilekv.kvcore.read.fragment import Fragment
 from tilekv.kvcore.read.snapshot import Snapshot
-from tilekv.legacy.opener import OldOpener, OldStore, check_old_format
 from tilekv.names import (
     ARRAY_SCHEMA,
     DESCRIPTOR,
@@ -75,6 +74,8 @@ class Engine:
         self.ignore_newer = ignore_newer
         reading = config.cache_bytes, config.mmap, config.max_mapped_fragments
         if found.kind is Kind.OLD:
+            from tilekv.legacy.opener import OldOpener, OldStore
+
             old = OldStore(found, key, config.mmap, ignore_newer)
             self.id: str | None = None
             self.schema = old.schema
@@ -249,6 +250,8 @@ def open_engine(
 
 def _refuse_to_write(found: Probe, mode: str) -> NoReturn:
     """To what TileDB wrote."""
+    from tilekv.legacy.opener import check_old_format
+
     storage = found.storage
     wrong = ReadOnlyError if mode == "a" else StoreExistsError
     try:

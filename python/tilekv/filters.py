@@ -10,8 +10,8 @@ from __future__ import annotations
 import struct
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import ClassVar, Final, Self, overload
+from dataclasses import FrozenInstanceError, dataclass, field
+from typing import ClassVar, Final, NoReturn, Self, overload
 
 from tilekv.arguments import whole
 from tilekv.cursor import Cursor
@@ -57,6 +57,20 @@ class Filter(ABC):
         """Return the filter's options as they stand in a pipeline descriptor."""
 
 
+class _Frozen(Filter):
+    """A filter whose attributes stay as they are, also in a subclass that is no dataclass of its own.
+
+    Those are the filters below: each has the fields of the dataclass that it comes from, and gives `type` its value. To make
+    a dataclass of each would take half a millisecond of every import.
+    """
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise FrozenInstanceError(f"cannot assign to field {name!r}")
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise FrozenInstanceError(f"cannot delete field {name!r}")
+
+
 def _between(what: str, value: object, least: int, most: int) -> int:
     number = whole(what, value)
     if not least <= number <= most:
@@ -65,8 +79,10 @@ def _between(what: str, value: object, least: int, most: int) -> int:
 
 
 @dataclass(frozen=True, init=False)
-class _Plain(Filter):
+class _Plain(_Frozen):
     """A filter without options."""
+
+    type: int = field(init=False, repr=False)
 
     @takes_ctx
     def __init__(self, ctx: Ctx | None = None) -> None:
@@ -78,13 +94,14 @@ class _Plain(Filter):
 
 
 @dataclass(frozen=True, init=False)
-class _Levelled(Filter):
+class _Levelled(_Frozen):
     """A compressor with levels; None is the default."""
 
     DEFAULT: ClassVar[int]
     LEAST: ClassVar[int]
     MOST: ClassVar[int]
     level: int
+    type: int = field(init=False, repr=False)
 
     @takes_ctx
     def __init__(self, level: int | None = None, ctx: Ctx | None = None) -> None:
@@ -99,10 +116,11 @@ class _Levelled(Filter):
 
 
 @dataclass(frozen=True, init=False)
-class _Levelless(Filter):
+class _Levelless(_Frozen):
     """A compressor without levels: it takes the one that TileDB-Py gives all of them, and forgets it."""
 
     level: ClassVar[int] = -1  # TileDB's word for a default level
+    type: int = field(init=False, repr=False)
 
     @takes_ctx
     def __init__(self, level: int | None = None, ctx: Ctx | None = None) -> None:
@@ -116,11 +134,12 @@ class _Levelless(Filter):
 
 
 @dataclass(frozen=True, init=False)
-class _Windowed(Filter):
+class _Windowed(_Frozen):
     """A filter that treats integers window by window."""
 
     DEFAULT: ClassVar[int]
     window: int
+    type: int = field(init=False, repr=False)
 
     @takes_ctx
     def __init__(self, window: int | None = None, ctx: Ctx | None = None) -> None:
@@ -136,14 +155,12 @@ class _Windowed(Filter):
         return struct.pack("<I", self.window)
 
 
-@dataclass(frozen=True, init=False)
 class NoOpFilter(_Plain):
     """Leaves data as it is."""
 
-    type: int = field(default=0, init=False, repr=False)
+    type = 0
 
 
-@dataclass(frozen=True, init=False)
 class GzipFilter(_Levelled):
     """zlib streams (RFC 1950).
 
@@ -156,10 +173,9 @@ class GzipFilter(_Levelled):
     DEFAULT = -1
     LEAST = -1
     MOST = 9
-    type: int = field(default=1, init=False, repr=False)
+    type = 1
 
 
-@dataclass(frozen=True, init=False)
 class ZstdFilter(_Levelled):
     """Zstandard.
 
@@ -173,17 +189,15 @@ class ZstdFilter(_Levelled):
     DEFAULT = 1
     LEAST = -131072
     MOST = 22
-    type: int = field(default=2, init=False, repr=False)
+    type = 2
 
 
-@dataclass(frozen=True, init=False)
 class LZ4Filter(_Levelless):
     """LZ4 blocks: fast to read, larger than zstd. It has no levels."""
 
-    type: int = field(default=3, init=False, repr=False)
+    type = 3
 
 
-@dataclass(frozen=True, init=False)
 class RleFilter(_Levelless):
     """Run lengths: each run of up to 65,535 equal cells is one cell and a count.
 
@@ -191,10 +205,9 @@ class RleFilter(_Levelless):
     bytes.
     """
 
-    type: int = field(default=4, init=False, repr=False)
+    type = 4
 
 
-@dataclass(frozen=True, init=False)
 class Bzip2Filter(_Levelled):
     """bzip2 streams: small, and slow both ways.
 
@@ -207,10 +220,9 @@ class Bzip2Filter(_Levelled):
     DEFAULT = -1
     LEAST = -1
     MOST = 9
-    type: int = field(default=5, init=False, repr=False)
+    type = 5
 
 
-@dataclass(frozen=True, init=False)
 class DoubleDeltaFilter(_Levelless):
     """Integers, datetimes and characters as changes of their deltas, in as few bits as the largest needs.
 
@@ -218,10 +230,9 @@ class DoubleDeltaFilter(_Levelless):
     comes first: only shuffles and checksums may come before it, when elements have 1, 2, 4 or 8 bytes.
     """
 
-    type: int = field(default=6, init=False, repr=False)
+    type = 6
 
 
-@dataclass(frozen=True, init=False)
 class BitWidthReductionFilter(_Windowed):
     """Integers as their distance from the least of their window, in as few whole bytes as fit.
 
@@ -234,24 +245,21 @@ class BitWidthReductionFilter(_Windowed):
     """
 
     DEFAULT = 8192
-    type: int = field(default=7, init=False, repr=False)
+    type = 7
 
 
-@dataclass(frozen=True, init=False)
 class BitShuffleFilter(_Plain):
     """First all lowest bits of the elements, then all second ones, and so on: for a compressor after it."""
 
-    type: int = field(default=8, init=False, repr=False)
+    type = 8
 
 
-@dataclass(frozen=True, init=False)
 class ByteShuffleFilter(_Plain):
     """First all lowest bytes of the elements, then all second ones, and so on: for a compressor after it."""
 
-    type: int = field(default=9, init=False, repr=False)
+    type = 9
 
 
-@dataclass(frozen=True, init=False)
 class PositiveDeltaFilter(_Windowed):
     """Integers as their distance from the one before: for growing ones, with a compressor after it.
 
@@ -265,27 +273,25 @@ class PositiveDeltaFilter(_Windowed):
     """
 
     DEFAULT = 1024
-    type: int = field(default=10, init=False, repr=False)
+    type = 10
 
 
-@dataclass(frozen=True, init=False)
 class ChecksumMD5Filter(_Plain):
     """MD5 of what the filters before it made, checked at every read, by TileDB 1.7.6 and later too.
 
     tilekv's own checksum is there without it.
     """
 
-    type: int = field(default=12, init=False, repr=False)
+    type = 12
 
 
-@dataclass(frozen=True, init=False)
 class ChecksumSHA256Filter(_Plain):
     """SHA-256 of what the filters before it made, checked at every read, by TileDB 1.7.6 and later too.
 
     tilekv's own checksum is there without it.
     """
 
-    type: int = field(default=13, init=False, repr=False)
+    type = 13
 
 
 @dataclass(frozen=True)

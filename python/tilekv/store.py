@@ -12,11 +12,10 @@ from collections.abc import (
     MutableMapping,
 )
 from contextlib import suppress
-from typing import Any, Final, Literal, NamedTuple, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, NoReturn, Self
 
 import numpy as np
 
-from tilekv import consolidation
 from tilekv.arguments import NO_VALUE, is_one_of, truth
 from tilekv.config import Config
 from tilekv.engine import Engine, open_engine
@@ -41,10 +40,11 @@ from tilekv.probe import Probe, probe
 from tilekv.progress import Progress
 from tilekv.schema import Schema
 from tilekv.storage import open_storage
-from tilekv.tools.info import Info, describe
-from tilekv.tools.problem import Problem
-from tilekv.tools.verify import verify_store
 from tilekv.workers import Workers
+
+if TYPE_CHECKING:
+    from tilekv.tools.info import Info
+    from tilekv.tools.problem import Problem
 
 MODES: Final = ("r", "a", "x", "w")
 _KEYS, _VALUES, _ITEMS = range(3)  # what Handle._iterate gives
@@ -128,6 +128,8 @@ class Store(Handle, MutableMapping[Any, Any]):
 
         With several fragments their coordinates are merged to tell live cells from dead ones; no value is read.
         """
+        from tilekv.tools.info import describe
+
         snapshot = self._open_snapshot()
         return describe(self._uri, self._engine, snapshot, self._buffer.n)
 
@@ -324,6 +326,8 @@ class Store(Handle, MutableMapping[Any, Any]):
         CorruptionError
             When a fragment is damaged; nothing has changed then.
         """
+        from tilekv import consolidation
+
         truth("vacuum", vacuum)
         self.flush()
         consolidation.consolidate(self._engine, progress)
@@ -343,6 +347,8 @@ class Store(Handle, MutableMapping[Any, Any]):
         CorruptionError
             When a fragment that stays cannot be opened; nothing was removed then.
         """
+        from tilekv import consolidation
+
         self._open_snapshot()
         if not self._writable:
             raise ReadOnlyError(
@@ -359,6 +365,8 @@ class Store(Handle, MutableMapping[Any, Any]):
             All that is wrong with the fragments of this snapshot; empty when they are sound. `tilekv.verify` checks the
             rest of the store too, and stores that do not open.
         """
+        from tilekv.tools.verify import verify_store
+
         return verify_store(self.fragments)
 
     # --- the rest of a mapping, over the batch calls ---

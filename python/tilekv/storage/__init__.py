@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from urllib.parse import unquote_to_bytes
 
 from tilekv.errors import InvalidValueError, WrongTypeError, shown
 from tilekv.storage.local import LocalBuild, LocalStorage
@@ -85,6 +84,8 @@ def _file_path(uri: str, rest: str) -> str:
 
     urllib would drop tabs, newlines and the spaces at its ends, and read names that are not UTF-8 as others.
     """
+    from urllib.parse import unquote_to_bytes
+
     host, slash, path = rest.partition("/")
     name = os.fsdecode(unquote_to_bytes(os.fsencode(slash + path)))
     known = host in ("", "localhost") and not re.search("[?#]|%(?![0-9A-Fa-f]{2})", path)
