@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -11,8 +10,7 @@ from tilekv.errors import FormatError, WrongTypeError
 from tilekv.kvcore.format.datatypes import INTEGER_KINDS, ROWS
 
 
-@dataclass(frozen=True, slots=True)
-class Datatype:
+class Datatype(NamedTuple):
     """One of TileDB's datatypes.
 
     Attributes

@@ -24,7 +24,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 
 from tilekv.errors import CorruptionError, FormatError
 from tilekv.kvcore.base.crc32c import crc32c
@@ -33,8 +33,7 @@ DESCRIPTOR_FILE: Final = "__tilekv.json"
 FORMAT: Final = 1
 
 
-@dataclass(frozen=True, slots=True)
-class AttrEntry:
+class AttrEntry(NamedTuple):
     """What the descriptor says of an attribute.
 
     Attributes
