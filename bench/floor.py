@@ -71,10 +71,10 @@ def parts_of_a_load(data: Data, clock: Clock) -> dict[str, int]:
         planned = FragmentBuilder(db._layout).add(cells)
         clock.part("plan the chunks")
         names = {slot: stem + "_var" * is_bytes for slot, stem, is_bytes in db._layout.files}
-        for cuts in planned:
-            runs = cuts.runs(RUN)
-            name = names[cuts.slot]
-            sizes[name] = sum(len(encode(db._layout, cells, cuts, *run, codecs)) for run in runs)
+        for plan in planned:
+            runs = plan.runs(RUN)
+            name = names[plan.slot]
+            sizes[name] = sum(len(encode(db._layout, cells, plan, *run, codecs)) for run in runs)
             clock.part(f"encode {name}")
         db.close(discard=True)
     return sizes

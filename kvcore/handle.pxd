@@ -28,12 +28,12 @@ cdef class Handle:
     cdef bint _threaded                 # whether a second thread may help with a batch
     cdef readonly object _lock          # RLock: held by flush, reopen and close; writers wait on it while _busy
     # guarded by the GIL
-    cdef readonly Snapshot _view              # None once closed
+    cdef readonly Snapshot _snapshot    # None once closed
     cdef readonly Buffer _buffer
     cdef public bint _busy
     cdef uint64_t _generation           # of the process: see forked()
 
-    cdef Snapshot _snapshot(self)
+    cdef Snapshot _require_snapshot(self)
     cdef int _check_writable(self) except -1
     cdef Found _find(self, Snapshot snapshot, Buffer buffer, const KeyRef* key, int field, ReadContext* context,
                      CellAddress* address) except *
@@ -47,7 +47,7 @@ cdef class Handle:
     cdef Merge _merge(self)
 
 
-cdef class Window:
+cdef class MergeCursor:
     """Takes cells from a merge, some rows or some bytes of them at a time: a thousand values may be a thousand megabytes."""
     cdef Merge merge
     cdef CellAddress* runs
@@ -59,11 +59,11 @@ cdef class Window:
 
 
 cdef class CellIterator:
-    """Iterates over the keys, values or items of a snapshot; lazy, a window of cells at a time."""
+    """Iterates over the keys, values or items of a snapshot; lazy, some cells at a time."""
     cdef tuple columns          # none for keys
     cdef int what
-    cdef Window window          # None at the end, and while a window is filled
-    cdef Rows rows              # of the window
+    cdef MergeCursor cursor     # None at the end, and while rows are filled
+    cdef Rows rows              # what it gave last
     cdef size_t at              # how many of them are used
     cdef bint filling           # a thread is in _fill(), perhaps without the GIL
     cdef Rows _fill(self)

@@ -12,8 +12,8 @@ from tilekv.kvcore.values.cells import Column
 from tilekv.kvcore.write.memtable import Buffer, SortedBuffer, _Workers
 
 @final
-class Window:
-    def __new__(cls, merge: Merge, room: int, most: int) -> Window: ...
+class MergeCursor:
+    def __new__(cls, merge: Merge, room: int, most: int) -> MergeCursor: ...
 
 @final
 class CellIterator(Iterator[Any]):
@@ -28,7 +28,7 @@ class Scan(Iterable[Batch]):
 @disjoint_base
 class Handle:
     @property
-    def _view(self) -> Snapshot | None: ...
+    def _snapshot(self) -> Snapshot | None: ...
     @property
     def _buffer(self) -> Buffer: ...
     @property

@@ -40,9 +40,9 @@ from tilekv.kvcore.format.datatypes import CODES as _CODES
 from tilekv.kvcore.values.keys import Key, key_not_found
 
 cdef enum:
-    WINDOW = 1024               # cells an iterator copies at first, and of each fragment
-    MOST_WINDOWS = 16
-    WINDOW_BYTES = 8 << 20      # bytes of one column that it copies at a time, or one cell
+    COPIED_CELLS = 1024         # that an iterator takes of a merge at first, and later of each fragment
+    MOST_SHARES = 16            # of them: so many fragments have such a share
+    COPIED_BYTES = 8 << 20      # bytes of one column that it copies at a time, or one cell
     BATCH_BYTES = 64 << 20      # bytes of one column that scan() gives at a time, or one cell
     FIRST = 1                   # field of the first attribute
     MOST_ROWS = 1 << 24         # of a batch of scan(), whatever is asked for: the addresses of its cells take 24 bytes each
@@ -92,13 +92,13 @@ cdef class Handle:
 
     # --- one key ------------------------------------------------------------------------------------------------------
 
-    cdef Snapshot _snapshot(self):
+    cdef Snapshot _require_snapshot(self):
         """The snapshot to read from. Raises when closed; after a fork, reopens first."""
         if self._generation != generation:
             self._after_fork()
-        if self._view is None:
+        if self._snapshot is None:
             raise ClosedError("this store is closed")
-        return self._view
+        return self._snapshot
 
     def _inherited(self):
         """Whether this is a forked child that has not used the handle yet."""
@@ -115,12 +115,12 @@ cdef class Handle:
         self._install(snapshot, self._buffer.n)
 
     cdef int _check_writable(self) except -1:
-        self._snapshot()
+        self._require_snapshot()
         if not self._writable:
             raise ReadOnlyError("this store is open for reading only: open it with mode 'a' to write")
         if self._busy:
             with self._lock:                                    # until the flush under way is done
-                self._snapshot()
+                self._require_snapshot()
                 if self._busy:
                     raise ReadOnlyError("a write from within a flush of the same handle")
         return 0
@@ -187,7 +187,7 @@ cdef class Handle:
         return row
 
     cdef object _get(self, key, default):
-        cdef Snapshot snapshot = self._snapshot()
+        cdef Snapshot snapshot = self._require_snapshot()
         cdef Buffer buffer = self._buffer
         cdef KeyCell cell
         cdef ReadContext context
@@ -257,7 +257,7 @@ cdef class Handle:
         return self._has(key)
 
     cdef bint _has(self, object key) except -1:
-        cdef Snapshot snapshot = self._snapshot()
+        cdef Snapshot snapshot = self._require_snapshot()
         cdef Buffer buffer = self._buffer
         cdef KeyCell cell
         cdef ReadContext context
@@ -436,7 +436,7 @@ cdef class Handle:
         ClosedError, CorruptionError, SnapshotGone, OSError
             As of `get`.
         """
-        cdef Snapshot snapshot = self._snapshot()
+        cdef Snapshot snapshot = self._require_snapshot()
         cdef Buffer buffer = self._buffer
         cdef Cells cells
         cdef list result = []
@@ -469,7 +469,7 @@ cdef class Handle:
         ClosedError, CorruptionError, SnapshotGone, OSError
             As of `get`.
         """
-        cdef Snapshot snapshot = self._snapshot()
+        cdef Snapshot snapshot = self._require_snapshot()
         cdef Buffer buffer = self._buffer
         cdef Batch batch
         cdef list pieces
@@ -504,7 +504,7 @@ cdef class Handle:
 
     cdef Merge _merge(self):
         """A cursor over snapshot and buffer as they are now: nothing between the two reads lets another thread in."""
-        cdef Snapshot snapshot = self._snapshot()
+        cdef Snapshot snapshot = self._require_snapshot()
         return Merge(snapshot, self._buffers())
 
     def _sorted(self, workers=None):
@@ -518,13 +518,13 @@ cdef class Handle:
 
     def _open_snapshot(self):
         """The snapshot, for whoever manages the handle. Raises when closed; after a fork, reopens first."""
-        return self._snapshot()
+        return self._require_snapshot()
 
     def _install(self, Snapshot snapshot, size_t written):
         """Go on from another snapshot, which holds so many entries of the buffer, the oldest. One step for every other thread and
         for an interrupt: all of it is done, or nothing."""
         cdef Buffer rest = self._buffer.since(written) if written else self._buffer
-        self._view = snapshot
+        self._snapshot = snapshot
         self._buffer = rest
 
     @cython.binding(False)
@@ -534,7 +534,7 @@ cdef class Handle:
 
         Raises as `get` does.
         """
-        cdef Snapshot snapshot = self._snapshot()
+        cdef Snapshot snapshot = self._require_snapshot()
         if snapshot.n == 0 and self._buffer.n == 0:
             return 0
         if snapshot.n == 1 and self._buffer.n == 0:
@@ -558,8 +558,9 @@ cdef class Handle:
         cdef Merge merge
         iterator.columns = () if what == KEYS else self._columns
         merge = self._merge()
-        # A window that every fragment has a part in ends in the middle of a chunk of each, which the next one decodes again.
-        iterator.window = Window(merge, WINDOW, WINDOW * min(max(<Py_ssize_t>merge.snapshot.n, 1), MOST_WINDOWS))
+        # What is taken at a time ends in the middle of a chunk of every fragment, which is decoded again for the next.
+        iterator.cursor = MergeCursor(merge, COPIED_CELLS,
+                                      COPIED_CELLS * min(max(<Py_ssize_t>merge.snapshot.n, 1), MOST_SHARES))
         iterator.what = what
         return iterator
 
@@ -594,13 +595,13 @@ cdef class Handle:
             raise InvalidValueError(f"rows is at least 1, not {shown(rows)}")
         scan.columns = self._chosen(attrs)
         scan.rows = min(int(rows), MOST_ROWS)
-        scan.snapshot = self._snapshot()
+        scan.snapshot = self._require_snapshot()
         scan.buffers = self._buffers()
         return scan
 
 
 @cython.final
-cdef class Window:
+cdef class MergeCursor:
     def __cinit__(self, Merge merge not None, Py_ssize_t room, Py_ssize_t most):
         """room, most: cells that the merge is asked for at first, and once it has doubled often enough."""
         self.merge = merge
@@ -656,28 +657,28 @@ cdef class CellIterator:
         return rows.key(i) if self.what == KEYS else rows.value(i)
 
     cdef Rows _fill(self):
-        """The next window, None at the end. After a fault the iterator is at its end, as a generator is."""
-        cdef Window window = self.window
+        """The next rows, None at the end. After a fault the iterator is at its end, as a generator is."""
+        cdef MergeCursor cursor = self.cursor
         cdef Rows rows = self.rows
         cdef Merge merge
         cdef Stretch cells
         if self.filling:
             raise ValueError("iterator already executing: another thread is in it")
         self.rows = None
-        if window is None:
+        if cursor is None:
             return None
         self.filling = True
-        self.window = None
+        self.cursor = None
         try:
             PyErr_CheckSignals()                                # list(db) never comes back to the interpreter
-            merge = window.merge
-            if not window.next(self.columns, self.what != VALUES, WINDOW_BYTES, &cells):
+            merge = cursor.merge
+            if not cursor.next(self.columns, self.what != VALUES, COPIED_BYTES, &cells):
                 return None
             if rows is None or Py_REFCNT(rows) > 1:             # another thread may be making an object of it
                 rows = new_rows(self.columns)
             rows.fill(merge.snapshot, merge.rows, &cells, self.what != VALUES)
             self.rows = rows
-            self.window = window
+            self.cursor = cursor
         finally:
             self.filling = False
         return rows
@@ -695,7 +696,7 @@ cdef class Scan:
     @cython.embedsignature(True)
     def __iter__(self):
         """An iterator over the rows as Batches, from the first."""
-        return _batches(Window(Merge(self.snapshot, self.buffers), self.rows, self.rows), self.columns)
+        return _batches(MergeCursor(Merge(self.snapshot, self.buffers), self.rows, self.rows), self.columns)
 
     def __reduce__(self):
         raise WrongTypeError("a Scan is not copied or pickled: call scan() of a handle there")
@@ -706,21 +707,21 @@ cdef class Scan:
         The keys are a column of it when all are of one type, and bytes when one of them has no Arrow array of that type: the keys
         are read twice to find out.
         """
-        cdef Window window = Window(Merge(self.snapshot, self.buffers), self.rows, self.rows)
+        cdef MergeCursor cursor = MergeCursor(Merge(self.snapshot, self.buffers), self.rows, self.rows)
         cdef Stretch cells
         cdef int type = ANY_TYPE
         cdef bint plain = True
-        while type != NO_TYPE and window.next((), True, BATCH_BYTES, &cells):
-            key_form(self.snapshot, window.merge.rows, &cells, &type, &plain)
+        while type != NO_TYPE and cursor.next((), True, BATCH_BYTES, &cells):
+            key_form(self.snapshot, cursor.merge.rows, &cells, &type, &plain)
         memset(&cells, 0, sizeof(cells))
-        empty = make_scanned(self.snapshot, window.merge.rows, self.columns, &cells)
+        empty = make_scanned(self.snapshot, cursor.merge.rows, self.columns, &cells)
         return scan_stream(empty, iter(self), type, plain)
 
 
-def _batches(Window window, tuple columns):
+def _batches(MergeCursor cursor, tuple columns):
     cdef Stretch cells
-    cdef Merge merge = window.merge
-    while window.next(columns, True, BATCH_BYTES, &cells):
+    cdef Merge merge = cursor.merge
+    while cursor.next(columns, True, BATCH_BYTES, &cells):
         yield make_scanned(merge.snapshot, merge.rows, columns, &cells)
 
 

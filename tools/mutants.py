@@ -31,8 +31,8 @@ MUTANTS = {
     # A consolidation whose outputs have any size.
     "limit": Mutant(
         "consolidation.py",
-        "if not len(self.window) or (self._left <= 0 and self.window.begins_after(window)):",
-        "if not len(self.window):",
+        "if not len(self.portion) or (self._left <= 0 and self.portion.begins_after(portion)):",
+        "if not len(self.portion):",
         "tests/unit/test_consolidation.py",
     ),
     # One that counts what it has written before as part of every later output.

@@ -102,14 +102,14 @@ cdef Chunk* cache_find(Cache* cache, Chunk** home) noexcept nogil:
 
 cdef void make_room(Cache* cache, uint64_t n) noexcept nogil:
     """Two turns of the hand see every chunk with `recent` cleared."""
-    cdef uint64_t turn = 2 * cache.used
+    cdef uint64_t left = 2 * cache.used
     cdef Chunk* at
     while cache.used + n > cache.budget and cache.hand != NULL:
         at = cache.hand
         cache.hand = at.next
-        if turn < at.size:
+        if left < at.size:
             break
-        turn -= at.size if at.size else 1
+        left -= at.size if at.size else 1
         if at.pins:
             continue
         if tkv_flag(at.recent):

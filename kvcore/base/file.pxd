@@ -31,6 +31,6 @@ cdef class File:
     """Owns what it shows. Immutable after construction; any number of threads may read."""
     cdef FileRef ref
     cdef tkv_file _file         # read by pread
-    cdef object _owner          # the bytes of a view of memory; or the folder and the name of a file that is read by pread
+    cdef object _owner          # the bytes in memory that it shows; or the folder and the name of a file that is read by pread
     cdef bint _mapped
     cdef int64_t _copied        # bytes of a file that were read into memory

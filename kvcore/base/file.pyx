@@ -91,43 +91,43 @@ cdef class File:
         copy : bool
             Read it into memory, while there is room for such copies.
         """
-        cdef File view = File.__new__(File)
+        cdef File file = File.__new__(File)
         cdef size_t done = 0
         cdef uint8_t* into
         cdef int status, error
         if size == 0:                           # mmap refuses an empty range
             return File.memory(b"")
-        view.ref.size = size
+        file.ref.size = size
         if copy and tkv_copied_count(<int64_t>size):
-            view._copied = <int64_t>size
-            view._owner = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>size)
-            into = <uint8_t*>PyBytes_AS_STRING(view._owner)
-            view.ref.base = into
+            file._copied = <int64_t>size
+            file._owner = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>size)
+            into = <uint8_t*>PyBytes_AS_STRING(file._owner)
+            file.ref.base = into
             with nogil:
                 status = tkv_read_all(fd, into, size, 0, &done)
                 error = errno
-            view.ref.size = done
+            file.ref.size = done
             if status < 0 and error:
                 raise OSError(error, os.strerror(error))
-            return view
+            return file
         if map:
-            view.ref.base = tkv_map(fd, size)
-            view._mapped = view.ref.base != NULL
-            if view._mapped:
-                return view
-        view._owner = (folder, name)
-        tkv_file_begin(&view._file, fd, folder, name)
-        view.ref.file = &view._file
-        return view
+            file.ref.base = tkv_map(fd, size)
+            file._mapped = file.ref.base != NULL
+            if file._mapped:
+                return file
+        file._owner = (folder, name)
+        tkv_file_begin(&file._file, fd, folder, name)
+        file.ref.file = &file._file
+        return file
 
     @staticmethod
     def memory(bytes data not None):
         """Show bytes that are in memory already."""
-        cdef File view = File.__new__(File)
-        view._owner = data
-        view.ref.size = len(data)
-        view.ref.base = <const uint8_t*><const char*>data
-        return view
+        cdef File file = File.__new__(File)
+        file._owner = data
+        file.ref.size = len(data)
+        file.ref.base = <const uint8_t*><const char*>data
+        return file
 
     def drop_pages(self):
         """Forget which pages of the map were touched: they count as memory of this process. The next touch brings them back."""

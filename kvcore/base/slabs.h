@@ -24,7 +24,7 @@ typedef struct tkv_slab {
     struct tkv_slab *previous;
     void *given_back;           /* a chain of pieces through their first words */
     uint32_t live;              /* pieces in use */
-    uint32_t cut;               /* bytes that have been cut into pieces so far */
+    uint32_t carved;            /* bytes that have been cut into pieces so far */
     int listed;
 } tkv_slab;
 
@@ -138,18 +138,18 @@ static inline void *tkv_piece_alloc(tkv_slabs *s, size_t n)
         }
         slab->given_back = NULL;
         slab->live = 0;
-        slab->cut = TKV_SLAB_HEAD;
+        slab->carved = TKV_SLAB_HEAD;
         tkv_slab_list(s, size, slab);
     }
     piece = slab->given_back;
     if (piece != NULL) {
         slab->given_back = *(void **)piece;
     } else {
-        piece = (char *)slab + slab->cut;
-        slab->cut += (uint32_t)n;
+        piece = (char *)slab + slab->carved;
+        slab->carved += (uint32_t)n;
     }
     slab->live++;
-    if (slab->given_back == NULL && slab->cut + n > s->slab)
+    if (slab->given_back == NULL && slab->carved + n > s->slab)
         tkv_slab_unlist(s, size, slab);
     pthread_mutex_unlock(&s->lock);
     return piece;

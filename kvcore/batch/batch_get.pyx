@@ -96,11 +96,11 @@ cdef int append_rows(Snapshot snapshot, Buffer buffer, tuple columns, Cells keys
     cdef uint64_t[::1] where = np.empty(n + 1, np.uint64)
     cdef Lookup lookup
     cdef Resident values = Resident(columns)
-    cdef LookupPipeline parts
+    cdef LookupPipeline pipeline
     snapshot.expect(n)
-    parts = LookupPipeline(snapshot, buffer, [keys], True, threaded)
+    pipeline = LookupPipeline(snapshot, buffer, [keys], True, threaded)
     while True:
-        lookup = parts.next()
+        lookup = pipeline.next()
         if lookup is None:
             break
         for at in range(0, lookup.n, BLOCK):
@@ -113,11 +113,11 @@ cdef int append_rows(Snapshot snapshot, Buffer buffer, tuple columns, Cells keys
     if late == 0:
         return 0
     later = np.asarray(later[:late])[np.argsort(where[:late])]
-    parts = LookupPipeline(snapshot, buffer, [keys], False, threaded)
-    parts.order(&later[0], late)
+    pipeline = LookupPipeline(snapshot, buffer, [keys], False, threaded)
+    pipeline.order(&later[0], late)
     start = 0
     while True:
-        lookup = parts.next()
+        lookup = pipeline.next()
         if lookup is None:
             return 0
         rows = make_rows(snapshot, buffer, columns, lookup.addresses, lookup.found, lookup.n)
@@ -254,17 +254,17 @@ cdef Batch look_up_batch(Snapshot snapshot, Buffer buffer, tuple columns, list p
     cdef CellAddress* addresses = <CellAddress*>&held[0]
     cdef int[::1] found = np.empty(n + 1, np.intc)
     cdef Lookup lookup
-    cdef ColumnBuilder landing
-    cdef LookupPipeline parts
+    cdef ColumnBuilder builder
+    cdef LookupPipeline pipeline
     cdef Batch batch
     cdef Cells cells
-    cdef list landings = [ColumnBuilder(column, n) for column in columns]
+    cdef list builders = [ColumnBuilder(column, n) for column in columns]
     snapshot.expect(n)
     # The batch keeps the keys, and an array may be filled with others.
     pieces = [kept_keys(cells) for cells in pieces]
-    parts = LookupPipeline(snapshot, buffer, pieces, False, threaded)
+    pipeline = LookupPipeline(snapshot, buffer, pieces, False, threaded)
     while True:
-        lookup = parts.next()
+        lookup = pipeline.next()
         if lookup is None:
             break
         if not mask:
@@ -274,9 +274,9 @@ cdef Batch look_up_batch(Snapshot snapshot, Buffer buffer, tuple columns, list p
         memcpy(&addresses[at], lookup.addresses, lookup.n * sizeof(CellAddress))
         memcpy(&found[at], lookup.found, lookup.n * sizeof(int))
         at += lookup.n
-        for landing in landings:
-            landing.take(lookup)
+        for builder in builders:
+            builder.take(lookup)
     batch = make_batch(snapshot, buffer, columns, addresses, &found[0], n, pieces,
-                       {landing.column.name: landing.array() for landing in landings if not landing.failed})
+                       {builder.column.name: builder.array() for builder in builders if not builder.failed})
     batch.found = sealed(np.asarray(found)[:n] == PRESENT, np.bool_, n)
     return batch

@@ -13,7 +13,7 @@ ctypedef fused Element:
     uint32_t
     uint64_t
 
-cdef struct PlannedChunk:                # how to cut a chunk into windows
+cdef struct Windowing:          # how to divide a chunk into windows
     size_t window               # elements
     uint8_t width               # bytes of a narrow element
 
@@ -36,7 +36,7 @@ cdef inline uint8_t width_of(uint64_t span, bint signed, uint8_t whole) noexcept
     return width
 
 
-cdef PlannedChunk best_cut(const uint8_t* data, size_t n, size_t longest, Element flip) noexcept nogil:
+cdef Windowing best_windowing(const uint8_t* data, size_t n, size_t longest, Element flip) noexcept nogil:
     """The windows of one width that make n elements smallest: of 2^5 to 2^10 elements, but of no more than `longest`."""
     cdef uint8_t whole = sizeof(Element)
     cdef bint signed = flip != 0
@@ -45,7 +45,7 @@ cdef PlannedChunk best_cut(const uint8_t* data, size_t n, size_t longest, Elemen
     cdef uint8_t[LONGEST_WINDOW - SHORTEST_WINDOW + 1] width
     cdef Element v, block_low, block_high
     cdef size_t level, i, k, begin, end, inside, size, smallest = 0
-    cdef PlannedChunk cut
+    cdef Windowing best
     while 2 * block <= longest and block < 1 << SHORTEST_WINDOW:
         block *= 2
     while block << levels <= longest and block << levels <= 1 << LONGEST_WINDOW:
@@ -66,15 +66,15 @@ cdef PlannedChunk best_cut(const uint8_t* data, size_t n, size_t longest, Elemen
             low[level] = block_low if inside == 0 else min(low[level], block_low)
             high[level] = block_high if inside == 0 else max(high[level], block_high)
             width[level] = max(width[level], width_of(<Element>(high[level] - low[level]), signed, whole))
-    cut.window = block
-    cut.width = whole
+    best.window = block
+    best.width = whole
     for level in range(levels):
         size = ((n + (block << level) - 1) // (block << level)) * (whole + 5) + n * width[level]
         if level == 0 or size <= smallest:
             smallest = size
-            cut.window = block << level
-            cut.width = width[level]
-    return cut
+            best.window = block << level
+            best.width = width[level]
+    return best
 
 
 cdef void narrow_window(const uint8_t* data, size_t n, Element lowest, Element flip, uint8_t width, uint8_t* to) noexcept nogil:
@@ -99,23 +99,23 @@ cdef void narrow_window(const uint8_t* data, size_t n, Element lowest, Element f
 cdef Status narrow_elements(Step* step, size_t longest, Element flip) noexcept nogil:
     cdef const uint8_t* data = step.data.at
     cdef size_t n = step.data.left // sizeof(Element)
-    cdef PlannedChunk cut = best_cut[Element](data, n, longest, flip)
+    cdef Windowing best = best_windowing[Element](data, n, longest, flip)
     cdef Element v, lowest
     cdef size_t window, begin, end, i
     cdef uint8_t* at
-    for window in range((n + cut.window - 1) // cut.window):
-        begin = window * cut.window
-        end = min(begin + cut.window, n)
+    for window in range((n + best.window - 1) // best.window):
+        begin = window * best.window
+        end = min(begin + best.window, n)
         lowest = element_at[Element](data, begin, flip)
         for i in range(begin + 1, end):
             lowest = min(lowest, element_at[Element](data, i, flip))
-        at = out_room(step.new_data, (end - begin) * cut.width)
+        at = out_room(step.new_data, (end - begin) * best.width)
         if at == NULL:
             return NO_MEMORY
-        narrow_window[Element](data + begin * sizeof(Element), end - begin, lowest, flip, cut.width, at)
-        step.new_data.size += (end - begin) * cut.width
+        narrow_window[Element](data + begin * sizeof(Element), end - begin, lowest, flip, best.width, at)
+        step.new_data.size += (end - begin) * best.width
         v = lowest ^ flip
-        if (out_bytes(step.new_meta, &v, sizeof(Element)) < 0 or out8(step.new_meta, 8 * cut.width) < 0
+        if (out_bytes(step.new_meta, &v, sizeof(Element)) < 0 or out8(step.new_meta, 8 * best.width) < 0
                 or out32(step.new_meta, <uint32_t>((end - begin) * sizeof(Element))) < 0):
             return NO_MEMORY
     return OK

@@ -39,19 +39,19 @@ cdef struct PlannedChunk:                        # one chunk to be written
     uint64_t raw                        # raw bytes
     uint64_t stored                     # bytes in the file, the tile's chunk count included: set by encode()
     uint64_t tile                       # number of its tile in the fragment
-    uint64_t opens                      # chunks of the tile, in its first cut, else 0
+    uint64_t opens                      # chunks of the tile, if it is the first of them, else 0
     bint empty                          # stands for a tile without bytes: only the count 0 is written
 
 
 cdef class ChunkPlan:
     """The chunks of one slot for one CellSource."""
     cdef readonly int slot
-    cdef PlannedChunk* cuts
+    cdef PlannedChunk* chunks
     cdef size_t n
     cdef size_t capacity
     cdef PlannedChunk* add(self) except NULL nogil
 
-cdef ChunkPlan plan_cuts(Layout layout, int slot, CellSource source, uint64_t first_tile)
+cdef ChunkPlan plan_chunks(Layout layout, int slot, CellSource source, uint64_t first_tile)
 
 
 cdef class Encoded:

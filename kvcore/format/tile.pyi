@@ -20,5 +20,5 @@ class Encoded:
     def __len__(self) -> int: ...
 
 def encode(
-    layout: Layout, source: CellSource, cuts: ChunkPlan, first: int, last: int, codecs: CodecPool
+    layout: Layout, source: CellSource, plan: ChunkPlan, first: int, last: int, codecs: CodecPool
 ) -> Encoded: ...

@@ -38,20 +38,20 @@ cdef class CellSource:
 @cython.final
 cdef class ChunkPlan:
     def __dealloc__(self):
-        free(self.cuts)
+        free(self.chunks)
 
     cdef PlannedChunk* add(self) except NULL nogil:
         cdef PlannedChunk* grown
         if self.n == self.capacity:
-            grown = <PlannedChunk*>realloc(self.cuts, max(self.capacity * 2, <size_t>64) * sizeof(PlannedChunk))
+            grown = <PlannedChunk*>realloc(self.chunks, max(self.capacity * 2, <size_t>64) * sizeof(PlannedChunk))
             if grown == NULL:
                 with gil:
                     raise MemoryError
-            self.cuts = grown
+            self.chunks = grown
             self.capacity = max(self.capacity * 2, <size_t>64)
         self.n += 1
-        memset(&self.cuts[self.n - 1], 0, sizeof(PlannedChunk))
-        return &self.cuts[self.n - 1]
+        memset(&self.chunks[self.n - 1], 0, sizeof(PlannedChunk))
+        return &self.chunks[self.n - 1]
 
     def runs(self, uint64_t size):
         """(first, last + 1) of runs of chunks of about `size` raw bytes."""
@@ -59,7 +59,7 @@ cdef class ChunkPlan:
         cdef uint64_t total = 0
         found = []
         for i in range(self.n):
-            total += self.cuts[i].raw
+            total += self.chunks[i].raw
             if total >= size:
                 found.append((first, i + 1))
                 first = i + 1
@@ -69,19 +69,19 @@ cdef class ChunkPlan:
         return found
 
 
-cdef ChunkPlan plan_cuts(Layout layout, int slot_number, CellSource source, uint64_t first_tile):
+cdef ChunkPlan plan_chunks(Layout layout, int slot_number, CellSource source, uint64_t first_tile):
     """The chunks of one slot. `first_tile`: how many tiles the fragment has already; all of them are full. Without the GIL."""
-    cdef ChunkPlan cuts = ChunkPlan.__new__(ChunkPlan)
+    cdef ChunkPlan plan = ChunkPlan.__new__(ChunkPlan)
     cdef int status
-    cuts.slot = slot_number
+    plan.slot = slot_number
     with nogil:
-        status = cut_slot(cuts, layout, &layout.slots[slot_number], source, first_tile)
+        status = plan_slot(plan, layout, &layout.slots[slot_number], source, first_tile)
     if status == SOURCE_FAILED:
         source.fault()
-    return cuts
+    return plan
 
 
-cdef int cut_slot(ChunkPlan cuts, Layout layout, const Slot* slot, CellSource source, uint64_t tile) except -1 nogil:
+cdef int plan_slot(ChunkPlan plan, Layout layout, const Slot* slot, CellSource source, uint64_t tile) except -1 nogil:
     cdef size_t lo = 0, hi
     cdef uint64_t* lengths = NULL
     if slot.kind == SLOT_BYTES:
@@ -94,15 +94,15 @@ cdef int cut_slot(ChunkPlan cuts, Layout layout, const Slot* slot, CellSource so
             if slot.kind == SLOT_BYTES:
                 if source.lengths(slot.field, lo, hi, lengths) < 0:
                     return SOURCE_FAILED
-                cut_bytes(cuts, slot.chunk_bytes, lengths, lo, hi, tile)
+                plan_bytes(plan, slot.chunk_bytes, lengths, lo, hi, tile)
             elif slot.kind == SLOT_COORDS:
-                cut_cells(cuts, hi - lo, 8, lo, hi, tile)
-                cut_cells(cuts, hi - lo, 8, lo, hi, tile)
-                cuts.cuts[cuts.n - 2].opens = 2
-                cuts.cuts[cuts.n - 1].opens = 0
-                cuts.cuts[cuts.n - 1].skip = 1
+                plan_cells(plan, hi - lo, 8, lo, hi, tile)
+                plan_cells(plan, hi - lo, 8, lo, hi, tile)
+                plan.chunks[plan.n - 2].opens = 2
+                plan.chunks[plan.n - 1].opens = 0
+                plan.chunks[plan.n - 1].skip = 1
             else:
-                cut_cells(cuts, max(slot.chunk_bytes // slot.width, <uint64_t>1), slot.width, lo, hi, tile)
+                plan_cells(plan, max(slot.chunk_bytes // slot.width, <uint64_t>1), slot.width, lo, hi, tile)
             lo = hi
             tile += 1
     finally:
@@ -110,26 +110,26 @@ cdef int cut_slot(ChunkPlan cuts, Layout layout, const Slot* slot, CellSource so
     return 0
 
 
-cdef int cut_cells(ChunkPlan cuts, uint64_t cells, uint32_t width, size_t lo, size_t hi, uint64_t tile) except -1 nogil:
-    cdef size_t first = cuts.n, at = lo
-    cdef PlannedChunk* cut
+cdef int plan_cells(ChunkPlan plan, uint64_t cells, uint32_t width, size_t lo, size_t hi, uint64_t tile) except -1 nogil:
+    cdef size_t first = plan.n, at = lo
+    cdef PlannedChunk* chunk
     while at < hi:
-        cut = cuts.add()
-        cut.cell = at
-        cut.start = at - lo
-        cut.raw = min(cells, hi - at) * width
-        cut.tile = tile
+        chunk = plan.add()
+        chunk.cell = at
+        chunk.start = at - lo
+        chunk.raw = min(cells, hi - at) * width
+        chunk.tile = tile
         at += cells
-    cuts.cuts[first].opens = cuts.n - first
+    plan.chunks[first].opens = plan.n - first
     return 0
 
 
-cdef int cut_bytes(ChunkPlan cuts, uint64_t target, const uint64_t* lengths, size_t lo, size_t hi,
-                   uint64_t tile) except -1 nogil:
+cdef int plan_bytes(ChunkPlan plan, uint64_t target, const uint64_t* lengths, size_t lo, size_t hi,
+                    uint64_t tile) except -1 nogil:
     """Whole cells up to `target` bytes a chunk; a cell of more than MAX_CHUNK bytes alone, in pieces."""
-    cdef size_t first = cuts.n, cell
+    cdef size_t first = plan.n, cell
     cdef uint64_t at = 0, n, skip
-    cdef PlannedChunk* cut = NULL
+    cdef PlannedChunk* chunk = NULL
     for cell in range(lo, hi):
         n = lengths[cell - lo]
         if n == 0:
@@ -137,29 +137,29 @@ cdef int cut_bytes(ChunkPlan cuts, uint64_t target, const uint64_t* lengths, siz
         if n > MAX_CHUNK:
             skip = 0
             while skip < n:
-                cut = cuts.add()
-                cut.cell = cell
-                cut.skip = skip
-                cut.start = at + skip
-                cut.raw = min(<uint64_t>MAX_CHUNK, n - skip)
-                cut.tile = tile
-                skip += cut.raw
-            cut = NULL
+                chunk = plan.add()
+                chunk.cell = cell
+                chunk.skip = skip
+                chunk.start = at + skip
+                chunk.raw = min(<uint64_t>MAX_CHUNK, n - skip)
+                chunk.tile = tile
+                skip += chunk.raw
+            chunk = NULL
         else:
-            if cut == NULL or cut.raw + n > target:
-                cut = cuts.add()
-                cut.cell = cell
-                cut.start = at
-                cut.tile = tile
-            cut.raw += n
+            if chunk == NULL or chunk.raw + n > target:
+                chunk = plan.add()
+                chunk.cell = cell
+                chunk.start = at
+                chunk.tile = tile
+            chunk.raw += n
         at += n
-    if cuts.n == first:
-        cut = cuts.add()
-        cut.cell = lo
-        cut.tile = tile
-        cut.empty = True
+    if plan.n == first:
+        chunk = plan.add()
+        chunk.cell = lo
+        chunk.tile = tile
+        chunk.empty = True
     else:
-        cuts.cuts[first].opens = cuts.n - first
+        plan.chunks[first].opens = plan.n - first
     return 0
 
 
@@ -175,92 +175,93 @@ cdef class Encoded:
         return self.out.size
 
 
-cdef Status gather_run(const Slot* slot, CellSource source, const PlannedChunk* cuts, size_t n, uint8_t* raw) noexcept nogil:
+cdef Status gather_run(const Slot* slot, CellSource source, const PlannedChunk* chunks, size_t n, uint8_t* raw) noexcept nogil:
     """The raw bytes of n chunks, one after the other: their cells are neighbours, so one call gets them all."""
     cdef uint64_t* words = <uint64_t*>raw
     cdef uint64_t total = 0, at = 0, length, j
-    cdef const PlannedChunk* cut
+    cdef const PlannedChunk* chunk
     cdef size_t i
     cdef int failed = 0
     for i in range(n):
-        total += cuts[i].raw
+        total += chunks[i].raw
     if total == 0:
         return OK
     if slot.kind == SLOT_BYTES:
-        failed = source.bytes(slot.field, cuts[0].cell, cuts[0].skip, total, raw)
+        failed = source.bytes(slot.field, chunks[0].cell, chunks[0].skip, total, raw)
     elif slot.kind == SLOT_FIXED:
-        failed = source.fixed(slot.field, cuts[0].cell, cuts[0].cell + total // slot.width, raw)
+        failed = source.fixed(slot.field, chunks[0].cell, chunks[0].cell + total // slot.width, raw)
     elif slot.kind == SLOT_OFFSETS:
-        failed = source.lengths(slot.field, cuts[0].cell, cuts[0].cell + total // 8, words)
+        failed = source.lengths(slot.field, chunks[0].cell, chunks[0].cell + total // 8, words)
         for i in range(n):                                      # a tile each: its offsets begin at 0
             at = 0
-            for j in range(cuts[i].raw // 8):
+            for j in range(chunks[i].raw // 8):
                 length = words[j]
                 words[j] = at
                 at += length
-            words += cuts[i].raw // 8
+            words += chunks[i].raw // 8
     else:
         for i in range(n):
-            cut = &cuts[i]
-            failed = source.coords(cut.cell, cut.cell + cut.raw // 8, NULL if cut.skip else words, words if cut.skip else NULL)
+            chunk = &chunks[i]
+            failed = source.coords(chunk.cell, chunk.cell + chunk.raw // 8, NULL if chunk.skip else words,
+                                   words if chunk.skip else NULL)
             if failed < 0:
                 break
-            words += cut.raw // 8
+            words += chunk.raw // 8
     return <Status>SOURCE_FAILED if failed < 0 else OK
 
 
-cdef Status encode_run(Layout layout, CellSource source, ChunkPlan cuts, size_t first, size_t last, Codec* codec, Out* out,
+cdef Status encode_run(Layout layout, CellSource source, ChunkPlan plan, size_t first, size_t last, Codec* codec, Out* out,
                        Out* raw) noexcept nogil:
-    cdef const Slot* slot = &layout.slots[cuts.slot]
-    cdef PlannedChunk* cut
+    cdef const Slot* slot = &layout.slots[plan.slot]
+    cdef PlannedChunk* chunk
     cdef size_t i, before, begin
     cdef uint64_t total = 0
     cdef uint8_t* at
     cdef Status status
     for i in range(first, last):
-        total += cuts.cuts[i].raw
+        total += plan.chunks[i].raw
     at = out_room(raw, total)
     if at == NULL:
         return NO_MEMORY
     i = first
-    while i < last and cuts.cuts[i].empty:
+    while i < last and plan.chunks[i].empty:
         i += 1
-    status = gather_run(slot, source, &cuts.cuts[i], last - i, at)
+    status = gather_run(slot, source, &plan.chunks[i], last - i, at)
     if status != OK:
         return status
     for i in range(first, last):
-        cut = &cuts.cuts[i]
+        chunk = &plan.chunks[i]
         before = out.size
-        if cut.opens or cut.empty:
-            if out64(out, cut.opens) < 0:
+        if chunk.opens or chunk.empty:
+            if out64(out, chunk.opens) < 0:
                 return NO_MEMORY
-        if not cut.empty:
+        if not chunk.empty:
             begin = out.size
-            status = encode_chunk(&slot.pipeline, codec, at, cut.raw, out)
-            if status == OK and not chunk_fits(slot, cut.raw, out.size - begin):
+            status = encode_chunk(&slot.pipeline, codec, at, chunk.raw, out)
+            if status == OK and not chunk_fits(slot, chunk.raw, out.size - begin):
                 status = UNSUPPORTED
             if status != OK:
                 return status
-            at += cut.raw
-        cut.stored = out.size - before
+            at += chunk.raw
+        chunk.stored = out.size - before
     return OK
 
 
-def encode(Layout layout not None, CellSource source not None, ChunkPlan cuts not None, size_t first, size_t last,
+def encode(Layout layout not None, CellSource source not None, ChunkPlan plan not None, size_t first, size_t last,
            CodecPool codecs not None):
-    """The stored bytes of chunks [first, last) of `cuts`, as an Encoded. Runs without the GIL."""
+    """The stored bytes of chunks [first, last) of `plan`, as an Encoded. Runs without the GIL."""
     cdef Encoded encoded = Encoded.__new__(Encoded)
     cdef Out raw
     cdef Codec* codec
     cdef Status status = NO_MEMORY
-    if last > cuts.n:
+    if last > plan.n:
         raise IndexError(last)
     raw.data = NULL
     raw.size = raw.capacity = 0
     with nogil:
         codec = codec_acquire(&codecs.pool)
         if codec != NULL:
-            status = encode_run(layout, source, cuts, first, last, codec, &encoded.out, &raw)
+            status = encode_run(layout, source, plan, first, last, codec, &encoded.out, &raw)
             codec_release(&codecs.pool, codec)
         out_free(&raw)
     if status == OK:

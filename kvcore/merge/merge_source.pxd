@@ -1,4 +1,4 @@
-"""What a consolidation streams from old fragments into a new one: windows of a merge, as cells to be written."""
+"""What a consolidation streams from old fragments into a new one: a portion of a merge at a time, as cells to be written."""
 
 from libc.stdint cimport uint32_t, uint64_t
 

@@ -10,7 +10,7 @@ from tilekv.kvcore.read.snapshot cimport Snapshot
 from tilekv.kvcore.write.memtable cimport Buffer
 
 cdef enum:
-    FEW_LANES = 8
+    FEW_CURSORS = 8
 
 # n cells, from cell `skip` of runs[0] on.
 cdef struct Stretch:
@@ -41,7 +41,7 @@ cdef struct FieldCursor:
     Out own                     # or decoded here
 
 cdef struct FieldCursors:              # of one field; one thread at a time
-    FieldCursor few[FEW_LANES]
+    FieldCursor few[FEW_CURSORS]
     FieldCursor* at
     size_t n
     bint keep                   # see Stretch

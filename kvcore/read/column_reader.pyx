@@ -23,7 +23,7 @@ cdef Status cursors_open(FieldCursors* cursors, Snapshot snapshot, bint keep) no
     cursors.n = snapshot.n
     cursors.keep = keep
     cursors.at = cursors.few
-    if snapshot.n > FEW_LANES:
+    if snapshot.n > FEW_CURSORS:
         cursors.at = <FieldCursor*>calloc(snapshot.n, sizeof(FieldCursor))
         if cursors.at == NULL:
             return NO_MEMORY

@@ -1,4 +1,4 @@
-"""A table of all cells of a snapshot by digest: one cache line a lookup, however many fragments there are.
+"""An index of all cells of a snapshot by digest: one cache line a lookup, however many fragments there are.
 
     bucket   8 entries of 8 bytes, one cache line; the bucket of a digest is c0 scaled to the number of buckets
     entry    bit 63: in the first entry of a bucket, the bucket was too small
@@ -7,7 +7,7 @@
 
 Fragments are sorted by c0, so each of them is entered in one pass from the first bucket to the last: 5 ns a cell. A cell whose
 digest has an entry from a newer fragment is left out. 4 cells a bucket on average leave 2 % of the buckets too small; a lookup
-that ends in one of those, or finds another key of the same digest, goes through the fragments as if there were no table.
+that ends in one of those, or finds another key of the same digest, goes through the fragments as if there were no index.
 """
 
 from libc.stdint cimport uint64_t
@@ -23,7 +23,7 @@ cdef enum:
     ENTRIES = 8
     NUMBER_BITS = 48
     TAG_SHIFT = 49              # of c1
-    CELL_BYTES = 16             # of a table for each cell
+    CELL_BYTES = 16             # of the index for each cell
     LARGE_PAGE = 2 << 20
 
 # Immutable once built.
@@ -35,20 +35,20 @@ cdef struct DigestIndex:
     uint64_t* first             # n + 1: the number of each fragment's first cell, and of all cells
 
 
-cdef inline uint64_t table_bytes(uint64_t cells) noexcept nogil:
+cdef inline uint64_t index_bytes(uint64_t cells) noexcept nogil:
     """Of the entries. REQUIRES: cells < 2^48."""
     cdef uint64_t bytes = (cells * CELL_BYTES // 64 + 1) * 64
     return bytes if bytes < LARGE_PAGE else (bytes + LARGE_PAGE - 1) // LARGE_PAGE * LARGE_PAGE
 
 
-# NULL when memory is out or a fragment's coordinates cannot be read: there is no table then. Raises what the handler of a signal
+# NULL when memory is out or a fragment's coordinates cannot be read: there is no index then. Raises what the handler of a signal
 # raises.
-cdef DigestIndex* table_build(FragmentData** at, size_t n, ReadContext* context) except? NULL nogil
-cdef void table_free(DigestIndex* table) noexcept nogil
+cdef DigestIndex* index_build(FragmentData** at, size_t n, ReadContext* context) except? NULL nogil
+cdef void index_free(DigestIndex* index) noexcept nogil
 
 
-cdef inline const uint64_t* table_bucket(const DigestIndex* table, uint64_t c0) noexcept nogil:
-    return table.entries + ENTRIES * tkv_scale(c0, table.buckets)
+cdef inline const uint64_t* index_bucket(const DigestIndex* index, uint64_t c0) noexcept nogil:
+    return index.entries + ENTRIES * tkv_scale(c0, index.buckets)
 
 
 cdef inline bint entry_matches(uint64_t entry, uint64_t c1) noexcept nogil:
@@ -60,12 +60,12 @@ cdef inline uint64_t entry_number(uint64_t entry) noexcept nogil:
     return (entry & ((<uint64_t>1 << NUMBER_BITS) - 1)) - 1
 
 
-cdef inline size_t table_fragment(const DigestIndex* table, uint64_t number) noexcept nogil:
+cdef inline size_t index_fragment(const DigestIndex* index, uint64_t number) noexcept nogil:
     """The fragment of a cell by its number."""
-    cdef size_t lo = 0, hi = table.n, middle
+    cdef size_t lo = 0, hi = index.n, middle
     while hi - lo > 1:
         middle = (lo + hi) // 2
-        if table.first[middle] <= number:
+        if index.first[middle] <= number:
             lo = middle
         else:
             hi = middle

@@ -13,18 +13,18 @@ cdef extern from "base/pages.h" nogil:
 cdef uint64_t TOO_SMALL = <uint64_t>1 << 63
 
 
-cdef void table_free(DigestIndex* table) noexcept nogil:
-    if table != NULL:
-        tkv_pages_free(table.entries, table.bytes)
-        free(table.first)
-        free(table)
+cdef void index_free(DigestIndex* index) noexcept nogil:
+    if index != NULL:
+        tkv_pages_free(index.entries, index.bytes)
+        free(index.first)
+        free(index)
 
 
-cdef Status same_digest(const DigestIndex* table, FragmentData** at, uint64_t number, uint64_t c0, uint64_t c1,
+cdef Status same_digest(const DigestIndex* index, FragmentData** at, uint64_t number, uint64_t c0, uint64_t c1,
                         ReadContext* context, bint* same) noexcept nogil:
-    cdef size_t i = table_fragment(table, number)
-    cdef uint64_t cell = (number - table.first[i]) % at[i].capacity
-    cdef uint64_t tile = (number - table.first[i]) // at[i].capacity
+    cdef size_t i = index_fragment(index, number)
+    cdef uint64_t cell = (number - index.first[i]) % at[i].capacity
+    cdef uint64_t tile = (number - index.first[i]) // at[i].capacity
     cdef uint64_t words[2]
     cdef int dimension
     cdef Pin pin
@@ -39,9 +39,9 @@ cdef Status same_digest(const DigestIndex* table, FragmentData** at, uint64_t nu
     return OK
 
 
-cdef Status enter(DigestIndex* table, FragmentData** at, uint64_t number, uint64_t c0, uint64_t c1,
+cdef Status enter(DigestIndex* index, FragmentData** at, uint64_t number, uint64_t c0, uint64_t c1,
                   ReadContext* context) noexcept nogil:
-    cdef uint64_t* bucket = table.entries + ENTRIES * tkv_scale(c0, table.buckets)
+    cdef uint64_t* bucket = index.entries + ENTRIES * tkv_scale(c0, index.buckets)
     cdef int k
     cdef bint same = False
     cdef Status status
@@ -50,15 +50,15 @@ cdef Status enter(DigestIndex* table, FragmentData** at, uint64_t number, uint64
             bucket[k] |= (c1 >> TAG_SHIFT) << NUMBER_BITS | (number + 1)
             return OK
         if entry_matches(bucket[k], c1):
-            status = same_digest(table, at, entry_number(bucket[k]), c0, c1, context, &same)
+            status = same_digest(index, at, entry_number(bucket[k]), c0, c1, context, &same)
             if status != OK or same:
                 return status
     bucket[0] |= TOO_SMALL
     return OK
 
 
-cdef Status enter_tile(DigestIndex* table, FragmentData** at, size_t i, uint64_t tile, ReadContext* context) noexcept nogil:
-    cdef uint64_t j, n = tile_cells(at[i], tile), number = table.first[i] + tile * at[i].capacity
+cdef Status enter_tile(DigestIndex* index, FragmentData** at, size_t i, uint64_t tile, ReadContext* context) noexcept nogil:
+    cdef uint64_t j, n = tile_cells(at[i], tile), number = index.first[i] + tile * at[i].capacity
     cdef Pin c0, c1
     cdef Status status = fragment_coords(at[i], tile, 0, context, &c0)
     if status != OK:
@@ -66,7 +66,7 @@ cdef Status enter_tile(DigestIndex* table, FragmentData** at, size_t i, uint64_t
     status = fragment_coords(at[i], tile, 1, context, &c1)
     if status == OK:
         for j in range(n):
-            status = enter(table, at, number + j, (<const uint64_t*>c0.data)[j], (<const uint64_t*>c1.data)[j], context)
+            status = enter(index, at, number + j, (<const uint64_t*>c0.data)[j], (<const uint64_t*>c1.data)[j], context)
             if status != OK:
                 break
         unpin(at[i], &c1)
@@ -74,30 +74,30 @@ cdef Status enter_tile(DigestIndex* table, FragmentData** at, size_t i, uint64_t
     return status
 
 
-cdef DigestIndex* table_build(FragmentData** at, size_t n, ReadContext* context) except? NULL nogil:
-    cdef DigestIndex* table = <DigestIndex*>calloc(1, sizeof(DigestIndex))
+cdef DigestIndex* index_build(FragmentData** at, size_t n, ReadContext* context) except? NULL nogil:
+    cdef DigestIndex* index = <DigestIndex*>calloc(1, sizeof(DigestIndex))
     cdef size_t i
     cdef uint64_t tile, cells = 0
-    if table == NULL:
+    if index == NULL:
         return NULL
-    table.n = n
-    table.first = <uint64_t*>calloc(n + 1, sizeof(uint64_t))
-    if table.first == NULL:
-        table_free(table)
+    index.n = n
+    index.first = <uint64_t*>calloc(n + 1, sizeof(uint64_t))
+    if index.first == NULL:
+        index_free(index)
         return NULL
     for i in range(n):
-        table.first[i + 1] = table.first[i] + at[i].cells
-    table.buckets = table.first[n] * CELL_BYTES // 64 + 1
-    table.bytes = table_bytes(table.first[n])
-    table.entries = <uint64_t*>tkv_pages_alloc(table.bytes)
-    if table.entries == NULL:
-        table_free(table)
+        index.first[i + 1] = index.first[i] + at[i].cells
+    index.buckets = index.first[n] * CELL_BYTES // 64 + 1
+    index.bytes = index_bytes(index.first[n])
+    index.entries = <uint64_t*>tkv_pages_alloc(index.bytes)
+    if index.entries == NULL:
+        index_free(index)
         return NULL
-    memset(table.entries, 0, table.bytes)
+    memset(index.entries, 0, index.bytes)
     for i in range(n):
         for tile in range(at[i].ntiles):
-            if enter_tile(table, at, i, tile, context) != OK:
-                table_free(table)
+            if enter_tile(index, at, i, tile, context) != OK:
+                index_free(index)
                 return NULL
             cells += tile_cells(at[i], tile)
             if cells > CELLS:
@@ -106,6 +106,6 @@ cdef DigestIndex* table_build(FragmentData** at, size_t n, ReadContext* context)
                     try:
                         PyErr_CheckSignals()
                     except BaseException:
-                        table_free(table)
+                        index_free(index)
                         raise
-    return table
+    return index

@@ -25,7 +25,7 @@ cdef class Fragment:
     cdef object _metadata                   # File or bytes: keeps `_meta` alive
     cdef const uint8_t* _meta
     cdef uint64_t _meta_size
-    cdef list _views                        # by slot: File or None
+    cdef list _files                        # by slot: File or None
     # The exception for what `context` met: CorruptionError, OSError or MemoryError.
     cdef raise_fault(self, const ReadContext* context)
     # Raises when a status that `context` met says nothing of what is stored: no memory, or the system could not read.

@@ -31,7 +31,7 @@ class Fragment:
         layout: Layout,
         name: str,
         metadata: File,
-        views: Iterable[File],
+        files: Iterable[File],
         cache: ChunkCache,
         codecs: CodecPool,
         partial: bool = False,

@@ -17,27 +17,27 @@ from tilekv.kvcore.read.chunks cimport READ_FAILED, READ_GONE, ReadContext, Slot
 @cython.final
 @cython.no_gc_clear             # __dealloc__ needs the cache
 cdef class Fragment:
-    def __cinit__(self, Layout layout not None, str name not None, File metadata not None, views, ChunkCache cache not None,
+    def __cinit__(self, Layout layout not None, str name not None, File metadata not None, files, ChunkCache cache not None,
                   CodecPool codecs not None, bint partial=False):
-        """views: a File for each of `layout.files`, in that order. CorruptionError when the metadata is not what tilekv wrote
+        """files: a File for each of `layout.files`, in that order. CorruptionError when the metadata is not what tilekv wrote
         or a file is shorter than it says; with `partial` such a file is read as far as it goes."""
         cdef int slot
         cdef Metadata said
         cdef const FileTable* table
         cdef SlotView* s
         cdef const Slot* kind
-        cdef File view
+        cdef File file
         cdef uint64_t nchunks
         self.layout = layout
         self.name = name
         self._cache = cache
         self._codecs = codecs
-        files = [None] * layout.nslots
-        self._views = [None] * layout.nslots
-        for (slot, stem, is_bytes), view in zip(layout.files, views, strict=True):
-            files[slot] = f"{stem}_var.tdb" if is_bytes else f"{stem}.tdb"
-            self._views[slot] = view
-        self.files = tuple(files)
+        names = [None] * layout.nslots
+        self._files = [None] * layout.nslots
+        for (slot, stem, is_bytes), file in zip(layout.files, files, strict=True):
+            names[slot] = f"{stem}_var.tdb" if is_bytes else f"{stem}.tdb"
+            self._files[slot] = file
+        self.files = tuple(names)
         self._metadata = metadata
         self._meta_size = metadata.ref.size
         self._meta = metadata.ref.base
@@ -66,13 +66,13 @@ cdef class Fragment:
         self.sources = said.sources
         self.trailer = TRAILER if said.bound else 0
         for slot in range(layout.nslots):
-            view = self._views[slot]
-            if view is None:
+            file = self._files[slot]
+            if file is None:
                 continue
             s = &self.data.slots[slot]
             table = &said.files[slot]
             kind = &layout.slots[slot]
-            s.file = view.ref
+            s.file = file.ref
             s.size = table.size
             s.tile_at = table.tile_at
             s.raw_size = table.raw_size
@@ -81,10 +81,10 @@ cdef class Fragment:
             s.width = table.width
             s.nchunks = table.nchunks
             s.bound = self.trailer == 0
-            if view.ref.size < s.size + self.trailer and not partial:
-                raise CorruptionError(f"{name}/{self.files[slot]}", view.ref.size,
-                                      f"the file has {view.ref.size} bytes and the metadata says {s.size + self.trailer}")
-            s.in_place = view.ref.base != NULL and (kind.pipeline.n == 0 or (
+            if file.ref.size < s.size + self.trailer and not partial:
+                raise CorruptionError(f"{name}/{self.files[slot]}", file.ref.size,
+                                      f"the file has {file.ref.size} bytes and the metadata says {s.size + self.trailer}")
+            s.in_place = file.ref.base != NULL and (kind.pipeline.n == 0 or (
                 kind.kind == SLOT_OFFSETS and kind.pipeline.n == 1 and kind.pipeline.filters[0].type == FILTER_BIT_WIDTH))
             if kind.kind == SLOT_COORDS:
                 s.nchunks = 2 * self.data.ntiles
@@ -121,18 +121,18 @@ cdef class Fragment:
 
     def drop_pages(self):
         """See File.drop_pages, for all files."""
-        for view in self._views:
-            if view is not None:
-                view.drop_pages()
+        for file in self._files:
+            if file is not None:
+                file.drop_pages()
 
     @property
     def stored_bytes(self):
         """Bytes of all its files."""
-        return self._meta_size + sum(view.size for view in self._views if view is not None)
+        return self._meta_size + sum(file.size for file in self._files if file is not None)
 
     def size_of(self, int slot):
         """Bytes of the file of a slot."""
-        return self._views[slot].size
+        return self._files[slot].size
 
     cdef int demand(self, const ReadContext* context, Status status) except -1:
         if status == NO_MEMORY:

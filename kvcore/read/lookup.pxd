@@ -11,7 +11,7 @@ from tilekv.kvcore.values.keys cimport KeyCell
 from tilekv.kvcore.write.memtable cimport Buffer
 
 cdef extern from "read/work_ring.h" nogil:
-    ctypedef struct tkv_beside:
+    ctypedef struct tkv_ring:
         pass
 
 
@@ -50,8 +50,8 @@ cdef class LookupPipeline:
     makes objects of what was found."""
     cdef list pieces            # Cells
     cdef list lookups           # a ring
-    cdef size_t ring
-    cdef tkv_beside* beside
+    cdef size_t nlookups
+    cdef tkv_ring* ring
     cdef const int64_t* numbers
     cdef size_t count
     cdef size_t piece, start    # of the next part

@@ -24,11 +24,11 @@ cdef extern from "base/prefetch.h" nogil:
 
 cdef extern from "read/work_ring.h" nogil:
     enum:
-        TKV_BESIDE_JOBS
-    tkv_beside* tkv_beside_start(void (*run)(void*) noexcept nogil, void** jobs, int n, bint threaded)
-    void tkv_beside_ready(tkv_beside* b, int i)
-    void tkv_beside_await(tkv_beside* b, int i)
-    void tkv_beside_stop(tkv_beside* b)
+        TKV_RING_JOBS
+    tkv_ring* tkv_ring_start(void (*run)(void*) noexcept nogil, void** jobs, int n, bint threaded)
+    void tkv_ring_ready(tkv_ring* ring, int i)
+    void tkv_ring_await(tkv_ring* ring, int i)
+    void tkv_ring_stop(tkv_ring* ring)
 
 cdef enum:
     AHEAD = 12                  # key objects lie anywhere: they are fetched this many keys before they are read
@@ -162,20 +162,20 @@ cdef class LookupPipeline:
     def __cinit__(self, Snapshot snapshot not None, Buffer buffer not None, list pieces not None, bint defer, bint threaded):
         cdef size_t n = count_cells(pieces), i
         cdef size_t room = min(n, <size_t>PART)
-        cdef void* jobs[TKV_BESIDE_JOBS]
+        cdef void* jobs[TKV_RING_JOBS]
         self.pieces = pieces
-        self.ring = min((n + PART - 1) // PART, <size_t>TKV_BESIDE_JOBS)
-        self.lookups = [Lookup(snapshot, buffer, room, defer) for _ in range(self.ring)]
-        for i in range(self.ring):
+        self.nlookups = min((n + PART - 1) // PART, <size_t>TKV_RING_JOBS)
+        self.lookups = [Lookup(snapshot, buffer, room, defer) for _ in range(self.nlookups)]
+        for i in range(self.nlookups):
             jobs[i] = <void*>self.lookups[i]
-        self.beside = tkv_beside_start(<void (*)(void*) noexcept nogil>find_all, jobs, <int>self.ring,
-                                       threaded and self.ring == TKV_BESIDE_JOBS)
-        if self.beside == NULL:
+        self.ring = tkv_ring_start(<void (*)(void*) noexcept nogil>find_all, jobs, <int>self.nlookups,
+                                   threaded and self.nlookups == TKV_RING_JOBS)
+        if self.ring == NULL:
             raise MemoryError
 
     def __dealloc__(self):
         with nogil:
-            tkv_beside_stop(self.beside)
+            tkv_ring_stop(self.ring)
 
     cdef int order(self, const int64_t* numbers, size_t n) except -1:
         self.numbers = numbers
@@ -186,15 +186,15 @@ cdef class LookupPipeline:
         cdef Lookup lookup
         cdef int i
         PyErr_CheckSignals()
-        while self.added < self.given + self.ring and self._add(self.lookups[self.added % self.ring]):
-            tkv_beside_ready(self.beside, <int>(self.added % self.ring))
+        while self.added < self.given + self.nlookups and self._add(self.lookups[self.added % self.nlookups]):
+            tkv_ring_ready(self.ring, <int>(self.added % self.nlookups))
             self.added += 1
         if self.given == self.added:
             return None
-        i = <int>(self.given % self.ring)
+        i = <int>(self.given % self.nlookups)
         lookup = self.lookups[i]
         with nogil:
-            tkv_beside_await(self.beside, i)
+            tkv_ring_await(self.ring, i)
         self.given += 1
         lookup.settle()
         return lookup

@@ -28,7 +28,7 @@ cdef enum:
 cdef class Snapshot:
     """A snapshot: the visible fragments, newest first. Whoever uses a pointer into a fragment holds the Snapshot.
 
-    Fragments are open from the start, or opened when first needed; otherwise a Snapshot does not change, but for the table of its
+    Fragments are open from the start, or opened when first needed; otherwise a Snapshot does not change, but for the index of its
     cells, made once a sixteenth as many keys were asked for: by then the 10 ns a cell that it takes have been lost in searching.
     """
     cdef list _fragments        # Fragment, or the name of one that is not open
@@ -38,9 +38,9 @@ cdef class Snapshot:
     cdef CodecPool codecs
     cdef size_t n
     cdef FragmentData** at      # NULL: not open
-    cdef DigestIndex* table           # NULL until it is made; published by an atomic store
+    cdef DigestIndex* index    # NULL until it is made; published by an atomic store
     cdef uint64_t asked         # keys looked for so far, times fragments
-    cdef uint64_t enough        # of them to make a table
+    cdef uint64_t enough        # of them to make an index
     # Before n keys are looked for.
     cdef int expect(self, uint64_t n) except -1
     cdef int _make_index(self) except -1

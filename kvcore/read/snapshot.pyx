@@ -11,8 +11,8 @@ from tilekv.kvcore.hashing.coords cimport bounded, compare_keys, lower_bound
 from tilekv.kvcore.read.address cimport IN_BUFFER
 from tilekv.kvcore.read.chunks cimport (Pin, SlotView, Span, context_close, chunk_index, fragment_coords, fragment_key,
                                         tile_cells, unpin)
-from tilekv.kvcore.read.digest_index cimport (ENTRIES, entry_matches, entry_number, table_bucket, table_build, table_bytes,
-                                              table_fragment, table_free)
+from tilekv.kvcore.read.digest_index cimport (ENTRIES, entry_matches, entry_number, index_bucket, index_build, index_bytes,
+                                              index_fragment, index_free)
 from tilekv.kvcore.read.resident cimport resident_cell, resident_coords, resident_extent, resident_key
 
 cdef extern from "base/atomic.h" nogil:
@@ -28,8 +28,8 @@ cdef enum:
     STORED = 192                # bytes of a stored chunk: the processor sees by itself that it goes on
     MOST_LINES = 8              # of a value that are fetched ahead; the processor sees by itself that a longer one goes on
     # Between the steps of probe_block(), beside what Found has:
-    CANDIDATE = 10              # the table has a cell at addresses[i]
-    UNSURE = 11                 # the table does not know
+    CANDIDATE = 10              # the index has a cell at addresses[i]
+    UNSURE = 11                 # the index does not know
 
 
 cdef Found match_key(FragmentData* fragment, uint64_t tile, uint64_t cell, const KeyRef* key, ReadContext* context,
@@ -166,9 +166,9 @@ cdef inline uint64_t equal_end(const uint64_t* words, uint64_t lo, uint64_t hi, 
     return lower_bound(words, 1, lo, hi, value + 1)
 
 
-cdef inline void locate(const DigestIndex* table, uint64_t number, uint64_t capacity, CellAddress* address) noexcept nogil:
-    address.fragment = <uint32_t>table_fragment(table, number)
-    number -= table.first[address.fragment]
+cdef inline void locate(const DigestIndex* index, uint64_t number, uint64_t capacity, CellAddress* address) noexcept nogil:
+    address.fragment = <uint32_t>index_fragment(index, number)
+    number -= index.first[address.fragment]
     address.tile = number // capacity
     address.cell = <uint32_t>(number - address.tile * capacity)
     address.n = 1
@@ -260,15 +260,15 @@ cdef class Snapshot:
             self.enough = sum([fragment.cells for fragment in self._fragments]) // 16 + 1
 
     def __dealloc__(self):
-        if self.table != NULL:
-            cache_reserve(&self.cache.cache, -<int64_t>self.table.bytes)
-            table_free(self.table)
+        if self.index != NULL:
+            cache_reserve(&self.cache.cache, -<int64_t>self.index.bytes)
+            index_free(self.index)
         free(self.at)
 
     @property
     def indexed(self):
-        """Whether there is a table of the cells by now."""
-        return tkv_load_acquire(<void**>&self.table) != NULL
+        """Whether there is an index of the cells by now."""
+        return tkv_load_acquire(<void**>&self.index) != NULL
 
     @property
     def names(self):
@@ -307,41 +307,41 @@ cdef class Snapshot:
         """Once, and not at all when it would take more than half of the cache's budget or the coordinates cannot be read: whoever
         searches them will say so."""
         cdef ReadContext context
-        cdef DigestIndex* table = NULL
-        cdef uint64_t bytes = table_bytes(sum([fragment.cells for fragment in self._fragments]))
+        cdef DigestIndex* index = NULL
+        cdef uint64_t bytes = index_bytes(sum([fragment.cells for fragment in self._fragments]))
         self.enough = UINT64_MAX
         if not cache_reserve(&self.cache.cache, <int64_t>bytes):
             return 0
         memset(&context, 0, sizeof(context))
         try:
             with nogil:
-                table = table_build(self.at, self.n, &context)
-            if table != NULL:
-                tkv_store_release(<void**>&self.table, table)
+                index = index_build(self.at, self.n, &context)
+            if index != NULL:
+                tkv_store_release(<void**>&self.index, index)
         except BaseException:
             self.enough = 0                                     # interrupted: whoever looks up the next key makes it
             raise
         finally:
             context_close(&context, &self.codecs.pool)
-            if table == NULL:
+            if index == NULL:
                 cache_reserve(&self.cache.cache, -<int64_t>bytes)
         return 0
 
     cdef Found probe(self, const KeyRef* key, uint64_t c0, uint64_t c1, int field, ReadContext* context,
                      CellAddress* address) noexcept nogil:
-        cdef const DigestIndex* table = <const DigestIndex*>tkv_load_acquire(<void**>&self.table)
+        cdef const DigestIndex* index = <const DigestIndex*>tkv_load_acquire(<void**>&self.index)
         cdef const uint64_t* bucket
         cdef size_t i
         cdef int k, difference = 0
         cdef bint delete = False
         cdef Found found
-        if table != NULL:
-            bucket = table_bucket(table, c0)
+        if index != NULL:
+            bucket = index_bucket(index, c0)
             for k in range(ENTRIES):
                 if bucket[k] << 1 == 0:
                     return MISSING
                 if entry_matches(bucket[k], c1):
-                    locate(table, entry_number(bucket[k]), self.layout.capacity, address)
+                    locate(index, entry_number(bucket[k]), self.layout.capacity, address)
                     if field >= 0:
                         fetch_ahead(self.at[address.fragment], field, address)
                     if match_key(self.at[address.fragment], address.tile, address.cell, key, context, &difference,
@@ -366,30 +366,30 @@ cdef class Snapshot:
                            ReadContext* context, int* found, CellAddress* addresses, size_t* at) noexcept nogil:
         """Every step fetches for all keys what the next will read, so that the misses of a block overlap: 4 times faster than
         key by key when nothing is in the processor's caches."""
-        cdef const DigestIndex* table = <const DigestIndex*>tkv_load_acquire(<void**>&self.table)
+        cdef const DigestIndex* index = <const DigestIndex*>tkv_load_acquire(<void**>&self.index)
         cdef const uint64_t* bucket
         cdef KeyRef stored[BLOCK]
         cdef FragmentData* f
         cdef size_t i
         cdef int k
-        if table == NULL:
+        if index == NULL:
             for i in range(n):
                 if found[i] <= MISSING:
                     found[i] = UNSURE
         else:
             for i in range(n):
-                tkv_prefetch(table_bucket(table, c0[i]))
+                tkv_prefetch(index_bucket(index, c0[i]))
             for i in range(n):
                 if found[i] > MISSING:
                     continue
-                bucket = table_bucket(table, c0[i])
+                bucket = index_bucket(index, c0[i])
                 found[i] = UNSURE if bucket[0] >> 63 else MISSING
                 for k in range(ENTRIES):
                     if bucket[k] << 1 == 0:
                         break
                     if entry_matches(bucket[k], c1[i]):
                         found[i] = CANDIDATE
-                        locate(table, entry_number(bucket[k]), self.layout.capacity, &addresses[i])
+                        locate(index, entry_number(bucket[k]), self.layout.capacity, &addresses[i])
                         f = self.at[addresses[i].fragment]
                         fetch_type(f, &addresses[i])
                         fetch_extent(f, 0, &addresses[i])

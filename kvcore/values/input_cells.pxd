@@ -31,7 +31,7 @@ cdef class Cells:
     cdef bint numbers           # of keys: see Layout
     cdef object owner           # of the memory that feed leads into
     # Cells lo to hi.
-    cdef Cells cut(self, Py_ssize_t lo, Py_ssize_t hi)
+    cdef Cells slice(self, Py_ssize_t lo, Py_ssize_t hi)
 
 
 cdef inline void feed_cell(const Feed* feed, int64_t i, const uint8_t** data, uint64_t* size) noexcept nogil:

@@ -12,7 +12,7 @@ cdef class Cells:
     def __len__(self):
         return self.n
 
-    cdef Cells cut(self, Py_ssize_t lo, Py_ssize_t hi):
+    cdef Cells slice(self, Py_ssize_t lo, Py_ssize_t hi):
         cdef Cells part = Cells.__new__(Cells)
         part.feed = self.feed
         part.n = hi - lo

@@ -18,10 +18,10 @@ cdef struct SlotState:
 
 
 cdef class FragmentBuilder:
-    """Takes windows of sorted cells, each but the last a whole number of tiles.
+    """Takes portions of sorted cells, each but the last a whole number of tiles.
 
-    Use: for each window, add(source) gives the ChunkPlan of every slot; write what encode() makes of their runs to the files in
-    order and call written(cuts). Then end every file with its trailer() (format/footer); metadata() is the last file. One thread
+    Use: for each portion, add(source) gives the ChunkPlan of every slot; write what encode() makes of their runs to the files in
+    order and call written(plan). Then end every file with its trailer() (format/footer); metadata() is the last file. One thread
     at a time.
     """
     cdef readonly Layout layout

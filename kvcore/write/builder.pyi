@@ -1,10 +1,15 @@
 from collections.abc import Callable, Iterable
-from typing import TypeAlias, final, overload
+from typing import Protocol, TypeAlias, final, overload
 
 from tilekv.kvcore.format.layout import Layout
 from tilekv.kvcore.format.tile import CellSource, ChunkPlan
 
 _File: TypeAlias = tuple[int, str, bool]  # of Layout.files
+
+class _Workers(Protocol):  # of tilekv.workers
+    def map_all(
+        self, work: Callable[[_File], ChunkPlan], items: list[_File], /
+    ) -> Iterable[ChunkPlan]: ...
 
 @final
 class FragmentBuilder:
@@ -13,14 +18,10 @@ class FragmentBuilder:
     tombstones: int
     def __new__(cls, layout: Layout) -> FragmentBuilder: ...
     @overload
-    def add(self, source: CellSource, run: None = None) -> list[ChunkPlan]: ...
+    def add(self, source: CellSource, workers: None = None) -> list[ChunkPlan]: ...
     @overload
-    def add(
-        self,
-        source: CellSource,
-        run: Callable[[Callable[[_File], ChunkPlan], list[_File]], Iterable[ChunkPlan]],
-    ) -> Iterable[ChunkPlan]: ...
-    def written(self, cuts: ChunkPlan) -> None: ...
+    def add(self, source: CellSource, workers: _Workers) -> Iterable[ChunkPlan]: ...
+    def written(self, plan: ChunkPlan) -> None: ...
     def metadata(
         self, uuid: bytes, t1: int, t2: int, sources: Iterable[str] = (), bound: bool = True
     ) -> bytes: ...

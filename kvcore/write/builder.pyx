@@ -5,7 +5,7 @@ from libc.stdlib cimport calloc, free, malloc
 from tilekv.kvcore.base.wire cimport out32, out64, out_free
 from tilekv.kvcore.format.footer cimport FileTable, Metadata, need, write_metadata
 from tilekv.kvcore.format.layout cimport SLOT_BYTES, TILE_COUNT
-from tilekv.kvcore.format.tile cimport CellSource, PlannedChunk, ChunkPlan, plan_cuts
+from tilekv.kvcore.format.tile cimport CellSource, PlannedChunk, ChunkPlan, plan_chunks
 
 
 @cython.final
@@ -28,12 +28,12 @@ cdef class FragmentBuilder:
         free(self.states)
         out_free(&self.mbrs)
 
-    def add(self, CellSource source not None, run=None):
-        """Plan one window of cells: the ChunkPlan of every slot, in slot order.
+    def add(self, CellSource source not None, workers=None):
+        """Plan one portion of cells: the ChunkPlan of every slot, in slot order.
 
-        run: plans the slots as `map` does, and what it gives is returned: Workers.map_all has threads do it.
+        workers: a Workers whose threads plan the slots; else this one does.
 
-        ValueError after a window that did not fill its last tile.
+        ValueError after a portion that did not fill its last tile.
         """
         cdef uint64_t first_tile = self._tiles
         cdef size_t lo = 0, hi
@@ -43,7 +43,7 @@ cdef class FragmentBuilder:
         cdef uint64_t low, high
         cdef size_t i
         if self.cells % capacity:
-            raise ValueError("only the last window may leave its tile unfilled")
+            raise ValueError("only the last portion may leave its tile unfilled")
         c0 = <uint64_t*>malloc(2 * min(capacity, max(source.n, <size_t>1)) * sizeof(uint64_t))
         if c0 == NULL:
             raise MemoryError
@@ -67,34 +67,34 @@ cdef class FragmentBuilder:
             free(c0)
         self.cells += source.n
         self.tombstones += source.tombstones
-        plan = _Plan(self.layout, source, first_tile)
-        return [plan(file) for file in self.layout.files] if run is None else run(plan, self.layout.files)
+        planner = _Planner(self.layout, source, first_tile)
+        return [planner(file) for file in self.layout.files] if workers is None else workers.map_all(planner, self.layout.files)
 
-    def written(self, ChunkPlan cuts not None):
-        """All chunks of `cuts` are in their file: note where. Call once for each ChunkPlan of a window, after its last run."""
-        cdef SlotState* state = &self.states[cuts.slot]
-        cdef bint var = self.layout.slots[cuts.slot].kind == SLOT_BYTES
+    def written(self, ChunkPlan plan not None):
+        """All chunks of `plan` are in their file: note where. Call once for each ChunkPlan of a portion, after its last run."""
+        cdef SlotState* state = &self.states[plan.slot]
+        cdef bint var = self.layout.slots[plan.slot].kind == SLOT_BYTES
         cdef bint opens
         cdef size_t i
-        cdef PlannedChunk* cut
+        cdef PlannedChunk* chunk
         cdef uint64_t raw = 0
-        for i in range(cuts.n):
-            cut = &cuts.cuts[i]
-            opens = cut.opens or cut.empty
+        for i in range(plan.n):
+            chunk = &plan.chunks[i]
+            opens = chunk.opens or chunk.empty
             if opens:
                 state.tile_start = state.size
                 need(out64(&state.tile_at, state.size))
                 need(out32(&state.first_chunk, <uint32_t>state.nchunks))
                 raw = 0
-                if cut.opens != 1 and cuts.slot != self.layout.coords:
+                if chunk.opens != 1 and plan.slot != self.layout.coords:
                     state.many = True
-            if not cut.empty:
-                need(out64(&state.chunks, cut.start))
+            if not chunk.empty:
+                need(out64(&state.chunks, chunk.start))
                 need(out64(&state.chunks, state.size + (TILE_COUNT if opens else 0) - state.tile_start))
                 state.nchunks += 1
-                raw += cut.raw
-            state.size += cut.stored
-            if var and (i + 1 == cuts.n or cuts.cuts[i + 1].opens or cuts.cuts[i + 1].empty):
+                raw += chunk.raw
+            state.size += chunk.stored
+            if var and (i + 1 == plan.n or plan.chunks[i + 1].opens or plan.chunks[i + 1].empty):
                 need(out64(&state.raw_size, raw))
         if state.nchunks > 0xFFFFFFFF:
             raise ValueError("more than 4,294,967,295 chunks in one file of a fragment")
@@ -134,7 +134,7 @@ cdef class FragmentBuilder:
 
 
 @cython.final
-cdef class _Plan:
+cdef class _Planner:
     """What a thread calls: the ChunkPlan of a slot."""
     cdef Layout layout
     cdef CellSource source
@@ -146,4 +146,4 @@ cdef class _Plan:
         self.first_tile = first_tile
 
     def __call__(self, file):
-        return plan_cuts(self.layout, file[0], self.source, self.first_tile)
+        return plan_chunks(self.layout, file[0], self.source, self.first_tile)

@@ -330,7 +330,7 @@ def aligned(runs):
     runs = [[cells for cells in pieces if cells.n] for pieces in runs]
     while all(runs):
         n = min([(<Cells>pieces[0]).n - used for pieces, used in zip(runs, at)])
-        yield [pieces[0] if (<Cells>pieces[0]).n == n else (<Cells>pieces[0]).cut(used, used + n)
+        yield [pieces[0] if (<Cells>pieces[0]).n == n else (<Cells>pieces[0]).slice(used, used + n)
                for pieces, used in zip(runs, at)]
         for i, pieces in enumerate(runs):
             at[i] += n

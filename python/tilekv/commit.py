@@ -39,7 +39,7 @@ def write_fragment(
     storage: Storage,
     layout: Layout,
     codecs: CodecPool,
-    windows: Iterable[CellSource],
+    portions: Iterable[CellSource],
     workers: Workers,
     *,
     span: tuple[int, int] | None = None,
@@ -52,8 +52,8 @@ def write_fragment(
 
     Parameters
     ----------
-    windows : iterable of CellSource
-        The cells in order; each window but the last fills whole tiles.
+    portions : iterable of CellSource
+        The cells in order; each portion but the last fills whole tiles.
     workers : Workers
         Who plans and encodes.
     span : (int, int), optional
@@ -84,8 +84,8 @@ def write_fragment(
                 for slot, stem, is_bytes in layout.files
             }
             size = 0
-            for window in windows:
-                size += _write_window(builder, codecs, window, writers, workers, written)
+            for portion in portions:
+                size += _write_portion(builder, codecs, portion, writers, workers, written)
             for slot, writer in writers.items():
                 writer.write(trailer(unique.bytes, slot))
             if size > SYNC_FIRST:
@@ -111,43 +111,43 @@ def _open(draft: Draft, file: str) -> Iterator[FileWriter]:
         writer.close()
 
 
-def _write_window(
+def _write_portion(
     builder: FragmentBuilder,
     codecs: CodecPool,
-    window: CellSource,
+    portion: CellSource,
     writers: dict[int, FileWriter],
     workers: Workers,
     written: Callable[[int], object] | None,
 ) -> int:
-    """Append a window to every file, and return the bytes. Runs are encoded by a few threads and written in file order."""
+    """Append a portion to every file, and return the bytes. Runs are encoded by a few threads and written in file order."""
     size = 0
     planned: list[ChunkPlan] = []
 
     def runs(plans: Iterable[ChunkPlan]) -> Iterator[Run]:
-        for cuts in plans:
-            planned.append(cuts)
-            for first, last in cuts.runs(RUN_BYTES):
-                yield cuts, first, last
+        for plan in plans:
+            planned.append(plan)
+            for first, last in plan.runs(RUN_BYTES):
+                yield plan, first, last
 
     def encoded(run: Run) -> tuple[ChunkPlan, Encoded]:
-        return run[0], encode(builder.layout, window, *run, codecs)
+        return run[0], encode(builder.layout, portion, *run, codecs)
 
     def write(results: Iterable[tuple[ChunkPlan, Encoded]]) -> None:
         nonlocal size
-        for cuts, data in results:
-            writers[cuts.slot].write(data)
+        for plan, data in results:
+            writers[plan.slot].write(data)
             size += len(data)
             if written:
                 written(len(data))
 
-    if len(window) >= MANY_CELLS:
-        write(workers.map_in_order(encoded, runs(builder.add(window, workers.map_all))))
+    if len(portion) >= MANY_CELLS:
+        write(workers.map_in_order(encoded, runs(builder.add(portion, workers))))
     else:
-        listed = list(runs(builder.add(window)))
+        listed = list(runs(builder.add(portion)))
         many = sum(last - first for _, first, last in listed) >= SMALL_FLUSH
         write((workers.map_in_order if many else map)(encoded, listed))
-    for cuts in planned:
-        builder.written(cuts)
+    for plan in planned:
+        builder.written(plan)
     return size
 
 

@@ -24,8 +24,8 @@ from tilekv.storage import Storage
 from tilekv.workers import Workers
 
 CACHE_BYTES: Final = 16 << 20  # decoded chunks of the sources
-WINDOW_BYTES: Final = 16 << 20  # of the sources' files behind the cells that are merged at a time
-WINDOW_CELLS: Final = 1 << 18  # 48 bytes each while they wait
+PORTION_BYTES: Final = 16 << 20  # of the sources' files behind the cells that are merged at a time
+PORTION_CELLS: Final = 1 << 18  # 48 bytes each while they wait
 ABANDONED_S: Final = (
     24 * 3600
 )  # a temporary folder that nobody has written to for so long is nobody's
@@ -120,12 +120,12 @@ def _write(
     """Write the merged cells; `showing` is told the name of every new fragment before anybody can see it."""
     names = [name for name in map(FragmentName.parse, snapshot.names) if name is not None]
     merged = _MergedFragments(engine, opener, snapshot, report)
-    while len(merged.window):
+    while len(merged.portion):
         write_fragment(
             engine.storage,
             engine.layout,
             opener.codecs,
-            merged.windows(),
+            merged.portions(),
             workers,
             span=(min(name.t1 for name in names), max(name.t2 for name in names)),
             sources=snapshot.names,
@@ -136,7 +136,7 @@ def _write(
 
 
 class _MergedFragments:
-    """The merged cells, cut into windows, and those into the fragments that are written."""
+    """The merged cells, cut into portions, and those into the fragments that are written."""
 
     def __init__(self, engine: Engine, opener: Opener, snapshot: Snapshot, report: Report) -> None:
         self.total = sum(fragment.cells for fragment in snapshot.fragments)
@@ -146,28 +146,28 @@ class _MergedFragments:
         self._most = engine.config.max_fragment_bytes
         self._left = self._most  # bytes that the fragment being written may still take
         stored = sum(fragment.stored_bytes for fragment in snapshot.fragments)
-        room = min(WINDOW_CELLS, min(WINDOW_BYTES, self._most) * self.total // max(stored, 1))
+        room = min(PORTION_CELLS, min(PORTION_BYTES, self._most) * self.total // max(stored, 1))
         capacity = engine.layout.capacity
-        self._room = max(room // capacity, 1) * capacity  # cells of a window
+        self._room = max(room // capacity, 1) * capacity  # cells of a portion
         # Nothing older than all fragments is left for a tombstone to hide, so the merge leaves them out.
         self._merge = Merge(snapshot)
-        self.window = MergedCells(self._merge, self._room)  # the next to be written
-        if not len(self.window):
+        self.portion = MergedCells(self._merge, self._room)  # the next to be written
+        if not len(self.portion):
             # There are no empty fragments: one of the tombstones stays.
             self._merge = Merge(snapshot, tombstones=True)
-            self.window = MergedCells(self._merge, 1)
+            self.portion = MergedCells(self._merge, 1)
             self._merge.stop()
 
-    def windows(self) -> Iterator[MergedCells]:
-        """Those of the next fragment, to the end of the digest at which it is full; `window` follows them, empty at last."""
+    def portions(self) -> Iterator[MergedCells]:
+        """Those of the next fragment, to the end of the digest at which it is full; `portion` follows them, empty at last."""
         self._left = self._most
         while True:
-            window = self.window
-            yield window
+            portion = self.portion
+            yield portion
             self._opener.drop_pages(self._snapshot)
             self._report(min(self._merge.consumed, self.total - 1), self.total)
-            self.window = MergedCells(self._merge, self._room)
-            if not len(self.window) or (self._left <= 0 and self.window.begins_after(window)):
+            self.portion = MergedCells(self._merge, self._room)
+            if not len(self.portion) or (self._left <= 0 and self.portion.begins_after(portion)):
                 return
 
     def count(self, size: int) -> None:

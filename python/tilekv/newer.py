@@ -61,8 +61,8 @@ def _added(
         for file in storage.files(_COMMITS):
             texts[file] = ""
             if file.endswith((".con", ".vac")):
-                view = storage.view(_COMMITS, file, False)
-                data = view.read(0, view.size)
+                commit = storage.open_file(_COMMITS, file, False)
+                data = commit.read(0, commit.size)
                 if file.endswith(".con"):
                     texts[file] = data.decode("latin-1")
                 else:

@@ -121,13 +121,13 @@ class Opener:
 
         With `partial` it opens as long as its metadata is whole: of a data file that is short or missing there is what there is.
         """
-        views = self.storage.views(name, self.mmap)
+        opened = self.storage.open_files(name, self.mmap)
         files = [data_file(stem, is_bytes) for _, stem, is_bytes in self.layout.files]
         if partial:
-            views = dict.fromkeys(files, File.memory(b"")) | views
+            opened = dict.fromkeys(files, File.memory(b"")) | opened
         try:
-            metadata = views[FRAGMENT_METADATA]
-            data = [views[file] for file in files]
+            metadata = opened[FRAGMENT_METADATA]
+            data = [opened[file] for file in files]
         except KeyError as error:
             raise FileNotFoundError(f"{name}/{error.args[0]}") from None
         return Fragment(self.layout, name, metadata, data, self.cache, self.codecs, partial)

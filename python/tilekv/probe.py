@@ -107,7 +107,7 @@ def _has_private_block(storage: Storage, folder: str) -> bool:
     if FragmentName.parse(folder) is None:
         return False
     try:
-        metadata = storage.view(folder, FRAGMENT_METADATA, False)
+        metadata = storage.open_file(folder, FRAGMENT_METADATA, False)
     except FileNotFoundError:
         return False
     tail = min(metadata.size, _TAIL)

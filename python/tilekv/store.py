@@ -112,7 +112,7 @@ class Store(Handle, MutableMapping[Any, Any]):
     @property
     def closed(self) -> bool:
         """Whether `close` was called."""
-        return self._view is None
+        return self._snapshot is None
 
     @property
     def fragments(self) -> tuple[Fragment, ...]:
@@ -428,7 +428,7 @@ class Store(Handle, MutableMapping[Any, Any]):
         with _renewing:
             if not self._inherited():
                 return  # another thread of the child was faster, and may have written since
-            _INHERITED.append((self._view, self._engine))
+            _INHERITED.append((self._snapshot, self._engine))
             closed = self.closed
             self._attempt = None
             self._unsynced = False
@@ -458,7 +458,7 @@ os.register_at_fork(after_in_child=_renew)
 
 
 class ValuesView(EqualValues):
-    """The values of a store, read a window at a time."""
+    """The values of a store, read some at a time."""
 
     _mapping: Store
 
@@ -468,7 +468,7 @@ class ValuesView(EqualValues):
 
 
 class ItemsView(EqualItems):
-    """The items of a store, read a window at a time."""
+    """The items of a store, read some at a time."""
 
     _mapping: Store
 

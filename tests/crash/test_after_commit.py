@@ -108,7 +108,7 @@ def calls_of_a_flush(path: Path) -> list[str]:
 def test_every_call_from_the_commit_on(folder: Path, fault: Fault, mmap: bool) -> None:
     calls = calls_of_a_flush(folder / "first")
     commit = calls.index("draft.commit")
-    assert calls[commit:] == ["draft.commit", "draft.abandon", "views"]
+    assert calls[commit:] == ["draft.commit", "draft.abandon", "open_files"]
     pair = Pair(folder / "store", **{"kv.mmap": mmap})
     for number, when in itertools.product(range(commit + 1, len(calls) + 1), ("before", "after")):
         if number == commit + 1 and when == "before":
@@ -119,7 +119,7 @@ def test_every_call_from_the_commit_on(folder: Path, fault: Fault, mmap: bool) -
         assert pair.a.info().buffered == 0
         if fault.error is KeyboardInterrupt:
             assert type(error) is KeyboardInterrupt
-        elif calls[number - 1] == "views":
+        elif calls[number - 1] == "open_files":
             assert error is None  # opened when it is next needed
         elif number == commit + 1:
             assert isinstance(error, tilekv.NotDurableError)
@@ -153,9 +153,9 @@ def test_nobody_knows_whether_it_has_appeared(folder: Path, fault: Fault, since:
 def test_it_cannot_be_opened_for_a_while(folder: Path, fault: Fault) -> None:
     """The flush has happened; who needs the fragment before it can be opened is told why."""
     pair = Pair(folder / "store")
-    views = Faults(lambda call: fault if call.name == "views" else None)
-    assert pair.flush(views) is None
-    with meeting(pair.a, views):
+    looks = Faults(lambda call: fault if call.name == "open_files" else None)
+    assert pair.flush(looks) is None
+    with meeting(pair.a, looks):
         for read in (lambda: pair.a["both"], lambda: dict(pair.a), lambda: pair.a.read([1])):
             with pytest.raises(fault.error):
                 read()

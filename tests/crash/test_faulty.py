@@ -39,8 +39,8 @@ def use_everything(storage: Storage) -> None:
     storage.files("folder")
     storage.read("a")
     storage.sync()
-    storage.view("folder", "file", True)
-    storage.views("folder", True)
+    storage.open_file("folder", "file", True)
+    storage.open_files("folder", True)
     storage.put("b", b"")
     with storage.lock():
         storage.reclaim(storage.retire(["folder"]))
@@ -107,7 +107,7 @@ def test_short_writes_and_reads(real: Storage) -> None:
     assert fault_at(1, SHORT_READ).storage(real).read("a") == b"01234"
     commit(real, "whole")
     assert fault_at(1, SHORT_READ).storage(real).view("whole", "file", True).size == 5
-    assert fault_at(1, SHORT_READ).storage(real).views("whole", True)["file"].size == 5
+    assert fault_at(1, SHORT_READ).storage(real).open_files("whole", True)["file"].size == 5
 
 
 def test_the_dead_do_nothing(real: Storage) -> None:

@@ -130,7 +130,7 @@ def test_every_call_lacks_something(folder: Path, look: Look, tally: Any) -> Non
                 raised += 1
             else:
                 assert found == expected, (number, name, fault)
-                assert name == "views"  # of what was just written: opened when it is needed
+                assert name == "open_files"  # of what was just written: opened when it is needed
             assert faults.hit == fault
     assert raised > len(sound.calls)
     tally("lacks of the system", raised)

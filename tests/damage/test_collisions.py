@@ -49,10 +49,10 @@ def crowd(
     )
     builder, codecs, name = FragmentBuilder(layout), CodecPool(), FragmentName.new(t)
     files = {slot: BytesIO() for slot, _, _ in layout.files}
-    for cuts in builder.add(cells):
-        for run in cuts.runs(1 << 20):
-            files[cuts.slot].write(encode(layout, cells, cuts, *run, codecs))
-        builder.written(cuts)
+    for plan in builder.add(cells):
+        for run in plan.runs(1 << 20):
+            files[plan.slot].write(encode(layout, cells, plan, *run, codecs))
+        builder.written(plan)
     unique = bytes.fromhex(name.uuid)
     made = image
     for slot, stem, is_bytes in layout.files:

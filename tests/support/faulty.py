@@ -53,7 +53,7 @@ class Fault(NamedTuple):
 # A read that gives half of the bytes: no error, the file is shorter than it was.
 SHORT_READ = Fault(0, "short")
 
-READS = ("read", "view", "views")
+READS = ("read", "open_file", "open_files")
 BEFORE = tuple(Fault(code) for code in (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EINTR))
 AFTER = Fault(errno.EIO, "after")
 KILLS = (Fault(0), Fault(0, "after"))

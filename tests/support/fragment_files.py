@@ -30,8 +30,10 @@ class FragmentFiles:
 
     def open(self, name: str | None = None, **changed: bytes) -> Fragment:
         files = self.files | {f"{stem}.tdb": data for stem, data in changed.items()}
-        views = []
+        opened = []
         for _, stem, is_bytes in self.layout.files:
-            views.append(File.memory(files[f"{stem}_var.tdb" if is_bytes else f"{stem}.tdb"]))
+            opened.append(File.memory(files[f"{stem}_var.tdb" if is_bytes else f"{stem}.tdb"]))
         metadata = File.memory(files[METADATA])
-        return Fragment(self.layout, name or self.name, metadata, views, ChunkCache(0), CodecPool())
+        return Fragment(
+            self.layout, name or self.name, metadata, opened, ChunkCache(0), CodecPool()
+        )

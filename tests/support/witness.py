@@ -54,7 +54,7 @@ def account(
         "fragments": lambda: [repr(fragment) for fragment in db.fragments],
         "damage": db.verify,
         "cache": lambda: (db._engine.opener.cache.used, db._engine.opener.cache.budget),
-        "table of positions": lambda: db._view.indexed,
+        "digest index": lambda: db._snapshot.indexed,
         "files": lambda: {
             str(path): path.stat().st_size for path in Path(db.uri).rglob("*") if path.is_file()
         },

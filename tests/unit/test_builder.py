@@ -25,13 +25,13 @@ def cells(n: int, capacity: int = 4, deletes: int = 0) -> tuple[Layout, CellSour
 
 def written(builder: FragmentBuilder, source: CellSource, codecs: CodecPool) -> dict[int, bytes]:
     files = {}
-    for cuts in builder.add(source):
-        runs = cuts.runs(1)
-        files[cuts.slot] = b"".join(
-            bytes(encode(builder.layout, source, cuts, *run, codecs)) for run in runs
+    for plan in builder.add(source):
+        runs = plan.runs(1)
+        files[plan.slot] = b"".join(
+            bytes(encode(builder.layout, source, plan, *run, codecs)) for run in runs
         )
-        builder.written(cuts)
-        files[cuts.slot] += trailer(UUID, cuts.slot)
+        builder.written(plan)
+        files[plan.slot] += trailer(UUID, plan.slot)
     return files
 
 
@@ -65,7 +65,7 @@ def test_refused() -> None:
     for uuid, t1, t2 in [(UUID[1:], 1, 1), (UUID + b"x", 1, 1), (UUID, 2, 1)]:
         with pytest.raises(ValueError, match="16 bytes"):
             builder.metadata(uuid, t1, t2)
-    with pytest.raises(ValueError, match="last window"):
+    with pytest.raises(ValueError, match="last portion"):
         builder.add(source)  # five cells, tiles of four: the last tile is not full
 
 
@@ -73,12 +73,12 @@ def test_metadata_before_all_chunks_are_written() -> None:
     layout, source = cells(5)
     builder = FragmentBuilder(layout)
     plans = builder.add(source)
-    for cuts in plans:
+    for plan in plans:
         with pytest.raises(ValueError, match="written"):
             builder.metadata(UUID, 1, 1)
-        for run in cuts.runs(1):
-            encode(layout, source, cuts, *run, CodecPool())
-        builder.written(cuts)
+        for run in plan.runs(1):
+            encode(layout, source, plan, *run, CodecPool())
+        builder.written(plan)
     assert builder.metadata(UUID, 1, 1)
 
 

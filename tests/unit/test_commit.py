@@ -198,13 +198,13 @@ def test_threads_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch, most: i
     def recorded(
         layout: Layout,
         source: CellSource,
-        cuts: ChunkPlan,
+        plan: ChunkPlan,
         first: int,
         last: int,
         codecs: CodecPool,
     ) -> object:
-        encoded.append((cuts.slot, first, last))
-        return encode(layout, source, cuts, first, last, codecs)
+        encoded.append((plan.slot, first, last))
+        return encode(layout, source, plan, first, last, codecs)
 
     def start(thread: threading.Thread) -> None:
         if len(begun) == most:

@@ -147,7 +147,7 @@ def test_outputs_split_the_digests(tmp_path: Path) -> None:
     assert contents(path) == model
 
 
-def test_an_output_ends_with_the_window_that_fills_it(tmp_path: Path) -> None:
+def test_an_output_ends_with_the_portion_that_fills_it(tmp_path: Path) -> None:
     """Each of them: what was written before it does not count."""
     path = tmp_path / "store"
     rng = random.Random(1)

@@ -16,9 +16,9 @@ N = 4000
 
 
 def tabled(db: tilekv.Store) -> bool:
-    view = db._view
-    assert view is not None
-    return view.indexed
+    snapshot = db._snapshot
+    assert snapshot is not None
+    return snapshot.indexed
 
 
 def colliding() -> list[Any]:

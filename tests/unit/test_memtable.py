@@ -75,9 +75,9 @@ def test_records_of_every_size(db: tilekv.Store) -> None:
 def stored(db: tilekv.Store, source: SortedBuffer) -> list[bytes]:
     """All that a flush would write of its cells."""
     runs = [
-        (cuts, *run)
-        for cuts in FragmentBuilder(db._layout).add(source)
-        for run in cuts.runs(1 << 20)
+        (plan, *run)
+        for plan in FragmentBuilder(db._layout).add(source)
+        for run in plan.runs(1 << 20)
     ]
     return [bytes(encode(db._layout, source, *run, CodecPool())) for run in runs]
 

@@ -21,9 +21,9 @@ FIXTURE = Path(__file__).parents[1] / "fixtures/md5_collisions.json"
 
 
 def merged(db: tilekv.Store, tombstones: bool = False) -> Merge:
-    view = db._view
-    assert view is not None
-    return Merge(view, (sort_buffer(db._buffer),), tombstones)
+    snapshot = db._snapshot
+    assert snapshot is not None
+    return Merge(snapshot, (sort_buffer(db._buffer),), tombstones)
 
 
 @pytest.fixture
@@ -167,15 +167,15 @@ def change(db: tilekv.Store, model: dict[int, bytes], pick: random.Random, label
 
 
 def rewritten(merge: Merge, like: tilekv.Store, room: int) -> dict[int, bytes]:
-    """What a store holds that is made of the cells of a merge, in windows of so many."""
+    """What a store holds that is made of the cells of a merge, so many at a time."""
 
-    def windows() -> Iterator[MergedCells]:
-        while len(window := MergedCells(merge, room)):
-            yield window
+    def portions() -> Iterator[MergedCells]:
+        while len(portion := MergedCells(merge, room)):
+            yield portion
 
     with tilekv.open("memory://rewritten", "w", schema=like.schema) as target:
         engine = target._engine
-        write_fragment(engine.storage, engine.layout, engine.opener.codecs, windows(), Workers(1))
+        write_fragment(engine.storage, engine.layout, engine.opener.codecs, portions(), Workers(1))
         target.reopen()
         assert target.verify() == []
         return dict(target.items())
@@ -200,31 +200,31 @@ def test_buffers_over_fragments(
         for i in range(fragments):
             change(db, model, pick, f"fragment {i}")
             db.flush()
-        view = db._view
-        assert view is not None
+        snapshot = db._snapshot
+        assert snapshot is not None
         layers: list[SortedBuffer] = []
         for i in range(buffers):
             change(db, model, pick, f"buffer {i}")
             if i == 1:
                 layers.insert(0, sort_buffer(db._buffer.since(db._buffer.n)))  # one without a cell
             layers.insert(0, sort_buffer(db._buffer))
-            db._install(view, db._buffer.n)
+            db._install(snapshot, db._buffer.n)
         newest = tuple(layers)
-        assert Merge(view, newest).count() == len(model)
-        assert Merge(view, newest).any() == bool(model)
+        assert Merge(snapshot, newest).count() == len(model)
+        assert Merge(snapshot, newest).any() == bool(model)
         if fragments + buffers == 0:
             return
-        total = Merge(view, newest, tombstones=True).count()
+        total = Merge(snapshot, newest, tombstones=True).count()
         assert total > len(model)
-        assert rewritten(Merge(view, newest), db, 48) == model
+        assert rewritten(Merge(snapshot, newest), db, 48) == model
         if buffers:
             with pytest.raises(ValueError, match="deletes of a buffer"):
-                MergedCells(Merge(view, newest, tombstones=True), 1)
-        merge = Merge(view, newest)
+                MergedCells(Merge(snapshot, newest, tombstones=True), 1)
+        merge = Merge(snapshot, newest)
         live = merge.live()
         assert len(live) == fragments
         assert (sum(live) == len(model)) == (buffers == 0)
-        assert merge.consumed == sum(fragment.cells for fragment in view.fragments)
+        assert merge.consumed == sum(fragment.cells for fragment in snapshot.fragments)
 
 
 WORDS = {

@@ -58,7 +58,7 @@ def test_merge_writes_what_a_flush_writes(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 4])
-def test_windows_and_threads_change_nothing(
+def test_portions_and_threads_change_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int
 ) -> None:
     attrs = [Attr("b", bytes), Attr("n", "int32"), Attr("v", "float64", var=True)]
@@ -67,7 +67,7 @@ def test_windows_and_threads_change_nothing(
     config = {"kv.threads": threads, "kv.sync": False}
     found = []
     for number, cells in enumerate((16, 48, 1 << 18)):
-        monkeypatch.setattr("tilekv.consolidation.WINDOW_CELLS", cells)
+        monkeypatch.setattr("tilekv.consolidation.PORTION_CELLS", cells)
         path = tmp_path / f"store {number}"
         with tilekv.open(path, "x", schema=schema, config=config) as db:
             for start in range(4):
@@ -99,8 +99,8 @@ def test_windows_hold_every_cell_once(overlapping: tilekv.Store, room: int) -> N
     for tombstones in (False, True):
         merge = merged(overlapping, tombstones)
         sizes = []
-        while len(window := MergedCells(merge, room)):
-            sizes.append(len(window))
+        while len(portion := MergedCells(merge, room)):
+            sizes.append(len(portion))
         assert set(sizes[:-1]) <= {room}
         assert sum(sizes) == (30 if tombstones else len(model)) > 10
         assert merge.consumed == sum(fragment.cells for fragment in overlapping.fragments)

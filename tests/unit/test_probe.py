@@ -36,7 +36,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Counting:
         monkeypatch.setattr(kind, method, call)
 
     for kind in (LocalStorage, MemoryStorage):
-        for method in ("exists", "is_empty", "list", "files", "read", "view", "views"):
+        for method in ("exists", "is_empty", "list", "files", "read", "open_file", "open_files"):
             counted(kind, method)
 
     def since() -> Counter[str]:
@@ -85,7 +85,7 @@ def test_an_open_takes_two_listings_and_reads_each_file_once(filled: str, asked:
     ]
     for opened in openers:
         opened().close()
-        assert asked() == {"list": 2, "views": 3, **ROOT}
+        assert asked() == {"list": 2, "open_files": 3, **ROOT}
 
 
 def test_a_reopen_takes_no_probe(filled: str, asked: Counting) -> None:

@@ -14,7 +14,7 @@ from tilekv.progress import reporter
 
 def merge(path: Path, monkeypatch: pytest.MonkeyPatch, **config: int) -> list[tuple[int, int]]:
     """The reports of a consolidation of 3 times 500 cells."""
-    monkeypatch.setattr("tilekv.consolidation.WINDOW_CELLS", 50)
+    monkeypatch.setattr("tilekv.consolidation.PORTION_CELLS", 50)
     told: list[tuple[int, int]] = []
     config = {f"kv.{name}": value for name, value in config.items()}
     with tilekv.open(path, "a", schema=SMALL, config=config) as db:

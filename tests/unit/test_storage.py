@@ -63,7 +63,7 @@ class Contract:
             lambda: storage.read("a"),
             lambda: storage.put("a", b""),
             lambda: storage.files("a"),
-            lambda: storage.view("a", "b", True),
+            lambda: storage.open_file("a", "b", True),
         ):
             with pytest.raises(FileNotFoundError):
                 use()
@@ -175,9 +175,9 @@ class Contract:
             second.commit("one")
         with pytest.raises(FileExistsError):
             second.commit("__lock.tdb")
-        assert storage.view("one", "a", False).read(0, 5) == b"first"
+        assert storage.open_file("one", "a", False).read(0, 5) == b"first"
         second.commit("two")
-        assert storage.view("two", "a", False).read(0, 6) == b"second"
+        assert storage.open_file("two", "a", False).read(0, 6) == b"second"
 
     def test_abandon(self, storage: Storage) -> None:
         draft = storage.draft()
@@ -228,17 +228,17 @@ class Contract:
             writer.write(b"g")
         draft.commit("folder")
         for mmap in (False, True):
-            view = storage.view("folder", "a", mmap)
+            view = storage.open_file("folder", "a", mmap)
             assert view.size == 10
             assert view.read(0, 10) == b"abcde"[:3] + b"de" + b"\1\0\2\0" + b"f"
 
     def test_views_outlive_the_store(self, storage: Storage) -> None:
         fill(draft := storage.draft(), a=b"12345", empty=b"")
         draft.commit("folder")
-        views = [storage.view("folder", "a", mmap) for mmap in (False, True)]
-        empty = [storage.view("folder", "empty", mmap) for mmap in (False, True)]
+        views = [storage.open_file("folder", "a", mmap) for mmap in (False, True)]
+        empty = [storage.open_file("folder", "empty", mmap) for mmap in (False, True)]
         for mmap in (False, True):
-            both = storage.views("folder", mmap)
+            both = storage.open_files("folder", mmap)
             assert sorted(both) == ["a", "empty"]
             views.append(both["a"])
             empty.append(both["empty"])
@@ -252,9 +252,9 @@ class Contract:
         for use in (
             lambda: storage.read("gone"),
             lambda: storage.files("gone"),
-            lambda: storage.views("gone", True),
-            lambda: storage.view("gone", "a", True),
-            lambda: storage.view("folder", "gone", True),
+            lambda: storage.open_files("gone", True),
+            lambda: storage.open_file("gone", "a", True),
+            lambda: storage.open_file("folder", "gone", True),
         ):
             with pytest.raises(FileNotFoundError, match="gone"):
                 use()
@@ -268,9 +268,9 @@ class Contract:
             lambda: storage.read(name),
             lambda: storage.put(name, b""),
             lambda: storage.files(name),
-            lambda: storage.view(name, "a", True),
-            lambda: storage.views(name, True),
-            lambda: storage.view("folder", name, True),
+            lambda: storage.open_file(name, "a", True),
+            lambda: storage.open_files(name, True),
+            lambda: storage.open_file("folder", name, True),
             lambda: storage.create({name: b""}, replace=True),
             lambda: draft.create(name),
             lambda: draft.commit(name),
@@ -294,7 +294,7 @@ class Contract:
             thread.join()
         assert storage.list().folders == tuple(f"f{i}" for i in range(8))
         for i in range(8):
-            assert storage.view(f"f{i}", "b", True).read(0, 1) == b"%d" % i
+            assert storage.open_file(f"f{i}", "b", True).read(0, 1) == b"%d" % i
 
 
 class TestMemory(Contract):
@@ -742,10 +742,10 @@ def test_links_in_a_store_are_not_followed(root: Path, tmp_path: Path) -> None:
     for use in (
         lambda: storage.read("link.tdb"),
         lambda: storage.files("linked"),
-        lambda: storage.view("linked", "a", True),
-        lambda: storage.views("linked", True),
-        lambda: storage.view("folder", "b", True),
-        lambda: storage.view("folder", "b", False),
+        lambda: storage.open_file("linked", "a", True),
+        lambda: storage.open_files("linked", True),
+        lambda: storage.open_file("folder", "b", True),
+        lambda: storage.open_file("folder", "b", False),
     ):
         with pytest.raises(CorruptionError, match=r"not a (file|folder)"):
             use()
@@ -762,10 +762,10 @@ def test_other_things_in_a_store(root: Path) -> None:
     (root / "folder" / "sub").mkdir()
     (root / "folder" / "link").symlink_to(root / "__schema.tdb")
     assert storage.files("folder") == {"a": 1}
-    assert list(storage.views("folder", True)) == ["a"]
+    assert list(storage.open_files("folder", True)) == ["a"]
     for use in (
-        lambda: storage.view("folder", "fifo", True),
-        lambda: storage.view("folder", "sub", True),
+        lambda: storage.open_file("folder", "fifo", True),
+        lambda: storage.open_file("folder", "sub", True),
         lambda: storage.read("fifo"),
         lambda: storage.read("folder"),
         lambda: storage.files("__lock.tdb"),
@@ -793,13 +793,13 @@ def test_descriptors_are_closed(root: Path, monkeypatch: pytest.MonkeyPatch) -> 
         storage.read("__schema.tdb")
         storage.put("x", b"")
         storage.is_empty()
-        storage.view("folder", "a", True)
-        storage.view("folder", "a", False)
-        storage.views("folder", True)
-        storage.views("folder", False)
+        storage.open_file("folder", "a", True)
+        storage.open_file("folder", "a", False)
+        storage.open_files("folder", True)
+        storage.open_files("folder", False)
         open_storage(root).draft().create("a")
         with pytest.raises(FileNotFoundError):
-            storage.view("folder", "gone", True)
+            storage.open_file("folder", "gone", True)
     after = os.open(root, os.O_RDONLY)
     os.close(after)
     assert after == before
@@ -862,8 +862,8 @@ def test_permission_errors_say_what_and_where() -> None:
                     (lambda: storage.put("x", b""), "cannot write into the store"),
                     (lambda: storage.create({}, replace=True), "cannot create the store"),
                     (lambda: draft.commit("new"), "cannot commit to the store"),
-                    (lambda: storage.view("folder", "a", True), "cannot read"),
-                    (lambda: storage.views("folder", True), "cannot read"),
+                    (lambda: storage.open_file("folder", "a", True), "cannot read"),
+                    (lambda: storage.open_files("folder", True), "cannot read"),
                 ):
                     with pytest.raises(
                         PermissionError, match=f"{what}: Permission denied: '{path}"

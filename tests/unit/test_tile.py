@@ -33,36 +33,36 @@ def source() -> tuple[Layout, CellSource]:
 
 
 def stored(
-    layout: Layout, cells: CellSource, cuts: ChunkPlan, run: int, codecs: CodecPool
+    layout: Layout, cells: CellSource, plan: ChunkPlan, run: int, codecs: CodecPool
 ) -> bytes:
-    return b"".join(bytes(encode(layout, cells, cuts, *at, codecs)) for at in cuts.runs(run))
+    return b"".join(bytes(encode(layout, cells, plan, *at, codecs)) for at in plan.runs(run))
 
 
 def test_runs_join_to_the_same_bytes() -> None:
     layout, cells = source()
     codecs = CodecPool()
     slots = []
-    for cuts in FragmentBuilder(layout).add(cells):
-        one = [stored(layout, cells, cuts, size, codecs) for size in (1, 10_000, 1 << 40)]
+    for plan in FragmentBuilder(layout).add(cells):
+        one = [stored(layout, cells, plan, size, codecs) for size in (1, 10_000, 1 << 40)]
         assert one[0] == one[1] == one[2] != b""
-        slots.append(cuts.slot)
-        runs = cuts.runs(10_000)
+        slots.append(plan.slot)
+        runs = plan.runs(10_000)
         assert runs[0][0] == 0
         assert all(a[1] == b[0] for a, b in itertools.pairwise(runs))
         with pytest.raises(IndexError):
-            encode(layout, cells, cuts, 0, runs[-1][1] + 1, codecs)
+            encode(layout, cells, plan, 0, runs[-1][1] + 1, codecs)
     assert slots == [slot for slot, _, _ in layout.files]
 
 
 def test_every_chunk_of_a_long_cell_is_a_run_of_its_own() -> None:
     """What bounds a flush's memory: cells of over a megabyte are cut into megabytes."""
     layout, cells = source()
-    cuts = {cuts.slot: cuts for cuts in FragmentBuilder(layout).add(cells)}
-    blobs = cuts[max(cuts)]
+    plans = {plan.slot: plan for plan in FragmentBuilder(layout).add(cells)}
+    blobs = plans[max(plans)]
     encoded = [encode(layout, cells, blobs, *run, CodecPool()) for run in blobs.runs(1 << 20)]
     assert max(map(len, encoded)) < (2 << 20) + 100_000
 
 
 def test_a_source_that_gives_nothing() -> None:
     layout, _ = source()
-    assert all(cuts.runs(1) == [] for cuts in FragmentBuilder(layout).add(CellSource()))
+    assert all(plan.runs(1) == [] for plan in FragmentBuilder(layout).add(CellSource()))

@@ -37,7 +37,7 @@ class OldFragment:
 
     Parameters
     ----------
-    views : mapping of str to File
+    files : mapping of str to File
         The files of its folder.
 
     Raises
@@ -50,15 +50,15 @@ class OldFragment:
         self,
         name: OldName,
         schema: OldSchema,
-        views: Mapping[str, File],
+        files: Mapping[str, File],
         cipher: Cipher | None,
     ) -> None:
         self.name: Final = name
         self._schema: Final = schema
-        self._views: Final = views
+        self._files: Final = files
         self._cipher: Final = cipher
         self.metadata: Final = read_metadata(
-            views[FRAGMENT_METADATA],
+            files[FRAGMENT_METADATA],
             name,
             [field.is_var for field in schema.fields],
             schema.version,
@@ -71,7 +71,7 @@ class OldFragment:
                 f"{self.metadata.last_tile_cells} cells in a tile of {schema.capacity}",
             )
 
-    def windows(self, layout: Layout, lost: Mask | None = None) -> Iterator[ArrayCells]:
+    def portions(self, layout: Layout, lost: Mask | None = None) -> Iterator[ArrayCells]:
         """The cells, a tile at a time; those that are `lost` as deletes of their keys.
 
         Raises CorruptionError when a tile is damaged, or the cells are not in the order of their coordinates.
@@ -181,13 +181,13 @@ class OldFragment:
     def _tile(self, stem: str, is_bytes: bool, bounds: Words, tile: int) -> Cursor:
         """The stored bytes of a tile."""
         place = self._place(stem, is_bytes)
-        view = self._views.get(data_file(stem, is_bytes))
-        if view is None:
+        file = self._files.get(data_file(stem, is_bytes))
+        if file is None:
             raise CorruptionError(place, None, "it is missing")
         start, end = int(bounds[tile]), int(bounds[tile + 1])
-        if end > view.size:
-            raise CorruptionError(place, start, f"a tile ends at {end}, the file at {view.size}")
-        return Cursor(view.read(start, end - start), place, start)
+        if end > file.size:
+            raise CorruptionError(place, start, f"a tile ends at {end}, the file at {file.size}")
+        return Cursor(file.read(start, end - start), place, start)
 
     def _place(self, stem: str, is_bytes: bool) -> str:
         return f"{self.name.folder}/{data_file(stem, is_bytes)}"

@@ -58,7 +58,7 @@ class OldMetadata(NamedTuple):
 
 
 def read_metadata(
-    view: File, name: OldName, var: list[bool], schema_version: int, cipher: Cipher | None
+    metadata: File, name: OldName, var: list[bool], schema_version: int, cipher: Cipher | None
 ) -> OldMetadata:
     """Parse a fragment's metadata.
 
@@ -75,9 +75,9 @@ def read_metadata(
         When it is damaged, or of a format that TileDB 1.x did not write.
     """
     file = f"{name.folder}/{FRAGMENT_METADATA}"
-    if view.size > _MAX_METADATA:
-        Cursor(b"", file).fail(f"metadata of {view.size} bytes")
-    data = view.read(0, view.size)
+    if metadata.size > _MAX_METADATA:
+        Cursor(b"", file).fail(f"metadata of {metadata.size} bytes")
+    data = metadata.read(0, metadata.size)
     if name.is_range and schema_version > 0:
         return _read_footer(data, file, var, cipher)
     version = Cursor(data, file).u32() if schema_version > 0 else 0

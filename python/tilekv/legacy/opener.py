@@ -82,10 +82,10 @@ class OldStore:
 
     def fragment(self, name: OldName) -> OldFragment:
         """Open one. FileNotFoundError when it is gone."""
-        views = self.storage.views(name.folder, self.mmap)
-        if FRAGMENT_METADATA not in views:
+        opened = self.storage.open_files(name.folder, self.mmap)
+        if FRAGMENT_METADATA not in opened:
             raise FileNotFoundError(f"{name.folder}/{FRAGMENT_METADATA}")
-        return OldFragment(name, self.stored, views, self.cipher)
+        return OldFragment(name, self.stored, opened, self.cipher)
 
     def _digest(self) -> str:
         """How its keys became coordinates: not the same on Windows, where `long` has 32 bits (docs/format.md 1.1)."""
@@ -120,8 +120,8 @@ def _schema_file(found: Probe) -> tuple[str, bytes]:
     newest = max(storage.files(NEWER_SCHEMAS), default=None)
     if newest is None:
         raise CorruptionError(NEWER_SCHEMAS, None, "there is no schema in it")
-    view = storage.view(NEWER_SCHEMAS, newest, False)
-    return f"{NEWER_SCHEMAS}/{newest}", view.read(0, min(view.size, 64))
+    opened = storage.open_file(NEWER_SCHEMAS, newest, False)
+    return f"{NEWER_SCHEMAS}/{newest}", opened.read(0, min(opened.size, 64))
 
 
 class OldOpener(Opener):
@@ -196,13 +196,13 @@ class OldOpener(Opener):
             )
         builder = FragmentBuilder(self.layout)
         files = {slot: BytesIO() for slot, _, _ in self.layout.files}
-        for window in old.windows(self.layout, lost):
-            for cuts in builder.add(window):
-                for first, last in cuts.runs(_RUN_BYTES):
-                    files[cuts.slot].write(
-                        encode(self.layout, window, cuts, first, last, self.codecs)
+        for portion in old.portions(self.layout, lost):
+            for plan in builder.add(portion):
+                for first, last in plan.runs(_RUN_BYTES):
+                    files[plan.slot].write(
+                        encode(self.layout, portion, plan, first, last, self.codecs)
                     )
-                builder.written(cuts)
+                builder.written(plan)
         name = old.name
         metadata = builder.metadata(bytes.fromhex(name.uuid), name.t1, name.t2, bound=False)
         return Fragment(

@@ -119,7 +119,7 @@ class LocalStorage:
                 parts.append(part)
         return b"".join(parts)
 
-    def view(self, folder: str, file: str, mmap: bool) -> File:
+    def open_file(self, folder: str, file: str, mmap: bool) -> File:
         """Open a file of a folder."""
         check_component(file)
         place = f"{folder}/{file}"
@@ -131,7 +131,7 @@ class LocalStorage:
             inside = os.fsencode(os.path.dirname(path)), os.fsencode(file)
             return File.open(fd, size, *inside, mmap, size <= SMALL_FRAGMENT)
 
-    def views(self, folder: str, mmap: bool) -> dict[str, File]:
+    def open_files(self, folder: str, mmap: bool) -> dict[str, File]:
         """Open every file of a folder."""
         found = {}
         path = os.fsencode(self._in_root(folder))

@@ -87,14 +87,14 @@ class MemoryStorage:
         with _lock:
             return self._file(self._root().files, name)
 
-    def view(self, folder: str, file: str, mmap: bool) -> File:
+    def open_file(self, folder: str, file: str, mmap: bool) -> File:
         """Show a file of a folder; `mmap` makes no difference."""
         check_component(folder)
         check_component(file)
         with _lock:
             return File.memory(self._file(self._folder(folder), file))
 
-    def views(self, folder: str, mmap: bool) -> dict[str, File]:
+    def open_files(self, folder: str, mmap: bool) -> dict[str, File]:
         """Show every file of a folder; `mmap` makes no difference."""
         check_component(folder)
         with _lock:

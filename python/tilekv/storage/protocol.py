@@ -129,10 +129,10 @@ class Storage(Protocol):
     def read(self, name: str) -> bytes:
         """Return a small file of the root; CorruptionError when it has over 64 MiB."""
 
-    def view(self, folder: str, file: str, mmap: bool) -> File:
+    def open_file(self, folder: str, file: str, mmap: bool) -> File:
         """Open a file of a folder, at the size that it has now; `mmap`: as a map if possible."""
 
-    def views(self, folder: str, mmap: bool) -> dict[str, File]:
+    def open_files(self, folder: str, mmap: bool) -> dict[str, File]:
         """Open every file of a folder, by name, at once: half the time of one by one.
 
         What is no file is left out.

@@ -117,7 +117,11 @@ def moment_of(store: Store) -> int:
     """The moment that a handle shows, in ms since 1970: that of its last look at the store unless another was asked for."""
     if store.timestamp is not None:
         return store.timestamp
-    newest = FragmentName.parse(store._view.names[0]) if store._view and store._view.names else None
+    newest = (
+        FragmentName.parse(store._snapshot.names[0])
+        if store._snapshot and store._snapshot.names
+        else None
+    )
     # What it has flushed since belongs to what it shows.
     return max(store._engine.opener.looked, newest.t2 if newest else 0)
 

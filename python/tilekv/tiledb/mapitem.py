@@ -164,12 +164,12 @@ class MapItem:
         value = self._value(attr)
         dtype = None if self._rows is None else self._rows.dtype_of(attr)
         try:
-            view = _elements(value, dtype)
+            elements = _elements(value, dtype)
         except (TypeError, ValueError, OverflowError) as error:
             raise WrongTypeError(
                 f"the value of attribute {attr!r}, not yet written, has no elements: {error}"
             ) from None
-        return view, len(view)
+        return elements, len(elements)
 
     def __getitem__(self, attr: str | Sequence[str]) -> Any:
         """Return the value of an attribute, or a tuple for several, as `get`."""

@@ -78,7 +78,7 @@ class Info:
 
 
 def describe(uri: str, engine: Engine, snapshot: Snapshot, buffered: int) -> Info:
-    """Count what a view holds."""
+    """Count what a snapshot holds."""
     fragments = snapshot.fragments
     if len(fragments) == 1:
         live = [fragments[0].cells - fragments[0].tombstones]

@@ -36,7 +36,7 @@ _GUESSES: Final = 256  # schemas of default filters that are tried against the c
 
 
 @dataclass(frozen=True)
-class Remains:
+class RecoveredSchema:
     """What a store can still be read with.
 
     Attributes
@@ -57,7 +57,7 @@ class Remains:
     numbers: bool = True
 
 
-def find_remains(storage: Storage, listing: Listing) -> Remains:
+def recover_schema(storage: Storage, listing: Listing) -> RecoveredSchema:
     """Put together the schema of a store that was listed.
 
     Raises
@@ -88,7 +88,7 @@ def find_remains(storage: Storage, listing: Listing) -> Remains:
     for file, data in copies.items():
         rebuilt = () if not problems else (f"the schema, from {file}",)
         whole = Schema._from_file(data, descriptor, file)
-        return Remains(whole, tuple(problems), rebuilt, descriptor.numbers)
+        return RecoveredSchema(whole, tuple(problems), rebuilt, descriptor.numbers)
     schema = _default_schema(descriptor)
     if schema is None:
         raise CorruptionError(
@@ -97,7 +97,7 @@ def find_remains(storage: Storage, listing: Listing) -> Remains:
             f"neither it nor {ARRAY_SCHEMA} is whole: without a schema no fragment can be read",
         )
     rebuilt = (f"the schema, from {DESCRIPTOR} and its checksum",)
-    return Remains(schema, tuple(problems), rebuilt, descriptor.numbers)
+    return RecoveredSchema(schema, tuple(problems), rebuilt, descriptor.numbers)
 
 
 def _read(storage: Storage, file: str) -> bytes:
@@ -132,7 +132,7 @@ def _default_schema(descriptor: Descriptor) -> Schema | None:
 
 def _without_descriptor(
     storage: Storage, listing: Listing, copies: dict[str, bytes], problems: list[Problem]
-) -> Remains:
+) -> RecoveredSchema:
     """The schema of two equal copies, with the digest that the cells prove."""
     if len(copies) < 2 or len(set(copies.values())) > 1:
         raise CorruptionError(
@@ -159,14 +159,14 @@ def _without_descriptor(
     wide = [attr.name for attr in schema.attrs if attr.shape]
     if wide:
         rebuilt.append(f"cells of {', '.join(wide)} in one dimension: their shape is lost")
-    return Remains(schema, tuple(problems), tuple(rebuilt))
+    return RecoveredSchema(schema, tuple(problems), tuple(rebuilt))
 
 
 def _proves(storage: Storage, listing: Listing, schema: Schema) -> bool:
     """Whether a cell has the coordinates that the schema's digest gives its key."""
     opener = Opener(storage, layout_of(schema, True), 0, False, 0)
     for name in listing.folders:
-        fragment = open_remains(opener, name) if FragmentName.parse(name) else None
+        fragment = open_partial(opener, name) if FragmentName.parse(name) else None
         if fragment is None:
             continue
         for tile in range(tiles_of(fragment, schema.capacity)):
@@ -176,7 +176,7 @@ def _proves(storage: Storage, listing: Listing, schema: Schema) -> bool:
     return False
 
 
-def open_remains(
+def open_partial(
     opener: Opener, name: str, problems: list[Problem] | None = None
 ) -> Fragment | None:
     """A fragment as far as its files go; None, and a problem, when its metadata does not tell what they hold."""

@@ -36,7 +36,7 @@ from tilekv.storage import Listing, Storage, open_storage
 from tilekv.store import Store, columns_of
 from tilekv.tools.atomic_build import whole_store
 from tilekv.tools.problem import DAMAGE, Problem
-from tilekv.tools.recover_schema import find_remains, half_removed, open_remains, tiles_of
+from tilekv.tools.recover_schema import half_removed, open_partial, recover_schema, tiles_of
 from tilekv.tools.verify import verify_store
 
 _CACHE: Final = 16 << 20  # bytes of decoded chunks
@@ -120,16 +120,16 @@ def salvage(
         raise FormatError(
             f"{storage.uri} was written by TileDB 1.x, without checksums, and nothing in it can be proven"
         ).advised("tilekv.convert copies what can be read", "convert copies what can be read")
-    remains = find_remains(storage, listing)
-    schema = remains.schema
-    opener = Opener(storage, layout_of(schema, remains.numbers), _CACHE, True, 1 << 31)
-    problems = list(remains.problems)
+    recovered = recover_schema(storage, listing)
+    schema = recovered.schema
+    opener = Opener(storage, layout_of(schema, recovered.numbers), _CACHE, True, 1 << 31)
+    problems = list(recovered.problems)
     layers = _layers(opener, listing, schema, problems)
     cells = sum(layer.fragment.cells for layer in layers if layer.fragment)
     with ExitStack() as closing:
-        target = closing.enter_context(whole_store(new, schema, remains.numbers))
+        target = closing.enter_context(whole_store(new, schema, recovered.numbers))
         aside = (
-            closing.enter_context(whole_store(stale, schema, remains.numbers))
+            closing.enter_context(whole_store(stale, schema, recovered.numbers))
             if stale is not None
             else None
         )
@@ -147,7 +147,7 @@ def salvage(
         copied = len(target)
         report(cells, cells)
     unreadable = tuple(layer.name for layer in layers if not (layer.fragment or layer.covered))
-    return Salvage(copied, copier.stale, lost, unreadable, tuple(problems), remains.rebuilt)
+    return Salvage(copied, copier.stale, lost, unreadable, tuple(problems), recovered.rebuilt)
 
 
 # --- which fragments count -------------------------------------------------------------------------
@@ -233,7 +233,7 @@ def _layers(
     for folder in listing.folders:
         if FragmentName.parse(folder) is None or folder in gone:
             continue
-        fragment = open_remains(opener, folder, problems)
+        fragment = open_partial(opener, folder, problems)
         wrong = verify_store([fragment]) if fragment else []
         problems += wrong
         reader = _Reader(schema, opener, fragment) if fragment else None

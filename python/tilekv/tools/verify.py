@@ -18,7 +18,7 @@ from tilekv.opener import Opener
 from tilekv.probe import Kind, probe
 from tilekv.storage import Listing, Storage, open_storage
 from tilekv.tools.problem import DAMAGE, Problem
-from tilekv.tools.recover_schema import find_remains, half_removed, open_remains
+from tilekv.tools.recover_schema import half_removed, open_partial, recover_schema
 
 _CACHE: Final = 16 << 20  # bytes of decoded chunks
 _MOST_OPEN: Final = 1000  # fragments, beside the one that is checked
@@ -78,11 +78,13 @@ def examine(storage: Storage) -> Findings:
         return Findings(verify_store(seen), len(seen), sum(fragment.cells for fragment in seen))
     check_newer(storage, listing)
     try:
-        remains = find_remains(storage, listing)
+        recovered = recover_schema(storage, listing)
     except CorruptionError as error:
         return Findings([Problem._of(error)], 0, 0)
-    problems = list(remains.problems)
-    opener = Opener(storage, layout_of(remains.schema, remains.numbers), _CACHE, False, _MOST_OPEN)
+    problems = list(recovered.problems)
+    opener = Opener(
+        storage, layout_of(recovered.schema, recovered.numbers), _CACHE, False, _MOST_OPEN
+    )
     checked: dict[str, int] = {}  # cells by fragment
     gone = half_removed(storage, listing)
     for folder in listing.folders:
@@ -108,7 +110,7 @@ def _check(opener: Opener, name: str, checked: dict[str, int]) -> list[Problem]:
     """What is wrong with a fragment that was listed: nothing when a vacuum has removed it since."""
     found: list[Problem] = []
     try:
-        fragment = open_remains(opener, name, found)
+        fragment = open_partial(opener, name, found)
         if fragment is not None:
             found += verify_store([fragment])
     except FileNotFoundError as error:
