@@ -14,6 +14,7 @@ from house_rules import (
     core_sources,
     docstring_complaints,
     for_tests_complaints,
+    header_sources,
     import_complaints,
     os_complaints,
     pickle_complaints,
@@ -22,6 +23,7 @@ from house_rules import (
     repository_texts,
     stub_complaints,
     text_complaints,
+    word_complaints,
 )
 
 
@@ -32,6 +34,10 @@ def test_imports_go_down() -> None:
 
 def test_only_storage_touches_the_operating_system() -> None:
     assert os_complaints(core_sources() | python_sources()) == []
+
+
+def test_no_retired_words() -> None:
+    assert word_complaints(core_sources() | header_sources() | python_sources()) == []
 
 
 def test_nothing_is_pickled() -> None:
@@ -234,6 +240,61 @@ def test_signature_without_contract(line: str) -> None:
 )
 def test_signature_with_contract(line: str) -> None:
     assert contract_complaints({"tilekv.kvcore.tile.pxd": line}) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "word", "now"),
+    [
+        ("tilekv.kvcore.base.file.pyx", "cdef class FileView:\n    pass", "FileView", "File"),
+        ("tilekv.kvcore.handle.pxd", "cdef readonly View _snapshot", "View", "Snapshot"),
+        ("tilekv.store", "return self._view", "_view", "Snapshot"),
+        ("tilekv.kvcore.handle.pyx", "cdef class Window:", "Window", "MergeCursor"),
+        ("tilekv.commit", "for window in cells: ...", "window", "portion"),
+        ("tilekv.kvcore.read.column_reader.pxd", "FEW_LANES = 8", "FEW_LANES", "FieldCursor"),
+        ("tilekv.kvcore.hashing.message.h", "int lane;", "lane", "FieldCursor"),
+        ("tilekv.kvcore.read.lookup.pyx", "cdef class Parts:", "Parts", "LookupPipeline"),
+        ("tilekv.kvcore.batch.batch_get.pyx", "for landing in x:", "landing", "ColumnBuilder"),
+        ("tilekv.kvcore.format.tile.pxd", "cdef struct Cut:", "Cut", "ChunkPlan"),
+        ("tilekv.kvcore.base.slabs.h", "slab->cut = 0; /* in pieces */", "cut", "ChunkPlan"),
+        ("tilekv.kvcore.format.layout.pxd", "PIECE = 1 << 20", "PIECE", "MAX_CHUNK"),
+        ("tilekv.kvcore.read.snapshot.pxd", "cdef table_free()", "table_free", "DigestIndex"),
+        ("tilekv.kvcore.read.fragment.pxd", "cdef struct Access:", "Access", "ReadContext"),
+        ("tilekv.history", "swallowed = set()", "swallowed", "subsumed"),
+        ("tilekv.opener", "def relax(self): ...", "relax", "drop_pages"),
+        ("tilekv.kvcore.read.snapshot.pyx", "compare_cell(x)", "compare_cell", "match_key"),
+        ("tilekv.kvcore.read.snapshot.pyx", "find_in(x)", "find_in", "probe_fragment"),
+        ("tilekv.kvcore.read.snapshot.pyx", "x.look_up()", "look_up", "probe"),
+        ("tilekv.storage.local", "def hide(self): ...", "hide", "retire"),
+        ("tilekv.storage.local", "def erase(self): ...", "erase", "reclaim"),
+        ("tilekv.kvcore.base.cache.pxd", "size_t leaving[2]", "leaving", "limbo"),
+        ("tilekv.kvcore.base.cache.pxd", "Chunk* evicted", "evicted", "limbo"),
+        ("tilekv.kvcore.base.cache.pxd", "int turn", "turn", "epoch"),
+        ("tilekv.tools.salvage", "find_remains(x)", "find_remains", "recover_schema"),
+        ("tilekv.kvcore.read.lookup.pxd", "tkv_beside* b", "tkv_beside", "tkv_ring"),
+    ],
+)
+def test_retired_word(name: str, code: str, word: str, now: str) -> None:
+    (complaint,) = word_complaints({name: f"# one line before it\n{code}\n"})
+    assert complaint.startswith(f"{name}:2 has an identifier {word}, ")
+    assert now in complaint
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("tilekv.store", '"""A view."""\nx = "window"  # a cut of the table'),
+        ("tilekv.store", "viewed = review = window_of = cutting = accessed = 1"),
+        ("tilekv.filters", "window = 8192"),
+        ("tilekv.kvcore.codec.bitwidth.pyx", "cdef size_t window"),
+        ("tilekv.kvcore.hashing.multi_hash.h", "tkv_lanes lanes[TKV_MOST_LANES];"),
+        ("tilekv.kvcore.base.crc32c.pyx", "cdef Py_buffer view"),
+        ("tilekv.kvcore.write.memtable.pxd", "cdef uint32_t* _table"),
+        ("tilekv.kvcore.write.rows.pxd", "cdef int stage_table(Buffer staged, object table)"),
+        ("tilekv.kvcore.base.slabs.h", "int n; /* what is cut,\n   and evicted */ // hide\n"),
+    ],
+)
+def test_no_retired_word(name: str, code: str) -> None:
+    assert word_complaints({name: code}) == []
 
 
 def test_missing_docstring() -> None:

@@ -1,4 +1,4 @@
-"""The house rules: import order, who may touch the operating system, stubs, exception contracts, docstrings.
+"""The house rules: import order, who may touch the operating system, stubs, exception contracts, docstrings, retired words.
 
 Each rule is a function from sources to a list of complaints; test_architecture.py holds them against the repository.
 """
@@ -33,9 +33,16 @@ def python_sources() -> Sources:
     }
 
 
+def header_sources() -> Sources:
+    return {
+        ".".join(["tilekv.kvcore", *path.relative_to(CORE).parts]): path.read_text()
+        for path in sorted(CORE.rglob("*.h"))
+    }
+
+
 def module_of(name: str) -> str:
     """tilekv.kvcore.tile.pxd -> tilekv.kvcore.format.tile, tilekv.storage.__init__ -> tilekv.storage."""
-    return re.sub(r"\.(pyx|pxd|__init__)$", "", name)
+    return re.sub(r"\.(pyx|pxd|h|__init__)$", "", name)
 
 
 # --- imports -------------------------------------------------------------------------------------
@@ -278,6 +285,81 @@ def contract_complaints(core: Sources) -> list[str]:
             is_object = not is_pointer and (len(words) == 1 or words[0] in objects)
             if not is_object and not re.search(r"\)\s*(noexcept|except)\b", line):
                 complaints.append(f"{name} does not say noexcept or except: {line}")
+    return complaints
+
+
+# --- words ---------------------------------------------------------------------------------------
+
+# Identifiers, without the underscores before them, and what is said now; then the modules and packages where the word has the
+# meaning that it kept. docs/glossary.md has the words of today.
+RETIRED: dict[str, tuple[str, tuple[str, ...]]] = {
+    r"FileView": ("File", ()),
+    # Python's buffers, NumPy's method and Arrow's type are called so.
+    r"[Vv]iews?": (
+        "Snapshot, or File",
+        (
+            "tilekv.kvcore.base.crc32c",
+            "tilekv.kvcore.batch.results",
+            "tilekv.kvcore.codec.pipeline",
+            "tilekv.kvcore.format.tile",
+            "tilekv.kvcore.testing",
+            "tilekv.kvcore.values",
+            "tilekv.kvcore.write.arrays",
+            "tilekv.legacy.fragment",
+            "tilekv.tiledb.mapitem",
+        ),
+    ),
+    r"Window|window": (
+        "MergeCursor, or a portion of cells",
+        ("tilekv.filters", "tilekv.kvcore.codec", "tilekv.kvcore.testing", "tilekv.schema"),
+    ),
+    r"(\w+_)?(lanes?|LANES?)(_\w+)?|Lanes?": (
+        "FieldCursor: a lane is a place in a vector register",
+        ("tilekv.kvcore.hashing.multi_hash", "tilekv.kvcore.hashing.multi_hash_kernels"),
+    ),
+    r"Parts": ("LookupPipeline", ()),
+    r"[Ll]andings?": ("ColumnBuilder", ()),
+    r"[Cc]uts?|plan_cuts": ("ChunkPlan, and PlannedChunk for one of its chunks", ()),
+    r"PIECE": ("MAX_CHUNK", ()),
+    r"table_(build|bucket|bytes|fragment|free)": ("index_build and so on, of a DigestIndex", ()),
+    r"[Aa]ccess": ("ReadContext", ()),
+    r"swallowed": ("subsumed", ()),
+    r"relax": ("drop_pages", ()),
+    r"compare_cell": ("match_key", ()),
+    r"find_in": ("probe_fragment", ()),
+    r"look_up": ("probe", ()),
+    r"hide": ("retire", ()),
+    r"erase": ("reclaim", ()),
+    r"leaving|evicted|turn": ("epoch, or limbo", ()),
+    r"(\w+_)?[Rr]emains": ("recover_schema", ()),
+    r"(\w+_)?beside(_\w+)?": ("tkv_ring, the ring of jobs", ()),
+}
+
+
+def c_code_only(text: str) -> str:
+    """C source with its comments and literals emptied, lines kept."""
+    pattern = r"/\*.*?\*/|//[^\n]*|\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'"
+    return re.sub(pattern, lambda match: "\n" * match[0].count("\n"), text, flags=re.DOTALL)
+
+
+def word_complaints(sources: Sources) -> list[str]:
+    """Identifiers that were given up for another word."""
+    complaints = []
+    for name, text in sources.items():
+        module = module_of(name)
+        refused = [
+            (re.compile(word), now)
+            for word, (now, places) in RETIRED.items()
+            if not any(module == place or module.startswith(place + ".") for place in places)
+        ]
+        code = c_code_only(text) if name.endswith(".h") else code_only(text)
+        for number, line in enumerate(code.splitlines(), 1):
+            complaints += [
+                f"{name}:{number} has an identifier {identifier}, a retired word: say {now}"
+                for identifier in dict.fromkeys(re.findall(r"[A-Za-z_]\w*", line))
+                for word, now in refused
+                if word.fullmatch(identifier.lstrip("_"))
+            ]
     return complaints
 
 
