@@ -8,8 +8,10 @@
 static inline void* tkv_load_acquire(void* const* at) { return __atomic_load_n(at, __ATOMIC_ACQUIRE); }
 static inline void tkv_store_release(void** at, void* value) { __atomic_store_n(at, value, __ATOMIC_RELEASE); }
 
-/* Counters and pointers whose order matters across variables: who was counted before a pointer was taken away may still use what
- * it led to; who is counted later finds it gone. x86 adds behind a full fence; elsewhere a load that follows could come first. */
+/* Counts and pointers of epoch-based reclamation (base/cache.pxd). A reader adds itself to a count, then loads a pointer.
+ * Whoever frees clears the pointer, then loads the count. Both are sequentially consistent, so either the reader finds NULL, or
+ * it is found in the count. On x86-64 an atomic add is a full fence; elsewhere a load after it could be done before the add is
+ * seen. */
 static inline void tkv_count(int64_t* at, int64_t n)
 {
     __atomic_fetch_add(at, n, __ATOMIC_SEQ_CST);
@@ -18,9 +20,9 @@ static inline void tkv_count(int64_t* at, int64_t n)
 #endif
 }
 static inline int64_t tkv_counted(const int64_t* at) { return __atomic_load_n(at, __ATOMIC_SEQ_CST); }
-static inline void tkv_take_away(void** at) { __atomic_store_n(at, NULL, __ATOMIC_SEQ_CST); }
+static inline void tkv_clear_pointer(void** at) { __atomic_store_n(at, NULL, __ATOMIC_SEQ_CST); }
 
-/* Flags that say nothing of other memory: set and cleared by any thread, seen by the others some time. */
+/* Flags that order no other memory: set and cleared by any thread, and seen by the others at some later time. */
 static inline uint8_t tkv_flag(const uint8_t* at) { return __atomic_load_n(at, __ATOMIC_RELAXED); }
 static inline void tkv_set_flag(uint8_t* at, uint8_t value) { __atomic_store_n(at, value, __ATOMIC_RELAXED); }
 

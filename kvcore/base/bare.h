@@ -1,6 +1,7 @@
-/* Classes whose objects only their own module makes: an object without what it is made of would be read all the same.
+/* Classes whose objects only their own module makes. cls.__new__(cls) would give an object whose C fields are empty, and methods
+   read those unchecked.
 
-   Cython makes its own by calling the C function, not the slot; elsewhere, as in subclasses, that would be NULL. */
+   The slot tp_new is emptied. The module itself calls the C function behind it, which stays; a subclass would inherit NULL. */
 #ifndef TKV_BARE_H
 #define TKV_BARE_H
 

@@ -1,4 +1,4 @@
-"""Classes that cannot be made bare: Python gets a TypeError for cls(), cls.__new__(cls) and what copies or unpickles."""
+"""Classes that Python cannot make an object of: cls(), cls.__new__(cls), copying and unpickling are a TypeError."""
 
 cdef extern from "base/bare.h":
     # Called by the class's module, which alone makes its objects from then on. The class is final.

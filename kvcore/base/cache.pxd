@@ -1,7 +1,12 @@
 """Decoded chunks within a byte budget, shared by the fragments of a handle. Everything here runs without the GIL.
 
-There are two ways to a chunk. cache_find() pins it under the lock. Whoever is between cache_enter() and cache_exit() may follow a
-home without lock or pin: what is evicted meanwhile is freed only after everybody has left who could have seen it.
+The fragment of a chunk has a pointer to it: its home. There are two ways to read a chunk:
+
+* cache_find() takes the lock and pins it. A pinned chunk is not evicted; cache_release() unpins it.
+* Between cache_enter() and cache_exit() a home may be followed without lock or pin. This is epoch-based reclamation with two
+  counts of readers: a reader is counted under the epoch in which it came. When a chunk is evicted, its home is emptied at once,
+  but the chunk is in limbo, and not freed, until each of the two counts has been seen at zero after the eviction. By then every
+  reader is gone that could have loaded the pointer.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint64_t
@@ -20,10 +25,10 @@ cdef extern from "base/slabs.h" nogil:
 # One decoded chunk. Its bytes follow the struct in the same allocation.
 cdef struct Chunk:
     uint64_t size
-    uint64_t start              # its first cell or byte in its tile; the owner's business
+    uint64_t start              # its first cell or byte in its tile; only its fragment uses it
     int pins                    # guarded by the cache's lock, as are all fields below
-    uint8_t* recent             # a flag: set by who reads it, cleared when the hand passes; the owner's, beside its neighbours'
-    Chunk** home                # where its fragment finds it; NULL when it is not in the ring
+    uint8_t* recent             # a flag of the fragment: set by whoever reads the chunk, cleared when the hand passes
+    Chunk** home                # the fragment's pointer to it; NULL when it is not in the ring
     Chunk* next
     Chunk* previous
 
@@ -40,13 +45,14 @@ cdef struct Cache:
     uint64_t budget             # bytes
     uint64_t used               # bytes of the chunks in the ring, and what cache_reserve() took
     Chunk* hand
-    # Evicted chunks, chained by `next`: `older_limbo` left the ring before `limbo` did, and is freed once each of the two counts
-    # of readers has been seen at zero since. Newcomers are counted where `epoch` says, so that the other one falls to zero.
+    # Evicted chunks that are not freed yet, chained by `next`. A chunk goes to `limbo`. Once both counts of readers have been
+    # seen at zero, `older_limbo` is freed, `limbo` becomes `older_limbo`, and both must be seen at zero anew: so a chunk waits
+    # for a whole round that began after it was evicted.
     Chunk* older_limbo
     Chunk* limbo
     uint64_t waiting            # bytes of both
-    bint seen[2]
-    uint8_t epoch                # a flag
+    bint seen[2]                # the count of this epoch has been at zero in this round
+    uint8_t epoch               # a flag: the count of new readers; it changes so that the other count can fall to zero
     int64_t readers[2]
 
 # A reader of homes. Returns what cache_exit() wants back. May be nested; takes no lock, and the GIL may be taken inside.

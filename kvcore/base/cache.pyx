@@ -11,7 +11,7 @@ cdef extern from "base/lock.h" nogil:
 cdef extern from "base/atomic.h" nogil:
     void tkv_store_release(void** at, void* value)
     int64_t tkv_counted(const int64_t* at)
-    void tkv_take_away(void** at)
+    void tkv_clear_pointer(void** at)
 
 cdef extern from "base/slabs.h" nogil:
     tkv_slabs* tkv_slabs_new(uint64_t budget)
@@ -40,7 +40,7 @@ cdef void chunk_free(Cache* cache, Chunk* chunk) noexcept nogil:
 cdef void unlink(Cache* cache, Chunk* chunk) noexcept nogil:
     assert chunk.home != NULL and chunk.home[0] == chunk
     assert chunk.pins == 0 and cache.used >= chunk.size
-    tkv_take_away(<void**>chunk.home)
+    tkv_clear_pointer(<void**>chunk.home)
     chunk.home = NULL
     cache.used -= chunk.size
     if chunk.next == chunk:
@@ -70,10 +70,10 @@ cdef void free_chain(Cache* cache, Chunk* chunk) noexcept nogil:
 
 
 cdef void reclaim(Cache* cache) noexcept nogil:
-    """Free what nobody can hold any more.
+    """Free the chunks in limbo that no reader can have a pointer to.
 
-    A reader that took a pointer out of a home before it was emptied has been counted since before that, in one of the two
-    counts, until it left. So once each count has been zero at some moment after, nobody has the pointer.
+    A reader is counted before it loads from a home, and until it is done. So whoever loaded a pointer before the home was emptied
+    was under one of the two counts at that time. Once each of them has been zero at some moment after that, it is done.
     """
     cdef int i
     for i in range(2):
@@ -101,7 +101,7 @@ cdef Chunk* cache_find(Cache* cache, Chunk** home) noexcept nogil:
 
 
 cdef void make_room(Cache* cache, uint64_t n) noexcept nogil:
-    """Two turns of the hand see every chunk with `recent` cleared."""
+    """Evict until n more bytes fit, or the hand has gone twice round: by then it has met every chunk with `recent` cleared."""
     cdef uint64_t left = 2 * cache.used
     cdef Chunk* at
     while cache.used + n > cache.budget and cache.hand != NULL:
@@ -131,10 +131,10 @@ cdef Chunk* cache_insert(Cache* cache, Chunk* chunk, Chunk** home, uint8_t* rece
         return present
     reclaim(cache)
     if cache.waiting > WAITING + cache.budget // 4:
-        # Somebody has been reading for long, and evicting would free nothing: the newcomer stays its reader's own.
+        # A reader has been at work for long, and evicting would free nothing: this chunk is not cached, only its reader has it.
         tkv_lock_release(cache.lock)
         return chunk
-    make_room(cache, chunk.size)        # first, so that the newcomer is not looked at
+    make_room(cache, chunk.size)        # first, so that the new chunk is not evicted
     tkv_set_flag(recent, 0)
     chunk.home = home
     tkv_store_release(<void**>home, chunk)
@@ -158,7 +158,7 @@ cdef void cache_release(Cache* cache, Chunk* chunk) noexcept nogil:
     chunk.pins -= 1
     own = chunk.home == NULL
     if not own and chunk.pins == 0 and cache.used > cache.budget:
-        evict(cache, chunk)             # it was let in above the budget because everything else was pinned
+        evict(cache, chunk)             # it was cached beyond the budget because all others were pinned
         reclaim(cache)
     tkv_lock_release(cache.lock)
     if own:
@@ -208,7 +208,7 @@ cdef class ChunkCache:
 
     @property
     def budget(self):
-        """Bytes to keep: decoded chunks, and tables of positions."""
+        """Bytes to keep: decoded chunks, and digest indexes."""
         return self.cache.budget
 
     @property

@@ -1,4 +1,4 @@
-/* Memory that is given back, in a debug build (TILEKV_DEBUG=1): filled, so that who still reads it reads nonsense, every time. */
+/* In a debug build (TILEKV_DEBUG=1) memory is overwritten before it is freed: whoever still reads it gets nonsense, every time. */
 
 #ifndef TKV_SPOIL_H
 #define TKV_SPOIL_H
@@ -11,7 +11,7 @@ static inline void tkv_spoil(void *at, size_t n)
 {
     if (at != NULL && n > 0)
         memset(at, 0xDB, n);
-    /* What a free() follows is dead to the compiler, which would leave it out. */
+    /* A compiler leaves out a store that only free() follows; this keeps it. */
     __asm__ volatile("" : : "r"(at) : "memory");
 }
 #else

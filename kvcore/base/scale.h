@@ -1,4 +1,4 @@
-/* What Cython cannot say: the upper half of a product of 64-bit numbers. */
+/* The upper half of the product of two 64-bit numbers, for which Cython has no type. */
 #ifndef TKV_SCALE_H
 #define TKV_SCALE_H
 

@@ -1,6 +1,7 @@
-"""Ctrl-C in long calls. Python runs signal handlers between bytecodes, of which a call of millions of rows has one.
+"""Ctrl-C in long calls. Python runs signal handlers between bytecodes, and a call of millions of rows is one bytecode: so it
+looks for signals itself, every so many rows.
 
-A handler is Python code, and may use the handle that is at work: look only where a caller's Python code could run too.
+A handler is Python code, and may use the very store that is at work: look only where Python code of the caller could run anyway.
 """
 
 from cpython.exc cimport PyErr_CheckSignals

@@ -1,4 +1,4 @@
-/* Bringing what files have in memory to their disks: beginning to, without waiting, and waiting for all of them at once. */
+/* Writing the dirty pages of files to their disks: starting it without waiting, and waiting for all files together. */
 #ifndef TKV_WRITEBACK_H
 #define TKV_WRITEBACK_H
 

@@ -1,4 +1,4 @@
-"""Bringing what files have in memory to their disks."""
+"""Writing the dirty pages of files to their disks."""
 
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, free

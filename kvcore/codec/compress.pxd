@@ -3,7 +3,7 @@
     u32 metadata parts | u32 data parts | per part: u32 raw, u32 compressed      data: the compressed parts
 
 A compressor also compresses the metadata before it. TileDB writes a part for each of its buffers, tilekv one for all metadata,
-if there is any, and one for the data. Blocks: a zlib stream, a zstd frame, a raw lz4 block, a .bz2 stream; `runs` and `deltas`
+if there is any, and one for the data. Blocks: a zlib stream, a zstd frame, a raw lz4 block, a .bz2 stream; `rle` and `deltas`
 have those of TileDB's own.
 """
 

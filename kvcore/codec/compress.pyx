@@ -64,7 +64,7 @@ cdef extern from "bzlib.h" nogil:
     int BZ2_bzDecompressEnd(bz_stream* stream)
 
 
-# ---- Parts ----
+# ---- What all compressors share ----
 
 cdef Status compress(Step* step) noexcept nogil:
     cdef Cursor[2] parts

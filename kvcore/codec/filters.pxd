@@ -2,7 +2,7 @@
 
 A filter is two functions that turn (metadata, data) into (metadata, data), called through a pointer once a chunk. Forward, a
 filter puts its own metadata before what it was given; backward, it takes its own and leaves the rest. The filters stand in
-modules of their own; `codec` has the table of them and the chunk around them. Everything runs without the GIL.
+modules of their own; `pipeline` has the table of them and the chunk around them. Everything runs without the GIL.
 """
 
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t

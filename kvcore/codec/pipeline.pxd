@@ -1,7 +1,6 @@
 """Filter pipelines: one chunk of raw bytes to its stored form and back (docs/format.md 4.2, 4.3).
 
-Everything about chunks runs without the GIL. This module also stands for those below it: `filters` has the types, `bitwidth`
-the windows that are read in place.
+Everything about chunks runs without the GIL. Modules above this package import from here what `filters` and `bitwidth` declare.
 """
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t

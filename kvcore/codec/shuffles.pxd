@@ -1,4 +1,4 @@
-"""Byte and bit shuffles: what all elements have in one place comes together, so that compressors after them find it.
+"""Byte and bit shuffles: bytes, or bits, of the same place in all elements are put together, where a compressor finds them alike.
 
     u32 parts | per part: u32 bytes         data: the parts, each shuffled, sizes as before
 

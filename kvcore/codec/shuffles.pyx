@@ -18,7 +18,7 @@ ctypedef fused Element:
     uint64_t
 
 
-# ---- Parts ----
+# ---- What all shuffles share ----
 
 cdef Status forward(Step* step, Shuffle shuffle, size_t unit) noexcept nogil:
     """One part, or two when the data is no multiple of `unit` bytes."""

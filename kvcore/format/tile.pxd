@@ -1,9 +1,8 @@
-"""Cutting sorted cells into tiles and chunks, and encoding them.
+"""How sorted cells become tiles and chunks, and how these are encoded.
 
-A file of a fragment is a row of tiles, a tile is {u64 nchunks, chunks}, and a chunk is whole cells, but for a cell longer
-than MAX_CHUNK, which is cut into chunks of its own. The cuts of a file are planned from lengths alone (PlannedChunk), so that
-runs of
-chunks can be encoded in any order by any number of threads, with only the bytes of the run in memory.
+A file of a fragment is a row of tiles, a tile is {u64 nchunks, chunks}, and a chunk is whole cells; only a cell longer than
+MAX_CHUNK is divided, into chunks of its own. The chunks of a file are planned from lengths alone (ChunkPlan), so that runs of
+them can be encoded in any order by any number of threads, with only the bytes of the run in memory.
 """
 
 from libc.stdint cimport uint8_t, uint64_t
@@ -32,7 +31,7 @@ cdef class CellSource:
     cdef fault(self)
 
 
-cdef struct PlannedChunk:                        # one chunk to be written
+cdef struct PlannedChunk:               # one chunk to be written
     uint64_t cell                       # its first cell in the source
     uint64_t skip                       # bytes of that cell that stand in earlier chunks (bytes); the dimension (coordinates)
     uint64_t start                      # its first cell (fixed) or byte (bytes) in its tile

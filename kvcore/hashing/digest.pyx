@@ -23,7 +23,7 @@ cdef extern from "hashing/siphash.h" nogil:
 
 DIGESTS = {"blake2b": BLAKE2B, "md5": MD5, "md5-lp64": MD5_LP64}
 
-# In the order of their numbers in levels.h; the kernels of all give the same digests.
+# In the order of their numbers in simd_dispatch.h; the kernels of all give the same digests.
 SIMD_LEVELS = ("scalar", "avx2", "avx512")[:tkv_best_level() + 1]
 
 # Both written once, below, while the module is imported. A forked child keeps its parent's secret, and with it the tables it

@@ -1,7 +1,7 @@
 /* Digests of many keys at once: every lane of the vector registers hashes a key of its own.
  *
  * Here is what both hash functions and all levels of instructions share: which key goes into which lane, and where the next block
- * of its message lies. The kernels (lanes_kernels.h) load the blocks and compute.
+ * of its message lies. The kernels (multi_hash_kernels.h) load the blocks and compute.
  *
  * Short keys, of one block, are collected until every lane has one. The others go through the lanes block by block, and a lane
  * that is done takes the next of them, so lengths may be mixed.

@@ -1,4 +1,5 @@
-/* The kernels of lanes.h at one level of vector instructions. Included once for every level, by levels.h, which defines before
+/* The kernels of multi_hash.h at one level of vector instructions. Included once for every level, by simd_dispatch.h, which
+ * defines before
  *
  *     TKV_AT(name)                 the name at this level
  *     TKV_TARGET                   the attribute that lets a function use the level's instructions

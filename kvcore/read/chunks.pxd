@@ -46,7 +46,7 @@ cdef struct Span:
     Pin pin
 
 cdef struct SlotView:           # a data file; pointers lead into the mapped metadata, checked for room and alignment at open
-    FileRef file                # borrowed from the fragment's view
+    FileRef file                # borrowed from the File, which the fragment owns
     const uint64_t* tile_at
     const uint64_t* raw_size    # bytes slots
     const uint32_t* first_chunk     # NULL: one chunk a tile

@@ -46,7 +46,8 @@ cdef bint offsets_ascend(const Windows* windows, uint64_t n, uint64_t total) noe
 
 
 cdef void find_stride(Windows* windows, uint64_t n, uint64_t total) noexcept nogil:
-    """Cells of one size, as keys often are: where each is, is known without a look at its offset, which often is a miss."""
+    """When all cells have one size, as keys often do, their offsets are multiples of it: they are computed from then on instead
+    of read, which saves a cache miss a lookup."""
     cdef uint64_t i, stride = total // n
     for i in range(n):
         if window_at(windows, i) != i * stride:
@@ -57,8 +58,8 @@ cdef void find_stride(Windows* windows, uint64_t n, uint64_t total) noexcept nog
 
 
 cdef const uint8_t* shared_types(FragmentData* f, uint64_t tile, const uint8_t* types) noexcept nogil:
-    """Where to read the key types of a tile. Of most tiles they are one type over and over, as in another tile before: all such
-    tiles are read there, at lines that stay in the processor's cache."""
+    """Where to read the key types of a tile. In most tiles all keys have one type, the same as in the other tiles. For such a
+    tile the types of the first full one are read instead: those lines stay in the processor's cache."""
     cdef uint64_t n = tile_cells(f, tile)
     cdef const uint8_t* same = <const uint8_t*>tkv_load_acquire(&f.same_types)
     if memcmp(types, types + 1, n - 1) != 0:

@@ -1,4 +1,4 @@
-"""Where many keys are: looked up in blocks, part after part, by one thread or two."""
+"""Where the cells of many keys are: looked up some thousands of keys at a time, in blocks, by one thread or two."""
 
 from libc.stdint cimport int64_t, uint64_t
 
@@ -46,8 +46,8 @@ cdef class Lookup:
 
 
 cdef class LookupPipeline:
-    """Many keys, looked up a part at a time, ahead of who takes them: with `threaded` by a thread of its own, while the taker's
-    makes objects of what was found."""
+    """Many keys, looked up some at a time, before they are asked for: with `threaded` by a helper thread, while the caller makes
+    objects of those that were found."""
     cdef list pieces            # Cells
     cdef list lookups           # a ring
     cdef size_t nlookups

@@ -1,7 +1,8 @@
-"""Cells that are in memory already, checked and decoded before: found without a lock, a pin or a call.
+"""Cells whose chunks are in memory, checked and decoded: found without a lock, a pin or a call.
 
-REQUIRES, of all of these: the caller is between cache_enter() and cache_exit() of the fragment's cache, and uses what it gets
-there only. NULL and False mean "not in memory, or not as simple": fragment_cell() and its like do everything.
+REQUIRES, for all of these: the caller is between cache_enter() and cache_exit() of the fragment's cache, and uses pointers from
+here only until cache_exit(). NULL and False mean that a chunk is not in memory, or that a cell has more than one: fragment_cell()
+and the others of `fragment` handle every case.
 """
 
 from libc.stdint cimport uint8_t, uint64_t

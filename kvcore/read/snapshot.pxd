@@ -26,10 +26,11 @@ cdef enum:
 
 
 cdef class Snapshot:
-    """A snapshot: the visible fragments, newest first. Whoever uses a pointer into a fragment holds the Snapshot.
+    """The visible fragments, newest first. Whoever uses a pointer into a fragment holds the Snapshot.
 
-    Fragments are open from the start, or opened when first needed; otherwise a Snapshot does not change, but for the index of its
-    cells, made once a sixteenth as many keys were asked for: by then the 10 ns a cell that it takes have been lost in searching.
+    Two things are made later, and nothing else changes: a fragment may be opened when it is first needed, and the digest index is
+    made once as many keys were looked up as a sixteenth of the cells. It takes 10 ns a cell, and by then searching without it has
+    cost as much.
     """
     cdef list _fragments        # Fragment, or the name of one that is not open
     cdef object _open
@@ -38,7 +39,7 @@ cdef class Snapshot:
     cdef CodecPool codecs
     cdef size_t n
     cdef FragmentData** at      # NULL: not open
-    cdef DigestIndex* index    # NULL until it is made; published by an atomic store
+    cdef DigestIndex* index     # NULL until it is made; published by an atomic store
     cdef uint64_t asked         # keys looked for so far, times fragments
     cdef uint64_t enough        # of them to make an index
     # Before n keys are looked for.

@@ -1,7 +1,8 @@
-/* A few jobs that stand in a ring, and a second thread that does some of them while the first does what only it may.
+/* A ring of a few jobs, done by two threads: a helper, and the caller when it would have to wait.
  *
- * The jobs need no GIL. Whoever waits for one does another meanwhile that nobody has begun, so that neither thread is idle, and
- * without the second thread all of this still works.
+ * The caller prepares a job with the GIL, says that it is ready, and later waits for it without the GIL. The jobs need no GIL.
+ * While the job that it waits for is not done, the caller does another one that is ready. Without a helper (none was asked for,
+ * or no thread could be started) the caller does all of them.
  */
 #ifndef TKV_WORK_RING_H
 #define TKV_WORK_RING_H
@@ -24,11 +25,11 @@ typedef struct {
     int n;
     void *jobs[TKV_RING_JOBS];
     enum { TKV_IDLE, TKV_READY, TKV_RUNNING, TKV_DONE } states[TKV_RING_JOBS];
-    int oldest;                 /* where to look for a job that is ready first */
+    int oldest;                 /* the search for a job that is ready begins here */
 } tkv_ring;
 
-/* The lock is held. Does one job that is ready, without the lock; 0 when there is none. */
-static int tkv_ring_one(tkv_ring *ring)
+/* REQUIRES: the lock is held; it is released while the job runs. Does one job that is ready, or returns 0. */
+static int tkv_ring_do_one(tkv_ring *ring)
 {
     int k, i;
     for (k = 0; k < ring->n; k++) {
@@ -51,7 +52,7 @@ static void *tkv_ring_main(void *given)
     tkv_ring *ring = (tkv_ring *)given;
     pthread_mutex_lock(&ring->lock);
     while (!ring->stop) {
-        if (!tkv_ring_one(ring))
+        if (!tkv_ring_do_one(ring))
             pthread_cond_wait(&ring->change, &ring->lock);
     }
     pthread_mutex_unlock(&ring->lock);
@@ -82,14 +83,14 @@ static tkv_ring *tkv_ring_start(tkv_ring_work run, void *const *jobs, int n, int
     if (threaded) {
         sigset_t all, before;
         sigfillset(&all);
-        pthread_sigmask(SIG_SETMASK, &all, &before);    /* signals are the program's own threads' business */
+        pthread_sigmask(SIG_SETMASK, &all, &before);    /* the threads of the program handle signals, not this one */
         ring->threaded = pthread_create(&ring->thread, NULL, tkv_ring_main, ring) == 0;
         pthread_sigmask(SIG_SETMASK, &before, NULL);
     }
     return ring;
 }
 
-/* Job i, idle or done, may be done from now on. */
+/* Job i, which is idle or done, is to be done (again). */
 static void tkv_ring_ready(tkv_ring *ring, int i)
 {
     pthread_mutex_lock(&ring->lock);
@@ -98,19 +99,19 @@ static void tkv_ring_ready(tkv_ring *ring, int i)
     pthread_mutex_unlock(&ring->lock);
 }
 
-/* Returns when job i, which was ready, is done. */
+/* Waits until job i, which was made ready, is done. */
 static void tkv_ring_await(tkv_ring *ring, int i)
 {
     pthread_mutex_lock(&ring->lock);
     ring->oldest = i;
     while (ring->states[i] != TKV_DONE) {
-        if (!tkv_ring_one(ring))
+        if (!tkv_ring_do_one(ring))
             pthread_cond_wait(&ring->change, &ring->lock);
     }
     pthread_mutex_unlock(&ring->lock);
 }
 
-/* Waits for what is being done, and ends. NULL does nothing. */
+/* Waits for the job that the helper is doing, and frees the ring. NULL does nothing. */
 static void tkv_ring_stop(tkv_ring *ring)
 {
     if (ring == NULL)

@@ -1,4 +1,7 @@
-"""Writing one fragment: what remains to be known once its chunks have gone to their files."""
+"""The maker of a fragment: plans the chunks of its files, notes where each was written, and makes the metadata file at the end.
+
+Of cells that are written it keeps what the metadata needs: 16 bytes a chunk, and of each tile its MBR and where it begins.
+"""
 
 from libc.stdint cimport uint32_t, uint64_t
 

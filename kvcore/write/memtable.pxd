@@ -1,10 +1,10 @@
 """The write buffer: an append-only log of records in arenas, a key table over it, and its sorted form.
 
-    record  [key bytes][row]                 in a block that never moves or is reused while anyone can see it
+    record  [key bytes][row]                 in a block that is neither moved nor reused while the buffer or a reader has it
     row     [fixed fields, packed][u64 end of each var field's bytes][var bytes]         none for a delete
     entry   {record, key size, type}         16 bytes, in the order of the calls; the last entry of a key counts
 
-The table is brought up to date by lookups only: a program that only writes never pays for it.
+The key table is brought up to date when a key is looked up: a program that only writes never pays for it.
 """
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -42,7 +42,7 @@ cdef class Buffer:
     cdef uint32_t* _table       # entry number + 1 at its hash, 0 for none; linear probing
     cdef uint64_t _mask
     cdef size_t _used           # slots taken: distinct keys indexed
-    cdef size_t _indexed        # entries that the table knows
+    cdef size_t _indexed        # entries that are in the table
     cdef size_t _pins
     cdef Entry** _retired       # entries that were pinned when there was no more room
     cdef size_t _nretired
@@ -83,12 +83,12 @@ cdef struct Share:              # of a thread
 cdef class SortedBuffer(CellSource):
     """The newest entry of every key of a Buffer, in the order of a fragment. A snapshot: later writes do not change it."""
     cdef Buffer buffer
-    cdef uint64_t* c0           # n words each; of the log's entries, in its order, until they are items
+    cdef uint64_t* c0           # n words each; before the sort they are those of the log's entries, in the order of the log
     cdef uint64_t* c1
-    # In the memory of the items that were sorted: an entry is the smaller, and each takes the place of an item that is done with.
+    # In the memory of the sorted items: an entry is smaller than an item, and is written where items have been read already.
     cdef Entry* entries
     cdef size_t room            # cells that there is memory for
-    cdef uint64_t reach         # bytes that are read of a record as a rule
+    cdef uint64_t reach         # bytes of an average record, as many as are prefetched
     # While it is made:
     cdef const Entry* _log
     cdef bint _pins             # the buffer's
@@ -106,8 +106,8 @@ cdef class SortedBuffer(CellSource):
     cdef void _done(self) noexcept
 
 
-# Digests, sorts and keeps the last entry of every key, without the GIL but between steps. workers: a share of every step for each
-# of its threads; without, one thread does it all.
+# Computes digests, sorts by them, and keeps the last entry of every key. The GIL is held between these steps only. workers: each
+# of its threads does a share of every step; without them this thread does all.
 cpdef SortedBuffer sort_buffer(Buffer buffer, workers=*)
 
 

@@ -152,10 +152,11 @@ def _write_portion(
 
 
 def _timestamp(storage: Storage, known: Iterable[str]) -> int:
-    """A time in ms that no visible fragment has reached: order beats visibility (docs/design.md 4.2).
+    """A timestamp in ms that is later than that of every fragment there is (docs/design.md 4.2).
 
-    Chosen after the data is written, so that a long flush does not commit into the past of a short one. One pass over a folder
-    can miss a consolidation and what it replaced, so what the writer could see is counted in.
+    It is chosen after the data is written: a flush that took long must not be older than a short one that was committed
+    meanwhile. Listing a folder can miss a consolidated fragment that is just appearing and also those that it replaced. So the
+    fragments that the writer has open, `known`, count too.
     """
     names = filter(None, map(FragmentName.parse, {*storage.list().folders, *known}))
     now = time.time_ns() // 1_000_000
