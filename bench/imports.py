@@ -76,9 +76,11 @@ def main() -> None:
             more = f"{_more(rounds, name, figure):.1f}" if name in ABOVE else ""
             line += f"{statistics.median(values):8.1f}{spread:>16}{more:>8}"
         print(f"{line}{seen[0][2]:9}")
-    found = _more(rounds, "import tilekv", 0)
+    found, used = (_more(rounds, "import tilekv", figure) for figure in (0, 1))
     verdict = "met" if found <= GOAL_MS else "not met"
-    print(f"import tilekv within {GOAL_MS} ms of import numpy: {verdict} ({found:.1f})")
+    print(
+        f"import tilekv within {GOAL_MS} ms of import numpy: {verdict} ({found:.1f}; {used:.1f} of the processor)"
+    )
 
 
 def _more(rounds: dict[str, list[tuple[float, float, int]]], name: str, figure: int) -> float:
