@@ -2,13 +2,13 @@
 
 from libc.stdint cimport uint64_t
 
-from tilekv.kvcore.batch.results cimport Rows
+from tilekv.kvcore.batch.readers cimport Rows
 from tilekv.kvcore.format.layout cimport Layout
 from tilekv.kvcore.hashing.digest cimport KeyRef
 from tilekv.kvcore.merge.merge cimport Merge
 from tilekv.kvcore.read.address cimport CellAddress
 from tilekv.kvcore.read.chunks cimport ReadContext
-from tilekv.kvcore.read.column_reader cimport Stretch
+from tilekv.kvcore.read.column_reader cimport Selection
 from tilekv.kvcore.read.snapshot cimport Found, Snapshot
 from tilekv.kvcore.write.memtable cimport Buffer, SortedBuffer
 
@@ -52,10 +52,10 @@ cdef class MergeCursor:
     cdef Merge merge
     cdef CellAddress* runs
     cdef Py_ssize_t room, most  # cells that the merge is asked for: now, and ever
-    cdef Stretch rest           # what it gave and has not been used
+    cdef Selection rest         # what it gave and has not been used
     # The next cells, as many as `limit` bytes of each of the columns, and of keys, hold: False at the end. Good until the next
     # call.
-    cdef bint next(self, tuple columns, bint keys, uint64_t limit, Stretch* cells) except -1
+    cdef bint next(self, tuple columns, bint keys, uint64_t limit, Selection* cells) except -1
 
 
 cdef class CellIterator:

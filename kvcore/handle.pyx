@@ -19,14 +19,15 @@ from tilekv.errors import ClosedError, InvalidValueError, ReadOnlyError, WrongTy
 from tilekv.kvcore.base.bare cimport tkv_refuse_bare
 from tilekv.kvcore.base.cache cimport cache_enter, cache_exit
 from tilekv.kvcore.batch.batch_get cimport append_rows, look_up_batch
-from tilekv.kvcore.batch.results cimport (ANY_TYPE, Batch, NO_TYPE, fitting, key_form, make_scanned, new_rows, scan_stream)
+from tilekv.kvcore.batch.readers cimport fitting, key_form, make_scanned, new_rows
+from tilekv.kvcore.batch.results cimport ANY_TYPE, NO_TYPE, Batch, scan_stream
 from tilekv.kvcore.codec.pipeline cimport OK, Status
 from tilekv.kvcore.format.layout cimport TOMBSTONE
 from tilekv.kvcore.hashing.digest cimport digest_keys
 from tilekv.kvcore.read.address cimport IN_BUFFER, address_of_entry, entry_at
 from tilekv.kvcore.read.chunks cimport (DIRECT, FragmentData, Span, context_close, fragment_cell, fragment_copy, fragment_extent,
                                         unpin)
-from tilekv.kvcore.read.column_reader cimport stretch_advance
+from tilekv.kvcore.read.column_reader cimport selection_advance
 from tilekv.kvcore.read.resident cimport resident_cell
 from tilekv.kvcore.read.snapshot cimport DELETED, MISSING, PRESENT
 from tilekv.kvcore.values.cells cimport KIND_BYTES, Column
@@ -614,7 +615,7 @@ cdef class MergeCursor:
     def __dealloc__(self):
         free(self.runs)
 
-    cdef bint next(self, tuple columns, bint keys, uint64_t limit, Stretch* cells) except -1:
+    cdef bint next(self, tuple columns, bint keys, uint64_t limit, Selection* cells) except -1:
         cdef Py_ssize_t n
         cdef size_t nruns = 0
         if self.rest.n == 0:
@@ -627,11 +628,12 @@ cdef class MergeCursor:
             self.rest.runs = self.runs
             self.rest.skip = 0
             self.rest.n = n
+            self.rest.index = NULL
             self.rest.keep = False
             self.room = min(2 * self.room, self.most)
         cells[0] = self.rest
         cells.n = fitting(self.merge.snapshot, self.merge.rows, columns, keys, &self.rest, limit)
-        stretch_advance(&self.rest, cells.n)
+        selection_advance(&self.rest, cells.n)
         return True
 
 
@@ -661,7 +663,7 @@ cdef class CellIterator:
         cdef MergeCursor cursor = self.cursor
         cdef Rows rows = self.rows
         cdef Merge merge
-        cdef Stretch cells
+        cdef Selection cells
         if self.filling:
             raise ValueError("iterator already executing: another thread is in it")
         self.rows = None
@@ -708,7 +710,7 @@ cdef class Scan:
         are read twice to find out.
         """
         cdef MergeCursor cursor = MergeCursor(Merge(self.snapshot, self.buffers), self.rows, self.rows)
-        cdef Stretch cells
+        cdef Selection cells
         cdef int type = ANY_TYPE
         cdef bint plain = True
         while type != NO_TYPE and cursor.next((), True, BATCH_BYTES, &cells):
@@ -719,7 +721,7 @@ cdef class Scan:
 
 
 def _batches(MergeCursor cursor, tuple columns):
-    cdef Stretch cells
+    cdef Selection cells
     cdef Merge merge = cursor.merge
     while cursor.next(columns, True, BATCH_BYTES, &cells):
         yield make_scanned(merge.snapshot, merge.rows, columns, &cells)

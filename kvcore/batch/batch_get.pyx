@@ -7,7 +7,8 @@ from libc.string cimport memcpy, memset
 import numpy as np
 
 from tilekv.kvcore.base.cache cimport cache_enter, cache_exit
-from tilekv.kvcore.batch.results cimport column_of, into_array, make_batch, make_rows, sealed
+from tilekv.kvcore.batch.readers cimport make_batch, make_rows
+from tilekv.kvcore.batch.results cimport column_of, into_array, sealed
 from tilekv.kvcore.read.address cimport IN_BUFFER, CellAddress, entry_at
 from tilekv.kvcore.read.lookup cimport Lookup, LookupPipeline
 from tilekv.kvcore.read.snapshot cimport BLOCK, DEFERRED, PRESENT

@@ -1,75 +1,88 @@
 cimport cython
+from libc.stdint cimport uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
 from tilekv.kvcore.base.bare cimport tkv_refuse_bare
-from tilekv.kvcore.codec.pipeline cimport OK
 from tilekv.kvcore.read.address cimport IN_BUFFER, NOWHERE
-from tilekv.kvcore.read.column_reader cimport Stretch, gather_bytes, gather_ends, gather_fixed
 from tilekv.kvcore.read.snapshot cimport PRESENT
 
 cdef enum:
     DIGIT = 11                  # bits a pass of the sort: its counters stay in the first-level cache
 
-
-cdef Asked ask(Snapshot snapshot, const CellAddress* addresses, const int* present, size_t n):
-    cdef Asked asked = Asked.__new__(Asked)
-    cdef int failed
-    asked.n = n
-    asked.runs = <CellAddress*>malloc(n * sizeof(CellAddress) + 1)
-    asked.spots = <Spot*>malloc(n * sizeof(Spot) + 1)
-    if asked.runs == NULL or asked.spots == NULL:
-        raise MemoryError
-    with nogil:
-        failed = asked._order(snapshot, addresses, present)
-    if failed:
-        raise MemoryError
-    return asked
+cdef struct Spot:
+    uint64_t number             # of the cell among those of all fragments, from 1 on; 0 when it is in none
+    uint64_t index              # of its key among those asked for
 
 
 @cython.final
-cdef class Asked:
+cdef class SortedCells:
     def __dealloc__(self):
-        free(self.runs)
-        free(self.spots)
+        free(<void*>self.selection.runs)
+        free(<void*>self.selection.index)
 
-    cdef int _order(self, Snapshot snapshot, const CellAddress* addresses, const int* present) noexcept nogil:
-        cdef uint64_t* first = <uint64_t*>malloc((snapshot.n + 1) * sizeof(uint64_t))     # number of each fragment's first cell
-        cdef Spot* spare = <Spot*>malloc(self.n * sizeof(Spot) + 1)
-        cdef const CellAddress* address
-        cdef CellAddress* run
-        cdef uint64_t most = 1
-        cdef size_t i
-        if first == NULL or spare == NULL:
-            free(first)
-            free(spare)
-            return -1
-        for i in range(snapshot.n):
-            first[i] = most
-            most += snapshot.at[i].cells if snapshot.at[i] != NULL else 0       # no key was found in one that is not open
-        for i in range(self.n):
-            address = &addresses[i]
-            self.spots[i].index = i
-            self.spots[i].number = 0
-            if (present == NULL or present[i] == PRESENT) and address.fragment != IN_BUFFER:
-                self.spots[i].number = (first[address.fragment] + address.tile * snapshot.at[address.fragment].capacity
-                                        + address.cell)
-        self.spots = sort_spots(self.spots, spare, self.n, most)
-        for i in range(self.n):
-            address = &addresses[self.spots[i].index]
-            run = &self.runs[i]
-            if present == NULL or present[self.spots[i].index] == PRESENT:
-                run[0] = address[0]
-            else:
-                run.n = 1
-                run.fragment = NOWHERE
+
+cdef SortedCells sort_cells(Snapshot snapshot, const CellAddress* addresses, const int* present, size_t n):
+    cdef SortedCells cells = SortedCells.__new__(SortedCells)
+    cdef int failed
+    with nogil:
+        failed = fill_selection(&cells.selection, snapshot, addresses, present, n)
+    if failed:
+        raise MemoryError
+    return cells
+
+
+cdef int fill_selection(Selection* selection, Snapshot snapshot, const CellAddress* addresses, const int* present,
+                        size_t n) noexcept nogil:
+    """Negative without memory. What selection.runs and selection.index point to is the caller's to free, either way."""
+    cdef uint64_t* first = <uint64_t*>malloc((snapshot.n + 1) * sizeof(uint64_t))     # number of each fragment's first cell
+    cdef Spot* spots = <Spot*>malloc(n * sizeof(Spot) + 1)
+    cdef Spot* spare = <Spot*>malloc(n * sizeof(Spot) + 1)
+    cdef CellAddress* runs = <CellAddress*>malloc(n * sizeof(CellAddress) + 1)
+    cdef uint64_t* index
+    cdef const CellAddress* address
+    cdef uint64_t most = 1
+    cdef size_t i
+    selection.runs = runs
+    selection.skip = 0
+    selection.n = n
+    selection.keep = True
+    if first == NULL or spots == NULL or spare == NULL or runs == NULL:
         free(first)
-        return 0
+        free(spots)
+        free(spare)
+        return -1
+    for i in range(snapshot.n):
+        first[i] = most
+        most += snapshot.at[i].cells if snapshot.at[i] != NULL else 0       # no key was found in one that is not open
+    for i in range(n):
+        address = &addresses[i]
+        spots[i].index = i
+        spots[i].number = 0
+        if (present == NULL or present[i] == PRESENT) and address.fragment != IN_BUFFER:
+            spots[i].number = (first[address.fragment] + address.tile * snapshot.at[address.fragment].capacity
+                               + address.cell)
+    free(first)
+    sort_spots(&spots, &spare, n, most)
+    index = <uint64_t*>spare                        # memory that the sort has touched already
+    for i in range(n):
+        index[i] = spots[i].index
+    free(spots)
+    selection.index = index
+    for i in range(n):
+        if present == NULL or present[index[i]] == PRESENT:
+            runs[i] = addresses[index[i]]
+        else:
+            runs[i].n = 1
+            runs[i].fragment = NOWHERE
+    return 0
 
 
-cdef Spot* sort_spots(Spot* spots, Spot* spare, size_t n, uint64_t most) noexcept nogil:
-    """Sorts by number; frees the one of the two that it does not return."""
+cdef void sort_spots(Spot** items, Spot** spare, size_t n, uint64_t most) noexcept nogil:
+    """Sorts items[0] by numbers of at most `most`. Swaps it with spare[0], which is as large, once a pass."""
     cdef size_t counts[1 << DIGIT]
+    cdef Spot* spots = items[0]
+    cdef Spot* into = spare[0]
     cdef size_t i, digit, total, count
     cdef int shift = 0
     cdef bint sorted = True
@@ -86,66 +99,12 @@ cdef Spot* sort_spots(Spot* spots, Spot* spare, size_t n, uint64_t most) noexcep
             total += count
         for i in range(n):
             digit = spots[i].number >> shift & ((1 << DIGIT) - 1)
-            spare[counts[digit]] = spots[i]
+            into[counts[digit]] = spots[i]
             counts[digit] += 1
-        spots, spare = spare, spots
+        spots, into = into, spots
         shift += DIGIT
-    free(spare)
-    return spots
+    items[0] = spots
+    spare[0] = into
 
 
-cdef Status asked_ends(FieldCursors* cursors, Snapshot snapshot, Buffer buffer, int field, Asked asked, ReadContext* context,
-                       int64_t* ends) noexcept nogil:
-    cdef Stretch one
-    cdef size_t i
-    cdef Status status
-    one.skip = 0
-    one.n = 1
-    one.keep = True
-    for i in range(asked.n):
-        one.runs = &asked.runs[i]
-        status = gather_ends(cursors, snapshot, buffer, field, &one, context, &ends[asked.spots[i].index])
-        if status != OK:
-            return status
-    for i in range(1, asked.n):
-        ends[i] += ends[i - 1]
-    return OK
-
-
-cdef Status asked_bytes(FieldCursors* cursors, Snapshot snapshot, Buffer buffer, int field, Asked asked, const int64_t* ends,
-                        ReadContext* context, uint8_t* out) noexcept nogil:
-    cdef Stretch one
-    cdef int64_t start
-    cdef size_t i, index
-    cdef Status status
-    one.skip = 0
-    one.n = 1
-    one.keep = True
-    for i in range(asked.n):
-        index = asked.spots[i].index
-        start = ends[index - 1] if index else 0
-        one.runs = &asked.runs[i]
-        status = gather_bytes(cursors, snapshot, buffer, field, &one, 0, ends[index] - start, context, out + start)
-        if status != OK:
-            return status
-    return OK
-
-
-cdef Status asked_fixed(FieldCursors* cursors, Snapshot snapshot, Buffer buffer, int field, Asked asked, ReadContext* context,
-                        uint8_t* out) noexcept nogil:
-    cdef uint64_t width = snapshot.layout.slots[field].width
-    cdef Stretch one
-    cdef size_t i
-    cdef Status status
-    one.skip = 0
-    one.n = 1
-    one.keep = True
-    for i in range(asked.n):
-        one.runs = &asked.runs[i]
-        status = gather_fixed(cursors, snapshot, buffer, field, &one, context, out + asked.spots[i].index * width)
-        if status != OK:
-            return status
-    return OK
-
-
-tkv_refuse_bare(Asked)
+tkv_refuse_bare(SortedCells)

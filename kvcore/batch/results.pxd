@@ -1,63 +1,35 @@
-"""Many cells as Python objects or as columns: gathered without the GIL, columns where they will stay."""
+"""What `read` and `scan` return: a Batch of columns, each a NumPy array or a VarColumn. Arrow can take them too."""
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport uint8_t
 
-from tilekv.kvcore.base.wire cimport Out
-from tilekv.kvcore.read.address cimport CellAddress
-from tilekv.kvcore.read.column_reader cimport Stretch
-from tilekv.kvcore.read.snapshot cimport Snapshot
 from tilekv.kvcore.values.cells cimport Column
-from tilekv.kvcore.values.input_cells cimport Cells
-from tilekv.kvcore.write.memtable cimport Buffer
 
-cdef enum:                      # beside the datatypes of keys
+cdef enum:                      # what key_node() and scan_stream() take in place of a datatype of keys
     ANY_TYPE = -1               # not known yet
-    NO_TYPE = -2                # several
+    NO_TYPE = -2                # the keys are of several types
+
+
+cdef class VarColumn:
+    """A column of cells of variable size."""
+    cdef readonly object offsets        # int64, one more than there are cells
+    cdef readonly object data           # uint8; cell i is data[offsets[i]:offsets[i + 1]]
+    cdef Column _column
+    cdef list _cells(self, Py_ssize_t first, Py_ssize_t last)
 
 
 cdef class Batch:
     """Rows of columns, the result of read() and scan()."""
-    cdef readonly tuple columns         # Column
-    cdef dict _arrays
-    cdef readonly object found          # read() only: bool array
-    cdef list _pieces                   # the keys: Cells
-    cdef list _keys                     # the keys as objects, once asked for
-
-cdef struct Gathered:           # the cells of one field
-    Out data                    # fixed: n * width bytes; var: the bytes, one cell after the other
-    Out ends                    # var: n x int64, where each cell ends in data
-
-
-cdef class Rows:
-    """Cells copied out of a snapshot, to be made into objects one at a time: each is in the cache of the core when it is
-    looked at and when it goes, and its memory is the next one's.
-
-    Any number of threads may take objects, but fill() REQUIRES that nobody does.
-    """
-    cdef size_t n
-    cdef tuple columns
-    cdef list names
-    cdef Gathered* fields       # one a column, then the keys, then their types
-    cdef size_t nfields
-    cdef bint numbers           # of the keys: see Layout
-    # Other cells of the same columns, with their keys or without.
-    cdef int fill(self, Snapshot snapshot, Buffer buffer, const Stretch* stretch, bint keys) except -1
-    cdef int _field(self, Snapshot snapshot, Buffer buffer, int field, const Stretch* stretch, Gathered* into) except -1
-    cdef object key(self, size_t i)
-    # Bare for one attribute, else a dict.
-    cdef object value(self, size_t i)
-    cdef object _cell(self, Py_ssize_t number, size_t i)
-
-cdef Rows new_rows(tuple columns)
-
-# How many of the first cells have at most `limit` bytes in each of the columns, and of keys: at least one.
-cdef size_t fitting(Snapshot snapshot, Buffer buffer, tuple columns, bint keys, const Stretch* stretch, uint64_t limit) except 0
+    cdef readonly tuple columns         # of Column
+    cdef dict _arrays                   # by name: a NumPy array, or a VarColumn
+    cdef readonly object found          # of read() only: a bool array
+    cdef list _pieces                   # the keys, a list of Cells
+    cdef list _keys                     # the keys as objects, None until somebody asks for them
 
 cdef inline uint8_t* into_array(object array) except? NULL:
-    """Where a contiguous NumPy array of numbers begins; nothing is written through it when it is empty.
+    """The address of the first byte of a contiguous NumPy array of numbers. REQUIRES of the caller not to write when it is empty.
 
-    By its buffer: `__array_interface__` makes a dict, which costs 16,000 instructions.
+    Taken from its buffer: `__array_interface__` makes a dict, which costs 16,000 instructions.
     """
     cdef Py_buffer view
     PyObject_GetBuffer(array, &view, PyBUF_SIMPLE)
@@ -67,20 +39,13 @@ cdef inline uint8_t* into_array(object array) except? NULL:
 
 # The bytes of a contiguous array of numbers as an array that nobody can write to.
 cdef object sealed(object array, object dtype, object shape)
-# A column of n cells: int64 offsets (n + 1) and uint8 bytes, or no offsets and n * width bytes.
+# A column of n cells out of its parts: int64 offsets (n + 1) and uint8 bytes, or None and n * width bytes.
 cdef object column_of(Column column, size_t n, object offsets, object data)
+cdef Batch new_batch(tuple columns, dict arrays, list pieces)
 
-# n cells at addresses[0..n); present[i] is PRESENT or the cell is left out (NULL: all are there); `buffer` has the layout of
-# addresses in a write buffer. A list of values, None where a cell is left out; or columns, zero or empty there, with the keys in
-# pieces: those in `arrays`, by name, have been read already.
-cdef list make_rows(Snapshot snapshot, Buffer buffer, tuple columns, const CellAddress* addresses, const int* present, size_t n)
-cdef Batch make_batch(Snapshot snapshot, Buffer buffer, tuple columns, const CellAddress* addresses, const int* present, size_t n,
-                      list pieces, dict arrays)
-# Columns with keys.
-cdef Batch make_scanned(Snapshot snapshot, Buffer buffer, tuple columns, const Stretch* stretch)
-# Goes on to say of what type keys are, and whether all have an Arrow array of it (columns.pyx, are_plain), with the keys of a
-# stretch: at first ANY_TYPE and True, NO_TYPE when they differ.
-cdef int key_form(Snapshot snapshot, Buffer buffer, const Stretch* stretch, int* type, bint* plain) except -1
-
-# An Arrow stream of the Batches of a scan, for whose keys key_form said this; `empty` is one without rows.
+# Whether keys of a type have an Arrow array of their own, which gives them back: text that is UTF-8, bytes, single numbers and
+# times. Other keys are passed as bytes, with their type in the metadata of the field.
+cdef bint are_plain(int type, object offsets, object data) except -1
+# An Arrow stream of the Batches of a scan. type and plain: what key_form() of `readers` found out about all their keys. `empty`
+# is a Batch without rows, for the schema.
 cdef object scan_stream(Batch empty, object batches, int type, bint plain)

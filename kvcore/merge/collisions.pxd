@@ -7,7 +7,7 @@ from tilekv.kvcore.codec.pipeline cimport Status
 from tilekv.kvcore.hashing.digest cimport KeyRef
 from tilekv.kvcore.read.address cimport CellAddress
 from tilekv.kvcore.read.chunks cimport ReadContext
-from tilekv.kvcore.read.column_reader cimport FieldCursors, Stretch
+from tilekv.kvcore.read.column_reader cimport FieldCursors, Selection
 from tilekv.kvcore.read.snapshot cimport Snapshot
 from tilekv.kvcore.write.memtable cimport Buffer
 

@@ -82,29 +82,31 @@ cdef class Ties:
         return OK
 
     cdef Status _read_keys(self, ReadContext* context) noexcept nogil:
-        cdef Stretch stretch
+        cdef Selection selection
         cdef int64_t* ends = <int64_t*>out_room(&self.ends, 8 * self.n)
         cdef uint8_t* codes = out_room(&self.codes, self.n)
         cdef uint8_t* data
         cdef size_t i, start = 0
         cdef Status status
-        stretch.runs = self.runs
-        stretch.skip = 0
-        stretch.n = self.n
+        selection.runs = self.runs
+        selection.skip = 0
+        selection.n = self.n
+        selection.index = NULL
         if ends == NULL or codes == NULL:
             return NO_MEMORY
-        status = gather_ends(&self.keys, self.snapshot, self.rows, KEY_FIELD, &stretch, context, ends)
+        status = gather_ends(&self.keys, self.snapshot, self.rows, KEY_FIELD, &selection, context, ends)
         self.fault_in = self.keys.failed_in
         if status != OK:
             return status
         data = out_room(&self.data, ends[self.n - 1])
         if data == NULL:
             return NO_MEMORY
-        status = gather_bytes(&self.keys, self.snapshot, self.rows, KEY_FIELD, &stretch, 0, ends[self.n - 1], context, data)
+        status = gather_bytes(&self.keys, self.snapshot, self.rows, KEY_FIELD, &selection, NULL, 0, ends[self.n - 1], context,
+                              data)
         self.fault_in = self.keys.failed_in
         if status != OK:
             return status
-        status = gather_fixed(&self.types, self.snapshot, self.rows, self.snapshot.layout.key_type, &stretch, context, codes)
+        status = gather_fixed(&self.types, self.snapshot, self.rows, self.snapshot.layout.key_type, &selection, context, codes)
         self.fault_in = self.types.failed_in
         for i in range(self.n):
             self.cells[i].key.data = data + start

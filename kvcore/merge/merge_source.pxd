@@ -7,7 +7,7 @@ from tilekv.kvcore.format.tile cimport CellSource
 from tilekv.kvcore.merge.merge cimport Merge
 from tilekv.kvcore.read.address cimport CellAddress
 from tilekv.kvcore.read.chunks cimport ReadContext
-from tilekv.kvcore.read.column_reader cimport FieldCursors, Stretch
+from tilekv.kvcore.read.column_reader cimport FieldCursors, Selection
 from tilekv.kvcore.read.snapshot cimport Snapshot
 from tilekv.kvcore.write.memtable cimport Buffer
 
@@ -25,5 +25,6 @@ cdef class MergedCells(CellSource):
     cdef uint64_t* c1
     cdef ReadContext failure         # what went wrong, for fault()
     cdef uint32_t failed_in
-    cdef Status _begin(self, ReadContext* context, FieldCursors* cursors, size_t lo, size_t n, Stretch* stretch) noexcept nogil
+    cdef Status _begin(self, ReadContext* context, FieldCursors* cursors, size_t lo, size_t n,
+                       Selection* selection) noexcept nogil
     cdef int _end(self, ReadContext* context, FieldCursors* cursors, Status status) noexcept nogil

@@ -66,13 +66,15 @@ cdef class MergedCells(CellSource):
     cdef fault(self):
         self.snapshot.raise_fault(&self.failure, self.failed_in)
 
-    cdef Status _begin(self, ReadContext* context, FieldCursors* cursors, size_t lo, size_t n, Stretch* stretch) noexcept nogil:
+    cdef Status _begin(self, ReadContext* context, FieldCursors* cursors, size_t lo, size_t n,
+                       Selection* selection) noexcept nogil:
         """What a call reads with, and cells lo to lo + n."""
         cdef size_t first = lower_bound(self.begins, 1, 0, self.nruns, lo + 1) - 1
-        stretch.runs = self.runs + first
-        stretch.skip = lo - self.begins[first]
-        stretch.n = n
-        stretch.keep = False
+        selection.runs = self.runs + first
+        selection.skip = lo - self.begins[first]
+        selection.n = n
+        selection.index = NULL
+        selection.keep = False
         memset(context, 0, sizeof(ReadContext))
         context.status = cursors_open(cursors, self.snapshot, False)
         return context.status
@@ -100,20 +102,20 @@ cdef class MergedCells(CellSource):
     cdef int fixed(self, int field, size_t lo, size_t hi, uint8_t* out) noexcept nogil:
         cdef ReadContext context
         cdef FieldCursors cursors
-        cdef Stretch stretch
-        cdef Status status = self._begin(&context, &cursors, lo, hi - lo, &stretch)
+        cdef Selection selection
+        cdef Status status = self._begin(&context, &cursors, lo, hi - lo, &selection)
         if status == OK:
-            status = gather_fixed(&cursors, self.snapshot, self.rows, field, &stretch, &context, out)
+            status = gather_fixed(&cursors, self.snapshot, self.rows, field, &selection, &context, out)
         return self._end(&context, &cursors, status)
 
     cdef int lengths(self, int field, size_t lo, size_t hi, uint64_t* out) noexcept nogil:
         cdef ReadContext context
         cdef FieldCursors cursors
-        cdef Stretch stretch
+        cdef Selection selection
         cdef size_t i
-        cdef Status status = self._begin(&context, &cursors, lo, hi - lo, &stretch)
+        cdef Status status = self._begin(&context, &cursors, lo, hi - lo, &selection)
         if status == OK:
-            status = gather_ends(&cursors, self.snapshot, self.rows, field, &stretch, &context, <int64_t*>out)
+            status = gather_ends(&cursors, self.snapshot, self.rows, field, &selection, &context, <int64_t*>out)
         if status == OK:
             for i in range(hi - lo - 1, 0, -1):
                 out[i] -= out[i - 1]
@@ -122,8 +124,8 @@ cdef class MergedCells(CellSource):
     cdef int bytes(self, int field, size_t cell, uint64_t skip, uint64_t n, uint8_t* out) noexcept nogil:
         cdef ReadContext context
         cdef FieldCursors cursors
-        cdef Stretch stretch
-        cdef Status status = self._begin(&context, &cursors, cell, self.n - cell, &stretch)
+        cdef Selection selection
+        cdef Status status = self._begin(&context, &cursors, cell, self.n - cell, &selection)
         if status == OK:
-            status = gather_bytes(&cursors, self.snapshot, self.rows, field, &stretch, skip, n, &context, out)
+            status = gather_bytes(&cursors, self.snapshot, self.rows, field, &selection, NULL, skip, n, &context, out)
         return self._end(&context, &cursors, status)

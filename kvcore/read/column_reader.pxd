@@ -13,14 +13,17 @@ cdef enum:
     FEW_CURSORS = 8
 
 # n cells, from cell `skip` of runs[0] on.
-cdef struct Stretch:
+cdef struct Selection:
     const CellAddress* runs
     size_t skip
     size_t n
+    # NULL: the cells are read into a column in their order. Otherwise cell i becomes the column's cell number index[i], each
+    # number from 0 to n - 1 is there once, every run is a single cell and `skip` is 0.
+    const uint64_t* index
     bint keep                   # what is decoded stays in the cache: for keys that are asked for; a scan passes it by
 
-# The stretch behind the first n cells.
-cdef void stretch_advance(Stretch* stretch, size_t n) noexcept nogil
+# Leave out the first n cells. REQUIRES a selection without an index.
+cdef void selection_advance(Selection* selection, size_t n) noexcept nogil
 
 
 # Where a reader of one field stands in one fragment: the open tile's offsets and the open chunk. Neighbours in a chunk share it,
@@ -44,7 +47,7 @@ cdef struct FieldCursors:              # of one field; one thread at a time
     FieldCursor few[FEW_CURSORS]
     FieldCursor* at
     size_t n
-    bint keep                   # see Stretch
+    bint keep                   # see Selection
     uint32_t failed_in          # the fragment of the last fault
 
 cdef Status cursors_open(FieldCursors* cursors, Snapshot snapshot, bint keep) noexcept nogil
@@ -52,16 +55,17 @@ cdef void cursors_close(FieldCursors* cursors, Snapshot snapshot) noexcept nogil
 
 # In all of these: the cells of one field, with cursors opened for it. After a fault `context` says what, cursors.failed_in where.
 
-# *cells: how many of the first have at most `limit` bytes in a var field, at least one; *size: their bytes. Reads offsets only.
-cdef Status measure(FieldCursors* cursors, Snapshot snapshot, Buffer buffer, int field, const Stretch* stretch, uint64_t limit,
-                    ReadContext* context, size_t* cells, uint64_t* size) noexcept nogil
-# ends[i]: where cell i ends when the cells of a var field stand one after the other.
-cdef Status gather_ends(FieldCursors* cursors, Snapshot snapshot, Buffer buffer, int field, const Stretch* stretch,
+# *count: how many of the first cells have at most `limit` bytes in a var field, at least one; *size: their bytes. Reads offsets
+# only, and does not look at the index.
+cdef Status measure(FieldCursors* cursors, Snapshot snapshot, Buffer buffer, int field, const Selection* selection,
+                    uint64_t limit, ReadContext* context, size_t* count, uint64_t* size) noexcept nogil
+# ends[i]: where cell i of the column ends when the cells of a var field stand one after the other.
+cdef Status gather_ends(FieldCursors* cursors, Snapshot snapshot, Buffer buffer, int field, const Selection* selection,
                         ReadContext* context, int64_t* ends) noexcept nogil
-# `size` bytes of a var field, from byte `first` of the stretch's first cell on through the cells after it. CORRUPT when
-# they are fewer.
-cdef Status gather_bytes(FieldCursors* cursors, Snapshot snapshot, Buffer buffer, int field, const Stretch* stretch,
-                         uint64_t first, uint64_t size, ReadContext* context, uint8_t* out) noexcept nogil
-# The cells of a fixed field, one after the other.
-cdef Status gather_fixed(FieldCursors* cursors, Snapshot snapshot, Buffer buffer, int field, const Stretch* stretch,
+# `size` bytes of a var field, from byte `first` of the selection's first cell on through the cells after it. CORRUPT when they
+# are fewer. With an index: all bytes, `first` is 0, and `ends` is what gather_ends gave; without one `ends` is not looked at.
+cdef Status gather_bytes(FieldCursors* cursors, Snapshot snapshot, Buffer buffer, int field, const Selection* selection,
+                         const int64_t* ends, uint64_t first, uint64_t size, ReadContext* context, uint8_t* out) noexcept nogil
+# The cells of a fixed field.
+cdef Status gather_fixed(FieldCursors* cursors, Snapshot snapshot, Buffer buffer, int field, const Selection* selection,
                          ReadContext* context, uint8_t* out) noexcept nogil

@@ -9,13 +9,13 @@ from tilekv.kvcore.read.chunks cimport (DIRECT, FragmentData, chunk_at_hand, chu
 from tilekv.kvcore.write.memtable cimport Entry
 
 
-cdef void stretch_advance(Stretch* stretch, size_t n) noexcept nogil:
-    stretch.n -= n
-    n += stretch.skip
-    while stretch.n and n >= stretch.runs.n:
-        n -= stretch.runs.n
-        stretch.runs += 1
-    stretch.skip = n
+cdef void selection_advance(Selection* selection, size_t n) noexcept nogil:
+    selection.n -= n
+    n += selection.skip
+    while selection.n and n >= selection.runs.n:
+        n -= selection.runs.n
+        selection.runs += 1
+    selection.skip = n
 
 
 cdef Status cursors_open(FieldCursors* cursors, Snapshot snapshot, bint keep) noexcept nogil:
@@ -105,16 +105,16 @@ cdef inline Status run_extent(FieldCursors* cursors, Snapshot snapshot, int fiel
     return OK
 
 
-cdef Status measure(FieldCursors* cursors, Snapshot snapshot, Buffer buffer, int field, const Stretch* stretch, uint64_t limit,
-                    ReadContext* context, size_t* cells, uint64_t* size) noexcept nogil:
-    cdef const CellAddress* run = stretch.runs
+cdef Status measure(FieldCursors* cursors, Snapshot snapshot, Buffer buffer, int field, const Selection* selection,
+                    uint64_t limit, ReadContext* context, size_t* count, uint64_t* size) noexcept nogil:
+    cdef const CellAddress* run = selection.runs
     cdef const uint8_t* data = NULL
     cdef uint64_t start = 0, end = 0
-    cdef size_t skip = stretch.skip, n, done = 0
+    cdef size_t skip = selection.skip, n, done = 0
     cdef Status status
     size[0] = 0
-    while done < stretch.n:
-        n = min(run.n - skip, stretch.n - done)
+    while done < selection.n:
+        n = min(run.n - skip, selection.n - done)
         start = end = 0
         if run.fragment == IN_BUFFER:
             buffered(buffer, field, run, &data, &end)
@@ -136,7 +136,7 @@ cdef Status measure(FieldCursors* cursors, Snapshot snapshot, Buffer buffer, int
         if skip == run.n:
             run += 1
             skip = 0
-    cells[0] = done
+    count[0] = done
     return OK
 
 
@@ -180,15 +180,16 @@ cdef int64_t window_ends(const Windows* windows, uint64_t cell, size_t n, uint64
     return bad
 
 
-cdef Status gather_ends(FieldCursors* cursors, Snapshot snapshot, Buffer buffer, int field, const Stretch* stretch,
+cdef Status gather_ends(FieldCursors* cursors, Snapshot snapshot, Buffer buffer, int field, const Selection* selection,
                         ReadContext* context, int64_t* ends) noexcept nogil:
-    cdef const CellAddress* run = stretch.runs
+    cdef const CellAddress* run = selection.runs
+    cdef const uint64_t* index = selection.index
     cdef const uint8_t* data = NULL
     cdef uint64_t start = 0, end = 0, total = 0
-    cdef size_t skip = stretch.skip, n, done = 0
+    cdef size_t skip = selection.skip, n, done = 0, i
     cdef Status status
-    while done < stretch.n:
-        n = min(run.n - skip, stretch.n - done)
+    while done < selection.n:
+        n = min(run.n - skip, selection.n - done)
         start = end = 0
         if run.fragment == IN_BUFFER:
             buffered(buffer, field, run, &data, &end)
@@ -202,9 +203,15 @@ cdef Status gather_ends(FieldCursors* cursors, Snapshot snapshot, Buffer buffer,
                 return damaged(context, snapshot.at[run.fragment], field, run.tile)
         total += end - start
         done += n
-        ends[done - 1] = <int64_t>total
+        if index == NULL:
+            ends[done - 1] = <int64_t>total
+        else:
+            ends[index[done - 1]] = <int64_t>(end - start)
         run += 1
         skip = 0
+    if index != NULL:
+        for i in range(1, selection.n):
+            ends[i] += ends[i - 1]
     return OK
 
 
@@ -270,18 +277,28 @@ cdef Status cursor_read(FieldCursors* cursors, Snapshot snapshot, int slot, uint
         start += part
 
 
-cdef Status gather_bytes(FieldCursors* cursors, Snapshot snapshot, Buffer buffer, int field, const Stretch* stretch,
-                         uint64_t first, uint64_t size, ReadContext* context, uint8_t* out) noexcept nogil:
-    cdef const CellAddress* run = stretch.runs
+cdef Status gather_bytes(FieldCursors* cursors, Snapshot snapshot, Buffer buffer, int field, const Selection* selection,
+                         const int64_t* ends, uint64_t first, uint64_t size, ReadContext* context, uint8_t* out) noexcept nogil:
+    cdef const CellAddress* run = selection.runs
+    cdef const uint64_t* index = selection.index
     cdef const uint8_t* data = NULL
+    cdef uint8_t* column = out
     cdef uint64_t start = 0, end = 0, part
-    cdef size_t skip = stretch.skip, n, done = 0
+    cdef size_t skip = selection.skip, n, done = 0
     cdef int slot = snapshot.layout.bytes_slot(field)
     cdef const FieldCursor* cursor
     cdef const CellAddress* last = NULL
     cdef Status status
-    while size and done < stretch.n:
-        n = min(run.n - skip, stretch.n - done)
+    if index != NULL:
+        size = 0                                    # of a cell, from here on: what it still lacks
+    while done < selection.n and (size or index != NULL):
+        n = min(run.n - skip, selection.n - done)
+        if index != NULL:
+            if size:
+                break
+            start = ends[index[done] - 1] if index[done] else 0
+            size = ends[index[done]] - start
+            out = column + start
         if run.fragment == IN_BUFFER:
             buffered(buffer, field, run, &data, &end)
             part = min(end - min(first, end), size)
@@ -314,15 +331,19 @@ cdef Status gather_bytes(FieldCursors* cursors, Snapshot snapshot, Buffer buffer
     return OK
 
 
-cdef Status gather_fixed(FieldCursors* cursors, Snapshot snapshot, Buffer buffer, int field, const Stretch* stretch,
+cdef Status gather_fixed(FieldCursors* cursors, Snapshot snapshot, Buffer buffer, int field, const Selection* selection,
                          ReadContext* context, uint8_t* out) noexcept nogil:
-    cdef const CellAddress* run = stretch.runs
+    cdef const CellAddress* run = selection.runs
+    cdef const uint64_t* index = selection.index
     cdef const uint8_t* data = NULL
+    cdef uint8_t* column = out
     cdef uint64_t width = snapshot.layout.slots[field].width, size = 0
-    cdef size_t skip = stretch.skip, n, done = 0
+    cdef size_t skip = selection.skip, n, done = 0
     cdef Status status
-    while done < stretch.n:
-        n = min(run.n - skip, stretch.n - done)
+    while done < selection.n:
+        n = min(run.n - skip, selection.n - done)
+        if index != NULL:
+            out = column + index[done] * width
         if run.fragment == IN_BUFFER:
             buffered(buffer, field, run, &data, &size)
             memcpy(out, data, width)
