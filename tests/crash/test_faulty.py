@@ -106,7 +106,7 @@ def test_short_writes_and_reads(real: Storage) -> None:
     assert real.files("folder") == {"file": 5}
     assert fault_at(1, SHORT_READ).storage(real).read("a") == b"01234"
     commit(real, "whole")
-    assert fault_at(1, SHORT_READ).storage(real).view("whole", "file", True).size == 5
+    assert fault_at(1, SHORT_READ).storage(real).open_file("whole", "file", True).size == 5
     assert fault_at(1, SHORT_READ).storage(real).open_files("whole", True)["file"].size == 5
 
 
