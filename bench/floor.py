@@ -27,6 +27,7 @@ from bench.rivals import rival
 from tilekv.kvcore.codec.pipeline import CodecPool
 from tilekv.kvcore.format.tile import encode
 from tilekv.kvcore.write.builder import FragmentBuilder
+from tilekv.kvcore.write.memtable import sort_buffer
 
 RUN = 1 << 20
 PAGE = 4096
@@ -66,7 +67,7 @@ def parts_of_a_load(data: Data, clock: Clock) -> dict[str, int]:
         clock.restart()
         db.put_many(data.keys, data.values)
         clock.part("copy from the objects, under the GIL")
-        cells = db._sorted()
+        cells = sort_buffer(db._buffer)
         clock.part("digests and sort")
         planned = FragmentBuilder(db._layout).add(cells)
         clock.part("plan the chunks")

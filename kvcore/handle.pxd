@@ -16,8 +16,13 @@ from tilekv.kvcore.write.memtable cimport Buffer, SortedBuffer
 cdef class Handle:
     """A snapshot (Snapshot) and, when writable, a write buffer over it.
 
-    The buffer is touched with the GIL held only. While a flush encodes it without the GIL, `_busy` is set: readers go on,
-    writers wait for `_lock`. A reader takes its own reference to the Snapshot, so flush, reopen and close never pull one away.
+    A flush freezes the buffer: it lies between the snapshot and a new one, and nobody writes into it any more. Look-ups ask the
+    new one, the frozen one, the snapshot. When its fragment is there the snapshot has it and the frozen buffer goes, in one step;
+    when the flush fails it stays, and the next flush writes it first. So nobody waits for a flush, but who writes while both
+    buffers are full.
+
+    Buffers are touched with the GIL held only, but for what a flush sorts and encodes. Readers take their own references to
+    all three at once, so flush, reopen and close never pull one away.
     """
     # constant after construction
     cdef readonly Layout _layout
@@ -26,16 +31,20 @@ cdef class Handle:
     cdef readonly bint _writable
     cdef readonly uint64_t _budget      # bytes of buffer after which a write flushes
     cdef bint _threaded                 # whether a second thread may help with a batch
-    cdef readonly object _lock          # RLock: held by flush, reopen and close; writers wait on it while _busy
+    cdef readonly object _lock          # RLock: held by flush, reopen and close
     # guarded by the GIL
     cdef readonly Snapshot _snapshot    # None once closed
     cdef readonly Buffer _buffer
-    cdef public bint _busy
+    cdef readonly Buffer _frozen        # None: nothing is frozen
+    cdef public object _failure         # what a flush behind its writers met, until it has been raised
+    cdef public bint _failed            # a flush of what is frozen: the next write begins it again
+    cdef public bint _busy              # a flush or a close is under way, in the thread that holds the lock
+    cdef public bint _closing           # writers wait for the lock: what is written after the last flush would be lost
     cdef uint64_t _generation           # of the process: see forked()
 
     cdef Snapshot _require_snapshot(self)
     cdef int _check_writable(self) except -1
-    cdef Found _find(self, Snapshot snapshot, Buffer buffer, const KeyRef* key, int field, ReadContext* context,
+    cdef Found _find(self, Snapshot snapshot, Buffer buffer, Buffer frozen, const KeyRef* key, int field, ReadContext* context,
                      CellAddress* address) except *
     cdef object _get(self, key, default)
     cdef bint _has(self, object key) except -1

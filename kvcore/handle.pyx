@@ -34,7 +34,7 @@ from tilekv.kvcore.values.cells cimport KIND_BYTES, Column
 from tilekv.kvcore.values.input_cells cimport Cells, object_cells
 from tilekv.kvcore.values.input_columns cimport cells_of
 from tilekv.kvcore.values.keys cimport KeyCell, asked_cell, key_cell
-from tilekv.kvcore.write.memtable cimport Entry, sort_buffer
+from tilekv.kvcore.write.memtable cimport Entry, find_entry, sort_buffer
 from tilekv.kvcore.write.rows cimport (Row, append_row, convert_row, row_free, stage_columns, stage_deletes, stage_pairs,
                                        stage_rows, stage_table)
 from tilekv.kvcore.format.datatypes import CODES as _CODES
@@ -108,31 +108,40 @@ cdef class Handle:
     def _after_fork(self):
         raise NotImplementedError
 
+    def _before_write(self):
+        raise NotImplementedError
+
+    def _flush_behind(self):
+        raise NotImplementedError
+
     def _start_over(self, Snapshot snapshot):
-        """In a forked child: nothing of the parent's is used again, its lock and its buffer included."""
+        """In a forked child: nothing of the parent's is used again, its lock and its buffers included."""
+        cdef Buffer empty = Buffer(self._layout)
         self._generation = generation
         self._lock = RLock()
-        self._busy = False
-        self._install(snapshot, self._buffer.n)
+        self._failed = self._busy = self._closing = False
+        self._failure = None
+        self._snapshot = snapshot
+        self._buffer = empty
+        self._frozen = None
 
     cdef int _check_writable(self) except -1:
+        """Before a write, and again right before the buffer takes it."""
         self._require_snapshot()
         if not self._writable:
             raise ReadOnlyError("this store is open for reading only: open it with mode 'a' to write")
-        if self._busy:
-            with self._lock:                                    # until the flush under way is done
-                self._require_snapshot()
-                if self._busy:
-                    raise ReadOnlyError("a write from within a flush of the same handle")
+        while self._failure is not None or self._closing or (self._frozen is not None and self._buffer.size > self._budget):
+            self._before_write()
+            self._require_snapshot()
         return 0
 
-    cdef Found _find(self, Snapshot snapshot, Buffer buffer, const KeyRef* key, int field, ReadContext* context,
+    cdef Found _find(self, Snapshot snapshot, Buffer buffer, Buffer frozen, const KeyRef* key, int field, ReadContext* context,
                      CellAddress* address) except *:
-        """The newest cell of a key, buffer first. Raises for a FAULT. field: see Snapshot.get()."""
+        """The newest cell of a key, buffers first. Raises for a FAULT. field: see Snapshot.get()."""
         cdef const Entry* entry = NULL
         cdef uint64_t c0 = 0, c1 = 0
-        if buffer.n:
-            buffer.find(key, &entry)
+        if buffer.n or frozen is not None:
+            find_entry(buffer, frozen, key, &entry)
             if entry != NULL:
                 address_of_entry(entry, address)
                 return DELETED if entry.type & TOMBSTONE else PRESENT
@@ -190,6 +199,7 @@ cdef class Handle:
     cdef object _get(self, key, default):
         cdef Snapshot snapshot = self._require_snapshot()
         cdef Buffer buffer = self._buffer
+        cdef Buffer frozen = self._frozen
         cdef KeyCell cell
         cdef ReadContext context
         cdef CellAddress address
@@ -203,7 +213,7 @@ cdef class Handle:
         access_open(&context)
         epoch = cache_enter(&snapshot.cache.cache)
         try:
-            if self._find(snapshot, buffer, &cell.ref, FIRST, &context, &address) != PRESENT:
+            if self._find(snapshot, buffer, frozen, &cell.ref, FIRST, &context, &address) != PRESENT:
                 return default
             return self._row(snapshot, buffer, &address, &context)
         finally:
@@ -260,6 +270,7 @@ cdef class Handle:
     cdef bint _has(self, object key) except -1:
         cdef Snapshot snapshot = self._require_snapshot()
         cdef Buffer buffer = self._buffer
+        cdef Buffer frozen = self._frozen
         cdef KeyCell cell
         cdef ReadContext context
         cdef CellAddress address
@@ -271,7 +282,7 @@ cdef class Handle:
         access_open(&context)
         epoch = cache_enter(&snapshot.cache.cache)
         try:
-            return self._find(snapshot, buffer, &cell.ref, -1, &context, &address) == PRESENT
+            return self._find(snapshot, buffer, frozen, &cell.ref, -1, &context, &address) == PRESENT
         finally:
             cache_exit(&snapshot.cache.cache, epoch)
             context_close(&context, &snapshot.codecs.pool)
@@ -332,8 +343,8 @@ cdef class Handle:
         self._after_write()
 
     cdef int _after_write(self) except -1:
-        if self._buffer.size > self._budget:
-            self.flush()
+        if self._buffer.size > self._budget or self._failed:
+            self._flush_behind()
         return 0
 
     # --- many keys ----------------------------------------------------------------------------------------------------
@@ -439,10 +450,11 @@ cdef class Handle:
         """
         cdef Snapshot snapshot = self._require_snapshot()
         cdef Buffer buffer = self._buffer
+        cdef Buffer frozen = self._frozen
         cdef Cells cells
         cdef list result = []
         for cells in self._all_meant(cells_of(keys, None, self._layout.numbers, "keys")):
-            append_rows(snapshot, buffer, self._columns, cells, default, result, self._threaded)
+            append_rows(snapshot, buffer, frozen, self._columns, cells, default, result, self._threaded)
         return result
 
     def read(self, keys: Iterable[Any], attrs: Iterable[str] | None = None, missing: str = "raise") -> Batch:
@@ -472,13 +484,14 @@ cdef class Handle:
         """
         cdef Snapshot snapshot = self._require_snapshot()
         cdef Buffer buffer = self._buffer
+        cdef Buffer frozen = self._frozen
         cdef Batch batch
         cdef list pieces
         if not isinstance(missing, str) or missing not in ("raise", "mask"):
             raise InvalidValueError(f"missing is 'raise' or 'mask', not {shown(missing)}")
         columns = self._chosen(attrs)
         pieces = cells_of(keys, None, self._layout.numbers, "keys")
-        batch = look_up_batch(snapshot, buffer, columns, self._all_meant(pieces), missing == "mask", self._threaded)
+        batch = look_up_batch(snapshot, buffer, frozen, columns, self._all_meant(pieces), missing == "mask", self._threaded)
         if not self._layout.numbers:
             batch._pieces = pieces
         return batch
@@ -500,17 +513,16 @@ cdef class Handle:
     # --- all keys -----------------------------------------------------------------------------------------------------
 
     cdef tuple _buffers(self):
-        """What is written and not flushed, as a merge takes it: none or one."""
-        return (sort_buffer(self._buffer),) if self._buffer.n else ()
+        """What is written and not flushed, as a merge takes it: newest first, none to two."""
+        cdef Buffer buffer = self._buffer
+        cdef Buffer frozen = self._frozen
+        cdef tuple newest = (sort_buffer(buffer),) if buffer.n else ()
+        return newest if frozen is None else newest + (sort_buffer(frozen),)
 
     cdef Merge _merge(self):
-        """A cursor over snapshot and buffer as they are now: nothing between the two reads lets another thread in."""
+        """A cursor over snapshot and buffers as they are now."""
         cdef Snapshot snapshot = self._require_snapshot()
         return Merge(snapshot, self._buffers())
-
-    def _sorted(self, workers=None):
-        """The buffer in the order of a fragment: what a flush writes. workers: see sort_buffer()."""
-        return sort_buffer(self._buffer, workers)
 
     def _check_process(self):
         """After a fork, reopen: the lock may be held by a thread that does not exist here."""
@@ -521,12 +533,35 @@ cdef class Handle:
         """The snapshot, for whoever manages the handle. Raises when closed; after a fork, reopens first."""
         return self._require_snapshot()
 
-    def _install(self, Snapshot snapshot, size_t written):
-        """Go on from another snapshot, which holds so many entries of the buffer, the oldest. One step for every other thread and
-        for an interrupt: all of it is done, or nothing."""
-        cdef Buffer rest = self._buffer.since(written) if written else self._buffer
+    # --- for whoever flushes: each is one step for every other thread and for an interrupt, all of it or nothing ---
+
+    def _unflushed(self):
+        """Entries that are not in a fragment yet, overwritten ones included."""
+        return self._buffer.n + (0 if self._frozen is None else self._frozen.n)
+
+    def _freeze(self):
+        """Put a new buffer over what was written; False when nothing was. REQUIRES: the lock, and nothing frozen."""
+        cdef Buffer empty = Buffer(self._layout)
+        if self._buffer.n == 0:
+            return False
+        self._frozen = self._buffer
+        self._buffer = empty
+        return True
+
+    def _install(self, Snapshot snapshot, bint flushed):
+        """Go on from another snapshot; `flushed`: one that holds what was frozen. REQUIRES: the lock."""
+        _before, _frozen = self._snapshot, self._frozen             # they may take long to free: afterwards
         self._snapshot = snapshot
-        self._buffer = rest
+        if flushed:
+            self._frozen = None
+
+    def _let_go(self):
+        """Closed: neither a snapshot nor anything written any more. REQUIRES: the lock."""
+        cdef Buffer empty = Buffer(self._layout)
+        _before, _buffer, _frozen = self._snapshot, self._buffer, self._frozen
+        self._snapshot = None
+        self._failure = self._frozen = None
+        self._buffer = empty
 
     @cython.binding(False)
     @cython.embedsignature(True)
@@ -536,9 +571,10 @@ cdef class Handle:
         Raises as `get` does.
         """
         cdef Snapshot snapshot = self._require_snapshot()
-        if snapshot.n == 0 and self._buffer.n == 0:
+        cdef bint written = self._buffer.n or self._frozen is not None
+        if snapshot.n == 0 and not written:
             return 0
-        if snapshot.n == 1 and self._buffer.n == 0:
+        if snapshot.n == 1 and not written:
             fragment = snapshot.fragments[0]
             return fragment.cells - fragment.tombstones
         return self._merge().count()

@@ -44,10 +44,17 @@ MUTANTS = {
     ),
     # A flush that begins while one of the same handle is under way, in a signal handler, say.
     "second-flush": Mutant(
-        "store.py",
+        "flusher.py",
         'if self._busy:\n            raise TileKVError("flush was called from within a flush of the same handle")',
         "pass",
-        "tests/unit/test_store.py",
+        "tests/unit/test_flusher.py",
+    ),
+    # A frozen buffer that a flush which failed has left, taken for one that another thread is about to write.
+    "failed-flush": Mutant(
+        "flusher.py",
+        "if self._frozen is not None and not self._failed:",
+        "if self._frozen is not None:",
+        "tests/unit/test_flusher.py",
     ),
     # A list that is removed before it is durable that its fragments are hidden: after a crash they are seen again.
     "sync-after-hiding": Mutant(

@@ -5,10 +5,11 @@ from tilekv.kvcore.read.snapshot cimport Snapshot
 from tilekv.kvcore.values.input_cells cimport Cells
 from tilekv.kvcore.write.memtable cimport Buffer
 
-# threaded, of both: whether a second thread may help.
+# Of both: buffer and frozen are the handle's (frozen may be None); threaded: whether a second thread may help.
 
 # The values of keys appended to result; `default` for those that are not there.
-cdef int append_rows(Snapshot snapshot, Buffer buffer, tuple columns, Cells keys, object default, list result,
-                     bint threaded) except -1
+cdef int append_rows(Snapshot snapshot, Buffer buffer, Buffer frozen, tuple columns, Cells keys, object default,
+                     list result, bint threaded) except -1
 # Columns of keys. KeyError for the first that is missing, or with mask: zero or empty.
-cdef Batch look_up_batch(Snapshot snapshot, Buffer buffer, tuple columns, list pieces, bint mask, bint threaded)
+cdef Batch look_up_batch(Snapshot snapshot, Buffer buffer, Buffer frozen, tuple columns, list pieces, bint mask,
+                         bint threaded)

@@ -87,8 +87,8 @@ cdef size_t append_block(Lookup lookup, Resident values, size_t start, size_t n,
     return late
 
 
-cdef int append_rows(Snapshot snapshot, Buffer buffer, tuple columns, Cells keys, object default, list result,
-                     bint threaded) except -1:
+cdef int append_rows(Snapshot snapshot, Buffer buffer, Buffer frozen, tuple columns, Cells keys, object default,
+                     list result, bint threaded) except -1:
     """First what is in memory already, in the order asked. What is left is looked up again in the order of digests, in which it
     is stored: each chunk is decoded once, however small the cache is."""
     cdef size_t n = keys.n, start = 0, at, late = 0, found, i
@@ -99,7 +99,7 @@ cdef int append_rows(Snapshot snapshot, Buffer buffer, tuple columns, Cells keys
     cdef Resident values = Resident(columns)
     cdef LookupPipeline pipeline
     snapshot.expect(n)
-    pipeline = LookupPipeline(snapshot, buffer, [keys], True, threaded)
+    pipeline = LookupPipeline(snapshot, buffer, frozen, [keys], True, threaded)
     while True:
         lookup = pipeline.next()
         if lookup is None:
@@ -114,7 +114,7 @@ cdef int append_rows(Snapshot snapshot, Buffer buffer, tuple columns, Cells keys
     if late == 0:
         return 0
     later = np.asarray(later[:late])[np.argsort(where[:late])]
-    pipeline = LookupPipeline(snapshot, buffer, [keys], False, threaded)
+    pipeline = LookupPipeline(snapshot, buffer, frozen, [keys], False, threaded)
     pipeline.order(&later[0], late)
     start = 0
     while True:
@@ -247,7 +247,8 @@ cdef class ColumnBuilder:
         return column_of(self.column, self.n, self.offsets, self.data)
 
 
-cdef Batch look_up_batch(Snapshot snapshot, Buffer buffer, tuple columns, list pieces, bint mask, bint threaded):
+cdef Batch look_up_batch(Snapshot snapshot, Buffer buffer, Buffer frozen, tuple columns, list pieces, bint mask,
+                         bint threaded):
     """Columns are filled while the next part is looked up, as long as all of one is in memory. Of the others the cells are taken
     in the order in which they are stored, once it is known where they all are."""
     cdef size_t n = count_cells(pieces), i, at = 0
@@ -263,7 +264,7 @@ cdef Batch look_up_batch(Snapshot snapshot, Buffer buffer, tuple columns, list p
     snapshot.expect(n)
     # The batch keeps the keys, and an array may be filled with others.
     pieces = [kept_keys(cells) for cells in pieces]
-    pipeline = LookupPipeline(snapshot, buffer, pieces, False, threaded)
+    pipeline = LookupPipeline(snapshot, buffer, frozen, pieces, False, threaded)
     while True:
         lookup = pipeline.next()
         if lookup is None:

@@ -19,6 +19,7 @@ cdef class Lookup:
     """Keys of one snapshot and where they are. `room` keys at most; used again for the next ones."""
     cdef Snapshot snapshot
     cdef Buffer buffer
+    cdef Buffer frozen          # or None: see Handle
     cdef size_t room
     cdef bint defer             # see Snapshot.probe_block()
     cdef size_t n

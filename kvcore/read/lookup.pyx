@@ -16,7 +16,7 @@ from tilekv.kvcore.read.chunks cimport context_close
 from tilekv.kvcore.read.snapshot cimport BLOCK, DELETED, MISSING, PRESENT, UNOPENED
 from tilekv.kvcore.values.input_cells cimport FEED_OBJECTS, Cells, count_cells, feed_key
 from tilekv.kvcore.values.keys cimport asked_cell, load_key
-from tilekv.kvcore.write.memtable cimport Entry
+from tilekv.kvcore.write.memtable cimport Entry, find_entry
 from tilekv.kvcore.values.keys import key_not_found
 
 cdef extern from "base/prefetch.h" nogil:
@@ -38,10 +38,11 @@ cdef enum:
 
 @cython.final
 cdef class Lookup:
-    def __cinit__(self, Snapshot snapshot not None, Buffer buffer not None, size_t room, bint defer):
+    def __cinit__(self, Snapshot snapshot not None, Buffer buffer not None, Buffer frozen, size_t room, bint defer):
         self.defer = defer
         self.snapshot = snapshot
         self.buffer = buffer
+        self.frozen = frozen
         self.room = room
         self.held = []
         self.refused = {}
@@ -95,11 +96,11 @@ cdef class Lookup:
             else:
                 feed_key(&cells.feed, i if order == NULL else order[i], &self.keys[k])
             k += 1
-        if self.buffer.n:
+        if self.buffer.n or self.frozen is not None:
             for i in range(k):
                 if self.found[i] != MISSING:
                     continue
-                self.buffer.find(&self.keys[i], &entry)
+                find_entry(self.buffer, self.frozen, &self.keys[i], &entry)
                 if entry != NULL:
                     self.found[i] = DELETED if entry.type & TOMBSTONE else PRESENT
                     address_of_entry(entry, &self.addresses[i])
@@ -159,13 +160,14 @@ cdef void find_all(Lookup lookup) noexcept nogil:
 @cython.final
 @cython.no_gc_clear             # the thread uses the lookups until __dealloc__ has stopped it
 cdef class LookupPipeline:
-    def __cinit__(self, Snapshot snapshot not None, Buffer buffer not None, list pieces not None, bint defer, bint threaded):
+    def __cinit__(self, Snapshot snapshot not None, Buffer buffer not None, Buffer frozen, list pieces not None, bint defer,
+                  bint threaded):
         cdef size_t n = count_cells(pieces), i
         cdef size_t room = min(n, <size_t>PART)
         cdef void* jobs[TKV_RING_JOBS]
         self.pieces = pieces
         self.nlookups = min((n + PART - 1) // PART, <size_t>TKV_RING_JOBS)
-        self.lookups = [Lookup(snapshot, buffer, room, defer) for _ in range(self.nlookups)]
+        self.lookups = [Lookup(snapshot, buffer, frozen, room, defer) for _ in range(self.nlookups)]
         for i in range(self.nlookups):
             jobs[i] = <void*>self.lookups[i]
         self.ring = tkv_ring_start(<void (*)(void*) noexcept nogil>find_all, jobs, <int>self.nlookups,

@@ -111,6 +111,14 @@ cdef class SortedBuffer(CellSource):
 cpdef SortedBuffer sort_buffer(Buffer buffer, workers=*)
 
 
+cdef inline int find_entry(Buffer newest, Buffer frozen, const KeyRef* key, const Entry** entry) except -1:
+    """The newest entry of a key in two buffers, NULL when it has none. frozen: older than the other; None when there is none."""
+    newest.find(key, entry)
+    if entry[0] == NULL and frozen is not None:
+        frozen.find(key, entry)
+    return 0
+
+
 cdef inline void entry_key(const Entry* entry, KeyRef* key) noexcept nogil:
     key.data = entry.record
     key.size = entry.key_size

@@ -188,27 +188,6 @@ cdef class Buffer:
         other._nblocks = other.n = other._left = other.size = 0
         return 0
 
-    def since(self, size_t n):
-        """A buffer of the entries from number `n` on. MemoryError."""
-        cdef Buffer rest = Buffer(self.layout)
-        cdef const Entry* entry
-        cdef const uint8_t* row
-        cdef uint8_t* copy
-        cdef uint64_t size
-        cdef KeyRef key
-        cdef size_t i
-        for i in range(n, self.n):
-            entry = &self.entries[i]
-            entry_key(entry, &key)
-            row = entry.record + entry.key_size
-            size = 0
-            if not entry.type & TOMBSTONE:
-                size = self.fixed_bytes + 8 * self.nvar
-                size += load64(row + size - 8) if self.nvar else 0
-            copy = rest.add(&key, (entry.type & TOMBSTONE) != 0, size)
-            memcpy(copy, row, size)
-        return rest
-
     cdef uint64_t _slot(self, const KeyRef* key) noexcept nogil:
         """Where the key is in the table, or the free slot where it belongs."""
         cdef uint64_t at = table_hash(key) & self._mask

@@ -55,7 +55,7 @@ class Config:
     Attributes
     ----------
     buffer_bytes : int
-        ``kv.buffer_bytes``: a write buffer of more bytes than this flushes itself. 256 MiB.
+        ``kv.buffer_bytes``: a write buffer of more bytes than this is flushed while the next one fills. 256 MiB.
     cache_bytes : int
         ``kv.cache_bytes``: most bytes of decoded chunks that are kept. 256 MiB; 0 keeps none. Up to half
         of it goes to a table of positions, 16 bytes a key, once a sixteenth of the keys was asked for:

@@ -11,8 +11,7 @@ from collections.abc import (
     Mapping,
     MutableMapping,
 )
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Self
 
 import numpy as np
 
@@ -23,24 +22,19 @@ from tilekv.equality import EqualItems, EqualValues, equal_items
 from tilekv.errors import (
     InvalidValueError,
     KeyNotFoundError,
-    NotDurableError,
     OutOfRangeError,
     ReadOnlyError,
-    TileKVError,
     WrongTypeError,
     shown,
 )
-from tilekv.kvcore.handle import Handle
+from tilekv.flusher import Flusher
 from tilekv.kvcore.read.fragment import Fragment
 from tilekv.kvcore.read.snapshot import Snapshot
 from tilekv.kvcore.values.cells import Column
-from tilekv.kvcore.write.memtable import Buffer
-from tilekv.names import FragmentName
 from tilekv.probe import Probe, probe
 from tilekv.progress import Progress
 from tilekv.schema import Schema
 from tilekv.storage import open_storage
-from tilekv.workers import Workers
 
 if TYPE_CHECKING:
     from tilekv.tools.info import Info
@@ -50,7 +44,7 @@ MODES: Final = ("r", "a", "x", "w")
 _KEYS, _VALUES, _ITEMS = range(3)  # what Handle._iterate gives
 
 
-class Store(Handle, MutableMapping[Any, Any]):
+class Store(Flusher, MutableMapping[Any, Any]):
     """A persistent dict: keys of many types, values of one or more typed attributes.
 
     Made by `tilekv.open`. A store with one attribute gives bare values, one with several gives dicts. Writes go
@@ -72,8 +66,6 @@ class Store(Handle, MutableMapping[Any, Any]):
         self._engine = engine
         self._timestamp = timestamp
         self._config = config
-        self._attempt: _Attempt | None = None
-        self._unsynced = False  # what is visible may not be durable
         self._attach(
             engine.layout,
             columns_of(engine.schema),
@@ -81,7 +73,7 @@ class Store(Handle, MutableMapping[Any, Any]):
             engine.config.buffer_bytes,
             engine.config.usable_threads,
         )
-        self._install(self._look(), 0)
+        self._install(self._look(), False)
 
     def _look(self, known: Snapshot | None = None) -> Snapshot:
         """The fragments that are there now, or were at `timestamp`."""
@@ -131,7 +123,7 @@ class Store(Handle, MutableMapping[Any, Any]):
         from tilekv.tools.info import describe
 
         snapshot = self._open_snapshot()
-        return describe(self._uri, self._engine, snapshot, self._buffer.n)
+        return describe(self._uri, self._engine, snapshot, self._unflushed())
 
     def __repr__(self) -> str:
         state = " closed" if self.closed else ""
@@ -140,90 +132,12 @@ class Store(Handle, MutableMapping[Any, Any]):
 
     # --- its life ---
 
-    def flush(self) -> None:
-        """Write what is buffered as one fragment; it is durable when this returns.
-
-        Once others can see it, it has been flushed, whatever is raised: it is not written again.
-
-        Raises
-        ------
-        OSError
-            When writing fails: the buffer is kept, and flushing again is safe.
-        NotDurableError
-            When it was flushed, and nothing is buffered any more, but the last sync failed: flush again, which syncs first.
-        StoreReplacedError
-            When another store has taken this one's place.
-        """
-        self._open_snapshot()  # first: in a forked child the lock may be held by a thread that is not there
-        with self._lock:
-            self._open_snapshot()
-            if not self._writable:
-                raise ReadOnlyError(
-                    "this store is open for reading only: there is nothing to flush"
-                )
-            self._check_idle()
-            # No context manager: a signal between its two halves would leave it busy.
-            self._busy = True
-            try:
-                self._write_buffer()
-            finally:
-                self._busy = False
-
     def sync(self) -> None:
         """`flush`, by the name that `shelve` and `dbm` have for it; in mode "r" there is nothing to do."""
         if self._writable:
             self.flush()
         else:
             self._open_snapshot()
-
-    def _check_idle(self) -> None:
-        if self._busy:
-            raise TileKVError("flush was called from within a flush of the same handle")
-
-    def _write_buffer(self) -> None:
-        """The caller holds the lock and is busy: other threads' writes wait for the lock."""
-        self._settle(False)
-        if self._unsynced:
-            self._engine.storage.sync()
-            self._unsynced = False
-        with Workers(self._engine.config.usable_threads) as workers:
-            self._write_sorted(workers)
-
-    def _write_sorted(self, workers: Workers) -> None:
-        source = self._sorted(workers)
-        if not len(source):
-            return
-        buffer = self._buffer
-
-        def showing(name: FragmentName) -> None:
-            self._unsynced = True
-            self._attempt = _Attempt(name, buffer, buffer.n)
-
-        try:
-            self._engine.flush(source, self._open_snapshot(), workers, showing)
-            self._unsynced = False
-            self._settle(True)
-        except BaseException as error:
-            with suppress(Exception):  # then nobody knows yet: the next flush looks again
-                self._settle(not self._unsynced or isinstance(error, NotDurableError))
-            if self._buffer is buffer or not isinstance(error, (OSError, MemoryError)):
-                raise
-            # It has been flushed: all that may be wanting is that it is durable.
-            if isinstance(error, NotDurableError):
-                raise
-            if self._unsynced:
-                raise NotDurableError.of(error, self._uri) from error
-
-    def _settle(self, appeared: bool) -> None:
-        """Go on from an attempt to flush, without what it has written if that has `appeared` or, where nobody knows, is found."""
-        attempt = self._attempt
-        if attempt is not None and attempt.buffer is self._buffer:
-            if appeared or self._engine.has_appeared(attempt.name):
-                snapshot = self._engine.in_front(self._open_snapshot(), attempt.name)
-                self._install(snapshot, attempt.entries)
-            else:
-                self._unsynced = False
-        self._attempt = None
 
     def reopen(self) -> None:
         """Move the snapshot to the newest state: what other writers have flushed is seen from now on.
@@ -238,7 +152,7 @@ class Store(Handle, MutableMapping[Any, Any]):
                 # Or what an attempt has written would be seen twice, once as newer than it is.
                 self._settle(False)
                 snapshot = self._open_snapshot()
-            self._install(self._look(snapshot), 0)
+            self._install(self._look(snapshot), False)
 
     def close(self, *, discard: bool = False) -> None:
         """Flush and let go of the files; again is harmless. When flushing fails the handle stays open and keeps its buffer.
@@ -254,17 +168,20 @@ class Store(Handle, MutableMapping[Any, Any]):
         truth("discard", discard)
         if self._inherited():
             self._after_fork()
+        self._join()
         with self._lock:
             if self.closed:
                 return
             self._check_idle()
-            self._busy = True  # to the end: what is written after the last flush would be lost
+            if not discard:
+                self._raise_failure()
+            self._busy = self._closing = True
             try:
                 if self._writable and not discard:
-                    self._write_buffer()
-                self._install(None, self._buffer.n)
+                    self._flush_all()
+                self._let_go()
             finally:
-                self._busy = False
+                self._busy = self._closing = False
 
     def __enter__(self) -> Self:
         """Itself; ClosedError when it is closed."""
@@ -279,16 +196,17 @@ class Store(Handle, MutableMapping[Any, Any]):
         # A handle whose construction failed has no buffer, and a forked child does not own its parent's.
         if getattr(self, "_engine", None) is None or self.closed or self._inherited():
             return
-        if self._buffer.n:
+        if self._unflushed():
             try:
                 warnings.warn(f"{self!r} was never closed: flushing", ResourceWarning, 2, self)
             finally:  # whatever is made of warnings; what fails here, the interpreter prints
+                self._failure = None  # nobody is there to flush again: close does
                 self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A handle travels as what opens it again; with unflushed writes it does not travel."""
         self._open_snapshot()
-        if self._buffer.n:
+        if self._unflushed():
             raise InvalidValueError(
                 "a store with unflushed writes cannot be pickled: flush it first"
             )
@@ -430,19 +348,11 @@ class Store(Handle, MutableMapping[Any, Any]):
                 return  # another thread of the child was faster, and may have written since
             _INHERITED.append((self._snapshot, self._engine))
             closed = self.closed
-            self._attempt = None
+            self._attempt = self._thread = None
             self._unsynced = False
             old = self._engine
             self._engine = Engine(probe(old.storage), self._config, old.key, old.ignore_newer)
             self._start_over(None if closed else self._look())
-
-
-class _Attempt(NamedTuple):
-    """A fragment that may be there: a flush was about to show it, and was interrupted or told of an error."""
-
-    name: FragmentName
-    buffer: Buffer
-    entries: int  # of the buffer, the oldest: what it holds
 
 
 _INHERITED: list[object] = []

@@ -208,7 +208,7 @@ def test_write_while_another_thread_closes_is_kept_or_refused(
     db = tilekv.open(path, "a")
     db[1] = b"1"
     written = []
-    install = tilekv.Store._install
+    let_go = tilekv.Store._let_go
     threads: list[threading.Thread] = []
 
     def write() -> None:
@@ -218,14 +218,14 @@ def test_write_while_another_thread_closes_is_kept_or_refused(
         except tilekv.ClosedError:
             pass
 
-    def write_and_install(self: tilekv.Store, view: object, flushed: int) -> None:
-        if self is db and view is None:
+    def write_and_let_go(self: tilekv.Store) -> None:
+        if self is db:
             threads.append(threading.Thread(target=write))
             threads[0].start()
             threads[0].join(0.5)
-        install(self, view, flushed)
+        let_go(self)
 
-    monkeypatch.setattr(tilekv.Store, "_install", write_and_install)
+    monkeypatch.setattr(tilekv.Store, "_let_go", write_and_let_go)
     db.close()
     for thread in threads:
         thread.join(20)

@@ -136,7 +136,7 @@ def test_nobody_knows_whether_it_has_appeared(folder: Path, fault: Fault, since:
     error = pair.flush(blind(fault.code, fault.error))
     assert isinstance(error, fault.error)
     assert not isinstance(error, tilekv.NotDurableError)
-    assert pair.a._buffer.n == 2
+    assert pair.a._unflushed() == 2
     for use in (pair.a.flush, pair.a.reopen, pair.a.close):
         no_lists = Faults(lambda call: fault if call.name == "list" else None)
         with meeting(pair.a, no_lists), pytest.raises(fault.error):

@@ -58,7 +58,7 @@ class FaultySteps:
         self.acknowledged += 1
 
     def _again(self, step: Callable[[], object], done: type[Exception] | None) -> None:
-        kept = [db._buffer.n for db in self.handles]
+        kept = [db._unflushed() for db in self.handles]
         try:
             step()
             return
@@ -66,7 +66,7 @@ class FaultySteps:
             assert self.faults.hit, "it failed by itself"
             # The handle has what was not flushed, and the store is as it was or as it was to be.
             flushed = isinstance(error, tilekv.NotDurableError)
-            left = [db._buffer.n for db in self.handles[: len(kept)]]
+            left = [db._unflushed() for db in self.handles[: len(kept)]]
             assert left == ([0] * len(kept) if flushed else kept)
         check(self.uri, self.states, self.acknowledged)
         if self.faults.hit.when == "before":

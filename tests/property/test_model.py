@@ -1,7 +1,8 @@
 """Two writers and a reader of one store against plain dicts, over every kind of key, storage, filter and tiny limit.
 
 The oracle knows a store as a list of fragments, each a dict from key to row (None for a delete), and a handle as the fragments
-that it has seen with a dict of what it has buffered. It shares nothing with the store but the digests that give the order.
+that it has seen with a dict of what it has frozen and one of what it has buffered. It shares nothing with the store but the
+digests that give the order.
 """
 
 import json
@@ -134,11 +135,12 @@ class Side:
     def __init__(self, db: tilekv.Store, seen: list[Delta]) -> None:
         self.db = db
         self.seen = seen  # oldest first
+        self.frozen: Delta = {}  # between freeze and commit
         self.buffer: Delta = {}
 
     def state(self) -> dict[Identity, Row]:
         state: Delta = {}
-        for delta in (*self.seen, self.buffer):
+        for delta in (*self.seen, self.frozen, self.buffer):
             state |= delta
         return {key: row for key, row in state.items() if row is not None}
 
@@ -220,14 +222,25 @@ class Machine(RuleBasedStateMachine):
 
     def commit(self, side: Side) -> None:
         """What a flush of this handle does to the model."""
+        self.commit_frozen(side)
         if side.buffer:
             self.fragments.append(side.buffer)
             side.seen.append(side.buffer)
             side.buffer = {}
 
+    def commit_frozen(self, side: Side) -> None:
+        if side.frozen:
+            self.fragments.append(side.frozen)
+            side.seen.append(side.frozen)
+            side.frozen = {}
+
     def wrote(self, side: Side, delta: Delta) -> None:
+        """A full buffer has been written behind us; what was frozen before goes first."""
         side.buffer |= delta
-        if side.db.info().buffered == 0:
+        side.db._join()
+        if side.db._frozen is None:
+            self.commit_frozen(side)
+        if side.db._buffer.n == 0:
             self.commit(side)
 
     def value(self, row: Row) -> Any:
@@ -342,6 +355,22 @@ class Machine(RuleBasedStateMachine):
         side.db.flush()
         assert side.db.info().buffered == 0
         self.commit(side)
+
+    @rule(which=sides_of_writers)
+    def freeze(self, which: int) -> None:
+        """A flush begins; what other rules do happens between that and its commit."""
+        side = self.sides[which]
+        with side.db._lock:
+            if side.db._frozen is None and side.db._freeze():
+                side.frozen, side.buffer = side.buffer, {}
+        assert side.db.info().buffered >= len(side.frozen) + len(side.buffer)
+
+    @rule(which=sides_of_writers)
+    def commit_what_is_frozen(self, which: int) -> None:
+        side = self.sides[which]
+        with side.db._lock:
+            side.db._flush_here()
+        self.commit_frozen(side)
 
     @rule(which=sides_of_writers)
     def pop(self, which: int) -> None:
@@ -467,7 +496,7 @@ class Machine(RuleBasedStateMachine):
             assert info.tombstones == sum(
                 row is None for delta in side.seen for row in delta.values()
             )
-            assert (info.buffered > 0) == bool(side.buffer)
+            assert (info.buffered > 0) == bool(side.frozen or side.buffer)
 
 
 def test_store_equals_dict() -> None:

@@ -166,15 +166,17 @@ def walk(seed: int, folder: Path) -> int:
         for name, way in ways(db, probes).items():
             starved.reads(f"{name} of the buffer", way, state)
 
-        flushed: list[str] = []
+        fragments = frozen = 0
 
         def check_flush(what: str) -> None:
+            nonlocal fragments, frozen
             same(what, rows(db), state)
-            flushed.extend([what] if not db.info().buffered else [])
+            # All or nothing, and nothing twice: of what was frozen before this flush and by it, what is no longer is on disk.
+            fragments += frozen + (db._buffer.n == 0) - (db._frozen is not None)
+            frozen = db._frozen is not None
             with opened() as other:
-                same(f"{what}, on disk", rows(other), state if flushed else {})
-                # All or nothing, and nothing twice: what is on disk is no longer buffered.
-                same(f"{what}, fragments", len(other.fragments), len(flushed))
+                same(f"{what}, on disk", rows(other), state if fragments else {})
+                same(f"{what}, fragments", len(other.fragments), fragments)
             db.put_many(added)
 
         starved.writes("flush", db.flush, check_flush)

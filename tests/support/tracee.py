@@ -63,14 +63,14 @@ class _Steps:
         self._told[0] += 1
 
     def _again(self, step: Callable[[], object], done: type[Exception] | None) -> None:
-        kept = [db._buffer.n for db in self._handles]
+        kept = [db._unflushed() for db in self._handles]
         try:
             step()
         except OSError as error:
             self._told[1] += 1
             self._told[2] = error.errno or 0
             flushed = isinstance(error, tilekv.NotDurableError)
-            left = [db._buffer.n for db in self._handles[: len(kept)]]
+            left = [db._unflushed() for db in self._handles[: len(kept)]]
             assert left == ([0] * len(kept) if flushed else kept)
         else:
             return

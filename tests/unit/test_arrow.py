@@ -396,7 +396,9 @@ def test_nothing_leaks(store: Make, use: str) -> None:
             next(iter(pa.RecordBatchReader.from_stream(db.scan(rows=50))))
         elif use == "in":
             copy.put_many(db.scan(rows=90), key="key")
-            copy._install(copy._snapshot, copy._buffer.n)
+            assert copy._freeze()
+            assert copy._snapshot is not None
+            copy._install(copy._snapshot, True)
         else:
             with pytest.raises(ValueError, match="null"):
                 copy.put_many(bad, key="key")

@@ -11,6 +11,7 @@ from tilekv.kvcore.format.layout import Layout
 from tilekv.kvcore.format.tile import CellSource, encode
 from tilekv.kvcore.read.fragment import Fragment
 from tilekv.kvcore.write.builder import FragmentBuilder
+from tilekv.kvcore.write.memtable import sort_buffer
 
 UUID = bytes(range(16))
 
@@ -20,7 +21,7 @@ def cells(n: int, capacity: int = 4, deletes: int = 0) -> tuple[Layout, CellSour
     with tilekv.open("memory://builder", "w", schema=schema) as db:
         db.put_many([(i, b"%d" % i * 3000) for i in range(n)])
         db.delete_many(range(deletes))
-        return db._layout, db._sorted()
+        return db._layout, sort_buffer(db._buffer)
 
 
 def written(builder: FragmentBuilder, source: CellSource, codecs: CodecPool) -> dict[int, bytes]:

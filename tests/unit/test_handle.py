@@ -182,10 +182,12 @@ def test_a_batch_is_never_split_by_the_byte_budget(tmp_path: Path) -> None:
     with tilekv.open(tmp_path / "s", "x", config={"kv.buffer_bytes": 10_000}) as db:
         for part in range(10):
             db.put_many([(f"{part}-{i}", b"x" * 100) for i in range(95)])
+            db._join()
         assert db.info().fragments == 10
         assert all(fragment.cells == 95 for fragment in db.fragments)
         for i in range(300):
             db[i] = b"x" * 100
+            db._join()
         assert [fragment.cells for fragment in db.fragments[:-10]] == [db.fragments[0].cells] * (
             len(db.fragments) - 10
         )

@@ -19,7 +19,7 @@ import tilekv
 # Packages and their modules. What joins them costs every program that imports tilekv.
 BROUGHT = """
 tilekv: arguments commit config cursor datatypes descriptor engine equality errors filters
-    history names newer opener probe progress schema schemafile store version workers
+    flusher history names newer opener probe progress schema schemafile store version workers
 tilekv.kvcore: handle
 tilekv.kvcore.base: cache crc32c file wire writeback
 tilekv.kvcore.batch: batch_get requests results

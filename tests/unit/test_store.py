@@ -16,12 +16,11 @@ import numpy as np
 import pytest
 
 import tilekv
-from faulty import Faults, every_call, fault_at, meet
+from faulty import Faults, meet
 from tilekv.errors import (
     ClosedError,
     InvalidValueError,
     ReadOnlyError,
-    TileKVError,
     WrongTypeError,
 )
 
@@ -296,31 +295,6 @@ def test_a_flush_of_nothing_writes_nothing(db: tilekv.Store) -> None:
     db.close()
     with tilekv.open(db.uri) as again:
         assert again.info().fragments == 0
-
-
-def test_a_flush_within_a_flush_is_refused() -> None:
-    """A signal handler may ask for one at any moment: the first goes on, and writes everything once."""
-    asked: list[Callable[[tilekv.Store], object]] = [tilekv.Store.flush, tilekv.Store.close]
-
-    def attempt(number: int) -> Faults:
-        def ask() -> None:
-            for call in asked:
-                with pytest.raises(TileKVError, match="within a flush"):
-                    call(db)
-
-        with tilekv.open("memory://within", "w") as db:
-            db["key"] = b"value"
-            sound = db._engine.storage
-            faults = meet(db, fault_at(number, ask))
-            db.flush()
-            db._engine.storage = sound
-            assert (len(db.fragments), db.info().buffered) == (1, 0)
-            db["more"] = b"after"
-            db.flush()
-            assert dict(db) == {"key": b"value", "more": b"after"}
-        return faults
-
-    assert every_call(attempt) > 10
 
 
 def test_a_handle_that_is_collected_with_a_buffer(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from tilekv.kvcore.codec.pipeline import CodecPool
 from tilekv.kvcore.format.layout import Layout
 from tilekv.kvcore.format.tile import CellSource, ChunkPlan, encode
 from tilekv.kvcore.write.builder import FragmentBuilder
+from tilekv.kvcore.write.memtable import sort_buffer
 
 SCHEMA = tilekv.Schema(
     [
@@ -29,7 +30,7 @@ def source() -> tuple[Layout, CellSource]:
             size = SIZES[i] if i < len(SIZES) else pick.randrange(3000)
             db[i] = (i, [float(i)] * 700, pick.randbytes(size))
         del db[3]
-        return db._layout, db._sorted()
+        return db._layout, sort_buffer(db._buffer)
 
 
 def stored(

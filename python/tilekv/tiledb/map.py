@@ -206,7 +206,7 @@ class Map(Face):
 
     def is_dirty(self) -> bool:
         """Tell whether there are writes that are not flushed yet."""
-        return not self.store.closed and self.store._buffer.n > 0
+        return not self.store.closed and self.store._unflushed() > 0
 
     def __repr__(self) -> str:
         state = "" if self.is_open() else " closed"

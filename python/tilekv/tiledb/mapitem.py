@@ -57,7 +57,7 @@ class Rows:
 
     def put_value(self, key: Any, value: Any) -> None:
         """Set the value of a key, in the form that the store takes."""
-        if self.max_buffered is not None and self.store._buffer.n >= self.max_buffered:
+        if self.max_buffered is not None and self.store._unflushed() >= self.max_buffered:
             self.store.flush()
         self.store[key] = value
 

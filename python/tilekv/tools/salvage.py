@@ -159,7 +159,7 @@ class _Reader(Handle):
     def __init__(self, schema: Schema, opener: Opener, fragment: Fragment) -> None:
         self.snapshot: Final[Snapshot] = opener.assemble([fragment])
         self._attach(opener.layout, columns_of(schema), False, 0, 1)
-        self._install(self.snapshot, 0)
+        self._install(self.snapshot, False)
 
 
 @dataclass
