@@ -117,6 +117,7 @@ cdef class Handle:
     def _start_over(self, Snapshot snapshot):
         """In a forked child: nothing of the parent's is used again, its lock and its buffers included."""
         cdef Buffer empty = Buffer(self._layout)
+        _buffer, _frozen = self._buffer, self._frozen               # others may run while they are freed: afterwards
         self._generation = generation
         self._lock = RLock()
         self._failed = self._busy = self._closing = False
@@ -550,7 +551,7 @@ cdef class Handle:
 
     def _install(self, Snapshot snapshot, bint flushed):
         """Go on from another snapshot; `flushed`: one that holds what was frozen. REQUIRES: the lock."""
-        _before, _frozen = self._snapshot, self._frozen             # they may take long to free: afterwards
+        _before, _frozen = self._snapshot, self._frozen             # others may run while they are freed: afterwards
         self._snapshot = snapshot
         if flushed:
             self._frozen = None

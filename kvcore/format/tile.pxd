@@ -11,6 +11,9 @@ from tilekv.kvcore.base.wire cimport Out
 from tilekv.kvcore.codec.pipeline cimport CodecPool
 from tilekv.kvcore.format.layout cimport Layout
 
+cdef enum:
+    SOURCE_FAILED = -100                # beside codec's Status: source.fault() raises
+
 
 cdef class CellSource:
     """Sorted cells, column by column: what a fragment is written from and what a scan reads from.

@@ -11,9 +11,6 @@ from tilekv.kvcore.codec.pipeline cimport (NO_MEMORY, OK, TOO_LARGE, UNSUPPORTED
                                            encode_chunk)
 from tilekv.kvcore.format.layout cimport MAX_CHUNK, SLOT_BYTES, SLOT_COORDS, SLOT_FIXED, SLOT_OFFSETS, Slot, chunk_fits
 
-cdef enum:
-    SOURCE_FAILED = -100        # beside codec's Status: source.fault() raises
-
 
 cdef class CellSource:
     def __len__(self):

@@ -7,6 +7,7 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from tilekv.kvcore.base.wire cimport Out
 from tilekv.kvcore.format.layout cimport Layout
+from tilekv.kvcore.format.tile cimport CellSource
 
 
 cdef struct SlotState:
@@ -33,3 +34,4 @@ cdef class FragmentBuilder:
     cdef readonly uint64_t cells
     cdef readonly uint64_t tombstones
     cdef uint64_t _tiles
+    cdef int _add_boxes(self, CellSource source, uint64_t capacity, uint64_t* c0, uint64_t* c1) noexcept nogil

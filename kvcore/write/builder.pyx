@@ -2,10 +2,10 @@ cimport cython
 from libc.stdint cimport uint8_t
 from libc.stdlib cimport calloc, free, malloc
 
-from tilekv.kvcore.base.wire cimport out32, out64, out_free
+from tilekv.kvcore.base.wire cimport out32, out64, out_bytes, out_free
 from tilekv.kvcore.format.footer cimport FileTable, Metadata, need, write_metadata
 from tilekv.kvcore.format.layout cimport SLOT_BYTES, TILE_COUNT
-from tilekv.kvcore.format.tile cimport CellSource, PlannedChunk, ChunkPlan, plan_chunks
+from tilekv.kvcore.format.tile cimport SOURCE_FAILED, CellSource, PlannedChunk, ChunkPlan, plan_chunks
 
 
 @cython.final
@@ -36,39 +36,44 @@ cdef class FragmentBuilder:
         ValueError after a portion that did not fill its last tile.
         """
         cdef uint64_t first_tile = self._tiles
-        cdef size_t lo = 0, hi
         cdef uint64_t capacity = self.layout.capacity
         cdef uint64_t* c0
-        cdef uint64_t* c1
-        cdef uint64_t low, high
-        cdef size_t i
+        cdef int status
         if self.cells % capacity:
             raise ValueError("only the last portion may leave its tile unfilled")
         c0 = <uint64_t*>malloc(2 * min(capacity, max(source.n, <size_t>1)) * sizeof(uint64_t))
         if c0 == NULL:
             raise MemoryError
-        c1 = c0 + min(capacity, max(source.n, <size_t>1))
-        try:
-            while lo < source.n:
-                hi = min(lo + capacity, source.n)
-                if source.coords(lo, hi, c0, c1) < 0:
-                    source.fault()
-                low = high = c1[0]
-                for i in range(1, hi - lo):
-                    low = min(low, c1[i])
-                    high = max(high, c1[i])
-                need(out64(&self.mbrs, c0[0]))
-                need(out64(&self.mbrs, c0[hi - lo - 1]))
-                need(out64(&self.mbrs, low))
-                need(out64(&self.mbrs, high))
-                lo = hi
-                self._tiles += 1
-        finally:
-            free(c0)
+        with nogil:
+            status = self._add_boxes(source, capacity, c0, c0 + min(capacity, max(source.n, <size_t>1)))
+        free(c0)
+        if status == SOURCE_FAILED:
+            source.fault()
+        need(status)
         self.cells += source.n
         self.tombstones += source.tombstones
         planner = _Planner(self.layout, source, first_tile)
         return [planner(file) for file in self.layout.files] if workers is None else workers.map_all(planner, self.layout.files)
+
+    cdef int _add_boxes(self, CellSource source, uint64_t capacity, uint64_t* c0, uint64_t* c1) noexcept nogil:
+        """The MBR of each tile of a portion. -1: no memory; SOURCE_FAILED. c0, c1: room for the coordinates of a tile."""
+        cdef size_t lo = 0, hi, i
+        cdef uint64_t box[4]
+        while lo < source.n:
+            hi = min(lo + capacity, source.n)
+            if source.coords(lo, hi, c0, c1) < 0:
+                return SOURCE_FAILED
+            box[0] = c0[0]
+            box[1] = c0[hi - lo - 1]
+            box[2] = box[3] = c1[0]
+            for i in range(1, hi - lo):
+                box[2] = min(box[2], c1[i])
+                box[3] = max(box[3], c1[i])
+            if out_bytes(&self.mbrs, box, sizeof(box)) < 0:
+                return -1
+            lo = hi
+            self._tiles += 1
+        return 0
 
     def written(self, ChunkPlan plan not None):
         """All chunks of `plan` are in their file: note where. Call once for each ChunkPlan of a portion, after its last run."""

@@ -61,6 +61,7 @@ cdef class Buffer:
     cdef void unpin(self) noexcept
     # A field of an entry's row. REQUIRES: not a delete.
     cdef void field(self, const Entry* entry, int field, const uint8_t** data, uint64_t* size) noexcept nogil
+    cdef void _free_all(self) noexcept nogil
     cdef uint8_t* _allocate(self, uint64_t n) noexcept nogil
     cdef int _grow(self, size_t n) noexcept nogil
     cdef Entry* _move(self, size_t room) noexcept nogil
@@ -104,6 +105,7 @@ cdef class SortedBuffer(CellSource):
     cdef int _keep_last(self, Share* share) except -1 nogil
     cdef void _join(self) noexcept nogil
     cdef void _done(self) noexcept
+    cdef void _free_all(self) noexcept nogil
 
 
 # Computes digests, sorts by them, and keeps the last entry of every key. The GIL is held between these steps only. workers: each

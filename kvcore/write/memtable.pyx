@@ -29,6 +29,7 @@ cdef enum:
     LINE = 64                   # bytes of memory that come together
     AHEAD = 12                  # cells: a line takes 100 ns to come
     MOST_AHEAD = 256            # bytes of a record that are asked for
+    SLOW_TO_FREE = 8 << 20      # bytes: a tenth of a millisecond. Taking the GIL anew may cost five, when others want it
     LEAST_SHARE = 1 << 15       # entries of a thread: two milliseconds, a thread takes a tenth of one to start
 
 
@@ -54,6 +55,14 @@ cdef class Buffer:
                 self.fixed_bytes += layout.slots[f].width
 
     def __dealloc__(self):
+        # Nobody reaches it any more. The system takes milliseconds to take back a large buffer, and others write meanwhile.
+        if self.size < SLOW_TO_FREE:
+            self._free_all()
+        else:
+            with nogil:
+                self._free_all()
+
+    cdef void _free_all(self) noexcept nogil:
         cdef size_t i
         for i in range(self._nblocks):
             tkv_pages_free(self._blocks[i].at, self._blocks[i].size)
@@ -286,7 +295,8 @@ cdef class SortedBuffer(CellSource):
         self._all(workers, PLACE)
         self._divide()
         self._all(workers, ORDER)
-        self._join()
+        with nogil:
+            self._join()
         self._done()
         return 0
 
@@ -383,6 +393,13 @@ cdef class SortedBuffer(CellSource):
 
     def __dealloc__(self):
         self._done()
+        if self.room * sizeof(Item) < SLOW_TO_FREE:
+            self._free_all()
+        else:
+            with nogil:                                         # as of a Buffer
+                self._free_all()
+
+    cdef void _free_all(self) noexcept nogil:
         tkv_pages_free(self.c0, self.room * sizeof(uint64_t) + 1)
         tkv_pages_free(self.c1, self.room * sizeof(uint64_t) + 1)
         tkv_pages_free(self._items, self.room * sizeof(Item) + 1)
