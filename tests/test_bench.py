@@ -141,6 +141,24 @@ def test_floor() -> None:
     assert "writing" in out
 
 
+def test_life() -> None:
+    out = run("-m", "bench.life", "--tiny")
+    header, *rows = re.findall(r"^ +(entries|[\d,]+)  +(\S.*)$", out, re.MULTILINE)
+    assert header[1].split() == ["append", "tilekv", "lmdb", "sqlite3", "rocksdict"]
+    assert [name for name, _ in rows] == ["1", "10", "100", "1,000"]
+    figures = [re.findall(r"([\d.]+) \(", row) for _, row in rows]
+    assert all(len(each) == 5 and all(float(one) > 0 for one in each) for each in figures)
+    assert re.search(r"times LMDB's transaction: at most (4|1\.5): (met|NOT MET) \(", out)
+    assert "a flush of 1: 9 syncs, 2 waits one after the other" in out
+    assert "waits of a flush for the disk: at most 3: met (3)" in out
+    puts = re.findall(r"^(.*?)  +([\d,]+) +([\d.]+) +([\d.]+) +([\d.]+)$", out, re.MULTILINE)
+    assert len(puts) == 4  # beside nothing, hashing, a flush and an automatic one
+    for _, count, *waits in puts:
+        assert int(count.replace(",", "")) > 0
+        assert waits == sorted(waits, key=float)  # median, p99.9, longest
+    assert out.count("met (") + out.count("MET (") == 4
+
+
 def test_imports() -> None:
     out = run("-m", "bench.imports", "--rounds=1")
     modules = dict(re.findall(r"^([a-z ]+?)  .* (\d+)$", out, re.MULTILINE))

@@ -67,6 +67,19 @@ class LMDB(Rival):
         with self._writable(path) as env, env.begin(write=True) as txn, txn.cursor() as cursor:
             cursor.putmulti(zip(keys, values, strict=True))
 
+    def open_to_write(self, path: Path) -> None:
+        """An environment with its defaults: a transaction is synced."""
+        self.env = self._writable(path)
+
+    def commit(self, keys: list[bytes], values: list[bytes]) -> None:
+        """One transaction."""
+        with self.env.begin(write=True) as txn, txn.cursor() as cursor:
+            cursor.putmulti(zip(keys, values, strict=True))
+
+    def close_written(self) -> None:
+        """Close."""
+        self.env.close()
+
     def delete(self, path: Path, keys: list[bytes]) -> None:
         """txn.delete in one transaction."""
         with self._writable(path) as env, env.begin(write=True) as txn:

@@ -76,6 +76,18 @@ class Rival:
         """Write to the store that is there, durably; with 1 thread where the number can be set."""
         self._not_offered()
 
+    def open_to_write(self, path: Path) -> None:
+        """A new store, that stays open for any number of `commit` until `close_written`."""
+        self._not_offered()
+
+    def commit(self, keys: list[bytes], values: list[bytes]) -> None:
+        """Write to the store that `open_to_write` opened, durably."""
+        self._not_offered()
+
+    def close_written(self) -> None:
+        """Close what `open_to_write` opened."""
+        self._not_offered()
+
     def delete(self, path: Path, keys: list[bytes]) -> None:
         """Delete keys that are there, durably."""
         self._not_offered()

@@ -86,6 +86,23 @@ class RocksDict(Rival):
             self._put(db, keys, values)
             db.flush()
 
+    def open_to_write(self, path: Path) -> None:
+        """A database, and options that sync its write-ahead log."""
+        self.db = self._db(path)
+        self.synced = WriteOptions()
+        self.synced.sync = True
+
+    def commit(self, keys: list[bytes], values: list[bytes]) -> None:
+        """One WriteBatch, in the log when this returns."""
+        batch = WriteBatch(raw_mode=True)
+        for key, value in zip(keys, values, strict=True):
+            batch.put(key, value)
+        self.db.write(batch, self.synced)
+
+    def close_written(self) -> None:
+        """Close."""
+        self.db.close()
+
     def delete(self, path: Path, keys: list[bytes]) -> None:
         """Deletes in WriteBatches and a flush."""
         with self._db(path) as db:

@@ -75,6 +75,19 @@ class TileKV(Rival):
         with tilekv.open(path, "a", config={"kv.threads": threads}) as db:
             db.put_many(keys, values)
 
+    def open_to_write(self, path: Path) -> None:
+        """Mode x."""
+        self.db = tilekv.open(path, "x")
+
+    def commit(self, keys: list[bytes], values: list[bytes]) -> None:
+        """put_many and flush."""
+        self.db.put_many(keys, values)
+        self.db.flush()
+
+    def close_written(self) -> None:
+        """Close."""
+        self.db.close()
+
     def delete(self, path: Path, keys: list[bytes]) -> None:
         """delete_many and flush."""
         with tilekv.open(path, "a") as db:

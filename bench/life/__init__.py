@@ -1,0 +1,1 @@
+"""What a store costs while it lives: `python -m bench.life`."""

@@ -1,0 +1,101 @@
+"""Durable writes of few entries: tilekv's flush beside a synced transaction, or log, of others, in turns."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from pathlib import Path
+
+from bench.data import Source, make_data
+from bench.life.figures import goal, milliseconds, quartiles
+from bench.rivals import NotOffered, Rival, rival
+
+NAMES = ("tilekv", "lmdb", "sqlite3", "rocksdict")
+ENTRIES = (1, 10, 100, 1000)
+APPEND = "append"
+RECORD = 120  # bytes of one key and its value
+SLOW_SYNC = 1e-3  # seconds of an append, from which on an fsync costs milliseconds
+MOST_FAST, MOST_SLOW = 4.0, 1.5  # times LMDB's transaction that a flush of one entry may take
+
+Seconds = dict[
+    int, dict[str, list[float]]
+]  # of each round, by the number of entries and by who wrote them
+
+
+class Append(Rival):
+    """A file that is appended to and synced: what no durable write can be faster than here."""
+
+    name = APPEND
+    version = what = ""
+
+    def open_to_write(self, path: Path) -> None:
+        """A new file."""
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND)
+
+    def commit(self, keys: list[bytes], values: list[bytes]) -> None:
+        """One write, one fdatasync."""
+        os.write(self._fd, b"".join(keys + values))
+        os.fdatasync(self._fd)
+
+    def close_written(self) -> None:
+        """Close."""
+        os.close(self._fd)
+
+
+def offered() -> list[type[Rival]]:
+    """Who takes part: all that are installed."""
+    found: list[type[Rival]] = [Append]
+    for name in NAMES:
+        try:
+            found.append(type(rival(name)))
+        except (ImportError, NotOffered) as error:
+            print(f"without {name}: {error}")
+    return found
+
+
+def measure(folder: Path, rounds: int) -> Seconds:
+    """Every size in stores of its own, that stay open; who comes first turns from round to round."""
+    kinds = offered()
+    taken: Seconds = {}
+    for entries in ENTRIES:
+        data = make_data(Source("sentence", entries * (rounds + 1)), 1)
+        writers = [kind() for kind in kinds]
+        taken[entries] = {each.name: [] for each in writers}
+        for each in writers:
+            each.open_to_write(folder / f"{each.name} {entries}")
+        for turn in range(rounds + 1):
+            part = slice(turn * entries, (turn + 1) * entries)
+            keys, values = data.keys[part], data.values[part]
+            at = turn % len(writers)
+            for each in writers[at:] + writers[:at]:
+                start = time.perf_counter()
+                each.commit(keys, values)
+                if turn:  # the first makes files that the others find
+                    taken[entries][each.name].append(time.perf_counter() - start)
+        for each in writers:
+            each.close_written()
+    return taken
+
+
+def show(taken: Seconds) -> None:
+    """A table, and what is asked of a flush of one entry."""
+    names = list(taken[1])
+    rounds = len(taken[1][APPEND])
+    print(f"durable writes, ms: the median of {rounds} rounds, and the quartiles")
+    print(f"{'entries':>8}" + "".join(f"{name:>22}" for name in names))
+    for entries, seconds in taken.items():
+        print(f"{entries:8,}" + "".join(f"{milliseconds(seconds[name]):>22}" for name in names))
+    sync = statistics.median(taken[1][APPEND])
+    slow = sync >= SLOW_SYNC
+    print(
+        f"an append with fdatasync takes {sync * 1e3:.2f} ms: "
+        f"an fsync costs {'milliseconds' if slow else 'a fraction of a millisecond'} here"
+    )
+    if "lmdb" in names:
+        ratios = [
+            ours / theirs for ours, theirs in zip(taken[1]["tilekv"], taken[1]["lmdb"], strict=True)
+        ]
+        low, middle, high = quartiles(ratios)
+        what = "a flush of one entry, times LMDB's transaction"
+        print(goal(what, middle, MOST_SLOW if slow else MOST_FAST) + f", {low:.2f}..{high:.2f}")
