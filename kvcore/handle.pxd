@@ -29,7 +29,7 @@ cdef class Handle:
     cdef readonly tuple _columns        # Column of each attribute, in schema order
     cdef bint _single                   # one attribute: values are bare
     cdef readonly bint _writable
-    cdef readonly uint64_t _budget      # bytes of buffer after which a write flushes
+    cdef readonly uint64_t _budget      # bytes of buffer: above it a flush behind the writers begins
     cdef bint _threaded                 # whether a second thread may help with a batch
     cdef readonly object _lock          # RLock: held by flush, reopen and close
     # guarded by the GIL
@@ -37,10 +37,10 @@ cdef class Handle:
     cdef readonly Buffer _buffer
     cdef readonly Buffer _frozen        # None: nothing is frozen
     cdef public object _failure         # what a flush behind its writers met, until it has been raised
-    cdef public bint _failed            # a flush of what is frozen: the next write begins it again
+    cdef public bint _failed            # the flush of what is frozen has failed: the next write begins it again
     cdef public bint _busy              # a flush or a close is under way, in the thread that holds the lock
     cdef public bint _closing           # writers wait for the lock: what is written after the last flush would be lost
-    cdef uint64_t _generation           # of the process: see forked()
+    cdef uint64_t _generation           # of the process: see _forked()
 
     cdef Snapshot _require_snapshot(self)
     cdef int _check_writable(self) except -1
@@ -59,7 +59,7 @@ cdef class Handle:
 cdef class MergeCursor:
     """Takes cells from a merge, some rows or some bytes of them at a time: a thousand values may be a thousand megabytes."""
     cdef Merge merge
-    cdef CellAddress* runs
+    cdef CellAddress* runs      # of neighbours: see Selection
     cdef Py_ssize_t room, most  # cells that the merge is asked for: now, and ever
     cdef Selection rest         # what it gave and has not been used
     # The next cells, as many as `limit` bytes of each of the columns, and of keys, hold: False at the end. Good until the next

@@ -41,8 +41,8 @@ from tilekv.kvcore.format.datatypes import CODES as _CODES
 from tilekv.kvcore.values.keys import Key, key_not_found
 
 cdef enum:
-    COPIED_CELLS = 1024         # that an iterator takes of a merge at first, and later of each fragment
-    MOST_SHARES = 16            # of them: so many fragments have such a share
+    COPIED_CELLS = 1024         # that an iterator takes of a merge at first; later as many for each fragment,
+    MOST_SHARES = 16            # but for no more fragments than this
     COPIED_BYTES = 8 << 20      # bytes of one column that it copies at a time, or one cell
     BATCH_BYTES = 64 << 20      # bytes of one column that scan() gives at a time, or one cell
     FIRST = 1                   # field of the first attribute
@@ -138,7 +138,7 @@ cdef class Handle:
 
     cdef Found _find(self, Snapshot snapshot, Buffer buffer, Buffer frozen, const KeyRef* key, int field, ReadContext* context,
                      CellAddress* address) except *:
-        """The newest cell of a key, buffers first. Raises for a FAULT. field: see Snapshot.get()."""
+        """The newest cell of a key, buffers first. Raises for a FAULT. field: see Snapshot.probe()."""
         cdef const Entry* entry = NULL
         cdef uint64_t c0 = 0, c1 = 0
         if buffer.n or frozen is not None:
@@ -382,7 +382,8 @@ cdef class Handle:
         ClosedError
             When the store is closed.
         OSError
-            When more than ``kv.buffer_bytes`` are buffered then, and flushing fails: all that `flush` raises.
+            All that `flush` raises: when the flush of an earlier full buffer failed, or both buffers are full and flushing fails.
+            Nothing of this call is taken then.
         """
         cdef Buffer staged = Buffer(self._layout)
         self._check_writable()
@@ -416,7 +417,8 @@ cdef class Handle:
         ClosedError
             When the store is closed.
         OSError
-            When more than ``kv.buffer_bytes`` are buffered then, and flushing fails: all that `flush` raises.
+            All that `flush` raises: when the flush of an earlier full buffer failed, or both buffers are full and flushing fails.
+            Nothing of this call is taken then.
         """
         cdef Buffer staged = Buffer(self._layout)
         self._check_writable()

@@ -14,14 +14,17 @@ from house_rules import (
     core_sources,
     docstring_complaints,
     for_tests_complaints,
+    guard_complaints,
     header_sources,
     import_complaints,
+    module_of,
     os_complaints,
     pickle_complaints,
     python_sources,
     ranks,
     repository_texts,
     stub_complaints,
+    subject_complaints,
     text_complaints,
     word_complaints,
 )
@@ -38,6 +41,15 @@ def test_only_storage_touches_the_operating_system() -> None:
 
 def test_no_retired_words() -> None:
     assert word_complaints(core_sources() | header_sources() | python_sources()) == []
+
+
+def test_headers_are_guarded_by_their_names() -> None:
+    assert guard_complaints(header_sources()) == []
+
+
+def test_unit_tests_name_modules_that_exist() -> None:
+    tests = {path.name: path.read_text() for path in (ROOT / "tests" / "unit").glob("*.py")}
+    assert subject_complaints(tests, map(module_of, core_sources())) == []
 
 
 def test_nothing_is_pickled() -> None:
@@ -80,18 +92,18 @@ def test_mutants_are_faults_of_what_there_is() -> None:
 
 
 DRAWING = """
-kvcore/   wire -> codec, view -> tile
+kvcore/   wire -> codec, file -> tile
 python/   errors -> schema -> storage -> store -> __main__
 """
 PLACED: Sources = {
     "tilekv.errors": "",
     "tilekv.kvcore.wire.pyx": "from tilekv.errors import CorruptionError",
     "tilekv.kvcore.codec.pyx": "from tilekv.kvcore.wire cimport (Out,\n    load64)",
-    "tilekv.kvcore.view.pyx": "cimport tilekv.kvcore.wire as wire",
+    "tilekv.kvcore.file.pyx": "cimport tilekv.kvcore.wire as wire",
     "tilekv.kvcore.tile.pxd": "from tilekv.kvcore cimport codec  # not tilekv.store",
     "tilekv.schema": "import json",
     "tilekv.storage.__init__": "from tilekv.storage.local import Local",
-    "tilekv.storage.local": "import os\nfrom tilekv.kvcore.view import File",
+    "tilekv.storage.local": "import os\nfrom tilekv.kvcore.file import File",
     "tilekv.store": "import tilekv.schema\nfrom tilekv.kvcore import tile",
     "tilekv.__init__": "from tilekv.store import Store",
     "tilekv.__main__": "import tilekv\nopen('file')",
@@ -147,8 +159,8 @@ def test_uses_of_what_is_for_tests(text: str) -> None:
 
 def test_equals_in_a_circle() -> None:
     planted = {
-        "tilekv.kvcore.codec.pyx": "cimport tilekv.kvcore.view",
-        "tilekv.kvcore.view.pxd": "cimport tilekv.kvcore.codec",
+        "tilekv.kvcore.codec.pyx": "cimport tilekv.kvcore.file",
+        "tilekv.kvcore.file.pxd": "cimport tilekv.kvcore.codec",
     }
     assert "circle" in import_complaints(PLACED | planted, ranks(DRAWING))[0]
 
@@ -200,7 +212,7 @@ def test_no_uses_of_the_operating_system(module: str, text: str) -> None:
 )
 def test_pickles(text: str) -> None:
     assert pickle_complaints({"tilekv.store": text})
-    assert pickle_complaints({"tilekv.kvcore.values.pyx": text})
+    assert pickle_complaints({"tilekv.kvcore.codec.pyx": text})
 
 
 def test_missing_stub() -> None:
@@ -271,6 +283,13 @@ def test_signature_with_contract(line: str) -> None:
         ("tilekv.kvcore.base.cache.pxd", "int turn", "turn", "epoch"),
         ("tilekv.tools.salvage", "find_remains(x)", "find_remains", "recover_schema"),
         ("tilekv.kvcore.read.lookup.pxd", "tkv_beside* b", "tkv_beside", "tkv_ring"),
+        ("tilekv.kvcore.read.column_reader.pxd", "Stretch* at", "Stretch", "Selection"),
+        ("tilekv.kvcore.batch.requests.pxd", "cdef class Asked:", "Asked", "Selection"),
+        ("tilekv.kvcore.read.snapshot.pxd", "Place* place", "Place", "CellAddress"),
+        ("tilekv.kvcore.batch.requests.pyx", "sort_spots(x)", "sort_spots", "NumberedCell"),
+        ("tilekv.kvcore.batch.batch_get.pyx", "return LANDED", "LANDED", "TAKEN"),
+        ("tilekv.kvcore.base.slabs.h", "tkv_spoil(at, n);", "tkv_spoil", "tkv_poison"),
+        ("tilekv.kvcore.base.descriptors.h", "&tkv_files_lock", "tkv_files_lock", "tkv_descr"),
     ],
 )
 def test_retired_word(name: str, code: str, word: str, now: str) -> None:
@@ -295,6 +314,20 @@ def test_retired_word(name: str, code: str, word: str, now: str) -> None:
 )
 def test_no_retired_word(name: str, code: str) -> None:
     assert word_complaints({name: code}) == []
+
+
+@pytest.mark.parametrize("guard", ["TKV_LANES_H", "TILEKV_MULTI_HASH_H"])
+def test_guard_of_another_name(guard: str) -> None:
+    name = "tilekv.kvcore.hashing.multi_hash.h"
+    assert guard_complaints({name: "#ifndef TKV_MULTI_HASH_H\n"}) == []
+    assert len(guard_complaints({name: f"/* Digests. */\n#ifndef {guard}\n"})) == 1
+
+
+def test_subject_that_is_gone() -> None:
+    modules = ["tilekv.kvcore.read.snapshot"]
+    assert subject_complaints({"test_a.py": '"""kvcore.read.snapshot: a."""'}, modules) == []
+    for subject in ("kvcore.search", "kvcore.snapshot", "kvcore.read.snapshots"):
+        assert len(subject_complaints({"test_a.py": f'"""{subject}: a."""\n'}, modules)) == 1
 
 
 def test_missing_docstring() -> None:

@@ -1,6 +1,6 @@
 /* Publication of data that is written once and then only read: what was stored before a release is seen after an acquire. */
-#ifndef TILEKV_ATOMIC_H
-#define TILEKV_ATOMIC_H
+#ifndef TKV_ATOMIC_H
+#define TKV_ATOMIC_H
 
 #include <stddef.h>
 #include <stdint.h>

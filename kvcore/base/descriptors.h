@@ -4,8 +4,8 @@
  * back when another needs one, and the file is opened again when it is next read. A map is never taken from under its readers:
  * beyond the budget files are read by pread.
  */
-#ifndef TKV_FILES_H
-#define TKV_FILES_H
+#ifndef TKV_DESCRIPTORS_H
+#define TKV_DESCRIPTORS_H
 
 #include <errno.h>
 #include <fcntl.h>
@@ -31,7 +31,7 @@ typedef struct tkv_file {
 } tkv_file;
 
 /* Guarded by the lock. */
-static pthread_mutex_t tkv_files_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_mutex_t tkv_descriptors_lock = PTHREAD_MUTEX_INITIALIZER;
 static tkv_file *tkv_newest, *tkv_oldest;
 static int64_t tkv_descriptors, tkv_maps, tkv_copied, tkv_most_maps;
 
@@ -98,9 +98,9 @@ static int tkv_open(int folder, const char *path, int flags)
         int fd = openat(folder, path, flags | O_RDONLY | O_NOFOLLOW | O_CLOEXEC), error = errno, freed;
         if (fd >= 0 || (error != EMFILE && error != ENFILE))
             return fd;
-        pthread_mutex_lock(&tkv_files_lock);
+        pthread_mutex_lock(&tkv_descriptors_lock);
         freed = tkv_descriptor_back();
-        pthread_mutex_unlock(&tkv_files_lock);
+        pthread_mutex_unlock(&tkv_descriptors_lock);
         errno = error;
         if (!freed)
             return -1;
@@ -137,13 +137,13 @@ static int tkv_file_open(const tkv_file *file)
 static int tkv_file_enter(tkv_file *file)
 {
     int fd;
-    pthread_mutex_lock(&tkv_files_lock);
+    pthread_mutex_lock(&tkv_descriptors_lock);
     while (file->fd < 0) {
-        pthread_mutex_unlock(&tkv_files_lock);
+        pthread_mutex_unlock(&tkv_descriptors_lock);
         fd = tkv_file_open(file);
         if (fd < 0)
             return -1;
-        pthread_mutex_lock(&tkv_files_lock);
+        pthread_mutex_lock(&tkv_descriptors_lock);
         tkv_file_adopt(file, fd);
     }
     file->readers++;
@@ -152,15 +152,15 @@ static int tkv_file_enter(tkv_file *file)
         tkv_file_unlink(file);
         tkv_file_link(file);
     }
-    pthread_mutex_unlock(&tkv_files_lock);
+    pthread_mutex_unlock(&tkv_descriptors_lock);
     return fd;
 }
 
 static void tkv_file_leave(tkv_file *file)
 {
-    pthread_mutex_lock(&tkv_files_lock);
+    pthread_mutex_lock(&tkv_descriptors_lock);
     file->readers--;
-    pthread_mutex_unlock(&tkv_files_lock);
+    pthread_mutex_unlock(&tkv_descriptors_lock);
 }
 
 /* n bytes from an open file; *done: how many there were. -1 with errno; 0: the file ends before. */
@@ -204,31 +204,31 @@ static void tkv_file_begin(tkv_file *file, int fd, const char *folder, const cha
     file->readers = 0;
     file->newer = file->older = NULL;
     if (own >= 0) {
-        pthread_mutex_lock(&tkv_files_lock);
+        pthread_mutex_lock(&tkv_descriptors_lock);
         tkv_file_adopt(file, own);
-        pthread_mutex_unlock(&tkv_files_lock);
+        pthread_mutex_unlock(&tkv_descriptors_lock);
     }
 }
 
 static void tkv_file_end(tkv_file *file)
 {
-    pthread_mutex_lock(&tkv_files_lock);
+    pthread_mutex_lock(&tkv_descriptors_lock);
     if (file->fd >= 0) {
         tkv_file_unlink(file);
         close(file->fd);
         tkv_descriptors--;
     }
-    pthread_mutex_unlock(&tkv_files_lock);
+    pthread_mutex_unlock(&tkv_descriptors_lock);
 }
 
 /* Gives back half of the descriptors: how many. */
 static int64_t tkv_descriptors_back(void)
 {
     int64_t done = 0, n;
-    pthread_mutex_lock(&tkv_files_lock);
+    pthread_mutex_lock(&tkv_descriptors_lock);
     for (n = (tkv_descriptors + 1) / 2; done < n && tkv_descriptor_back(); done++)
         ;
-    pthread_mutex_unlock(&tkv_files_lock);
+    pthread_mutex_unlock(&tkv_descriptors_lock);
     return done;
 }
 
@@ -253,10 +253,10 @@ static const uint8_t *tkv_map(int fd, size_t n)
 {
     void *at;
     int room;
-    pthread_mutex_lock(&tkv_files_lock);
+    pthread_mutex_lock(&tkv_descriptors_lock);
     room = tkv_maps < tkv_map_budget();
     tkv_maps += room;
-    pthread_mutex_unlock(&tkv_files_lock);
+    pthread_mutex_unlock(&tkv_descriptors_lock);
     if (!room) {
         errno = ENOMEM;
         return NULL;
@@ -264,45 +264,45 @@ static const uint8_t *tkv_map(int fd, size_t n)
     at = mmap(NULL, n, PROT_READ, MAP_SHARED, fd, 0);
     if (at != MAP_FAILED)
         return (const uint8_t *)at;
-    pthread_mutex_lock(&tkv_files_lock);
+    pthread_mutex_lock(&tkv_descriptors_lock);
     tkv_maps--;
-    pthread_mutex_unlock(&tkv_files_lock);
+    pthread_mutex_unlock(&tkv_descriptors_lock);
     return NULL;
 }
 
 static void tkv_unmap(const uint8_t *at, size_t n)
 {
     munmap((void *)at, n);
-    pthread_mutex_lock(&tkv_files_lock);
+    pthread_mutex_lock(&tkv_descriptors_lock);
     tkv_maps--;
-    pthread_mutex_unlock(&tkv_files_lock);
+    pthread_mutex_unlock(&tkv_descriptors_lock);
 }
 
 /* Counts n bytes in memory, or gives them back: 0 when there is no room for them. */
 static int tkv_copied_count(int64_t n)
 {
     int room;
-    pthread_mutex_lock(&tkv_files_lock);
+    pthread_mutex_lock(&tkv_descriptors_lock);
     room = n < 0 || tkv_copied + n <= TKV_MOST_COPIED;
     tkv_copied += room ? n : 0;
-    pthread_mutex_unlock(&tkv_files_lock);
+    pthread_mutex_unlock(&tkv_descriptors_lock);
     return room;
 }
 
 /* --- fork --- */
 
-static void tkv_files_before(void) { pthread_mutex_lock(&tkv_files_lock); }
+static void tkv_descriptors_before(void) { pthread_mutex_lock(&tkv_descriptors_lock); }
 
-static void tkv_files_parent(void) { pthread_mutex_unlock(&tkv_files_lock); }
+static void tkv_descriptors_parent(void) { pthread_mutex_unlock(&tkv_descriptors_lock); }
 
-static void tkv_files_child(void)
+static void tkv_descriptors_child(void)
 {
     tkv_file *file;
     for (file = tkv_newest; file != NULL; file = file->older)
         file->readers = 0;          /* threads that are not here */
-    pthread_mutex_unlock(&tkv_files_lock);
+    pthread_mutex_unlock(&tkv_descriptors_lock);
 }
 
-static inline int tkv_files_setup(void) { return pthread_atfork(tkv_files_before, tkv_files_parent, tkv_files_child); }
+static inline int tkv_descriptors_setup(void) { return pthread_atfork(tkv_descriptors_before, tkv_descriptors_parent, tkv_descriptors_child); }
 
 #endif

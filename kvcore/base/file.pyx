@@ -23,11 +23,11 @@ cdef extern from "base/descriptors.h" nogil:
     const uint8_t* tkv_map(int fd, size_t n)
     void tkv_unmap(const uint8_t* at, size_t n)
     int tkv_copied_count(int64_t n)
-    int tkv_files_setup()
+    int tkv_descriptors_setup()
     int64_t tkv_descriptors, tkv_maps, tkv_copied, tkv_most_maps
 
 
-if tkv_files_setup() != 0:
+if tkv_descriptors_setup() != 0:
     raise MemoryError
 
 

@@ -51,7 +51,7 @@ static inline void tkv_pages_free(void *at, size_t n)
         return;
     }
 #endif
-    tkv_spoil(at, n);
+    tkv_poison(at, n);
     free(at);
 }
 

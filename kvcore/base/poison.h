@@ -1,13 +1,13 @@
 /* In a debug build (TILEKV_DEBUG=1) memory is overwritten before it is freed: whoever still reads it gets nonsense, every time. */
 
-#ifndef TKV_SPOIL_H
-#define TKV_SPOIL_H
+#ifndef TKV_POISON_H
+#define TKV_POISON_H
 
 #include <stddef.h>
 #include <string.h>
 
 #ifdef TILEKV_DEBUG
-static inline void tkv_spoil(void *at, size_t n)
+static inline void tkv_poison(void *at, size_t n)
 {
     if (at != NULL && n > 0)
         memset(at, 0xDB, n);
@@ -15,7 +15,7 @@ static inline void tkv_spoil(void *at, size_t n)
     __asm__ volatile("" : : "r"(at) : "memory");
 }
 #else
-static inline void tkv_spoil(void *at, size_t n)
+static inline void tkv_poison(void *at, size_t n)
 {
     (void)at;
     (void)n;

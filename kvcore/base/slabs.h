@@ -160,7 +160,7 @@ static inline void tkv_piece_free(tkv_slabs *s, void *piece, size_t n)
 {
     int size;
     tkv_slab *slab, *idle = NULL;
-    tkv_spoil(piece, n);
+    tkv_poison(piece, n);
     size = tkv_piece_size(s, &n);
     if (size < 0) {
         free(piece);

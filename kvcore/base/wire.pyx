@@ -4,7 +4,7 @@ from libc.stdint cimport SIZE_MAX
 from libc.stdlib cimport free, realloc
 
 cdef extern from "base/poison.h" nogil:
-    void tkv_spoil(void* at, size_t n)
+    void tkv_poison(void* at, size_t n)
 
 
 cdef uint8_t* out_room(Out* out, size_t n) noexcept nogil:
@@ -45,7 +45,7 @@ cdef int out64(Out* out, uint64_t v) noexcept nogil:
 
 
 cdef void out_free(Out* out) noexcept nogil:
-    tkv_spoil(out.data, out.capacity)
+    tkv_poison(out.data, out.capacity)
     free(out.data)
     out.data = NULL
     out.size = 0

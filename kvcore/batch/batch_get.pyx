@@ -62,8 +62,9 @@ cdef class Resident:
 
 cdef size_t append_block(Lookup lookup, Resident values, size_t start, size_t n, object default, list result, int64_t* later,
                          uint64_t* where) except <size_t>-1:
-    """The values that are in memory; of the others the number in the lookup to later, and to where what orders them: c0, or 0 of
-    what is buffered, which was not digested unless there are fragments. Returns how many."""
+    """The values that are in memory, and the default in place of all others. Those of them that are to be read later go into
+    `later`, by their number in the lookup, and what they are read in the order of into `where`: c0, or 0 for what is buffered
+    and may have no digest. Returns how many they are."""
     cdef Snapshot snapshot = lookup.snapshot
     cdef Column column
     cdef size_t i, k = 0, late = 0
@@ -133,8 +134,8 @@ cdef int append_rows(Snapshot snapshot, Buffer buffer, Buffer frozen, tuple colu
 cdef enum:
     LEAP = 64 << 20             # bytes that a column may be given more than twice what it needs
 
-cdef enum Landed:
-    LANDED = 0
+cdef enum Outcome:
+    TAKEN = 0
     FULL = 1                    # `need` bytes are wanted
     ELSEWHERE = 2               # a cell is not in memory
 
@@ -180,33 +181,33 @@ cdef class ColumnBuilder:
     cdef int take(self, Lookup lookup) except -1:
         """All cells of a lookup, or none any more when one of them is not in memory."""
         cdef size_t at = 0
-        cdef Landed landed
+        cdef Outcome outcome
         while not self.failed and at < lookup.n:
             with nogil:
-                landed = self._blocks(lookup, &at)
-            if landed == ELSEWHERE:
+                outcome = self._blocks(lookup, &at)
+            if outcome == ELSEWHERE:
                 self.failed = True
                 self.data = self.offsets = None
-            elif landed == FULL:
+            elif outcome == FULL:
                 self._grow()
         return 0
 
-    cdef Landed _blocks(self, Lookup lookup, size_t* at) noexcept nogil:
+    cdef Outcome _blocks(self, Lookup lookup, size_t* at) noexcept nogil:
         cdef size_t n
         cdef int epoch
-        cdef Landed landed
+        cdef Outcome outcome
         while at[0] < lookup.n:
             n = min(<size_t>BLOCK, lookup.n - at[0])
             epoch = cache_enter(&lookup.snapshot.cache.cache)
-            landed = self._block(lookup, at[0], n)
+            outcome = self._block(lookup, at[0], n)
             cache_exit(&lookup.snapshot.cache.cache, epoch)
-            if landed != LANDED:
-                return landed
+            if outcome != TAKEN:
+                return outcome
             at[0] += n
             self.done += n
-        return LANDED
+        return TAKEN
 
-    cdef Landed _block(self, Lookup lookup, size_t start, size_t n) noexcept nogil:
+    cdef Outcome _block(self, Lookup lookup, size_t start, size_t n) noexcept nogil:
         cdef const uint8_t* data[BLOCK]
         cdef uint64_t sizes[BLOCK]
         cdef uint64_t total = 0
@@ -238,10 +239,10 @@ cdef class ColumnBuilder:
             if self.ends != NULL:
                 self.ends[self.done + i] = out - self.out
         self.used = self.need
-        return LANDED
+        return TAKEN
 
     cdef object array(self):
-        """The column, as read_column() makes it."""
+        """The column, as batch/readers makes those that it reads."""
         if self.width == 0:
             self.data.resize(self.used, refcheck=False)
         return column_of(self.column, self.n, self.offsets, self.data)

@@ -9,7 +9,7 @@ from tilekv.kvcore.read.column_reader cimport Selection
 from tilekv.kvcore.read.snapshot cimport Snapshot
 from tilekv.kvcore.write.memtable cimport Buffer
 
-# In all of these `buffer` knows the layout of the cells that are in a write buffer.
+# In all of these `buffer` is any of the handle's: it tells the layout of cells that are in a write buffer, and gives none.
 
 # How many of the first cells have at most `limit` bytes in each of the columns, and in their keys if `keys`: at least one.
 cdef size_t fitting(Snapshot snapshot, Buffer buffer, tuple columns, bint keys, const Selection* selection,

@@ -10,7 +10,7 @@ from tilekv.kvcore.read.snapshot cimport PRESENT
 cdef enum:
     DIGIT = 11                  # bits a pass of the sort: its counters stay in the first-level cache
 
-cdef struct Spot:
+cdef struct NumberedCell:
     uint64_t number             # of the cell among those of all fragments, from 1 on; 0 when it is in none
     uint64_t index              # of its key among those asked for
 
@@ -36,8 +36,8 @@ cdef int fill_selection(Selection* selection, Snapshot snapshot, const CellAddre
                         size_t n) noexcept nogil:
     """Negative without memory. What selection.runs and selection.index point to is the caller's to free, either way."""
     cdef uint64_t* first = <uint64_t*>malloc((snapshot.n + 1) * sizeof(uint64_t))     # number of each fragment's first cell
-    cdef Spot* spots = <Spot*>malloc(n * sizeof(Spot) + 1)
-    cdef Spot* spare = <Spot*>malloc(n * sizeof(Spot) + 1)
+    cdef NumberedCell* numbered = <NumberedCell*>malloc(n * sizeof(NumberedCell) + 1)
+    cdef NumberedCell* spare = <NumberedCell*>malloc(n * sizeof(NumberedCell) + 1)
     cdef CellAddress* runs = <CellAddress*>malloc(n * sizeof(CellAddress) + 1)
     cdef uint64_t* index
     cdef const CellAddress* address
@@ -47,9 +47,9 @@ cdef int fill_selection(Selection* selection, Snapshot snapshot, const CellAddre
     selection.skip = 0
     selection.n = n
     selection.keep = True
-    if first == NULL or spots == NULL or spare == NULL or runs == NULL:
+    if first == NULL or numbered == NULL or spare == NULL or runs == NULL:
         free(first)
-        free(spots)
+        free(numbered)
         free(spare)
         return -1
     for i in range(snapshot.n):
@@ -57,17 +57,17 @@ cdef int fill_selection(Selection* selection, Snapshot snapshot, const CellAddre
         most += snapshot.at[i].cells if snapshot.at[i] != NULL else 0       # no key was found in one that is not open
     for i in range(n):
         address = &addresses[i]
-        spots[i].index = i
-        spots[i].number = 0
+        numbered[i].index = i
+        numbered[i].number = 0
         if (present == NULL or present[i] == PRESENT) and address.fragment != IN_BUFFER:
-            spots[i].number = (first[address.fragment] + address.tile * snapshot.at[address.fragment].capacity
-                               + address.cell)
+            numbered[i].number = (first[address.fragment] + address.tile * snapshot.at[address.fragment].capacity
+                                  + address.cell)
     free(first)
-    sort_spots(&spots, &spare, n, most)
+    sort_numbered(&numbered, &spare, n, most)
     index = <uint64_t*>spare                        # memory that the sort has touched already
     for i in range(n):
-        index[i] = spots[i].index
-    free(spots)
+        index[i] = numbered[i].index
+    free(numbered)
     selection.index = index
     for i in range(n):
         if present == NULL or present[index[i]] == PRESENT:
@@ -78,32 +78,32 @@ cdef int fill_selection(Selection* selection, Snapshot snapshot, const CellAddre
     return 0
 
 
-cdef void sort_spots(Spot** items, Spot** spare, size_t n, uint64_t most) noexcept nogil:
+cdef void sort_numbered(NumberedCell** items, NumberedCell** spare, size_t n, uint64_t most) noexcept nogil:
     """Sorts items[0] by numbers of at most `most`. Swaps it with spare[0], which is as large, once a pass."""
     cdef size_t counts[1 << DIGIT]
-    cdef Spot* spots = items[0]
-    cdef Spot* into = spare[0]
+    cdef NumberedCell* numbered = items[0]
+    cdef NumberedCell* into = spare[0]
     cdef size_t i, digit, total, count
     cdef int shift = 0
     cdef bint sorted = True
     for i in range(1, n):
-        sorted = sorted and spots[i - 1].number <= spots[i].number
+        sorted = sorted and numbered[i - 1].number <= numbered[i].number
     while not sorted and most >> shift:
         memset(counts, 0, sizeof(counts))
         for i in range(n):
-            counts[spots[i].number >> shift & ((1 << DIGIT) - 1)] += 1
+            counts[numbered[i].number >> shift & ((1 << DIGIT) - 1)] += 1
         total = 0
         for i in range(<size_t>1 << DIGIT):
             count = counts[i]
             counts[i] = total
             total += count
         for i in range(n):
-            digit = spots[i].number >> shift & ((1 << DIGIT) - 1)
-            into[counts[digit]] = spots[i]
+            digit = numbered[i].number >> shift & ((1 << DIGIT) - 1)
+            into[counts[digit]] = numbered[i]
             counts[digit] += 1
-        spots, into = into, spots
+        numbered, into = into, numbered
         shift += DIGIT
-    items[0] = spots
+    items[0] = numbered
     spare[0] = into
 
 

@@ -67,7 +67,7 @@ cdef bint readable(Fragment fragment, const ReadContext* context, Status status)
 
 
 def states(Snapshot snapshot not None, keys):
-    """What a view of one fragment has to say of each key, as bytes of ABSENT, SET, DELETED and UNKNOWN. MemoryError."""
+    """What a snapshot of one fragment has to say of each key, as bytes of ABSENT, SET, DELETED and UNKNOWN. MemoryError."""
     cdef ReadContext context
     cdef KeyCell cell
     cdef CellAddress address

@@ -38,7 +38,7 @@ cdef extern from "base/lock.h" nogil:
     void tkv_lock_release(void* lock)
 
 cdef extern from "base/poison.h" nogil:
-    void tkv_spoil(void* at, size_t n)
+    void tkv_poison(void* at, size_t n)
 
 cdef enum:
     KINDS = 14
@@ -275,7 +275,7 @@ cdef void codec_release(Pool* pool, Codec* codec) noexcept nogil:
         if codec.scratch[i].capacity > KEPT_SCRATCH:
             out_free(&codec.scratch[i])
         else:
-            tkv_spoil(codec.scratch[i].data, codec.scratch[i].capacity)
+            tkv_poison(codec.scratch[i].data, codec.scratch[i].capacity)
     tkv_lock_acquire(pool.lock)
     codec.next = pool.free
     pool.free = codec

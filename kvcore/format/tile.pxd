@@ -16,7 +16,7 @@ cdef enum:
 
 
 cdef class CellSource:
-    """Sorted cells, column by column: what a fragment is written from and what a scan reads from.
+    """Sorted cells, column by column: what a fragment is written from.
 
     The methods are virtual and cost about 2 ns a call: they are called per chunk, never per cell. Each returns 0, or a
     negative number after which `fault()` raises. Safe to call from several threads at once unless a subclass says otherwise.

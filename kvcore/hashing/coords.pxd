@@ -1,4 +1,4 @@
-"""128-bit coordinates: sorting with a permutation, and search in sorted ones."""
+"""128-bit coordinates: their order, how they are sorted, each with the number that it had, and search in sorted ones."""
 
 from libc.stdint cimport uint32_t, uint64_t
 
@@ -11,7 +11,7 @@ cdef int compare_keys(const KeyRef* a, const KeyRef* b) noexcept nogil
 cdef struct Item:               # a cell that is being sorted
     uint64_t c0
     uint64_t c1
-    uint32_t index              # its place before
+    uint32_t index              # its number before
 
 # compare_keys of two cells by index: asked only when their coordinates are equal.
 ctypedef int (*CompareCells)(const void* cells, uint32_t a, uint32_t b) noexcept nogil

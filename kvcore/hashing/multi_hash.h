@@ -6,8 +6,8 @@
  * Short keys, of one block, are collected until every lane has one. The others go through the lanes block by block, and a lane
  * that is done takes the next of them, so lengths may be mixed.
  */
-#ifndef TKV_LANES_H
-#define TKV_LANES_H
+#ifndef TKV_MULTI_HASH_H
+#define TKV_MULTI_HASH_H
 
 #include "hashing/blake2b.h"
 #include "hashing/md5.h"

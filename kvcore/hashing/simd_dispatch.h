@@ -2,8 +2,8 @@
  * the baseline of its processor family: only the kernels of a level use its instructions, and which level is used is decided when
  * the module is loaded. Other processors than x86-64 have the scalar level alone.
  */
-#ifndef TKV_LEVELS_H
-#define TKV_LEVELS_H
+#ifndef TKV_SIMD_DISPATCH_H
+#define TKV_SIMD_DISPATCH_H
 
 #include "hashing/multi_hash.h"
 

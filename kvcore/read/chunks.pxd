@@ -1,8 +1,8 @@
 """The chunks of an open fragment: where each is, its raw bytes checked, decoded and pinned, and by them any offset, key or value.
 
 Everything here runs without the GIL on a FragmentData, which the object in read/fragment owns; what is in memory already, a
-look-up finds inline, by read/resident. Calls from other modules go through a pointer: they are per chunk, or per cell that
-read/resident does not have.
+look-up finds inline, by read/resident. A call from another module is one through a pointer, which the compiler cannot inline: it
+is made once a chunk, or once a cell that read/resident does not have.
 """
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -57,7 +57,7 @@ cdef struct SlotView:           # a data file; pointers lead into the mapped met
     uint8_t bound               # a flag: the trailer has been found to be this slot's; from the start when there is none
     bint in_place               # chunks are used where they are mapped; else they are decoded into the cache
     void** ready                # in place, a pointer a chunk: its raw bytes, once its checksum has held
-    Windows* windows            # in place, offsets: a reader a tile; set once, `data` last
+    Windows* windows            # in place, offsets: how to read those of each tile; set once, `data` last
     Chunk** homes               # decoded chunks
     uint8_t* recent             # a byte for each home: see Chunk.recent
 

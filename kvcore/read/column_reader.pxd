@@ -12,7 +12,7 @@ from tilekv.kvcore.write.memtable cimport Buffer
 cdef enum:
     FEW_CURSORS = 8
 
-# n cells, from cell `skip` of runs[0] on.
+# n cells, from cell `skip` of runs[0] on. A run is a CellAddress: neighbours in one tile, or one cell of a buffer.
 cdef struct Selection:
     const CellAddress* runs
     size_t skip

@@ -26,7 +26,7 @@ cdef class Fragment:
     cdef const uint8_t* _meta
     cdef uint64_t _meta_size
     cdef list _files                        # by slot: File or None
-    # The exception for what `context` met: CorruptionError, OSError or MemoryError.
+    # The exception for what `context` met: CorruptionError, OSError (SnapshotGone is one) or MemoryError.
     cdef raise_fault(self, const ReadContext* context)
     # Raises when a status that `context` met says nothing of what is stored: no memory, or the system could not read.
     cdef int demand(self, const ReadContext* context, Status status) except -1

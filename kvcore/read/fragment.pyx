@@ -142,7 +142,7 @@ cdef class Fragment:
         return 0
 
     cdef raise_fault(self, const ReadContext* context):
-        """The exception for what `context` met: CorruptionError, OSError, MemoryError or ValueError."""
+        """The exception for what `context` met: CorruptionError, OSError (SnapshotGone is one) or MemoryError."""
         file = f"{self.name}/{self.files[context.slot]}"
         if context.status == CORRUPT:
             raise CorruptionError(file, context.offset, "the stored bytes are damaged")

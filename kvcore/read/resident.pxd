@@ -2,7 +2,7 @@
 
 REQUIRES, for all of these: the caller is between cache_enter() and cache_exit() of the fragment's cache, and uses pointers from
 here only until cache_exit(). NULL and False mean that a chunk is not in memory, or that a cell has more than one: fragment_cell()
-and the others of `fragment` handle every case.
+and the others of `chunks` handle every case.
 """
 
 from libc.stdint cimport uint8_t, uint64_t

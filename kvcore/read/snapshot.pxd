@@ -1,4 +1,8 @@
-"""Finding keys in fragments: newest fragment first, one lookup or many."""
+"""The visible fragments of a handle, and how a key is found in them: newest fragment first, one look-up or many.
+
+The search within one fragment is here too (probe_fragment: the tile, the cell, match_key), since only calls within a module are
+cheap enough for a look-up.
+"""
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 

@@ -11,7 +11,7 @@ from tilekv.kvcore.values.arrow_stream cimport ArrowChunk
 from tilekv.kvcore.values.cells cimport Column
 from tilekv.kvcore.values.input_cells cimport Cells
 
-# Elements of an Arrow array (`at`: see arrowarrays) as keys (column None; numbers: see Layout) or as cells of an attribute.
+# Elements of an Arrow array (`at`: see arrow_arrays) as keys (column None; numbers: see Layout) or as cells of an attribute.
 cdef Cells arrow_cells(ArrowChunk chunk, const ArrowSchema* schema, const ArrowArray* array, object at, Column column,
                        bint numbers, str what)
 # Column number i of a table's next rows.

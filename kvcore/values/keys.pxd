@@ -8,12 +8,12 @@ from libc.stdint cimport uint8_t
 
 from tilekv.kvcore.hashing.digest cimport KeyRef
 
-# A key by reference: `ref.data` leads into `held`, into the object it was made from, or into `word`.
+# A key by reference: `ref.data` leads into the object that key_cell() returned, or into `word`.
 cdef struct KeyCell:
     KeyRef ref
     uint8_t word[8]
 
-# Fills key from a Python key; returns the object that owns the bytes. REQUIRES: it and `key` live while key.ref is used.
+# Fills cell from a Python key; returns the object that owns the bytes. REQUIRES: it and `cell` live while cell.ref is used.
 cdef object key_cell(object key, KeyCell* cell, bint numbers)
 # The same for a look-up: what cannot be a key is not there, and then `cell.ref.data` is NULL. WrongTypeError for what no dict can
 # be asked for.

@@ -25,7 +25,8 @@ cdef struct Entry:
 
 
 cdef class Buffer:
-    """REQUIRES the GIL for every call; readers without it use a SortedBuffer, which shares the records."""
+    """REQUIRES the GIL, but for field(), and for room() as is said there. Who reads all of it without the GIL has a
+    SortedBuffer, which shares the records."""
     cdef readonly Layout layout
     cdef uint32_t* places       # by field: offset in the fixed part, or number of the var field
     cdef uint32_t fixed_bytes

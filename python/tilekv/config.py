@@ -58,8 +58,8 @@ class Config:
         ``kv.buffer_bytes``: a write buffer of more bytes than this is flushed while the next one fills. 256 MiB.
     cache_bytes : int
         ``kv.cache_bytes``: most bytes of decoded chunks that are kept. 256 MiB; 0 keeps none. Up to half
-        of it goes to a table of positions, 16 bytes a key, once a sixteenth of the keys was asked for:
-        below 32 bytes a key, lookups search each fragment instead.
+        of it goes to the digest index, 16 bytes a key, once a sixteenth of the keys was asked for (fewer
+        where there are several fragments): below 32 bytes a key, lookups search each fragment instead.
     max_fragment_bytes : int
         ``kv.max_fragment_bytes``: a consolidation splits what would be larger. 16 GiB.
     threads : int

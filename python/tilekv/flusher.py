@@ -1,4 +1,4 @@
-"""How a handle flushes: what was written is frozen and becomes a fragment, while others go on writing (docs/design.md 4.3)."""
+"""How a handle flushes: what was written is frozen and becomes a fragment, while others go on writing (docs/design.md 4.10)."""
 
 from __future__ import annotations
 

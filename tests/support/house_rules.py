@@ -333,6 +333,13 @@ RETIRED: dict[str, tuple[str, tuple[str, ...]]] = {
     r"leaving|evicted|turn": ("epoch, or limbo", ()),
     r"(\w+_)?[Rr]emains": ("recover_schema", ()),
     r"(\w+_)?beside(_\w+)?": ("tkv_ring, the ring of jobs", ()),
+    r"[Ss]tretch(es)?|Asked": ("Selection", ()),
+    r"Places?": ("CellAddress", ()),
+    r"(\w+_)?[Ss]pots?": ("CellAddress, or NumberedCell where it is sorted", ()),
+    r"[Ll]anded|LANDED": ("Outcome, and TAKEN", ()),
+    r"(tkv_)?spoil|TKV_SPOIL_H": ("tkv_poison", ()),
+    r"tkv_files_\w+|TKV_FILES_H": ("tkv_descriptors_lock and so on", ()),
+    r"TKV_(LANES|LEVELS)_H": ("the name of the header", ()),
 }
 
 
@@ -361,6 +368,30 @@ def word_complaints(sources: Sources) -> list[str]:
                 if word.fullmatch(identifier.lstrip("_"))
             ]
     return complaints
+
+
+def guard_complaints(headers: Sources) -> list[str]:
+    """Headers whose guard has another name than they have. What is included several times has none."""
+    complaints = []
+    for name, text in headers.items():
+        guard = f"TKV_{name.split('.')[-2].upper()}_H"
+        complaints += [
+            f"{name} is guarded by {found}: say {guard}"
+            for found in re.findall(r"^#ifndef (\w+_H)$", text, re.MULTILINE)
+            if found != guard
+        ]
+    return complaints
+
+
+def subject_complaints(tests: Sources, modules: Iterable[str]) -> list[str]:
+    """Tests whose first line says that they are of a compiled module that is not there."""
+    known = {module.removeprefix("tilekv.") for module in modules}
+    return [
+        f"{name} is of {subject}, which is no module"
+        for name, text in tests.items()
+        for subject in re.findall(r"\bkvcore(?:\.\w+)+", text.partition("\n")[0])
+        if subject not in known
+    ]
 
 
 # --- texts ---------------------------------------------------------------------------------------

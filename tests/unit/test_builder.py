@@ -1,4 +1,4 @@
-"""kvcore.builder: what the metadata says is what a Fragment reads back."""
+"""kvcore.write.builder: what the metadata says is what a Fragment reads back."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""kvcore.cache: the budget holds, and what is dropped is dropped."""
+"""kvcore.base.cache: the budget holds, and what is dropped is dropped."""
 
 import gc
 import random

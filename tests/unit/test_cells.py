@@ -1,4 +1,4 @@
-"""kvcore.keys and kvcore.values: keys and cells between Python and bytes."""
+"""kvcore.values.keys and kvcore.values.cells: keys and cells between Python and bytes."""
 
 import datetime as dt
 import pickle

@@ -1,4 +1,4 @@
-"""kvcore.check: what verification finds."""
+"""kvcore.check.check: what verification finds."""
 
 import os
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""kvcore.chunks: a chunk is checked before it is used, once, and its damage costs what is in it."""
+"""kvcore.read.chunks: a chunk is checked before it is used, once, and its damage costs what is in it."""
 
 import random
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""kvcore.gather: columns of cells from buffers and fragments, at every border that a size can cross."""
+"""kvcore.read.column_reader: columns of cells from buffers and fragments, at every border that a size can cross."""
 
 import random
 

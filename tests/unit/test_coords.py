@@ -1,4 +1,4 @@
-"""kvcore.coords against Python's own sort and bisect."""
+"""kvcore.hashing.coords against Python's own sort and bisect."""
 
 from bisect import bisect_left
 

@@ -1,4 +1,4 @@
-"""kvcore.digest, at every SIMD level of this machine, against hashlib, against word-by-word models, and against every
+"""kvcore.hashing.digest, at every SIMD level of this machine, against hashlib, against word-by-word models, and against every
 coordinate that TileDB wrote."""
 
 import csv

@@ -1,4 +1,4 @@
-"""kvcore.table: what the table of a snapshot says is what searching its fragments says."""
+"""kvcore.read.digest_index: what the index of a snapshot says is what searching its fragments says."""
 
 import json
 import random

@@ -1,4 +1,4 @@
-"""kvcore.view: three ways to show a file, one behaviour."""
+"""kvcore.base.file: three ways to show a file, one behaviour."""
 
 import os
 import random

@@ -1,4 +1,4 @@
-"""kvcore.footer: the metadata file is taken whole or not at all, and each check refuses what it is for."""
+"""kvcore.format.footer: the metadata file is taken whole or not at all, and each check refuses what it is for."""
 
 from collections.abc import Callable
 from pathlib import Path

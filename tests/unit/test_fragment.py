@@ -1,4 +1,4 @@
-"""kvcore.fragment: what its metadata says, and files that fit it."""
+"""kvcore.read.fragment: what its metadata says, and files that fit it."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""kvcore.layout: which files a schema has, and what no store can have."""
+"""kvcore.format.layout: which files a schema has, and what no store can have."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""kvcore.buffer: a log of which the last entry of a key counts."""
+"""kvcore.write.memtable: a log of which the last entry of a key counts."""
 
 import random
 from collections.abc import Callable, Iterable, Iterator

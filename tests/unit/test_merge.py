@@ -1,4 +1,4 @@
-"""kvcore.merge: each key once, the newest cell of it, without what is deleted."""
+"""kvcore.merge.merge: each key once, the newest cell of it, without what is deleted."""
 
 import hashlib
 import json

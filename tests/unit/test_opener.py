@@ -1,4 +1,4 @@
-"""snapshot: which fragments a handle sees."""
+"""opener: which fragments a handle sees."""
 
 import shutil
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""kvcore.search: the right cell, whatever stands beside it."""
+"""kvcore.read.snapshot: the right cell, whatever stands beside it."""
 
 import json
 import random

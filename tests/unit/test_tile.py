@@ -1,4 +1,4 @@
-"""kvcore.tile: a file's bytes do not depend on how it was cut into runs."""
+"""kvcore.format.tile: a file's bytes do not depend on how it was cut into runs."""
 
 import itertools
 import random
