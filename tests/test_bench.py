@@ -144,10 +144,18 @@ def test_floor() -> None:
 def test_life() -> None:
     out = run("-m", "bench.life", "--tiny")
     header, *rows = re.findall(r"^ +(entries|[\d,]+)  +(\S.*)$", out, re.MULTILINE)
-    assert header[1].split() == ["append", "tilekv", "lmdb", "sqlite3", "rocksdict"]
+    assert header[1].split() == [
+        "append",
+        "seven",
+        "files",
+        "tilekv",
+        "lmdb",
+        "sqlite3",
+        "rocksdict",
+    ]
     assert [name for name, _ in rows] == ["1", "10", "100", "1,000"]
     figures = [re.findall(r"([\d.]+) \(", row) for _, row in rows]
-    assert all(len(each) == 5 and all(float(one) > 0 for one in each) for each in figures)
+    assert all(len(each) == 6 and all(float(one) > 0 for one in each) for each in figures)
     assert re.search(r"times LMDB's transaction: at most (4|1\.5): (met|NOT MET) \(", out)
     assert "a flush of 1: 9 syncs, 2 waits one after the other" in out
     assert "waits of a flush for the disk: at most 3: met (3)" in out

@@ -10,6 +10,7 @@ from pathlib import Path
 from bench.data import Source, make_data
 from bench.life.figures import goal, milliseconds, quartiles
 from bench.rivals import NotOffered, Rival, rival
+from tilekv.kvcore.base.writeback import sync_all
 
 NAMES = ("tilekv", "lmdb", "sqlite3", "rocksdict")
 ENTRIES = (1, 10, 100, 1000)
@@ -43,9 +44,43 @@ class Append(Rival):
         os.close(self._fd)
 
 
+class SevenFiles(Rival):
+    """What a fragment is to the file system, and nothing else: what no flush can be faster than here."""
+
+    name = "seven files"
+    version = what = ""
+
+    def open_to_write(self, path: Path) -> None:
+        """A folder."""
+        path.mkdir()
+        self._path = path
+        self._made = 0
+        self._root = os.open(path, os.O_RDONLY)
+
+    def commit(self, keys: list[bytes], values: list[bytes]) -> None:
+        """A folder of seven files, all synced at once; renamed, and its parent synced."""
+        hidden = self._path / f".{self._made}"
+        hidden.mkdir()
+        fds = [os.open(hidden / str(file), os.O_WRONLY | os.O_CREAT) for file in range(7)]
+        for fd in fds:
+            os.write(fd, b"".join(keys + values)[: len(keys) * RECORD // 7])
+        fds.append(os.open(hidden, os.O_RDONLY))
+        if any(sync_all(fds)):
+            raise OSError("a file could not be synced")
+        for fd in fds:
+            os.close(fd)
+        hidden.rename(self._path / str(self._made))
+        os.fsync(self._root)
+        self._made += 1
+
+    def close_written(self) -> None:
+        """Close."""
+        os.close(self._root)
+
+
 def offered() -> list[type[Rival]]:
     """Who takes part: all that are installed."""
-    found: list[type[Rival]] = [Append]
+    found: list[type[Rival]] = [Append, SevenFiles]
     for name in NAMES:
         try:
             found.append(type(rival(name)))
@@ -92,6 +127,8 @@ def show(taken: Seconds) -> None:
         f"an append with fdatasync takes {sync * 1e3:.2f} ms: "
         f"an fsync costs {'milliseconds' if slow else 'a fraction of a millisecond'} here"
     )
+    ours, floor = (statistics.median(taken[1][name]) for name in ("tilekv", "seven files"))
+    print(f"of a flush of one entry, {floor / ours:.0%} is what seven files in a folder cost")
     if "lmdb" in names:
         ratios = [
             ours / theirs for ours, theirs in zip(taken[1]["tilekv"], taken[1]["lmdb"], strict=True)
