@@ -8,7 +8,7 @@ from tilekv.kvcore.batch.results import Batch
 from tilekv.kvcore.format.layout import Layout
 from tilekv.kvcore.merge.merge import Merge
 from tilekv.kvcore.read.snapshot import Snapshot
-from tilekv.kvcore.values.cells import Column
+from tilekv.kvcore.values.column import Column
 from tilekv.kvcore.write.memtable import Buffer
 
 @final

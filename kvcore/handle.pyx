@@ -30,7 +30,7 @@ from tilekv.kvcore.read.chunks cimport (DIRECT, FragmentData, Span, context_clos
 from tilekv.kvcore.read.column_reader cimport selection_advance
 from tilekv.kvcore.read.resident cimport resident_cell
 from tilekv.kvcore.read.snapshot cimport DELETED, MISSING, PRESENT
-from tilekv.kvcore.values.cells cimport KIND_BYTES, Column
+from tilekv.kvcore.values.column cimport KIND_BYTES, Column
 from tilekv.kvcore.values.input_cells cimport Cells, object_cells
 from tilekv.kvcore.values.input_columns cimport cells_of
 from tilekv.kvcore.values.keys cimport KeyCell, asked_cell, key_cell

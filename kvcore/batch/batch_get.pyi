@@ -1,6 +1,6 @@
 from typing import final
 
-from tilekv.kvcore.values.cells import Column
+from tilekv.kvcore.values.column import Column
 
 @final
 class Resident:

@@ -12,7 +12,7 @@ from tilekv.kvcore.batch.results cimport column_of, into_array, sealed
 from tilekv.kvcore.read.address cimport IN_BUFFER, CellAddress, entry_at
 from tilekv.kvcore.read.lookup cimport Lookup, LookupPipeline
 from tilekv.kvcore.read.snapshot cimport BLOCK, DEFERRED, PRESENT
-from tilekv.kvcore.values.cells cimport KIND_BYTES, Column
+from tilekv.kvcore.values.column cimport KIND_BYTES, Column
 from tilekv.kvcore.values.input_cells cimport Cells, count_cells, kept_keys
 from tilekv.kvcore.write.memtable cimport Entry
 

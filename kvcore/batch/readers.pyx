@@ -18,7 +18,7 @@ from tilekv.kvcore.read.address cimport NOWHERE
 from tilekv.kvcore.read.chunks cimport ReadContext, context_close
 from tilekv.kvcore.read.column_reader cimport (FieldCursors, cursors_close, cursors_open, gather_bytes, gather_ends, gather_fixed,
                                                measure, selection_advance)
-from tilekv.kvcore.values.cells cimport KIND_BYTES, Column
+from tilekv.kvcore.values.column cimport KIND_BYTES, Column
 from tilekv.kvcore.values.input_cells cimport gathered_keys
 from tilekv.kvcore.values.keys cimport load_key
 

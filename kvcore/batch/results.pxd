@@ -3,7 +3,7 @@
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uint8_t
 
-from tilekv.kvcore.values.cells cimport Column
+from tilekv.kvcore.values.column cimport Column
 
 cdef enum:                      # what key_node() and scan_stream() take in place of a datatype of keys
     ANY_TYPE = -1               # not known yet

@@ -5,7 +5,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tilekv.kvcore.values.arrow_export import Node
-from tilekv.kvcore.values.cells import Column
+from tilekv.kvcore.values.column import Column
 
 @final
 class Sealed:

@@ -6,7 +6,7 @@ import numpy as np
 
 from tilekv.errors import InvalidValueError, OutOfRangeError, WrongTypeError
 
-from tilekv.kvcore.values.arrow_types cimport format_of, metadata_of, size_in
+from tilekv.kvcore.values.arrow_types cimport dtype_of, format_of, metadata_of, offset_bytes, size_in
 from tilekv.kvcore.values.exact cimport out_of_range
 from tilekv.kvcore.values.arrow_export import DTYPE_KEY as _DTYPE_KEY
 from tilekv.kvcore.format.datatypes import CODES as _CODES
@@ -14,13 +14,7 @@ from tilekv.kvcore.format.datatypes import CODES as _CODES
 cdef enum:
     MOST_ELEMENTS = 0x400000000000  # of an Arrow array: more has no place in memory, and what is computed of it none in 64 bits
 
-_DTYPES = {"b": "?", "c": "<i1", "C": "<u1", "s": "<i2", "S": "<u2", "i": "<i4", "I": "<u4", "l": "<i8", "L": "<u8",
-           "e": "<f2", "f": "<f4", "g": "<f8", "tdD": "<i4", "tdm": "<M8[ms]",
-           "tDs": "<m8[s]", "tDm": "<m8[ms]", "tDu": "<m8[us]", "tDn": "<m8[ns]"}
-_TIMESTAMPS = {"tss:": "<M8[s]", "tsm:": "<M8[ms]", "tsu:": "<M8[us]", "tsn:": "<M8[ns]"}
 _MOST = int(np.iinfo(np.int64).max)
-_LISTS = {"+l": 4, "+L": 8, "+vl": 4, "+vL": 8}                 # bytes of an offset
-_INTERVALS = {"tin": [("months", "<i4"), ("days", "<i4"), ("parts", "<i8")], "tiD": [("days", "<i4"), ("parts", "<i4")]}
 
 
 # --- what is there ------------------------------------------------------------------------------------------------------
@@ -125,11 +119,11 @@ cdef tuple ends_of(const ArrowArray* array, int width, object at, str what):
 cdef object positions_of(const ArrowSchema* schema, const ArrowArray* array, object at, str what):
     if schema.dictionary == NULL:
         return runs_at(schema, array, at, what)
-    dtype = _DTYPES.get(format_of(schema, what), "")
+    dtype = dtype_of(format_of(schema, what))
     check_array(array, 2, 0, what)
     check_at(array, at, what)
     refuse_nulls(array, at, what)
-    if dtype[1:2] not in ("i", "u") or array.dictionary == NULL:
+    if dtype is None or dtype.kind not in "iu" or array.dictionary == NULL:
         raise InvalidValueError(f"{what}: a dictionary needs indices of integers")
     found = picked(array, 1, dtype, at, what)
     if len(found) and (found.min() < 0 or found.max() >= array.dictionary.length):
@@ -143,8 +137,8 @@ cdef object runs_at(const ArrowSchema* schema, const ArrowArray* array, object a
     check_children(schema, array, 0, 2, what)
     check_at(array, at, what)
     runs = array.children[0]
-    dtype = _DTYPES.get(format_of(schema.children[0], what), "")
-    if dtype[1:2] != "i" or runs.n_buffers < 2 or runs.buffers == NULL:
+    dtype = dtype_of(format_of(schema.children[0], what))
+    if dtype is None or dtype.kind != "i" or runs.n_buffers < 2 or runs.buffers == NULL:
         raise InvalidValueError(f"{what}: runs need ends of integers")
     check_at(runs, slice(0, runs.length), what)
     ends = picked(runs, 1, dtype, slice(0, runs.length), what)
@@ -162,12 +156,14 @@ cdef object runs_at(const ArrowSchema* schema, const ArrowArray* array, object a
 
 
 cdef bint is_list(str format) noexcept:
-    return format in _LISTS or format.startswith("+w:")
+    return offset_bytes(format) > 0 or format.startswith("+w:")
 
 
 cdef tuple lists_of(const ArrowSchema* schema, const ArrowArray* array, object at, str what):
     cdef const ArrowArray* child
+    cdef int width
     format = format_of(schema, what)
+    width = offset_bytes(format)
     check_children(schema, array, 1 if format.startswith("+w:") else 3 if "v" in format else 2, 1, what)
     check_at(array, at, what)
     refuse_nulls(array, at, what)
@@ -183,10 +179,10 @@ cdef tuple lists_of(const ArrowSchema* schema, const ArrowArray* array, object a
             return sizes, slice(at.start * side, at.stop * side)
         starts = at * side
     elif "v" in format:
-        starts = picked(array, 1, f"<i{_LISTS[format]}", at, what).astype(np.int64)
-        sizes = picked(array, 2, f"<i{_LISTS[format]}", at, what).astype(np.int64)
+        starts = picked(array, 1, f"<i{width}", at, what).astype(np.int64)
+        sizes = picked(array, 2, f"<i{width}", at, what).astype(np.int64)
     else:
-        starts, ends = ends_of(array, _LISTS[format], at, what)
+        starts, ends = ends_of(array, width, at, what)
         sizes = ends - starts
         if isinstance(at, slice):
             return sizes, slice(int(starts[0]), int(ends[len(ends) - 1])) if len(starts) else slice(0, 0)
@@ -229,21 +225,21 @@ cdef object elements(const ArrowSchema* schema, const ArrowArray* array, object 
 cdef object numbers(const ArrowSchema* schema, const ArrowArray* array, object at, Column column, str what):
     """Those of an array that is no list, runs or dictionary."""
     format = format_of(schema, what)
-    dtype = _DTYPES.get(format) or _TIMESTAMPS.get(format[:4])
+    dtype = dtype_of(format)
     extension = metadata_of(schema, b"ARROW:extension:name")
     if extension is not None and (extension != b"arrow.bool8" or format != "c"):
         return None                                             # its numbers are something else's
-    if dtype is None and format not in _INTERVALS and not format.startswith("d:"):
+    if dtype is None and not format.startswith("d:"):
         return None
     check_array(array, 2, 0, what)
     check_at(array, at, what)
     refuse_nulls(array, at, what)
     if format == "b":
         return bits(array, 1, at, what)
-    if format in _INTERVALS:
-        return durations(picked(array, 1, _INTERVALS[format], at, what), column, what)
-    if format.startswith("d:"):
+    if dtype is None:
         return decimals(array, format, at, column, what)
+    if dtype.names is not None:
+        return durations(picked(array, 1, dtype, at, what), column, what)
     found = picked(array, 1, dtype, at, what)
     if format == "tdD":
         return found.astype(np.int64).view("<M8[D]")

@@ -6,9 +6,9 @@ The sizes of its buffers are not part of the interface, so those of offsets and 
 
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
-from tilekv.kvcore.values.arrow_export cimport ArrowArray, ArrowSchema
+from tilekv.kvcore.values.arrow cimport ArrowArray, ArrowSchema
 from tilekv.kvcore.values.arrow_stream cimport ArrowChunk
-from tilekv.kvcore.values.cells cimport Column
+from tilekv.kvcore.values.column cimport Column
 from tilekv.kvcore.values.input_cells cimport Cells
 
 # Elements of an Arrow array (`at`: see arrow_arrays) as keys (column None; numbers: see Layout) or as cells of an attribute.

@@ -9,7 +9,7 @@ from tilekv.kvcore.format.datatypes cimport BLOB, CHAR
 from tilekv.kvcore.values.arrow_arrays cimport (MOST_DEEP_TYPES, check_array, check_at, elements, ends_of, is_list, lists_of,
                                                 picked, positions_of, refuse_nulls)
 from tilekv.kvcore.values.arrow_types cimport format_of, metadata_of, size_in, type_name
-from tilekv.kvcore.values.cells cimport KIND_BYTES, KIND_TEXT
+from tilekv.kvcore.values.column cimport KIND_BYTES, KIND_TEXT
 from tilekv.kvcore.values.exact cimport array_in
 from tilekv.kvcore.values.input_cells cimport (FEED_VAR, FEED_VIEWS, address, array_keys, feed_cell, fixed_cells, no_cells,
                                                object_cells)

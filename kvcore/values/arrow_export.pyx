@@ -13,7 +13,9 @@ import numpy as np
 from tilekv.errors import CorruptionError, OutOfRangeError
 
 from tilekv.kvcore.base.bare cimport tkv_refuse_bare
-from tilekv.kvcore.values.cells cimport KIND_BYTES, KIND_TEXT, not_text
+from tilekv.kvcore.values.arrow cimport ARROW_FLAG_NULLABLE, ArrowArray, ArrowArrayStream, ArrowSchema
+from tilekv.kvcore.values.arrow_types cimport format_for
+from tilekv.kvcore.values.column cimport KIND_BYTES, KIND_TEXT, not_text
 
 cdef extern from "values/arrow.h":
     void tkv_schema_release(ArrowSchema* schema) noexcept nogil
@@ -30,10 +32,6 @@ cdef extern from "base/utf8.h" nogil:
 # Metadata of a column.
 DTYPE_KEY = b"tilekv.dtype"     # of an int64 that is a time in a unit Arrow lacks: which
 KEY_TYPE_KEY = b"tilekv.key_type"   # of bytes that are keys of another type: its datatype code, in decimal
-_FORMATS = {"i1": b"c", "u1": b"C", "i2": b"s", "u2": b"S", "i4": b"i", "u4": b"I", "i8": b"l", "u8": b"L",
-            "f4": b"f", "f8": b"g",
-            "M8[s]": b"tss:", "M8[ms]": b"tsm:", "M8[us]": b"tsu:", "M8[ns]": b"tsn:",
-            "m8[s]": b"tDs", "m8[ms]": b"tDm", "m8[us]": b"tDu", "m8[ns]": b"tDn"}
 
 
 @cython.final
@@ -105,7 +103,7 @@ cdef Node array_node(str name, object array, object found):
     bits, nulls = validity(found)
     if dtype.kind == "b":
         return make_node(name, b"b", len(array), (bits, np.packbits(array, bitorder="little")), [], nulls)
-    format = _FORMATS.get(dtype.str[1:])
+    format = format_for(dtype)
     if dtype.str[1:] == "M8[D]":
         return make_node(name, b"tdD", len(array), (bits, days(name, array)), [], nulls)
     if format is not None:

@@ -1,6 +1,6 @@
 """What the Arrow PyCapsule protocol hands over: one array, or a stream of them, and their types."""
 
-from tilekv.kvcore.values.arrow_export cimport ArrowArray, ArrowArrayStream, ArrowSchema
+from tilekv.kvcore.values.arrow cimport ArrowArray, ArrowArrayStream, ArrowSchema
 
 
 cdef class ArrowTypes:

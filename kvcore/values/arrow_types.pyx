@@ -1,20 +1,34 @@
 from libc.stdint cimport int32_t, int64_t
 from libc.string cimport memcpy
 
+import numpy as np
+
 from tilekv.errors import InvalidValueError
 
 cdef enum:
     MOST_NAMED = 4              # fields of a struct that are named
     MOST_DEEP = 8               # types within types
 
-_NAMES = {"n": "null", "b": "bool", "c": "int8", "C": "uint8", "s": "int16", "S": "uint16", "i": "int32", "I": "uint32",
-          "l": "int64", "L": "uint64", "e": "float16", "f": "float32", "g": "float64", "z": "binary", "Z": "large_binary",
-          "vz": "binary_view", "u": "string", "U": "large_string", "vu": "string_view", "tdD": "date32", "tdm": "date64",
-          "tts": "time32[s]", "ttm": "time32[ms]", "ttu": "time64[us]", "ttn": "time64[ns]", "tDs": "duration[s]",
-          "tDm": "duration[ms]", "tDu": "duration[us]", "tDn": "duration[ns]", "tiM": "month_interval",
-          "tiD": "day_time_interval", "tin": "month_day_nano_interval"}
-_UNITS = {"tss:": "s", "tsm:": "ms", "tsu:": "us", "tsn:": "ns"}
-_LISTS = {"+l": "list", "+L": "large_list", "+vl": "list_view", "+vL": "large_list_view"}
+# By format: in words, and the dtype of an element. A format of a time of day has none: NumPy has no such type.
+_TYPES = {format: (name, None if dtype is None else np.dtype(dtype)) for format, name, dtype in [
+    ("n", "null", None), ("b", "bool", "?"),
+    ("c", "int8", "<i1"), ("s", "int16", "<i2"), ("i", "int32", "<i4"), ("l", "int64", "<i8"),
+    ("C", "uint8", "<u1"), ("S", "uint16", "<u2"), ("I", "uint32", "<u4"), ("L", "uint64", "<u8"),
+    ("e", "float16", "<f2"), ("f", "float32", "<f4"), ("g", "float64", "<f8"),
+    ("z", "binary", None), ("Z", "large_binary", None), ("vz", "binary_view", None),
+    ("u", "string", None), ("U", "large_string", None), ("vu", "string_view", None),
+    ("tdD", "date32", "<i4"), ("tdm", "date64", "<M8[ms]"),
+    ("tss:", "timestamp[s]", "<M8[s]"), ("tsm:", "timestamp[ms]", "<M8[ms]"), ("tsu:", "timestamp[us]", "<M8[us]"),
+    ("tsn:", "timestamp[ns]", "<M8[ns]"),                       # behind the colon stands a time zone
+    ("tts", "time32[s]", None), ("ttm", "time32[ms]", None), ("ttu", "time64[us]", None), ("ttn", "time64[ns]", None),
+    ("tDs", "duration[s]", "<m8[s]"), ("tDm", "duration[ms]", "<m8[ms]"), ("tDu", "duration[us]", "<m8[us]"),
+    ("tDn", "duration[ns]", "<m8[ns]"),
+    ("tiM", "month_interval", None), ("tiD", "day_time_interval", [("days", "<i4"), ("parts", "<i4")]),
+    ("tin", "month_day_nano_interval", [("months", "<i4"), ("days", "<i4"), ("parts", "<i8")])]}
+# Dates are days as integers, or times that a timestamp holds as well.
+_FORMATS = {dtype: format.encode() for format, (_, dtype) in _TYPES.items()
+            if dtype is not None and dtype.names is None and format not in ("tdD", "tdm")}
+_LISTS = {"+l": ("list", 4), "+L": ("large_list", 8), "+vl": ("list_view", 4), "+vL": ("large_list_view", 8)}
 _FIELDS = {"+s": "struct", "+ud": "dense_union", "+us": "sparse_union"}
 
 
@@ -22,6 +36,20 @@ cdef str format_of(const ArrowSchema* schema, str what):
     if schema.format == NULL:
         raise InvalidValueError(f"{what}: the Arrow array has no type")
     return bytes(schema.format).decode("utf-8", "replace")
+
+
+cdef object dtype_of(str format):
+    _, dtype = _TYPES.get(format) or _TYPES.get(format[:4], (None, None))
+    return dtype
+
+
+cdef bytes format_for(object dtype):
+    return _FORMATS.get(dtype)
+
+
+cdef int offset_bytes(str format) except -1:
+    _, size = _LISTS.get(format, (None, 0))
+    return size
 
 
 cdef object size_in(str format, str what):
@@ -47,12 +75,12 @@ cdef str named(const ArrowSchema* schema, int depth):
     if extension is not None:
         return f"extension<{extension.decode('utf-8', 'replace')}>"
     if schema.dictionary != NULL:
-        return f"dictionary<values={named(schema.dictionary, depth + 1)}, indices={_NAMES.get(format, format)}>"
-    if format in _NAMES:
-        return _NAMES[format]
+        return f"dictionary<values={named(schema.dictionary, depth + 1)}, indices={_TYPES.get(format, (format, None))[0]}>"
+    if format in _TYPES:
+        return _TYPES[format][0]
     word, _, size = format.partition(":")
-    if format[:4] in _UNITS:
-        return f"timestamp[{_UNITS[format[:4]]}, tz={size}]" if size else f"timestamp[{_UNITS[format[:4]]}]"
+    if format[:4] in _TYPES:
+        return f"{_TYPES[format[:4]][0].removesuffix(']')}, tz={size}]"
     if word == "w":
         return f"fixed_size_binary[{size}]"
     if word == "d":
@@ -62,7 +90,7 @@ cdef str named(const ArrowSchema* schema, int depth):
     if word == "+w":
         return f"fixed_size_list<{', '.join(inner)}>[{size}]"
     if word in _LISTS:
-        return f"{_LISTS[word]}<{', '.join(inner)}>"
+        return f"{_LISTS[word][0]}<{', '.join(inner)}>"
     if word == "+r":
         return f"run_end_encoded<{', '.join(inner)}>"
     if word == "+m":

@@ -20,7 +20,7 @@ from tilekv.kvcore.values.arrow_cells cimport table_cells
 from tilekv.kvcore.values.arrow_stream cimport (
     ArrowChunk, ArrowReader, frame_columns, is_arrow, open_arrow, table_names, table_of
 )
-from tilekv.kvcore.values.cells cimport KIND_BYTES, KIND_TEXT, Column, Kind
+from tilekv.kvcore.values.column cimport KIND_BYTES, KIND_TEXT, Column, Kind
 from tilekv.kvcore.values.exact cimport numpy_form
 from tilekv.kvcore.values.input_cells cimport FEED_OBJECTS, Cells, Feed, cells_key, count_cells, feed_cell, feed_key
 from tilekv.kvcore.values.input_columns cimport cells_of, check_many

@@ -30,7 +30,7 @@ from tilekv.errors import (
 from tilekv.flusher import Flusher
 from tilekv.kvcore.read.fragment import Fragment
 from tilekv.kvcore.read.snapshot import Snapshot
-from tilekv.kvcore.values.cells import Column
+from tilekv.kvcore.values.column import Column
 from tilekv.probe import Probe, probe
 from tilekv.progress import Progress
 from tilekv.schema import Schema

@@ -28,7 +28,7 @@ tilekv.kvcore.format: datatypes footer layout tile
 tilekv.kvcore.hashing: coords digest
 tilekv.kvcore.merge: collisions merge
 tilekv.kvcore.read: chunks column_reader digest_index fragment lookup snapshot
-tilekv.kvcore.values: arrow_arrays arrow_cells arrow_export arrow_stream arrow_types cells exact
+tilekv.kvcore.values: arrow_arrays arrow_cells arrow_export arrow_stream arrow_types column exact
     input_cells input_columns keys
 tilekv.kvcore.write: builder memtable rows
 tilekv.storage: descriptors exchange local memory overlay protocol

@@ -1,7 +1,10 @@
-"""One number is one key, whatever it comes in; stores of exact types keep theirs."""
+"""kvcore.values.keys: keys between Python and bytes. One number is one key, whatever it comes in; stores of exact types keep
+theirs."""
 
 import contextlib
+import datetime as dt
 import json
+import pickle
 import struct
 import uuid
 from collections.abc import Callable, Iterator
@@ -12,6 +15,8 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import tilekv
 from tilekv import Attr, FormatError, Key, OutOfRangeError, Schema, Store
@@ -22,6 +27,108 @@ from tilekv.probe import probe
 from tilekv.storage import open_storage
 
 Make = Callable[..., Store]
+
+TABLE: list[tuple[Any, int, bytes]] = [
+    ("", 4, b""),
+    ("aä€😀", 4, "aä€😀".encode()),
+    ("\udcff\udc80", 4, b"\xff\x80"),
+    (b"", 40, b""),
+    (b"\0a", 40, b"\0a"),
+    (0, 1, bytes(8)),
+    (-1, 1, b"\xff" * 8),
+    (2**63 - 1, 1, b"\xff" * 7 + b"\x7f"),
+    (-(2**63), 1, bytes(7) + b"\x80"),
+    (2**63, 10, bytes(7) + b"\x80"),
+    (2**64 - 1, 10, b"\xff" * 8),
+    (1.5, 3, struct.pack("<d", 1.5)),
+    (-0.0, 3, struct.pack("<d", -0.0)),
+    (np.int8(-1), 5, b"\xff"),
+    (np.int32(1), 0, b"\1\0\0\0"),
+    (np.uint64(7), 10, b"\7" + bytes(7)),
+    (np.float32(1), 2, struct.pack("<f", 1)),
+    (np.array([1, 2], np.int16), 7, b"\1\0\2\0"),
+    (np.array([], np.uint8), 6, b""),
+    (np.datetime64("1970-01-02", "D"), 21, b"\1" + bytes(7)),
+    (np.timedelta64(3, "ms"), 34, b"\3" + bytes(7)),
+    (tilekv.Key(11, b"ascii"), 11, b"ascii"),
+    (tilekv.Key(127, b""), 127, b""),
+    (tilekv.Key(1, b"odd"), 1, b"odd"),
+]
+
+
+@pytest.mark.parametrize(("key", "type_", "data"), TABLE, ids=lambda value: repr(value)[:20])
+def test_keys_by_the_table(key: Any, type_: int, data: bytes) -> None:
+    assert key_bytes(key, False) == (type_, data)
+    back = key_object(type_, data, False)
+    assert type(back) is type(key)
+    assert str(back) == str(key)
+
+
+def test_other_forms_of_the_same_keys() -> None:
+    for key, same in [
+        (bytearray(b"ab"), b"ab"),
+        (memoryview(b"abcd")[::2], b"ac"),
+        (np.int64(5), 5),
+        (np.float64(5), 5.0),
+        (np.array([5]), 5),
+        (np.str_("a"), "a"),
+        (np.bytes_(b"a"), b"a"),
+        (np.array([1, 2], ">i4"), np.array([1, 2], "<i4")),
+        (np.array([1, 9, 2, 9], "<i4")[::2], np.array([1, 2], "<i4")),
+        (tilekv.Key(4, b"a"), "a"),
+    ]:
+        assert key_bytes(key) == key_bytes(same)
+
+
+@given(st.integers(0, 127), st.binary(max_size=17), st.booleans())
+def test_any_key_from_disk_has_a_form_that_comes_back(
+    type_: int, data: bytes, numbers: bool
+) -> None:
+    assert key_bytes(key_object(type_, data, numbers), numbers) == (type_, data)
+
+
+@pytest.mark.parametrize(
+    ("key", "error"),
+    [
+        (True, "True and 1"),
+        (None, "NoneType"),
+        ((1, 2), "tuple"),
+        ([1], "list"),
+        (1j, "complex"),
+        (np.complex64(1), "complex64"),
+        (np.array([["a"]]), "shape"),
+        (np.array(["a", "b"]), "NumPy type"),
+        (np.array([object()]), "NumPy type"),
+        (np.zeros((2, 2)), "shape"),
+        (dt.datetime(2020, 1, 1, tzinfo=dt.UTC), "datetime"),
+    ],
+    ids=repr,
+)
+def test_no_keys(key: Any, error: str) -> None:
+    with pytest.raises(TypeError, match=error):
+        key_bytes(key)
+
+
+@pytest.mark.parametrize("key", [2**64, -(2**63) - 1, 10**30])
+def test_ints_beyond_64_bits(key: int) -> None:
+    with pytest.raises(OverflowError, match="64 bits"):
+        key_bytes(key)
+
+
+def test_key_objects() -> None:
+    key = tilekv.Key(11, bytearray(b"a"))
+    assert key == tilekv.Key(11, b"a") != tilekv.Key(12, b"a")
+    assert {key: 1}[tilekv.Key(11, b"a")] == 1
+    assert pickle.loads(pickle.dumps(key)) == key
+    assert repr(key) == "Key(11, b'a')"
+    with pytest.raises(AttributeError):
+        key.type = 3
+    for type_ in (-1, 128, True, "4"):
+        with pytest.raises(ValueError, match="0 to 127"):
+            tilekv.Key(type_, b"")  # type: ignore[arg-type]
+
+
+# --- one number is one key ------------------------------------------------------------------------
 
 
 @pytest.fixture

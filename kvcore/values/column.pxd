@@ -1,4 +1,4 @@
-"""Python objects to value bytes, and back (docs/design.md 3)."""
+"""Python objects to cells of an attribute, and back, each checked against the type and range (docs/design.md 3)."""
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
