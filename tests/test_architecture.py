@@ -26,6 +26,7 @@ from house_rules import (
     stub_complaints,
     subject_complaints,
     text_complaints,
+    whereabouts_complaints,
     word_complaints,
 )
 
@@ -78,6 +79,12 @@ def test_texts_are_finished_and_name_no_workplace() -> None:
 
 def test_cited_sections_exist() -> None:
     assert citation_complaints(repository_texts()) == []
+
+
+def test_things_are_where_the_architecture_says() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    assert text.count("\n| ", text.index("## Where is ...?"), text.index("## A get")) >= 15
+    assert whereabouts_complaints(text, lambda file: (ROOT / file).read_text()) == []
 
 
 def test_mutants_are_faults_of_what_there_is() -> None:
@@ -328,6 +335,28 @@ def test_subject_that_is_gone() -> None:
     assert subject_complaints({"test_a.py": '"""kvcore.read.snapshot: a."""'}, modules) == []
     for subject in ("kvcore.search", "kvcore.snapshot", "kvcore.read.snapshots"):
         assert len(subject_complaints({"test_a.py": f'"""{subject}: a."""\n'}, modules)) == 1
+
+
+@pytest.mark.parametrize(
+    ("where", "complaints"),
+    [
+        ("`a/b.py` `find`, `seek`; `a/c.py` `keep`", 0),
+        ("`a/b.py` `find`; `a/c.py` `seek`", 1),
+        ("`a/b.py` `fin`", 1),
+        ("`a/d.py` `find`", 1),
+        ("`find`", 1),
+    ],
+)
+def test_things_that_have_gone_elsewhere(where: str, complaints: int) -> None:
+    files = {"a/b.py": "def find(): seek()", "a/c.py": "keep = 1"}
+    text = f"## Where is ...?\n\n| what | where |\n|---|---|\n| it | {where} |\n\n## A get\n"
+
+    def read(file: str) -> str:
+        if file not in files:
+            raise FileNotFoundError(file)
+        return files[file]
+
+    assert len(whereabouts_complaints(text, read)) == complaints
 
 
 def test_missing_docstring() -> None:

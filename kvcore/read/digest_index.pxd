@@ -5,7 +5,7 @@
              bits 48 to 62: the top bits of c1
              bits 0 to 47: number of the cell, counted over the fragments, newest first, plus 1; 0 for an empty entry
 
-Fragments are sorted by c0, so each of them is entered in one pass from the first bucket to the last: 5 ns a cell. A cell whose
+Fragments are sorted by c0, so each of them is entered in one pass from the first bucket to the last: 10 ns a cell. A cell whose
 digest has an entry from a newer fragment is left out. 4 cells a bucket on average leave 2 % of the buckets too small; a lookup
 that ends in one of those, or finds another key of the same digest, goes through the fragments as if there were no index.
 """

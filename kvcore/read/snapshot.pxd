@@ -33,8 +33,8 @@ cdef class Snapshot:
     """The visible fragments, newest first. Whoever uses a pointer into a fragment holds the Snapshot.
 
     Two things are made later, and nothing else changes: a fragment may be opened when it is first needed, and the digest index is
-    made once as many keys were looked up as a sixteenth of the cells. It takes 10 ns a cell, and by then searching without it has
-    cost as much.
+    made once the keys that were looked for, times fragments, are a sixteenth of the cells. It takes 10 ns a cell, and by then
+    searching without it has cost as much.
     """
     cdef list _fragments        # Fragment, or the name of one that is not open
     cdef object _open

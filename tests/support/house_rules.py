@@ -6,7 +6,7 @@ Each rule is a function from sources to a list of complaints; test_architecture.
 import inspect
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -455,6 +455,25 @@ def text_complaints(texts: Sources) -> list[str]:
                 complaints.append(
                     f"{name}:{number} names a path of somebody's machine: {found[0]}..."
                 )
+    return complaints
+
+
+def whereabouts_complaints(architecture: str, read: Callable[[str], str]) -> list[str]:
+    """The table of ARCHITECTURE.md that says where things are: a file in backticks, and behind it names that stand in it."""
+    table = architecture.partition("## Where is ...?")[2].partition("\n## ")[0]
+    complaints = []
+    for where in re.findall(r"^\| [^|`]+ \| (.*) \|$", table, re.MULTILINE):
+        text = None
+        for name in re.findall(r"`([^`]+)`", where):
+            if "/" in name:
+                file = name
+                try:
+                    text = read(file)
+                except FileNotFoundError:
+                    complaints.append(f"ARCHITECTURE.md: there is no {file}")
+                    break
+            elif text is None or not re.search(rf"\b{name}\b", text):
+                complaints.append(f"ARCHITECTURE.md: no {name} where it is said to be, in {where}")
     return complaints
 
 
