@@ -1,6 +1,6 @@
 """The compiled base of Store: everything that happens once per key."""
 
-from libc.stdint cimport uint64_t
+from libc.stdint cimport int64_t, uint64_t
 
 from tilekv.kvcore.batch.readers cimport Rows
 from tilekv.kvcore.format.layout cimport Layout
@@ -41,12 +41,19 @@ cdef class Handle:
     cdef public bint _busy              # a flush or a close is under way, in the thread that holds the lock
     cdef public bint _closing           # writers wait for the lock: what is written after the last flush would be lost
     cdef uint64_t _generation           # of the process: see _forked()
+    cdef int64_t _moment                # that is shown (ms since 1970); -1: now
 
     cdef Snapshot _require_snapshot(self)
+    # What expires by then is not there; 0 where nothing expires.
+    cdef int64_t _now(self) noexcept
+    # `expire` as moments: in an array that it returns, *n of them, one for all or one each.
+    cdef object _expiring(self, object expire, size_t rows, const int64_t** moments, size_t* n)
     cdef int _check_writable(self) except -1
     cdef Found _find(self, Snapshot snapshot, Buffer buffer, Buffer frozen, const KeyRef* key, int field, ReadContext* context,
                      CellAddress* address) except *
     cdef object _get(self, key, default)
+    cdef int64_t _expiry(self, object key) except -1
+    cdef bint _no_column(self, str name) except -1
     cdef bint _has(self, object key) except -1
     cdef object _meant(self, object key)
     cdef list _all_meant(self, list pieces)
@@ -80,6 +87,7 @@ cdef class CellIterator:
 
 cdef class Scan:
     """All rows of a snapshot."""
+    cdef int64_t now            # see Handle._now()
     cdef Snapshot snapshot
     cdef tuple buffers          # see Handle._buffers()
     cdef tuple columns

@@ -2,7 +2,7 @@ cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.ref cimport Py_REFCNT
-from libc.stdint cimport uint8_t
+from libc.stdint cimport int64_t, uint8_t
 from cpython.long cimport PyLong_Check
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
@@ -18,11 +18,12 @@ from tilekv.errors import ClosedError, InvalidValueError, ReadOnlyError, WrongTy
 
 from tilekv.kvcore.base.bare cimport tkv_refuse_bare
 from tilekv.kvcore.base.cache cimport cache_enter, cache_exit
+from tilekv.kvcore.base.wire cimport load64
 from tilekv.kvcore.batch.batch_get cimport append_rows, look_up_batch
 from tilekv.kvcore.batch.readers cimport fitting, key_form, make_scanned, new_rows
 from tilekv.kvcore.batch.results cimport ANY_TYPE, NO_TYPE, Batch, scan_stream
 from tilekv.kvcore.codec.pipeline cimport OK, Status
-from tilekv.kvcore.format.layout cimport TOMBSTONE
+from tilekv.kvcore.format.layout cimport NEVER
 from tilekv.kvcore.hashing.digest cimport digest_keys
 from tilekv.kvcore.read.address cimport IN_BUFFER, address_of_entry, entry_at
 from tilekv.kvcore.read.chunks cimport (DIRECT, FragmentData, Span, context_close, fragment_cell, fragment_copy, fragment_extent,
@@ -34,11 +35,14 @@ from tilekv.kvcore.values.column cimport KIND_BYTES, Column
 from tilekv.kvcore.values.input_cells cimport Cells, object_cells
 from tilekv.kvcore.values.input_columns cimport cells_of
 from tilekv.kvcore.values.keys cimport KeyCell, asked_cell, key_cell
-from tilekv.kvcore.write.memtable cimport Entry, find_entry, sort_buffer
+from tilekv.kvcore.write.memtable cimport Entry, find_entry, is_gone, sort_buffer
 from tilekv.kvcore.write.rows cimport (Row, append_row, convert_row, row_free, stage_columns, stage_deletes, stage_pairs,
                                        stage_rows, stage_table)
 from tilekv.kvcore.format.datatypes import CODES as _CODES
 from tilekv.kvcore.values.keys import Key, key_not_found
+
+cdef extern from "base/clock.h" nogil:
+    int64_t tkv_now_ms()
 
 cdef enum:
     COPIED_CELLS = 1024         # that an iterator takes of a merge at first; later as many for each fragment,
@@ -71,8 +75,13 @@ def _forked():
 os.register_at_fork(after_in_child=_forked)
 
 
-cdef inline void access_open(ReadContext* context) noexcept nogil:
+cdef object no_moments():
+    return InvalidValueError("this store keeps no moments of expiry: they take a schema with expires=True")
+
+
+cdef inline void access_open(ReadContext* context, int64_t now) noexcept nogil:
     memset(context, 0, sizeof(ReadContext))
+    context.now = now
 
 
 cdef class Handle:
@@ -80,15 +89,17 @@ cdef class Handle:
         self._lock = RLock()
         self._generation = generation
 
-    def _attach(self, Layout layout not None, tuple columns not None, bint writable, uint64_t budget, size_t threads):
+    def _attach(self, Layout layout not None, tuple columns not None, bint writable, uint64_t budget, size_t threads,
+                moment=None):
         """What does not change while the handle lives. Once, before anything else. budget: bytes of the write buffer. threads:
-        most that one operation uses."""
+        most that one operation uses. moment: the one that is shown (ms since 1970), None for now; at 0 nothing has expired."""
         self._layout = layout
         self._columns = columns
         self._single = len(columns) == 1
         self._writable = writable
         self._budget = budget
         self._threaded = threads > 1
+        self._moment = -1 if moment is None else moment
         self._buffer = Buffer(layout)
 
     # --- one key ------------------------------------------------------------------------------------------------------
@@ -100,6 +111,23 @@ cdef class Handle:
         if self._snapshot is None:
             raise ClosedError("this store is closed")
         return self._snapshot
+
+    cdef int64_t _now(self) noexcept:
+        if self._layout.expires < 0:
+            return 0
+        return tkv_now_ms() if self._moment < 0 else self._moment
+
+    cdef object _expiring(self, object expire, size_t rows, const int64_t** moments, size_t* n):
+        cdef const int64_t[::1] words
+        if self._layout.expires < 0:
+            raise no_moments()
+        words = self._moments(expire, rows)
+        moments[0] = &words[0] if len(words) else NULL
+        n[0] = len(words)
+        return words
+
+    def _moments(self, expire, rows):
+        raise NotImplementedError
 
     def _inherited(self):
         """Whether this is a forked child that has not used the handle yet."""
@@ -145,7 +173,7 @@ cdef class Handle:
             find_entry(buffer, frozen, key, &entry)
             if entry != NULL:
                 address_of_entry(entry, address)
-                return DELETED if entry.type & TOMBSTONE else PRESENT
+                return DELETED if is_gone(buffer, entry, context.now) else PRESENT
         if snapshot.n == 0:
             return MISSING
         digest_keys(self._layout.digest, key, 1, &c0, &c1)
@@ -211,7 +239,7 @@ cdef class Handle:
         if cell.ref.data == NULL:
             return default
         snapshot.expect(1)
-        access_open(&context)
+        access_open(&context, self._now())
         epoch = cache_enter(&snapshot.cache.cache)
         try:
             if self._find(snapshot, buffer, frozen, &cell.ref, FIRST, &context, &address) != PRESENT:
@@ -280,7 +308,7 @@ cdef class Handle:
         if cell.ref.data == NULL:
             return False
         snapshot.expect(1)
-        access_open(&context)
+        access_open(&context, self._now())
         epoch = cache_enter(&snapshot.cache.cache)
         try:
             return self._find(snapshot, buffer, frozen, &cell.ref, -1, &context, &address) == PRESENT
@@ -325,6 +353,109 @@ cdef class Handle:
             row_free(&row)
         self._after_write()
 
+    def set(self, key: Any, value: Any, expire: Any = None) -> None:
+        """Set a key, until a moment. ``db[key] = value`` sets it for good.
+
+        Parameters
+        ----------
+        key, value : object
+            As of ``db[key] = value``.
+        expire : float, datetime.timedelta, datetime.datetime, numpy.timedelta64 or numpy.datetime64, optional
+            Seconds from now, or a span; or the moment itself, a datetime without a zone in local time: the entry is as if deleted
+            from then on. None: never. Kept in ms. Only in a store whose schema says ``expires=True``.
+
+        Raises
+        ------
+        WrongTypeError, InvalidValueError, OutOfRangeError
+            For what is refused, and for `expire` in a store that keeps no moments.
+        ReadOnlyError, ClosedError, OSError
+            As of ``db[key] = value``.
+        """
+        cdef KeyCell cell
+        cdef Row row
+        cdef const int64_t* moments = NULL
+        cdef size_t n = 0
+        if expire is None:
+            self[key] = value
+            return
+        self._check_writable()
+        _words = self._expiring(expire, 1, &moments, &n)
+        memset(&row, 0, sizeof(row))
+        try:
+            _held = key_cell(key, &cell, self._layout.numbers)
+            _kept = convert_row(self._columns, value, &row)
+            self._check_writable()                              # as in __setitem__
+            append_row(self._buffer, self._columns, &cell.ref, &row)
+            self._buffer.expire(self._buffer.n - 1, moments, n)
+        finally:
+            row_free(&row)
+        self._after_write()
+
+    cdef int64_t _expiry(self, object key) except -1:
+        """The moment of a key that is there; 0 for one that is not."""
+        cdef Snapshot snapshot = self._require_snapshot()
+        cdef Buffer buffer = self._buffer
+        cdef Buffer frozen = self._frozen
+        cdef KeyCell cell
+        cdef ReadContext context
+        cdef CellAddress address
+        cdef Entry entry
+        cdef Span span
+        cdef int64_t moment
+        cdef int epoch
+        if not self._layout.numbers:
+            key = self._meant(key)
+        _held = asked_cell(key, &cell, self._layout.numbers)
+        if cell.ref.data == NULL:
+            return 0
+        access_open(&context, self._now())
+        epoch = cache_enter(&snapshot.cache.cache)
+        try:
+            if self._find(snapshot, buffer, frozen, &cell.ref, -1, &context, &address) != PRESENT:
+                return 0
+            if self._layout.expires < 0:
+                return NEVER
+            if address.fragment == IN_BUFFER:
+                entry = entry_at(&address)
+                return buffer.expires(&entry)
+            if fragment_cell(snapshot.at[address.fragment], self._layout.expires, address.tile, address.cell, &context,
+                             &span) != OK:
+                snapshot.raise_fault(&context, address.fragment)
+            moment = <int64_t>load64(span.data)
+            unpin(snapshot.at[address.fragment], &span.pin)
+            return max(moment, <int64_t>1)
+        finally:
+            cache_exit(&snapshot.cache.cache, epoch)
+            context_close(&context, &snapshot.codecs.pool)
+
+    def _expires(self, key):
+        """The moment of a key in ms, NEVER if it has none. KeyNotFoundError when it is not there."""
+        cdef int64_t moment = self._expiry(key)
+        if moment == 0:
+            raise key_not_found(key, self._layout.numbers)
+        return moment
+
+    def _apply(self, puts, list keys, list values, expires, deletes):
+        """Puts; then values with the moments in `expires`, an int64 array of ms; then deletes: in one step."""
+        cdef Buffer staged = Buffer(self._layout)
+        cdef const int64_t[::1] words = expires
+        cdef size_t first
+        self._check_writable()
+        stage_pairs(staged, self._columns, puts)
+        first = staged.n
+        if keys:
+            if self._layout.expires < 0:
+                raise no_moments()
+            stage_rows(staged, self._columns, keys, values)
+            staged.expire(first, &words[0], len(words))
+        pieces = cells_of(deletes, None, self._layout.numbers, "keys")
+        stage_deletes(staged, pieces)
+        if not self._layout.numbers:
+            stage_deletes(staged, self._all_meant(pieces))
+        self._check_writable()
+        self._buffer.absorb(staged)
+        self._after_write()
+
     @cython.binding(False)
     @cython.embedsignature(True)
     def __delitem__(self, key, /):
@@ -350,7 +481,7 @@ cdef class Handle:
 
     # --- many keys ----------------------------------------------------------------------------------------------------
 
-    def put_many(self, keys: Any, values: Any = None, /, **columns: Any) -> None:
+    def put_many(self, keys: Any, values: Any = None, /, *, expire: Any = None, **columns: Any) -> None:
         """Set many keys at once; the last of equal keys wins. All is checked before anything is buffered.
 
         * ``put_many(keys, values)``: values bare, or dicts or tuples when there are several attributes
@@ -365,6 +496,9 @@ cdef class Handle:
             polars, pandas; also a Dataset, a LazyFrame) or a dict of columns; an index of pandas without a name is left out.
         values : iterable, optional
             As many as keys.
+        expire : float, datetime.timedelta, datetime.datetime, numpy.timedelta64, numpy.datetime64, or a column of them, optional
+            When the entries are as if deleted, as of `set`; in a column None is never. Only where the schema says
+            ``expires=True``; elsewhere it is one of the ``columns``.
         **columns : list, numpy.ndarray, or what has ``__arrow_c_stream__`` or ``__arrow_c_array__``
             By attribute: n cells each, as many as keys; an array has the shape (n, ...), the attribute's shape behind, and any
             dtype whose values the attribute's holds exactly. ``key`` alone, a str: the table's column of keys.
@@ -386,7 +520,11 @@ cdef class Handle:
             Nothing of this call is taken then.
         """
         cdef Buffer staged = Buffer(self._layout)
+        cdef const int64_t* moments = NULL
+        cdef size_t n = 0
         self._check_writable()
+        if expire is not None and self._layout.expires < 0 and not self._no_column("expire"):
+            columns["expire"], expire = expire, None
         if values is None and len(columns) == 1 and isinstance(columns.get("key"), str):
             stage_table(staged, self._columns, keys, columns["key"])
         elif columns:
@@ -397,9 +535,17 @@ cdef class Handle:
             stage_rows(staged, self._columns, keys, values)
         else:
             stage_pairs(staged, self._columns, keys)
+        if expire is not None:
+            _words = self._expiring(expire, staged.n, &moments, &n)
+            if n:
+                staged.expire(0, moments, n)
         self._check_writable()
         self._buffer.absorb(staged)
         self._after_write()
+
+    cdef bint _no_column(self, str name) except -1:
+        cdef Column column
+        return name not in [column.name for column in self._columns]
 
     def delete_many(self, keys: Iterable[Any]) -> None:
         """Delete many keys at once, without looking them up: missing ones are fine.
@@ -456,8 +602,9 @@ cdef class Handle:
         cdef Buffer frozen = self._frozen
         cdef Cells cells
         cdef list result = []
+        now = self._now()
         for cells in self._all_meant(cells_of(keys, None, self._layout.numbers, "keys")):
-            append_rows(snapshot, buffer, frozen, self._columns, cells, default, result, self._threaded)
+            append_rows(snapshot, buffer, frozen, self._columns, cells, default, result, self._threaded, now)
         return result
 
     def read(self, keys: Iterable[Any], attrs: Iterable[str] | None = None, missing: str = "raise") -> Batch:
@@ -494,7 +641,8 @@ cdef class Handle:
             raise InvalidValueError(f"missing is 'raise' or 'mask', not {shown(missing)}")
         columns = self._chosen(attrs)
         pieces = cells_of(keys, None, self._layout.numbers, "keys")
-        batch = look_up_batch(snapshot, buffer, frozen, columns, self._all_meant(pieces), missing == "mask", self._threaded)
+        batch = look_up_batch(snapshot, buffer, frozen, columns, self._all_meant(pieces), missing == "mask", self._threaded,
+                              self._now())
         if not self._layout.numbers:
             batch._pieces = pieces
         return batch
@@ -525,7 +673,7 @@ cdef class Handle:
     cdef Merge _merge(self):
         """A cursor over snapshot and buffers as they are now."""
         cdef Snapshot snapshot = self._require_snapshot()
-        return Merge(snapshot, self._buffers())
+        return Merge(snapshot, self._buffers(), False, self._now())
 
     def _check_process(self):
         """After a fork, reopen: the lock may be held by a thread that does not exist here."""
@@ -577,7 +725,7 @@ cdef class Handle:
         cdef bint written = self._buffer.n or self._frozen is not None
         if snapshot.n == 0 and not written:
             return 0
-        if snapshot.n == 1 and not written:
+        if snapshot.n == 1 and not written and self._layout.expires < 0:
             fragment = snapshot.fragments[0]
             return fragment.cells - fragment.tombstones
         return self._merge().count()
@@ -637,6 +785,7 @@ cdef class Handle:
         scan.rows = min(int(rows), MOST_ROWS)
         scan.snapshot = self._require_snapshot()
         scan.buffers = self._buffers()
+        scan.now = self._now()
         return scan
 
 
@@ -737,7 +886,7 @@ cdef class Scan:
     @cython.embedsignature(True)
     def __iter__(self):
         """An iterator over the rows as Batches, from the first."""
-        return _batches(MergeCursor(Merge(self.snapshot, self.buffers), self.rows, self.rows), self.columns)
+        return _batches(MergeCursor(Merge(self.snapshot, self.buffers, False, self.now), self.rows, self.rows), self.columns)
 
     def __reduce__(self):
         raise WrongTypeError("a Scan is not copied or pickled: call scan() of a handle there")
@@ -748,7 +897,7 @@ cdef class Scan:
         The keys are a column of it when all are of one type, and bytes when one of them has no Arrow array of that type: the keys
         are read twice to find out.
         """
-        cdef MergeCursor cursor = MergeCursor(Merge(self.snapshot, self.buffers), self.rows, self.rows)
+        cdef MergeCursor cursor = MergeCursor(Merge(self.snapshot, self.buffers, False, self.now), self.rows, self.rows)
         cdef Selection cells
         cdef int type = ANY_TYPE
         cdef bint plain = True

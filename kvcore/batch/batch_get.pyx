@@ -89,7 +89,7 @@ cdef size_t append_block(Lookup lookup, Resident values, size_t start, size_t n,
 
 
 cdef int append_rows(Snapshot snapshot, Buffer buffer, Buffer frozen, tuple columns, Cells keys, object default,
-                     list result, bint threaded) except -1:
+                     list result, bint threaded, int64_t now) except -1:
     """First what is in memory already, in the order asked. What is left is looked up again in the order of digests, in which it
     is stored: each chunk is decoded once, however small the cache is."""
     cdef size_t n = keys.n, start = 0, at, late = 0, found, i
@@ -100,7 +100,7 @@ cdef int append_rows(Snapshot snapshot, Buffer buffer, Buffer frozen, tuple colu
     cdef Resident values = Resident(columns)
     cdef LookupPipeline pipeline
     snapshot.expect(n)
-    pipeline = LookupPipeline(snapshot, buffer, frozen, [keys], True, threaded)
+    pipeline = LookupPipeline(snapshot, buffer, frozen, [keys], True, threaded, now)
     while True:
         lookup = pipeline.next()
         if lookup is None:
@@ -115,7 +115,7 @@ cdef int append_rows(Snapshot snapshot, Buffer buffer, Buffer frozen, tuple colu
     if late == 0:
         return 0
     later = np.asarray(later[:late])[np.argsort(where[:late])]
-    pipeline = LookupPipeline(snapshot, buffer, frozen, [keys], False, threaded)
+    pipeline = LookupPipeline(snapshot, buffer, frozen, [keys], False, threaded, now)
     pipeline.order(&later[0], late)
     start = 0
     while True:
@@ -249,7 +249,7 @@ cdef class ColumnBuilder:
 
 
 cdef Batch look_up_batch(Snapshot snapshot, Buffer buffer, Buffer frozen, tuple columns, list pieces, bint mask,
-                         bint threaded):
+                         bint threaded, int64_t now):
     """Columns are filled while the next part is looked up, as long as all of one is in memory. Of the others the cells are taken
     in the order in which they are stored, once it is known where they all are."""
     cdef size_t n = count_cells(pieces), i, at = 0
@@ -265,7 +265,7 @@ cdef Batch look_up_batch(Snapshot snapshot, Buffer buffer, Buffer frozen, tuple 
     snapshot.expect(n)
     # The batch keeps the keys, and an array may be filled with others.
     pieces = [kept_keys(cells) for cells in pieces]
-    pipeline = LookupPipeline(snapshot, buffer, frozen, pieces, False, threaded)
+    pipeline = LookupPipeline(snapshot, buffer, frozen, pieces, False, threaded, now)
     while True:
         lookup = pipeline.next()
         if lookup is None:

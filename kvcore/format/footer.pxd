@@ -47,6 +47,8 @@ cdef enum Tag:                  # docs/format.md 8.7
     TAG_FILTER = 4
     # no payload: data files end in a trailer
     TAG_BOUND = 5
+    # u64 ms: a consolidation has left out what expired by then
+    TAG_EXPIRED = 6
 
 
 cdef inline uint64_t footer_bytes(uint64_t nf) noexcept nogil:
@@ -77,6 +79,7 @@ cdef class Metadata:
     cdef const uint64_t* boxes  # 4 words a tile: the leaves of the R-tree
     cdef tuple sources          # names
     cdef bint bound             # data files end in a trailer
+    cdef uint64_t expired       # ms: what expired by then was left out; 0: nothing
     cdef FileTable* files       # by slot; owned
 
 # The file's bytes. REQUIRES: all is set, files by layout.files. ValueError for more than its numbers can hold; MemoryError.

@@ -349,6 +349,10 @@ cdef int write_records(Out* out, Metadata metadata) except -1:
     if metadata.bound:
         need(out32(out, TAG_BOUND))
         need(out32(out, 0))
+    if metadata.expired:
+        need(out32(out, TAG_EXPIRED))
+        need(out32(out, 8))
+        need(out64(out, metadata.expired))
     for slot in range(metadata.layout.nslots):
         if metadata.files[slot].first_chunk != NULL:
             write_directory(out, slot, &metadata.files[slot], metadata.ntiles)
@@ -389,6 +393,8 @@ cdef int parse_records(_Input file, Metadata metadata, const uint8_t* block, siz
                     file.refuse(payload - file.data, "a source whose name is not text")
         elif tag == TAG_BOUND:
             metadata.bound = True
+        elif tag == TAG_EXPIRED and size == 8:
+            metadata.expired = load64(payload)
         elif tag == TAG_CHUNKS:
             parse_directory(file, metadata, payload, size)
     metadata.sources = tuple(sources)

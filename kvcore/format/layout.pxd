@@ -1,6 +1,6 @@
 """What the compiled core knows of a schema: fields, slots, pipelines, capacity."""
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from tilekv.kvcore.codec.pipeline cimport PLAIN_HEADER, Pipeline
 from tilekv.kvcore.hashing.digest cimport DigestKind
@@ -14,6 +14,12 @@ cdef enum:
     TILE_COUNT = 8              # bytes of the number of its chunks, which begins a tile
     # of a tile of coordinates, beside 16 a cell: its two chunks have no filters
     COORDS_TILE = TILE_COUNT + 2 * PLAIN_HEADER
+
+cdef extern from *:
+    """
+    #define TKV_NEVER INT64_MAX
+    """
+    const int64_t NEVER "TKV_NEVER"     # a moment of expiry, in ms since 1970, that does not come
 
 cdef enum SlotKind:
     SLOT_FIXED = 0              # cells of one width
@@ -49,6 +55,7 @@ cdef class Layout:
     cdef readonly bint numbers          # as keys: equal integers are one key whatever their width, and equal floats
     cdef int coords                     # slot of the coordinates
     cdef int key_type                   # field of __key_type
+    cdef readonly int expires           # field of __expires, which a look-up reads of every cell it finds; -1: there is none
     cdef int nslots
     cdef Slot* slots
     cdef readonly tuple fields

@@ -6,6 +6,7 @@ class Layout:
     nf: int
     capacity: int
     numbers: bool
+    expires: int
     fields: tuple[tuple[str, int, int, bytes], ...]
     def __new__(
         cls,

@@ -30,6 +30,7 @@ cdef class Layout:
         self.numbers = numbers
         self.coords = self.nf
         self.key_type = self.nf - 1
+        self.expires = self.nf - 2 if self.fields[self.nf - 2][0] == "__expires" else -1
         self.nslots = 2 * self.nf + 1
         self.slots = <Slot*>calloc(self.nslots, sizeof(Slot))
         if self.slots == NULL:
@@ -62,6 +63,9 @@ cdef class Layout:
         self._set(slot, coords, UINT64, 8)
         if slot.pipeline.n:
             raise ValueError("tilekv's coordinates have no filters")
+        if self.expires >= 0 and (self.slots[self.expires].width != 8 or self.slots[self.expires].kind != SLOT_FIXED
+                                  or self.slots[self.expires].pipeline.n):
+            raise ValueError("__expires is one word a cell, without filters")
 
     cdef int _set(self, Slot* slot, bytes pipeline, uint8_t datatype, uint32_t width) except -1:
         cdef Cursor c = cursor(<const uint8_t*><const char*>pipeline, len(pipeline))

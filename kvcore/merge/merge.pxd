@@ -1,6 +1,6 @@
 """K-way merge: the newest cell of every key over write buffers and fragments, in the order of coordinates and keys."""
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from tilekv.kvcore.merge.collisions cimport Ties
 from tilekv.kvcore.read.address cimport CellAddress
@@ -15,11 +15,13 @@ cdef struct Source:             # cells in order: first the buffers, then the fr
     const uint64_t* c1
     Pin pins[2]
     uint8_t* types              # of the keys of the open tile, when deletes are to be left out and it has some; else NULL
+    int64_t* moments            # of expiry, of the cells of the open tile; NULL: none of them expires in this merge
     uint64_t tile
     size_t cell                 # the first cell of the tile that no round has taken
     size_t n                    # cells of the tile
     size_t base                 # its first cell in the round
-    bint may_delete             # it has tombstones
+    bint has_deletes            # it has tombstones
+    bint may_delete             # it has tombstones, or cells that expire
 
 cdef struct Pair:               # a cell of a round
     uint64_t c0
@@ -41,6 +43,7 @@ cdef class Merge:
     cdef size_t nbuffers
     cdef Buffer rows            # reads a row of any of them, as they have one layout; None when there are none
     cdef bint tombstones        # deletes are cells too: for consolidation
+    cdef int64_t now            # what expires by this moment (ms since 1970) is left out; 0: nothing is
     cdef Source* sources
     cdef size_t nsources
     cdef uint32_t* running      # sources that have a cell left, newest first
@@ -64,7 +67,7 @@ cdef class Merge:
     cdef raise_fault(self)
     cdef void _close_tile(self, Source* source) noexcept nogil
     cdef int _open_tile(self, Source* source) noexcept nogil
-    cdef int _read_types(self, Source* source) noexcept nogil
+    cdef int _read_field(self, Source* source, int field, uint64_t width, uint8_t** cells) noexcept nogil
     cdef int _round(self) noexcept nogil
     cdef int _merge_lists(self, size_t n) noexcept nogil
     cdef int _settle(self) noexcept nogil

@@ -6,7 +6,11 @@ from tilekv.kvcore.write.memtable import SortedBuffer
 @final
 class Merge:
     def __new__(
-        cls, snapshot: Snapshot, buffers: tuple[SortedBuffer, ...] = (), tombstones: bool = False
+        cls,
+        snapshot: Snapshot,
+        buffers: tuple[SortedBuffer, ...] = (),
+        tombstones: bool = False,
+        now: int = 0,
     ) -> Merge: ...
     @property
     def consumed(self) -> int: ...

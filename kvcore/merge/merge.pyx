@@ -1,6 +1,6 @@
 cimport cython
 from cpython.exc cimport PyErr_CheckSignals
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
 
@@ -20,9 +20,13 @@ cdef uint64_t END = <uint64_t>-1        # behind every list; of the coordinates 
 
 
 cdef inline bint is_deleted(Merge merge, const Source* source, size_t cell) noexcept nogil:
+    """Whether the newest cell of a key is one that this merge leaves out: a delete, or an expired one."""
     if source.fragment == NULL:
-        return not merge.tombstones and source.entries[cell].type & TOMBSTONE
-    return source.types != NULL and source.types[cell] & TOMBSTONE
+        if source.entries[cell].type & TOMBSTONE:
+            return not merge.tombstones
+        return merge.now and merge.rows.expires(&source.entries[cell]) <= merge.now
+    return ((source.types != NULL and source.types[cell] & TOMBSTONE)
+            or (source.moments != NULL and source.moments[cell] <= merge.now))
 
 
 cdef inline uint64_t pair_id(Merge merge, const Source* source, size_t cell) noexcept nogil:
@@ -52,7 +56,8 @@ cdef inline void add_run(Merge merge, CellAddress* runs, size_t* count, const So
 @cython.final
 @cython.no_gc                   # in no cycle; __dealloc__ follows pointers into the snapshot's fragments
 cdef class Merge:
-    def __cinit__(self, Snapshot snapshot not None, tuple buffers=(), bint tombstones=False):
+    def __cinit__(self, Snapshot snapshot not None, tuple buffers=(), bint tombstones=False, int64_t now=0):
+        """now: what expires by this moment (ms since 1970) is left out; 0: nothing is. Only where cells may expire."""
         cdef SortedBuffer buffer
         cdef uint32_t i
         cdef size_t room
@@ -64,6 +69,7 @@ cdef class Merge:
         for buffer in buffers:
             self.rows = buffer.buffer
         self.tombstones = tombstones
+        self.now = now if snapshot.layout.expires >= 0 else 0
         self.ties = new_ties(snapshot, self.rows)
         self.nsources = self.nbuffers + snapshot.n
         room = max(<size_t>ROUND, self.nsources * LEAST_STEP) + self.nsources
@@ -85,10 +91,11 @@ cdef class Merge:
                 source.c0 = buffer.c0
                 source.c1 = buffer.c1
                 source.n = buffer.n
-                source.may_delete = buffer.tombstones != 0
+                source.may_delete = buffer.tombstones != 0 or self.now != 0
             else:
                 source.fragment = snapshot.at[i - self.nbuffers]
-                source.may_delete = fragments[i - self.nbuffers].tombstones != 0
+                source.has_deletes = fragments[i - self.nbuffers].tombstones != 0 and not tombstones
+                source.may_delete = source.has_deletes or self.now != 0
                 if self._open_tile(source) < 0:
                     self.raise_fault()
             self.running[self.nrunning] = i
@@ -100,6 +107,7 @@ cdef class Merge:
             for i in range(self.nsources):
                 self._close_tile(&self.sources[i])
                 free(self.sources[i].types)
+                free(self.sources[i].moments)
         free(self.sources)
         free(self.running)
         free(self.lists)
@@ -132,24 +140,26 @@ cdef class Merge:
         source.c1 = <const uint64_t*>source.pins[1].data
         source.cell = 0
         source.n = tile_cells(source.fragment, source.tile)
-        if source.may_delete and not self.tombstones:
-            return self._read_types(source)
+        if source.has_deletes and self._read_field(source, source.fragment.key_type, 1, &source.types) < 0:
+            return -1
+        if self.now:
+            return self._read_field(source, self.snapshot.layout.expires, 8, <uint8_t**>&source.moments)
         return 0
 
-    cdef int _read_types(self, Source* source) noexcept nogil:
-        """The key types of the open tile: a byte a cell, for as many cells as its coordinates take sixteen for."""
+    cdef int _read_field(self, Source* source, int field, uint64_t width, uint8_t** cells) noexcept nogil:
+        """A fixed field of the open tile, in *cells, which is made when it is NULL."""
         cdef size_t at = 0, n
         cdef Pin pin
-        if source.types == NULL:
-            source.types = <uint8_t*>malloc(tile_cells(source.fragment, 0))     # no tile has more
-            if source.types == NULL:
+        if cells[0] == NULL:
+            cells[0] = <uint8_t*>malloc(tile_cells(source.fragment, 0) * width)         # no tile has more
+            if cells[0] == NULL:
                 self.fault_at = 0
                 return -1
         while at < source.n:
-            if fragment_chunk_at(source.fragment, source.fragment.key_type, source.tile, at, &self.context, &pin) != OK:
+            if fragment_chunk_at(source.fragment, field, source.tile, at, &self.context, &pin) != OK:
                 return -1
-            n = min(pin.start + pin.size - at, source.n - at)
-            memcpy(source.types + at, pin.data + (at - pin.start), n)
+            n = min(pin.start + pin.size // width - at, source.n - at)
+            memcpy(cells[0] + at * width, pin.data + (at - pin.start) * width, n * width)
             unpin(source.fragment, &pin)
             at += n
         return 0
@@ -375,7 +385,7 @@ cdef class Merge:
                 source = self.straight
                 cell = self.straight_at
                 m = min(self.straight_end - cell, room - n)
-                if source.fragment == NULL or source.types != NULL:
+                if source.fragment == NULL or source.types != NULL or source.moments != NULL:
                     if is_deleted(self, source, cell):
                         self.straight_at += 1
                         continue

@@ -5,7 +5,7 @@ look-up finds inline, by read/resident. A call from another module is one throug
 is made once a chunk, or once a cell that read/resident does not have.
 """
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from tilekv.kvcore.base.cache cimport Cache, Chunk
 from tilekv.kvcore.base.file cimport FileRef
@@ -29,6 +29,7 @@ cdef struct ReadContext:
     int slot
     uint64_t offset
     int error                   # errno of a read that failed; 0: the file has become shorter
+    int64_t now                 # what expires by this moment (ms since 1970) is as if deleted; 0: nothing is
 
 cdef void context_close(ReadContext* context, Pool* codecs) noexcept nogil
 

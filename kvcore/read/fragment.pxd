@@ -17,6 +17,7 @@ cdef class Fragment:
     cdef readonly uint64_t t1, t2           # ms
     cdef readonly bytes uuid
     cdef readonly tuple sources
+    cdef readonly uint64_t expired      # ms: what expired by then is not in it; 0: it was not looked at
     cdef readonly tuple files               # by slot: file name, or None
     cdef readonly int trailer               # bytes of each data file that the footer does not count
     cdef Layout layout

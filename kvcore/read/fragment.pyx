@@ -64,6 +64,7 @@ cdef class Fragment:
         self.t2 = said.t2
         self.uuid = said.uuid[:16]
         self.sources = said.sources
+        self.expired = said.expired
         self.trailer = TRAILER if said.bound else 0
         for slot in range(layout.nslots):
             file = self._files[slot]

@@ -9,14 +9,13 @@ from libc.string cimport memset
 from tilekv.kvcore.base.cache cimport cache_enter, cache_exit
 from tilekv.kvcore.base.signals cimport ROWS
 from tilekv.kvcore.format.datatypes cimport BLOB
-from tilekv.kvcore.format.layout cimport TOMBSTONE
 from tilekv.kvcore.hashing.digest cimport digest_keys
 from tilekv.kvcore.read.address cimport address_of_entry
 from tilekv.kvcore.read.chunks cimport context_close
 from tilekv.kvcore.read.snapshot cimport BLOCK, DELETED, MISSING, PRESENT, UNOPENED
 from tilekv.kvcore.values.input_cells cimport FEED_OBJECTS, Cells, count_cells, feed_key
 from tilekv.kvcore.values.keys cimport asked_cell, load_key
-from tilekv.kvcore.write.memtable cimport Entry, find_entry
+from tilekv.kvcore.write.memtable cimport Entry, find_entry, is_gone
 from tilekv.kvcore.values.keys import key_not_found
 
 cdef extern from "base/prefetch.h" nogil:
@@ -38,8 +37,9 @@ cdef enum:
 
 @cython.final
 cdef class Lookup:
-    def __cinit__(self, Snapshot snapshot not None, Buffer buffer not None, Buffer frozen, size_t room, bint defer):
+    def __cinit__(self, Snapshot snapshot not None, Buffer buffer not None, Buffer frozen, size_t room, bint defer, int64_t now):
         self.defer = defer
+        self.context.now = now
         self.snapshot = snapshot
         self.buffer = buffer
         self.frozen = frozen
@@ -102,7 +102,7 @@ cdef class Lookup:
                     continue
                 find_entry(self.buffer, self.frozen, &self.keys[i], &entry)
                 if entry != NULL:
-                    self.found[i] = DELETED if entry.type & TOMBSTONE else PRESENT
+                    self.found[i] = DELETED if is_gone(self.buffer, entry, self.context.now) else PRESENT
                     address_of_entry(entry, &self.addresses[i])
         self.n = k
         return 0
@@ -161,13 +161,13 @@ cdef void find_all(Lookup lookup) noexcept nogil:
 @cython.no_gc_clear             # the thread uses the lookups until __dealloc__ has stopped it
 cdef class LookupPipeline:
     def __cinit__(self, Snapshot snapshot not None, Buffer buffer not None, Buffer frozen, list pieces not None, bint defer,
-                  bint threaded):
+                  bint threaded, int64_t now):
         cdef size_t n = count_cells(pieces), i
         cdef size_t room = min(n, <size_t>PART)
         cdef void* jobs[TKV_RING_JOBS]
         self.pieces = pieces
         self.nlookups = min((n + PART - 1) // PART, <size_t>TKV_RING_JOBS)
-        self.lookups = [Lookup(snapshot, buffer, frozen, room, defer) for _ in range(self.nlookups)]
+        self.lookups = [Lookup(snapshot, buffer, frozen, room, defer, now) for _ in range(self.nlookups)]
         for i in range(self.nlookups):
             jobs[i] = <void*>self.lookups[i]
         self.ring = tkv_ring_start(<void (*)(void*) noexcept nogil>find_all, jobs, <int>self.nlookups,

@@ -49,8 +49,8 @@ cdef class Snapshot:
     # Before n keys are looked for.
     cdef int expect(self, uint64_t n) except -1
     cdef int _make_index(self) except -1
-    # The newest cell of a key in all fragments. REQUIRES, as do all that look for keys: between cache_enter() and cache_exit().
-    # field: one whose cell will be wanted next and is fetched meanwhile, or -1.
+    # The newest cell of a key in all fragments; DELETED when it expires by context.now. REQUIRES, as do all that look for keys:
+    # between cache_enter() and cache_exit(). field: one whose cell will be wanted next and is fetched meanwhile, or -1.
     cdef Found probe(self, const KeyRef* key, uint64_t c0, uint64_t c1, int field, ReadContext* context,
                      CellAddress* address) noexcept nogil
     # The same for n <= BLOCK keys whose found[i] is not PRESENT or DELETED already, in found and addresses. defer: leave as
@@ -65,4 +65,8 @@ cdef class Snapshot:
     # PRESENT, DELETED or MISSING; opens what it must and raises for a FAULT.
     cdef Found get(self, const KeyRef* key, uint64_t c0, uint64_t c1, int field, ReadContext* context,
                    CellAddress* address) except *
+    # PRESENT for a cell that is there, or DELETED, when it expires by context.now; or FAULT.
+    cdef Found unexpired(self, ReadContext* context, const CellAddress* address) noexcept nogil
+    cdef Found newest(self, const KeyRef* key, uint64_t c0, uint64_t c1, int field, ReadContext* context,
+                      CellAddress* address) noexcept nogil
     cdef raise_fault(self, const ReadContext* context, uint32_t fragment)

@@ -4,13 +4,13 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
 from tilekv.kvcore.base.cache cimport cache_reserve
-from tilekv.kvcore.base.wire cimport load32
+from tilekv.kvcore.base.wire cimport load32, load64
 from tilekv.kvcore.codec.pipeline cimport NO_MEMORY, OK
 from tilekv.kvcore.format.layout cimport SLOT_OFFSETS, TOMBSTONE
 from tilekv.kvcore.hashing.coords cimport bounded, compare_keys, lower_bound
 from tilekv.kvcore.read.address cimport IN_BUFFER
-from tilekv.kvcore.read.chunks cimport (Pin, SlotView, Span, context_close, chunk_index, fragment_coords, fragment_key,
-                                        tile_cells, unpin)
+from tilekv.kvcore.read.chunks cimport (Pin, SlotView, Span, context_close, chunk_index, fragment_cell, fragment_coords,
+                                        fragment_key, tile_cells, unpin)
 from tilekv.kvcore.read.digest_index cimport (ENTRIES, entry_matches, entry_number, index_bucket, index_build, index_bytes,
                                               index_fragment, index_free)
 from tilekv.kvcore.read.resident cimport resident_cell, resident_coords, resident_extent, resident_key
@@ -183,6 +183,16 @@ cdef inline void fetch_type(const FragmentData* f, const CellAddress* address) n
             tkv_prefetch(data + address.cell)
 
 
+cdef inline void fetch_word(const FragmentData* f, int field, const CellAddress* address) noexcept nogil:
+    """Ask for a cell of a field whose cells are words without filters."""
+    cdef const SlotView* s = &f.slots[field]
+    cdef const uint8_t* data
+    if s.in_place and s.first_chunk == NULL:
+        data = <const uint8_t*>tkv_load_acquire(&s.ready[address.tile])
+        if data != NULL:
+            tkv_prefetch(data + 8 * address.cell)
+
+
 cdef inline void fetch_extent(const FragmentData* f, int field, const CellAddress* address) noexcept nogil:
     cdef const SlotView* s = &f.slots[field]
     cdef const uint8_t* data
@@ -329,6 +339,28 @@ cdef class Snapshot:
 
     cdef Found probe(self, const KeyRef* key, uint64_t c0, uint64_t c1, int field, ReadContext* context,
                      CellAddress* address) noexcept nogil:
+        cdef Found found = self.newest(key, c0, c1, field, context, address)
+        return self.unexpired(context, address) if found == PRESENT and context.now else found
+
+    cdef Found unexpired(self, ReadContext* context, const CellAddress* address) noexcept nogil:
+        cdef FragmentData* f = self.at[address.fragment]
+        cdef int field = self.layout.expires
+        cdef uint64_t size = 0
+        cdef int64_t moment
+        cdef Span span
+        cdef const uint8_t* data = resident_cell(f, field, address.tile, address.cell, &size)
+        if data != NULL:
+            moment = <int64_t>load64(data)
+        else:
+            if fragment_cell(f, field, address.tile, address.cell, context, &span) != OK:
+                return FAULT
+            moment = <int64_t>load64(span.data)
+            unpin(f, &span.pin)
+        return DELETED if moment <= context.now else PRESENT
+
+    cdef Found newest(self, const KeyRef* key, uint64_t c0, uint64_t c1, int field, ReadContext* context,
+                      CellAddress* address) noexcept nogil:
+        """The newest cell of a key, expired or not."""
         cdef const DigestIndex* index = <const DigestIndex*>tkv_load_acquire(<void**>&self.index)
         cdef const uint64_t* bucket
         cdef size_t i
@@ -344,6 +376,8 @@ cdef class Snapshot:
                     locate(index, entry_number(bucket[k]), self.layout.capacity, address)
                     if field >= 0:
                         fetch_ahead(self.at[address.fragment], field, address)
+                    if context.now:
+                        fetch_word(self.at[address.fragment], self.layout.expires, address)
                     if match_key(self.at[address.fragment], address.tile, address.cell, key, context, &difference,
                                  &delete) == FAULT:
                         return FAULT
@@ -369,6 +403,8 @@ cdef class Snapshot:
         cdef const DigestIndex* index = <const DigestIndex*>tkv_load_acquire(<void**>&self.index)
         cdef const uint64_t* bucket
         cdef KeyRef stored[BLOCK]
+        cdef const uint8_t* word
+        cdef uint64_t size = 0
         cdef FragmentData* f
         cdef size_t i
         cdef int k
@@ -393,6 +429,8 @@ cdef class Snapshot:
                         f = self.at[addresses[i].fragment]
                         fetch_type(f, &addresses[i])
                         fetch_extent(f, 0, &addresses[i])
+                        if context.now:
+                            fetch_word(f, self.layout.expires, &addresses[i])
                         break
             for i in range(n):
                 if found[i] == CANDIDATE:
@@ -408,6 +446,16 @@ cdef class Snapshot:
                         found[i] = UNSURE
                     else:
                         found[i] = DELETED if stored[i].type & TOMBSTONE else PRESENT
+            if context.now:
+                for i in range(n):
+                    if found[i] != PRESENT or addresses[i].fragment == IN_BUFFER:
+                        continue
+                    word = resident_cell(self.at[addresses[i].fragment], self.layout.expires, addresses[i].tile,
+                                         addresses[i].cell, &size)
+                    if word == NULL:
+                        found[i] = DEFERRED if defer else UNSURE
+                    elif <int64_t>load64(word) <= context.now:
+                        found[i] = DELETED
         for i in range(n):
             if found[i] == UNSURE:
                 at[0] = i

@@ -23,5 +23,11 @@ class FragmentBuilder:
     def add(self, source: CellSource, workers: _Workers) -> Iterable[ChunkPlan]: ...
     def written(self, plan: ChunkPlan) -> None: ...
     def metadata(
-        self, uuid: bytes, t1: int, t2: int, sources: Iterable[str] = (), bound: bool = True
+        self,
+        uuid: bytes,
+        t1: int,
+        t2: int,
+        sources: Iterable[str] = (),
+        bound: bool = True,
+        expired: int = 0,
     ) -> bytes: ...

@@ -104,9 +104,9 @@ cdef class FragmentBuilder:
         if state.nchunks > 0xFFFFFFFF:
             raise ValueError("more than 4,294,967,295 chunks in one file of a fragment")
 
-    def metadata(self, bytes uuid not None, uint64_t t1, uint64_t t2, sources=(), bint bound=True):
+    def metadata(self, bytes uuid not None, uint64_t t1, uint64_t t2, sources=(), bint bound=True, uint64_t expired=0):
         """The metadata file, as bytes. uuid: 16 bytes; t1, t2: ms; sources: names of the fragments a consolidation read; bound:
-        every data file ends in its trailer()."""
+        every data file ends in its trailer(); expired: the moment by which what had expired was left out, in ms, or 0."""
         cdef Metadata metadata
         cdef SlotState* state
         cdef FileTable* table
@@ -124,6 +124,7 @@ cdef class FragmentBuilder:
         metadata.boxes = <const uint64_t*>self.mbrs.data
         metadata.sources = tuple(sources)
         metadata.bound = bound
+        metadata.expired = expired
         for slot, _, is_bytes in self.layout.files:
             state = &self.states[slot]
             table = &metadata.files[slot]

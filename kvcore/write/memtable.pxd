@@ -7,9 +7,9 @@
 The key table is brought up to date when a key is looked up: a program that only writes never pays for it.
 """
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
-from tilekv.kvcore.format.layout cimport Layout
+from tilekv.kvcore.format.layout cimport Layout, TOMBSTONE
 from tilekv.kvcore.format.tile cimport CellSource
 from tilekv.kvcore.hashing.coords cimport Item
 from tilekv.kvcore.hashing.digest cimport KeyRef
@@ -31,6 +31,7 @@ cdef class Buffer:
     cdef uint32_t* places       # by field: offset in the fixed part, or number of the var field
     cdef uint32_t fixed_bytes
     cdef uint32_t nvar
+    cdef uint32_t expires_at    # where in a row its moment of expiry is; only with layout.expires
     cdef Entry* entries
     cdef readonly size_t n      # entries, overwritten ones included
     cdef size_t _room
@@ -53,6 +54,9 @@ cdef class Buffer:
     cdef int refuse(self, const KeyRef* key, uint64_t row_size) except -1
     # room() that raises.
     cdef uint8_t* add(self, const KeyRef* key, bint delete, uint64_t row_size) except NULL
+    # Gives the entries from number `first` on a moment of expiry each: moments[i], or moments[0] to all when n is 1.
+    # REQUIRES: layout.expires, and nobody reads them yet.
+    cdef void expire(self, size_t first, const int64_t* moments, size_t n) noexcept nogil
     # All at once: the entries of `other`, which is empty afterwards.
     cdef int absorb(self, Buffer other) except -1
     # The newest entry of a key, NULL when it has none.
@@ -60,6 +64,8 @@ cdef class Buffer:
     # The entries, which stay where they are, whoever writes, until they are unpinned as often.
     cdef const Entry* pin(self) noexcept
     cdef void unpin(self) noexcept
+    # The moment of an entry; NEVER where the layout has none. REQUIRES: not a delete.
+    cdef int64_t expires(self, const Entry* entry) noexcept nogil
     # A field of an entry's row. REQUIRES: not a delete.
     cdef void field(self, const Entry* entry, int field, const uint8_t** data, uint64_t* size) noexcept nogil
     cdef void _free_all(self) noexcept nogil
@@ -120,6 +126,12 @@ cdef inline int find_entry(Buffer newest, Buffer frozen, const KeyRef* key, cons
     if entry[0] == NULL and frozen is not None:
         frozen.find(key, entry)
     return 0
+
+
+cdef inline bint is_gone(Buffer buffer, const Entry* entry, int64_t now) noexcept nogil:
+    """Whether an entry of this buffer, or of one of the same layout, is a delete or expires by a moment (ms since 1970; at 0
+    nothing does)."""
+    return entry.type & TOMBSTONE or (now and buffer.expires(entry) <= now)
 
 
 cdef inline void entry_key(const Entry* entry, KeyRef* key) noexcept nogil:

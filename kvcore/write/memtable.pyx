@@ -7,8 +7,8 @@ from tilekv.errors import InvalidValueError
 
 from tilekv.kvcore.base.bare cimport tkv_refuse_bare
 from tilekv.kvcore.base.signals cimport CELLS, ROWS, check_signals
-from tilekv.kvcore.base.wire cimport load64
-from tilekv.kvcore.format.layout cimport KEY_FIELD, TOMBSTONE
+from tilekv.kvcore.base.wire cimport load64, store64
+from tilekv.kvcore.format.layout cimport KEY_FIELD, NEVER, TOMBSTONE
 from tilekv.kvcore.hashing.coords cimport (MOST_BUCKETS, Item, bucket_count, bucket_shift, compare_keys, count_buckets,
                                            fill_buckets, place_buckets, sort_buckets)
 from tilekv.kvcore.hashing.digest cimport DigestKind, digest_keys, table_hash
@@ -53,6 +53,8 @@ cdef class Buffer:
             else:
                 self.places[f] = self.fixed_bytes
                 self.fixed_bytes += layout.slots[f].width
+        if layout.expires >= 0:
+            self.expires_at = self.places[layout.expires]
 
     def __dealloc__(self):
         # Nobody reaches it any more. The system takes milliseconds to take back a large buffer, and others write meanwhile.
@@ -152,6 +154,8 @@ cdef class Buffer:
         self.entries[self.n].type = key.type | (TOMBSTONE if delete else 0)
         self.n += 1
         self.size += key.size + row_size + sizeof(Entry)
+        if self.layout.expires >= 0 and not delete:
+            store64(record + key.size + self.expires_at, <uint64_t>NEVER)
         return record + key.size
 
     cdef int refuse(self, const KeyRef* key, uint64_t row_size) except -1:
@@ -170,6 +174,19 @@ cdef class Buffer:
         if row == NULL:
             self.refuse(key, row_size)
         return row
+
+    cdef void expire(self, size_t first, const int64_t* moments, size_t n) noexcept nogil:
+        cdef size_t i
+        cdef uint8_t* row
+        for i in range(first, self.n):
+            row = <uint8_t*>self.entries[i].record + self.entries[i].key_size
+            if not self.entries[i].type & TOMBSTONE:
+                store64(row + self.expires_at, <uint64_t>moments[0 if n == 1 else i - first])
+
+    cdef int64_t expires(self, const Entry* entry) noexcept nogil:
+        if self.layout.expires < 0:
+            return NEVER
+        return <int64_t>load64(entry.record + entry.key_size + self.expires_at)
 
     cdef int absorb(self, Buffer other) except -1:
         cdef Block* blocks

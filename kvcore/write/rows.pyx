@@ -203,7 +203,8 @@ cdef bint are_plain(tuple columns, object keys, object values) except -1:
 
 cdef Py_ssize_t stage_quick(Buffer staged, Kind kind, object keys, object values) except -1:
     """The first rows of two lists (or tuples) of one length, as far as their objects are read without running Python code, so
-    that neither list can change: how many. For one attribute of bytes or text: a row of it is a length and the bytes.
+    that neither list can change: how many. For one attribute of bytes or text: a row of it is what is fixed, a
+    length and the bytes.
 
     The objects may be anywhere in memory: 1,000,000 keys of 20 bytes in random order and values of 100 take 0.075 s when each is
     asked for ahead of its turn, 0.135 s when not.
@@ -231,7 +232,7 @@ cdef Py_ssize_t stage_quick(Buffer staged, Kind kind, object keys, object values
             return i
         if not (quick_bytes if kind == KIND_BYTES else quick_text)(<object>value[i], &data, &size):
             return i
-        at = staged.add(&cell.ref, False, 8 + size)
+        at = staged.add(&cell.ref, False, staged.fixed_bytes + 8 + size) + staged.fixed_bytes
         store64(at, size)
         memcpy(at + 8, data, size)
     return n

@@ -44,6 +44,7 @@ def write_fragment(
     *,
     span: tuple[int, int] | None = None,
     sources: Sequence[str] = (),
+    expired: int = 0,
     known: Iterable[str] = (),
     showing: Callable[[FragmentName], object] = lambda name: None,
     written: Callable[[int], object] | None = None,
@@ -60,6 +61,8 @@ def write_fragment(
         First and last timestamp (ms) of a consolidation's sources; a flush chooses its own.
     sources : sequence of str
         The fragments that these cells come from, if it is a consolidation.
+    expired : int
+        The moment (ms) by which it has left out what had expired; 0: it has not.
     known : iterable of str
         Fragments that a flush is newer than, whatever the storage lists.
     showing : callable, optional
@@ -92,7 +95,7 @@ def write_fragment(
                 draft.sync(names=False)
             first, last = span or (_timestamp(storage, known),) * 2
             name = FragmentName.new(first, last, unique.hex)
-            metadata = builder.metadata(unique.bytes, name.t1, name.t2, sources)
+            metadata = builder.metadata(unique.bytes, name.t1, name.t2, sources, expired=expired)
             closing.enter_context(_open(draft, FRAGMENT_METADATA)).write(metadata)
             draft.sync()
         showing(name)

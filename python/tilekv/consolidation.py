@@ -19,6 +19,7 @@ from tilekv.kvcore.merge.merge_source import MergedCells
 from tilekv.kvcore.read.snapshot import Snapshot
 from tilekv.names import FragmentName, vac_file
 from tilekv.opener import Opener
+from tilekv.probe import milliseconds
 from tilekv.progress import Progress, reporter
 from tilekv.storage import Storage
 from tilekv.workers import Workers
@@ -26,6 +27,8 @@ from tilekv.workers import Workers
 CACHE_BYTES: Final = 16 << 20  # decoded chunks of the sources
 PORTION_BYTES: Final = 16 << 20  # of the sources' files behind the cells that are merged at a time
 PORTION_CELLS: Final = 1 << 18  # 48 bytes each while they wait
+# What has not been expired for longer stays in a merge: hosts whose clocks are behind still see it.
+EXPIRED_MS: Final = 24 * 3600 * 1000
 ABANDONED_S: Final = (
     24 * 3600
 )  # a temporary folder that nobody has written to for so long is nobody's
@@ -55,7 +58,8 @@ def consolidate(engine: Engine, progress: Progress = None) -> bool:
         engine.check_identity()
         opener = _opener(engine)
         snapshot = opener.snapshot()
-        if not _worth(snapshot):
+        expired = _expired(engine)
+        if not _worth(snapshot, expired):
             return False
         report = reporter(progress, "consolidating")
         written: list[str] = []
@@ -65,6 +69,7 @@ def consolidate(engine: Engine, progress: Progress = None) -> bool:
                     engine,
                     opener,
                     snapshot,
+                    expired,
                     workers,
                     report,
                     lambda name: written.append(str(name)),
@@ -99,27 +104,43 @@ def _check(held: bool, storage: Storage) -> None:
         )
 
 
-def _worth(snapshot: Snapshot) -> bool:
+def _expired(engine: Engine) -> int:
+    """What expired by this moment (ms) a merge leaves out; 0 where nothing expires.
+
+    No later than a day ago by the clock of whoever merges, and by that of whatever keeps the files: one host whose clock is ahead
+    must not take from others what they still see.
+    """
+    if engine.layout.expires < 0:
+        return 0
+    return max(min(milliseconds(), engine.storage.now()) - EXPIRED_MS, 0)
+
+
+def _worth(snapshot: Snapshot, expired: int) -> bool:
     """Whether there is anything to merge or to drop; what a merge that left nothing wrote stays as it is."""
     fragments = snapshot.fragments
-    if len(fragments) != 1:
-        # The outputs of one consolidation are as they should be.
-        whole = len({fragment.sources for fragment in fragments}) == 1 and fragments[0].sources
-        return len(fragments) > 1 and not whole
-    return fragments[0].tombstones > 0 and fragments[0].cells > 1
+    if len(fragments) > 1 and (
+        len({fragment.sources for fragment in fragments}) > 1 or not fragments[0].sources
+    ):
+        return True  # else: the outputs of one consolidation, which are as they should be
+    cells = sum(fragment.cells for fragment in fragments)
+    tombstones = sum(fragment.tombstones for fragment in fragments)
+    if cells < 2:
+        return False
+    return tombstones > 0 or (expired > 0 and Merge(snapshot, now=expired).count() < cells)
 
 
 def _write(
     engine: Engine,
     opener: Opener,
     snapshot: Snapshot,
+    expired: int,
     workers: Workers,
     report: Report,
     showing: Callable[[FragmentName], object],
 ) -> None:
     """Write the merged cells; `showing` is told the name of every new fragment before anybody can see it."""
     names = [name for name in map(FragmentName.parse, snapshot.names) if name is not None]
-    merged = _MergedFragments(engine, opener, snapshot, report)
+    merged = _MergedFragments(engine, opener, snapshot, expired, report)
     while len(merged.portion):
         write_fragment(
             engine.storage,
@@ -129,6 +150,7 @@ def _write(
             workers,
             span=(min(name.t1 for name in names), max(name.t2 for name in names)),
             sources=snapshot.names,
+            expired=expired,
             showing=showing,
             written=merged.count,
         )
@@ -138,7 +160,9 @@ def _write(
 class _MergedFragments:
     """The merged cells, cut into portions, and those into the fragments that are written."""
 
-    def __init__(self, engine: Engine, opener: Opener, snapshot: Snapshot, report: Report) -> None:
+    def __init__(
+        self, engine: Engine, opener: Opener, snapshot: Snapshot, expired: int, report: Report
+    ) -> None:
         self.total = sum(fragment.cells for fragment in snapshot.fragments)
         self._opener = opener
         self._snapshot = snapshot
@@ -150,10 +174,10 @@ class _MergedFragments:
         capacity = engine.layout.capacity
         self._room = max(room // capacity, 1) * capacity  # cells of a portion
         # Nothing older than all fragments is left for a tombstone to hide, so the merge leaves them out.
-        self._merge = Merge(snapshot)
+        self._merge = Merge(snapshot, now=expired)
         self.portion = MergedCells(self._merge, self._room)  # the next to be written
         if not len(self.portion):
-            # There are no empty fragments: one of the tombstones stays.
+            # There are no empty fragments: one of the tombstones stays, or of the expired.
             self._merge = Merge(snapshot, tombstones=True)
             self.portion = MergedCells(self._merge, 1)
             self._merge.stop()

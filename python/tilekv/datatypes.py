@@ -51,6 +51,7 @@ _BY_NAME: Final = {row.name: row.code for row in DATATYPES}
 ANY: Final = _BY_NAME["ANY"]
 ASCII: Final = _BY_NAME["STRING_ASCII"]
 CHAR: Final = _BY_NAME["CHAR"]
+INT64: Final = _BY_NAME["INT64"]
 UINT64: Final = _BY_NAME["UINT64"]
 UTF8: Final = _BY_NAME["STRING_UTF8"]
 

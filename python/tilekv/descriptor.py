@@ -2,11 +2,13 @@
 
 One JSON object, UTF-8, one key a line::
 
-    format         int, 1: the version of this file and of tilekv's private parts of a fragment
+    format         int, 1 or 2: the version of this file and of tilekv's private parts of a fragment;
+                   2 for what a tilekv that knows 1 only must not read
     id             str, 32 hex digits: a store keeps it for life, and no other has it
     digest         str, how keys become coordinates: "blake2b" or "md5"
     keys           "numbers": equal integers are one key whatever their width, and equal floats;
                    absent in stores whose keys are of exact types
+    expires        true: the last field but one, `__expires`, holds moments of expiry; format 2
     version        str, the tilekv that created the store
     attrs          {name: {"dtype": str, "shape": [int, ...] or null}} in schema order
     schema_crc32c  int, CRC-32C of the whole schema file
@@ -30,7 +32,7 @@ from tilekv.errors import CorruptionError, FormatError
 from tilekv.kvcore.base.crc32c import crc32c
 
 DESCRIPTOR_FILE: Final = "__tilekv.json"
-FORMAT: Final = 1
+FORMAT: Final = 2
 
 
 class AttrEntry(NamedTuple):
@@ -60,8 +62,13 @@ class Descriptor:
     version: str
     attrs: tuple[AttrEntry, ...]
     schema_crc32c: int
-    format: int = FORMAT
     numbers: bool = False  # whether `keys` is there
+    expires: bool = False
+
+    @property
+    def format(self) -> int:
+        """The least that has all of it, so that older programs read what they can."""
+        return 2 if self.expires else 1
 
     def to_bytes(self) -> bytes:
         """Return the file."""
@@ -115,7 +122,12 @@ class Descriptor:
             raise FormatError(
                 f"{DESCRIPTOR_FILE} has keys of {keys!r}, written by tilekv {version}: update this tilekv"
             )
-        return cls(id_, digest, version, entries, schema_crc, format_, keys is not None)
+        expires = members.get("expires")
+        if expires not in (None, True):
+            _fail("`expires` is not true")
+        if format_ < 2 and expires:
+            _fail("`expires` in a descriptor of format 1")
+        return cls(id_, digest, version, entries, schema_crc, keys is not None, expires is True)
 
     def check_schema(self, data: bytes, file: str) -> None:
         """Raise CorruptionError unless `data`, the bytes of schema file `file`, are the store's."""
@@ -132,6 +144,7 @@ class Descriptor:
             "id": self.id,
             "digest": self.digest,
             **({"keys": "numbers"} if self.numbers else {}),
+            **({"expires": True} if self.expires else {}),
             "version": self.version,
             "attrs": attrs,
             "schema_crc32c": self.schema_crc32c,

@@ -224,13 +224,14 @@ def open_engine(
     config: Config,
     key: bytes | str | None = None,
     ignore_newer: bool = False,
+    default: Schema = DEFAULT_SCHEMA,
 ) -> Engine:
-    """Open or create by mode: r, a, x or w (docs/design.md 2.1)."""
+    """Open or create by mode: r, a, x or w (docs/design.md 2.1). default: the schema of a store that is created without one."""
     storage = found.storage
     if mode != "r" and found.kind is Kind.OLD:
         _refuse_to_write(found, mode)
     if mode == "x" or mode == "w":
-        made = create(found, schema or DEFAULT_SCHEMA, replace=mode == "w")
+        made = create(found, schema or default, replace=mode == "w")
         if made is None:
             raise StoreExistsError(
                 f"there is a store at {storage.uri} already: open it with mode 'a', "
@@ -238,7 +239,7 @@ def open_engine(
             )
         found = made
     elif mode == "a" and found.kind is not Kind.TILEKV:
-        found = create(found, schema or DEFAULT_SCHEMA) or probe(storage)
+        found = create(found, schema or default) or probe(storage)
     engine = Engine(found, config, key, ignore_newer)
     if mode in "ra" and schema is not None and schema != engine.schema:
         raise InvalidValueError(

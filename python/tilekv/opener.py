@@ -231,7 +231,10 @@ class _Look:
         """
         check_newer(self._storage, listing, self._opener.ignore_newer)
         self._lost = None
+        everything = listing
         try:
+            if self._timestamp is not None and self._opener.layout.expires >= 0:
+                listing = self._without_later(listing, self._timestamp)
             for owner in owners(listing, moment):
                 if owner not in self._lists:
                     self._lists[owner] = self._list_of(owner)
@@ -252,10 +255,19 @@ class _Look:
                 else:
                     break
             if self._timestamp is not None:
-                self._check_past(listing, self._timestamp)
+                self._check_past(everything, self._timestamp)
         except FileNotFoundError:
             return None
         return [str(name) for name in history.visible]
+
+    def _without_later(self, listing: Listing, timestamp: int) -> Listing:
+        """Without what lacks cells that had not expired yet at that moment: their sources show it."""
+        later = {
+            str(name)
+            for name in _parsed(listing.folders)
+            if name.t2 <= timestamp < self._open(name).expired
+        }
+        return listing._replace(folders=tuple(f for f in listing.folders if f not in later))
 
     def _list_of(self, owner: str) -> frozenset[str]:
         """FileNotFoundError when the fragment itself is gone."""
@@ -300,16 +312,21 @@ class _Look:
     def _check_past(self, listing: Listing, timestamp: int) -> None:
         """A moment inside a consolidated range needs the sources of that time; vacuum removes them."""
         for name in _parsed(listing.folders):
-            if not name.t1 <= timestamp < name.t2:
+            if not name.t1 <= timestamp:
+                continue
+            if timestamp >= name.t2 and (
+                self._opener.layout.expires < 0 or timestamp >= self._open(name).expired
+            ):
                 continue
             for source in _parsed(self._open(name).sources):
                 if source.t1 > timestamp or str(source) in listing.folders:
                     continue
                 if self._opener.is_there(str(source)):
                     raise FileNotFoundError(str(source))  # in the listing
+                oldest = max(name.t2, self._open(name).expired)
                 raise HistoryVacuumed(
                     f"the state at {timestamp} ms was consolidated into {name} and vacuumed: "
-                    f"the oldest that can be shown is {name.t2}, the newest before it {name.t1 - 1}"
+                    f"the oldest that can be shown is {oldest}, the newest before it {name.t1 - 1}"
                 )
 
     def _open(self, name: FragmentName | str) -> Fragment:

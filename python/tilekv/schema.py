@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tilekv.arguments import is_one_of, print_to, truth, whole
-from tilekv.datatypes import CHAR, DATATYPES, UINT64, UTF8, datatype_of
+from tilekv.datatypes import CHAR, DATATYPES, INT64, UINT64, UTF8, datatype_of
 from tilekv.descriptor import DESCRIPTOR_FILE, AttrEntry, Descriptor
 from tilekv.errors import CorruptionError, FormatError, InvalidValueError, WrongTypeError, shown
 from tilekv.filters import (
@@ -57,6 +57,8 @@ KEY_FILTERS: Final = FilterList._in_schema(LZ4Filter())
 OFFSETS_FILTERS: Final = FilterList._in_schema(BitWidthReductionFilter(window=8192))
 # Key types: a byte a cell, mapped as they are: one decode less a lookup.
 KEY_TYPE_FILTERS: Final = FilterList._in_schema([])
+# Moments of expiry: eight bytes a cell, mapped as they are, since every look-up reads one.
+EXPIRES_FILTERS: Final = FilterList._in_schema([])
 # Coordinates: digests are random, so that no filter makes them smaller, and searches map them.
 COORDS_FILTERS: Final = FilterList._in_schema([])
 
@@ -71,6 +73,7 @@ MAX_SIDES: Final = 32  # of a cell's shape: what every NumPy can have
 DIGESTS: Final = ("blake2b", "md5")
 # What TileDB calls an attribute without a name, in the schema file and in names of files.
 ANONYMOUS: Final = "__attr"
+EXPIRES: Final = "__expires"  # the field of the moments of expiry
 # TileDB 1.x on 64-bit Unix: makes keys collide. Its stores are shown with it, and none is created.
 OLD_DIGEST: Final = "md5-lp64"
 Shape = int | tuple[int, ...] | None
@@ -273,6 +276,8 @@ class Schema:
         Cells of a tile, 1 to 268,435,455.
     offsets_filters, key_filters : FilterList, Filter or iterable of Filter, optional
         How the offsets of cells of variable length, and keys, are stored.
+    expires : bool
+        Whether entries may have a moment after which they are as if deleted: `Store.set`. Eight bytes an entry.
 
     Raises
     ------
@@ -285,6 +290,7 @@ class Schema:
     capacity: int
     offsets_filters: FilterList
     key_filters: FilterList
+    expires: bool
 
     def __init__(
         self,
@@ -293,6 +299,7 @@ class Schema:
         capacity: int = 1024,
         offsets_filters: Filters = None,
         key_filters: Filters = None,
+        expires: bool = False,
     ) -> None:
         if not isinstance(attrs, (Attr, Iterable)):
             raise WrongTypeError(f"attrs is a list of Attr objects, not {type(attrs).__name__}")
@@ -316,6 +323,11 @@ class Schema:
         object.__setattr__(self, "capacity", cells)
         object.__setattr__(self, "offsets_filters", offsets)
         object.__setattr__(self, "key_filters", keys)
+        object.__setattr__(self, "expires", truth("expires", expires))
+        if self.expires and any(one.name == "expire" for one in found):
+            raise InvalidValueError(
+                "attribute 'expire': where entries expire, put_many(expire=) is their moment; name it otherwise"
+            )
 
     @classmethod
     def _of_old(cls, attrs: Iterable[Attr], digest: str, capacity: int) -> Schema:
@@ -326,7 +338,7 @@ class Schema:
 
     @property
     def fields(self) -> tuple[Field, ...]:
-        """The columns in the order of the schema file: `__key`, attributes, `__key_type`.
+        """The columns in the order of the schema file: `__key`, attributes, `__expires` if there is one, `__key_type`.
 
         The key type comes last because TileDB 1.6's Python KV shows "attribute 1": the first one
         of the user's.
@@ -335,6 +347,8 @@ class Schema:
         for one in self.attrs:
             count = VAR if one.var else math.prod(one.shape or (1,))
             columns.append((one.stored_name, one.datatype, count, one.filters))
+        if self.expires:
+            columns.append((EXPIRES, INT64, 1, EXPIRES_FILTERS))
         columns.append(("__key_type", CHAR, 1, KEY_TYPE_FILTERS))
         return tuple(
             Field(name, code, count, filters._to_bytes(), filters.chunksize)
@@ -369,7 +383,9 @@ class Schema:
         """
         entries = tuple(AttrEntry(one.name, one.type_name, one.shape) for one in self.attrs)
         crc = crc32c(self.to_file())
-        return Descriptor(store_id, self.digest, version, entries, crc, numbers=numbers)
+        return Descriptor(
+            store_id, self.digest, version, entries, crc, numbers=numbers, expires=self.expires
+        )
 
     @classmethod
     def _from_file(cls, data: bytes, descriptor: Descriptor, file: str = SCHEMA_FILE) -> Schema:
@@ -404,19 +420,23 @@ class Schema:
             raise CorruptionError(file, 0, str(error)) from None
         if [field[:3] for field in schema.fields] != [field[:3] for field in stored.fields]:
             raise CorruptionError(file, 0, f"its fields are not those in {DESCRIPTOR_FILE}")
-        if stored.fields[-1].filters or stored.coords_filters:
-            raise CorruptionError(file, 0, "key types or coordinates have filters")
+        hidden = stored.fields[len(schema.attrs) + 1 :]
+        if any(field.filters for field in hidden) or stored.coords_filters:
+            raise CorruptionError(
+                file, 0, "key types, moments of expiry or coordinates have filters"
+            )
         return schema
 
     @classmethod
     def _of(cls, stored: StoredSchema, descriptor: Descriptor) -> Schema:
         """The schema that the two files describe, if they agree."""
-        fields = stored.fields[1:-1]
-        if len(stored.fields) != len(descriptor.attrs) + 2:
+        own = 2 + descriptor.expires
+        if len(stored.fields) != len(descriptor.attrs) + own:
             raise InvalidValueError(
-                f"it has {len(stored.fields)} fields, not two more than the "
+                f"it has {len(stored.fields)} fields, not {own} more than the "
                 f"{len(descriptor.attrs)} attributes in {DESCRIPTOR_FILE}"
             )
+        fields = stored.fields[1 : len(descriptor.attrs) + 1]
         attrs = []
         for column, entry in zip(fields, descriptor.attrs, strict=True):
             name = type_name_of(column.datatype)
@@ -432,6 +452,7 @@ class Schema:
             stored.capacity,
             stored.offsets_filters,
             stored.fields[0].filters,
+            descriptor.expires,
         )
 
     def __repr__(self) -> str:
@@ -445,6 +466,8 @@ class Schema:
             parts.append(f"offsets_filters={self.offsets_filters}")
         if self.key_filters != KEY_FILTERS:
             parts.append(f"key_filters={self.key_filters}")
+        if self.expires:
+            parts.append("expires=True")
         return f"Schema({', '.join(parts)})"
 
 

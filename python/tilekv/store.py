@@ -7,6 +7,8 @@ import os
 import threading
 import warnings
 from collections.abc import (
+    Hashable,
+    Iterable,
     Iterator,
     Mapping,
     MutableMapping,
@@ -15,9 +17,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Self
 
 import numpy as np
 
+from tilekv import consolidation
 from tilekv.arguments import NO_VALUE, is_one_of, truth
 from tilekv.config import Config
-from tilekv.engine import Engine, open_engine
+from tilekv.engine import DEFAULT_SCHEMA, Engine, open_engine
 from tilekv.equality import EqualItems, EqualValues, equal_items
 from tilekv.errors import (
     InvalidValueError,
@@ -27,6 +30,7 @@ from tilekv.errors import (
     WrongTypeError,
     shown,
 )
+from tilekv.expiry import clock, expires_at, moment, moments
 from tilekv.flusher import Flusher
 from tilekv.kvcore.read.fragment import Fragment
 from tilekv.kvcore.read.snapshot import Snapshot
@@ -35,9 +39,9 @@ from tilekv.probe import Probe, probe
 from tilekv.progress import Progress
 from tilekv.schema import Schema
 from tilekv.storage import open_storage
+from tilekv.tools.info import Info, describe
 
 if TYPE_CHECKING:
-    from tilekv.tools.info import Info
     from tilekv.tools.problem import Problem
 
 MODES: Final = ("r", "a", "x", "w")
@@ -72,6 +76,7 @@ class Store(Flusher, MutableMapping[Any, Any]):
             mode != "r",
             engine.config.buffer_bytes,
             engine.config.usable_threads,
+            timestamp,
         )
         self._install(self._look(), False)
 
@@ -120,10 +125,8 @@ class Store(Flusher, MutableMapping[Any, Any]):
 
         With several fragments their coordinates are merged to tell live cells from dead ones; no value is read.
         """
-        from tilekv.tools.info import describe
-
         snapshot = self._open_snapshot()
-        return describe(self._uri, self._engine, snapshot, self._unflushed())
+        return describe(self._uri, self._engine, snapshot, self._unflushed(), self._timestamp)
 
     def __repr__(self) -> str:
         state = " closed" if self.closed else ""
@@ -244,8 +247,6 @@ class Store(Flusher, MutableMapping[Any, Any]):
         CorruptionError
             When a fragment is damaged; nothing has changed then.
         """
-        from tilekv import consolidation
-
         truth("vacuum", vacuum)
         self.flush()
         consolidation.consolidate(self._engine, progress)
@@ -265,8 +266,6 @@ class Store(Flusher, MutableMapping[Any, Any]):
         CorruptionError
             When a fragment that stays cannot be opened; nothing was removed then.
         """
-        from tilekv import consolidation
-
         self._open_snapshot()
         if not self._writable:
             raise ReadOnlyError(
@@ -286,6 +285,74 @@ class Store(Flusher, MutableMapping[Any, Any]):
         from tilekv.tools.verify import verify_store
 
         return verify_store(self.fragments)
+
+    # --- entries that expire ---
+
+    def _moments(self, expire: object, rows: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+        return moments(expire, rows, clock())
+
+    def expires(self, key: Any) -> dt.datetime | None:
+        """When a key will be as if deleted, as a datetime in UTC; None for never.
+
+        Raises
+        ------
+        KeyNotFoundError
+            When it is not there, or has expired.
+        """
+        return expires_at(self._expires(key))
+
+    def touch(self, key: Any, expire: Any = None) -> None:
+        """Give a key that is there another moment of expiry: its newest value is read, after `reopen`, and set again.
+
+        Another writer's value that comes between the two is lost.
+
+        Parameters
+        ----------
+        key : object
+        expire : float, datetime.timedelta, datetime.datetime, numpy.timedelta64 or numpy.datetime64, optional
+            As of `set`; None: it does not expire any more.
+
+        Raises
+        ------
+        KeyNotFoundError
+            When it is not there, or has expired.
+        """
+        self.reopen()
+        self.set(key, self[key], expire)
+
+    def apply(
+        self,
+        puts: Any = (),
+        deletes: Iterable[Any] = (),
+        expires: Mapping[Any, Any] | None = None,
+    ) -> None:
+        """Set, delete and expire in one step: a flush writes all of it or nothing, and no other thread sees a part of it.
+
+        Parameters
+        ----------
+        puts : mapping or iterable of pairs
+            Keys and values, as of `put_many`.
+        deletes : iterable of keys
+            Deleted after all else; missing ones are fine.
+        expires : mapping
+            Moments by key, as of `set`: of keys in `puts`, and of others that are there, whose values are read first, after
+            `reopen`, as by `touch`.
+
+        Raises
+        ------
+        KeyNotFoundError
+            For a key of `expires` that is neither in `puts` nor there. Nothing was done, as after every other error.
+        """
+        if not isinstance(puts, Mapping):
+            puts = list(puts)
+        wanted = dict(expires or {})
+        pairs = puts.items() if isinstance(puts, Mapping) else puts
+        given = {key: value for key, value in pairs if wanted and isinstance(key, Hashable)}
+        if any(key not in given for key in wanted):
+            self.reopen()
+        values = [given[key] if key in given else self[key] for key in wanted]
+        words = [moment(expire, clock()) for expire in wanted.values()]
+        self._apply(puts, list(wanted), values, np.array(words, np.int64), deletes)
 
     # --- the rest of a mapping, over the batch calls ---
 
@@ -396,6 +463,7 @@ def open(
     config: Mapping[str, object] | Config | None = None,
     key: bytes | str | None = None,
     ignore_newer: bool = False,
+    expires: bool = False,
 ) -> Store:
     """Open a store: one of tilekv's, or, to read it, a key-value store of TileDB 1.3 to 1.7.
 
@@ -416,6 +484,9 @@ def open(
     ignore_newer : bool
         Show the store without what TileDB 2 has added to it in its own newer format, which tilekv does not read and else refuses;
         what TileDB 2 has merged and removed is always refused. Mode "r" only.
+    expires : bool
+        Entries may have a moment after which they are as if deleted (`Store.set`): of a store that is created without `schema`,
+        that it keeps them; of another, that it must.
 
     Raises
     ------
@@ -429,8 +500,14 @@ def open(
         When a store of TileDB 1.x needs a package that is not installed.
     """
     options, moment = _checked(mode, schema, timestamp, config, ignore_newer)
+    default = Schema(DEFAULT_SCHEMA.attrs, expires=truth("expires", expires))
     found = probe(open_storage(uri, options.sync))
-    return _opened(found, mode, schema, moment, options, key, ignore_newer)
+    engine = open_engine(found, mode, schema, options, key, ignore_newer, default)
+    if expires and not engine.schema.expires:
+        raise InvalidValueError(
+            f"{found.storage.uri} keeps no moments of expiry: convert(expires=True) makes a store that does"
+        )
+    return Store(found.storage.uri, mode, engine, moment, options)
 
 
 def open_probed(
@@ -442,7 +519,8 @@ def open_probed(
 ) -> Store:
     """As `open`, of what was looked at already."""
     options, moment = _checked(mode, None, timestamp, config, False)
-    return _opened(found, mode, None, moment, options, key, False)
+    engine = open_engine(found, mode, None, options, key, False)
+    return Store(found.storage.uri, mode, engine, moment, options)
 
 
 def _checked(
@@ -461,19 +539,6 @@ def _checked(
         )
     moment = None if timestamp is None else _milliseconds(timestamp)
     return Config.of(config), moment
-
-
-def _opened(
-    found: Probe,
-    mode: str,
-    schema: Schema | None,
-    moment: int | None,
-    options: Config,
-    key: bytes | str | None,
-    ignore_newer: bool,
-) -> Store:
-    engine = open_engine(found, mode, schema, options, key, ignore_newer)
-    return Store(found.storage.uri, mode, engine, moment, options)
 
 
 def _reopened(

@@ -87,8 +87,8 @@ def test_a_key_that_appears_twice() -> None:
 
 
 def test_newer_format_names_who_wrote_it() -> None:
-    with pytest.raises(FormatError, match=r"format 2.*tilekv 9\.8"):
-        Descriptor.from_bytes(sealed(members(format=2, version="9.8")))
+    with pytest.raises(FormatError, match=r"format 3.*tilekv 9\.8"):
+        Descriptor.from_bytes(sealed(members(format=3, version="9.8")))
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ import tilekv
 
 # Packages and their modules. What joins them costs every program that imports tilekv.
 BROUGHT = """
-tilekv: arguments commit config cursor datatypes descriptor engine equality errors filters
+tilekv: arguments commit config consolidation cursor datatypes descriptor engine equality errors expiry filters
     flusher history names newer opener probe progress schema schemafile store version workers
 tilekv.kvcore: handle
 tilekv.kvcore.base: cache crc32c file wire writeback
@@ -26,13 +26,14 @@ tilekv.kvcore.batch: batch_get readers requests results
 tilekv.kvcore.codec: bitwidth checksums compress deltas filters pipeline rle shuffles
 tilekv.kvcore.format: datatypes footer layout tile
 tilekv.kvcore.hashing: coords digest
-tilekv.kvcore.merge: collisions merge
+tilekv.kvcore.merge: collisions merge merge_source
 tilekv.kvcore.read: chunks column_reader digest_index fragment lookup snapshot
 tilekv.kvcore.values: arrow_arrays arrow_cells arrow_export arrow_stream arrow_types column exact
     input_cells input_columns keys
 tilekv.kvcore.write: builder memtable rows
 tilekv.storage: descriptors exchange local memory overlay protocol
 tilekv.tiledb: config context
+tilekv.tools: info
 """
 # Of the standard library, each with much in its train: for what few programs use, it comes when they do.
 HEAVY = {

@@ -229,6 +229,13 @@ class LocalStorage:
                 # Not left to close(): a child forked meanwhile has the descriptor too.
                 fcntl.flock(fd, fcntl.LOCK_UN)
 
+    def now(self) -> int:
+        """When the lock file was touched, by the clock of the file system, which may be another machine's."""
+        path = self._in_root(LOCK)
+        with _explained("ask the file system for the time", path):
+            os.utime(path)
+            return os.stat(path).st_mtime_ns // 1_000_000
+
     def retire(self, folders: Iterable[str]) -> Sequence[str]:
         """Rename to hidden names, or remove what cannot be renamed, and sync the root."""
         hidden = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -141,6 +142,10 @@ class MemoryStorage:
         finally:
             if held:
                 root.locked = False
+
+    def now(self) -> int:
+        """The time of this machine."""
+        return time.time_ns() // 1_000_000
 
     def retire(self, folders: Iterable[str]) -> Sequence[str]:
         """Forget the folders: nothing is left to erase."""

@@ -163,6 +163,9 @@ class Storage(Protocol):
     def lock(self) -> AbstractContextManager[bool]:
         """Hold the one lock of a store's maintenance: the value says whether it was free. Never waits."""
 
+    def now(self) -> int:
+        """The time of whatever keeps the files, in ms since 1970. The caller holds the lock."""
+
     def retire(self, folders: Iterable[str]) -> Sequence[str]:
         """Take folders out of sight, for good and durably; those that are gone are passed over.
 

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from itertools import islice
 from typing import Final
 
+from tilekv.arguments import truth
+from tilekv.expiry import put_expiring
 from tilekv.progress import Progress, reporter
 from tilekv.schema import Schema
 from tilekv.store import Store
@@ -21,6 +23,7 @@ def convert(
     new: str | os.PathLike[str],
     key: bytes | str | None = None,
     progress: Progress = None,
+    expires: bool = False,
 ) -> int:
     """Copy every entry of a key-value store of TileDB 1.3 to 1.7 into a new tilekv store.
 
@@ -35,6 +38,8 @@ def convert(
         Of an encrypted store. The new store is not encrypted.
     progress : bool or callable, optional
         True for a line on stderr, or a callable that is told (entries done, entries in all).
+    expires : bool
+        Whether entries of the new store may have a moment after which they are as if deleted, as those of a store that has such.
 
     Returns
     -------
@@ -48,9 +53,14 @@ def convert(
     StoreNotFoundError, FormatError, CorruptionError, InvalidValueError, MissingPackageError
         When the old store cannot be read. Nothing is left at `new`.
     """
+    truth("expires", expires)
     with (
         open_store(old, key=key) as source,
-        whole_store(new, Schema(source.schema.attrs), numbers=False) as target,
+        whole_store(
+            new,
+            Schema(source.schema.attrs, expires=expires or source.schema.expires),
+            numbers=False,
+        ) as target,
     ):
         return _copy(source, target, reporter(progress, "converting"))
 
@@ -61,7 +71,10 @@ def _copy(source: Store, target: Store, report: Callable[[int, int], object]) ->
     done = 0
     items = iter(source.items())
     while batch := list(islice(items, _AT_ONCE)):
-        target.put_many(batch)
+        if source.schema.expires:
+            put_expiring(target, batch, [source._expires(key) for key, _ in batch])
+        else:
+            target.put_many(batch)
         done += len(batch)
         report(min(done, total - 1), total)
     report(done, total)

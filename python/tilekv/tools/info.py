@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from tilekv.engine import Engine
+from tilekv.expiry import clock
 from tilekv.kvcore.merge.merge import Merge
 from tilekv.kvcore.read.snapshot import Snapshot
 
@@ -32,7 +33,7 @@ class Info:
     tombstones : int
         How many of the cells are deletes.
     live : int
-        How many of the cells are the value of a key.
+        How many of the cells are the value of a key that has not expired.
     stored_bytes : int
         Bytes of all files of the fragments.
     dead_bytes : int
@@ -77,13 +78,15 @@ class Info:
         return "; ".join(parts)
 
 
-def describe(uri: str, engine: Engine, snapshot: Snapshot, buffered: int) -> Info:
-    """Count what a snapshot holds."""
+def describe(
+    uri: str, engine: Engine, snapshot: Snapshot, buffered: int, timestamp: int | None = None
+) -> Info:
+    """Count what a snapshot holds now, or held at a moment."""
     fragments = snapshot.fragments
-    if len(fragments) == 1:
+    if len(fragments) == 1 and engine.layout.expires < 0:
         live = [fragments[0].cells - fragments[0].tombstones]
     else:
-        live = Merge(snapshot).live()
+        live = Merge(snapshot, now=clock() if timestamp is None else max(timestamp, 1)).live()
     dead = sum(
         fragment.stored_bytes * (fragment.cells - alive) // fragment.cells
         for fragment, alive in zip(fragments, live, strict=True)

@@ -27,7 +27,7 @@ from tilekv.names import (
     is_temporary,
 )
 from tilekv.opener import Opener
-from tilekv.schema import DIGESTS, VAR, Attr, Schema, shown_name, type_name_of
+from tilekv.schema import DIGESTS, EXPIRES, VAR, Attr, Schema, shown_name, type_name_of
 from tilekv.schemafile import read_schema
 from tilekv.storage import Listing, Storage
 from tilekv.tools.problem import DAMAGE, Problem
@@ -122,7 +122,7 @@ def _default_schema(descriptor: Descriptor) -> Schema | None:
                 Attr(one.name, kinds.get(one.dtype, one.dtype), one.shape, var)
                 for one, var in chosen
             ]
-            schema = Schema(attrs, descriptor.digest)
+            schema = Schema(attrs, descriptor.digest, expires=descriptor.expires)
         except (InvalidValueError, WrongTypeError):
             return None
         if crc32c(schema.to_file()) == descriptor.schema_crc32c:
@@ -143,10 +143,11 @@ def _without_descriptor(
     data = copies[KV_SCHEMA]
     stored = read_schema(data, KV_SCHEMA)
     entries = []
-    for field in stored.fields[1:-1]:
+    expires = stored.fields[-2].name == EXPIRES
+    for field in stored.fields[1 : -2 if expires else -1]:
         shape = None if field.cell_val_num in (1, VAR) else (field.cell_val_num,)
         entries.append(AttrEntry(shown_name(field.name), type_name_of(field.datatype), shape))
-    descriptor = Descriptor("0" * 32, "blake2b", "", tuple(entries), crc32c(data))
+    descriptor = Descriptor("0" * 32, "blake2b", "", tuple(entries), crc32c(data), expires=expires)
     schemas = [
         Schema._from_file(data, replace(descriptor, digest=digest), KV_SCHEMA) for digest in DIGESTS
     ]

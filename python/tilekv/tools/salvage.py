@@ -20,6 +20,7 @@ from typing import Any, Final
 from tilekv.arguments import NO_VALUE
 from tilekv.engine import layout_of
 from tilekv.errors import FormatError, StoreNotFoundError
+from tilekv.expiry import NEVER, put_expiring
 from tilekv.history import check_circles, listed, subsumed
 from tilekv.kvcore.check.recovery import ABSENT, DELETED, SET, UNKNOWN, proven_keys, states
 from tilekv.kvcore.handle import Handle
@@ -158,7 +159,7 @@ class _Reader(Handle):
 
     def __init__(self, schema: Schema, opener: Opener, fragment: Fragment) -> None:
         self.snapshot: Final[Snapshot] = opener.assemble([fragment])
-        self._attach(opener.layout, columns_of(schema), False, 0, 1)
+        self._attach(opener.layout, columns_of(schema), False, 0, 1, 0)
         self._install(self.snapshot, False)
 
 
@@ -213,6 +214,16 @@ class _Layer:
         if self.reader is not None and self.sound:
             return self.reader.get_many(keys, NO_VALUE)
         return [self._value(key) for key in keys]
+
+    def moment(self, key: Any) -> int | None:
+        """When a key whose value can be read expires; None where that cannot be read."""
+        if self.reader is not None and self.own([key]) == [SET]:
+            with suppress(*DAMAGE):
+                return self.reader._expires(key)
+        for source in self.sources if self.covered else ():
+            if source.says([key]) != [ABSENT]:
+                return source.moment(key)
+        return None
 
     def _value(self, key: Any) -> Any:
         if self.reader is not None and self.own([key]) == [SET]:
@@ -306,6 +317,13 @@ def _newest_first(
 # --- copying ---------------------------------------------------------------------------------------
 
 
+def _put(store: Store, entries: list[tuple[Any, Any, int]]) -> None:
+    if store.schema.expires:
+        put_expiring(store, [entry[:2] for entry in entries], [entry[2] for entry in entries])
+    else:
+        store.put_many([entry[:2] for entry in entries])
+
+
 class _Copier:
     """Copies entries, and counts those that it cannot."""
 
@@ -378,21 +396,24 @@ class _Copier:
                 certain[i] &= state != UNKNOWN and not open_
         chosen = [i for i in range(len(keys)) if shown[i]]
         values = layer.values([keys[i] for i in chosen])
-        current: list[tuple[Any, Any]] = []
-        doubtful: list[tuple[Any, Any]] = []
+        current: list[tuple[Any, Any, int]] = []
+        doubtful: list[tuple[Any, Any, int]] = []
         for i, value in zip(chosen, values, strict=True):
-            if value is NO_VALUE:
+            moment: int | None = NEVER
+            if self._target.schema.expires and value is not NO_VALUE:
+                moment = layer.moment(keys[i])
+            if value is NO_VALUE or moment is None:
                 layer.valueless.add(key_bytes(keys[i], False))
             else:
-                (current if certain[i] else doubtful).append((keys[i], value))
-        self._target.put_many(current)
+                (current if certain[i] else doubtful).append((keys[i], value, moment))
+        _put(self._target, current)
         for owner in owners:
-            owner.stale |= {key_bytes(key, False) for key, _ in doubtful}
+            owner.stale |= {key_bytes(key, False) for key, _, _ in doubtful}
         self.stale += len(doubtful)
         if any(other.doubtful for other in newer) or layer.doubtful:
-            again = {key_bytes(key, False) for key, _ in doubtful}
+            again = {key_bytes(key, False) for key, _, _ in doubtful}
             self.stale -= len(again & self._set_aside)
             self._set_aside |= again
         if self._aside is not None:
-            self._aside.put_many(doubtful)
+            _put(self._aside, doubtful)
         return len(current), len(chosen) - len(current) - len(doubtful)
