@@ -37,7 +37,7 @@ cdef class Handle:
     cdef readonly Buffer _buffer
     cdef readonly Buffer _frozen        # None: nothing is frozen
     cdef public object _failure         # what a flush behind its writers met, until it has been raised
-    cdef public bint _failed            # the flush of what is frozen has failed: the next write begins it again
+    cdef public bint _failed            # the flush of what is frozen has failed: a write over the budget begins it again
     cdef public bint _busy              # a flush or a close is under way, in the thread that holds the lock
     cdef public bint _closing           # writers wait for the lock: what is written after the last flush would be lost
     cdef uint64_t _generation           # of the process: see _forked()

@@ -475,7 +475,7 @@ cdef class Handle:
         self._after_write()
 
     cdef int _after_write(self) except -1:
-        if self._buffer.size > self._budget or self._failed:
+        if self._buffer.size > self._budget or (self._failed and self._left_over()):
             self._flush_behind()
         return 0
 
@@ -685,6 +685,10 @@ cdef class Handle:
         return self._require_snapshot()
 
     # --- for whoever flushes: each is one step for every other thread and for an interrupt, all of it or nothing ---
+
+    def _left_over(self):
+        """Whether what a flush that failed has left, with what came since, is more than the budget."""
+        return self._frozen is not None and self._frozen.size + self._buffer.size > self._budget
 
     def _unflushed(self):
         """Entries that are not in a fragment yet, overwritten ones included."""

@@ -272,6 +272,23 @@ def test_a_flush_that_failed_is_begun_again(tmp_path: Path) -> None:
         assert len(db) == 21
 
 
+def test_a_flush_that_was_asked_for_is_not_begun_again(tmp_path: Path) -> None:
+    """Below the budget nothing is written behind whoever writes: they flush when they want to."""
+    with filled(tmp_path / "s") as db:
+        mend = broken(db)
+        db["a"] = b"1"
+        with pytest.raises(OSError, match="injected"):
+            db.flush()
+        mend()
+        db["b"] = b"2"
+        assert db._thread is None
+        assert db.info().buffered == 2
+        db["c"] = b"x" * 1000  # with what was left, over it
+        db._join()
+        assert db.info().fragments > 0
+    assert contents(tmp_path / "s").keys() == {"a", "b", "c"}
+
+
 def test_reading_goes_on_after_a_failure(tmp_path: Path) -> None:
     db = filled(tmp_path / "s")
     broken(db)
