@@ -117,7 +117,8 @@ def _words(given: np.ndarray[Any, Any], now: int) -> np.ndarray[Any, np.dtype[np
         found = now + np.round(given.astype(np.float64) * 1000).astype(np.int64)
     if (found > LAST).any():
         raise OutOfRangeError("expire is after the year 9999")
-    return np.maximum(found, 1).astype(np.int64)
+    ms: np.ndarray[Any, np.dtype[np.int64]] = np.maximum(found, 1)
+    return ms
 
 
 def _within(ms: int) -> int:

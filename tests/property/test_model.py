@@ -240,8 +240,8 @@ class Machine(RuleBasedStateMachine):
         side.db._join()
         if side.db._frozen is None:
             self.commit_frozen(side)
-        if side.db._buffer.n == 0:
-            self.commit(side)
+            if side.db._buffer.n == 0:
+                self.commit(side)
 
     def value(self, row: Row) -> Any:
         return row[0] if len(self.names) == 1 else dict(zip(self.names, row, strict=True))
