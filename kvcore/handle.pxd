@@ -55,7 +55,7 @@ cdef class Handle:
     cdef int64_t _expiry(self, object key) except -1
     cdef bint _no_column(self, str name) except -1
     cdef bint _has(self, object key) except -1
-    cdef object _meant(self, object key)
+    cpdef object _meant(self, object key)
     cdef list _all_meant(self, list pieces)
     cdef object _row(self, Snapshot snapshot, Buffer buffer, const CellAddress* address, ReadContext* context)
     cdef int _after_write(self) except -1

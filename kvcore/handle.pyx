@@ -316,7 +316,7 @@ cdef class Handle:
             cache_exit(&snapshot.cache.cache, epoch)
             context_close(&context, &snapshot.codecs.pool)
 
-    cdef object _meant(self, object key):
+    cpdef object _meant(self, object key):
         """In a store that keeps exact types: the integer that a look-up by an int finds, of the int's own type or of another."""
         if not PyLong_Check(key) or key is True or key is False or self._has(key):
             return key

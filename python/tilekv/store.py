@@ -7,7 +7,6 @@ import os
 import threading
 import warnings
 from collections.abc import (
-    Hashable,
     Iterable,
     Iterator,
     Mapping,
@@ -35,6 +34,7 @@ from tilekv.flusher import Flusher
 from tilekv.kvcore.read.fragment import Fragment
 from tilekv.kvcore.read.snapshot import Snapshot
 from tilekv.kvcore.values.column import Column
+from tilekv.kvcore.values.keys import key_bytes
 from tilekv.probe import Probe, probe
 from tilekv.progress import Progress
 from tilekv.schema import Schema
@@ -318,7 +318,8 @@ class Store(Flusher, MutableMapping[Any, Any]):
             When it is not there, or has expired.
         """
         self.reopen()
-        self.set(key, self[key], expire)
+        value = self[key]
+        self.set(self._named(key), value, expire)
 
     def apply(
         self,
@@ -343,16 +344,36 @@ class Store(Flusher, MutableMapping[Any, Any]):
         KeyNotFoundError
             For a key of `expires` that is neither in `puts` nor there. Nothing was done, as after every other error.
         """
-        if not isinstance(puts, Mapping):
+        if expires is not None and not isinstance(expires, Mapping):
+            raise WrongTypeError(
+                f"expires is a mapping of keys to moments, not {type(expires).__name__}"
+            )
+        now = clock()
+        wanted = [
+            (key, self._bytes_of(key), moment(expire, now))
+            for key, expire in ({} if expires is None else expires).items()
+        ]
+        if isinstance(puts, Iterator):
             puts = list(puts)
-        wanted = dict(expires or {})
-        pairs = puts.items() if isinstance(puts, Mapping) else puts
-        given = {key: value for key, value in pairs if wanted and isinstance(key, Hashable)}
-        if any(key not in given for key in wanted):
+        # By the keys' bytes: 1 and 1.0 are two keys. What is no pair is refused below.
+        given: dict[tuple[int, bytes], Any] = {}
+        if wanted and isinstance(puts, Iterable):
+            for pair in puts.items() if isinstance(puts, Mapping) else puts:
+                if isinstance(pair, (tuple, list)) and len(pair) == 2:
+                    given[self._bytes_of(pair[0])] = pair[1]
+        if any(name not in given for _, name, _ in wanted):
             self.reopen()
-        values = [given[key] if key in given else self[key] for key in wanted]
-        words = [moment(expire, clock()) for expire in wanted.values()]
-        self._apply(puts, list(wanted), values, np.array(words, np.int64), deletes)
+        keys = [key if name in given else self._named(key) for key, name, _ in wanted]
+        values = [given[name] if name in given else self[key] for key, name, _ in wanted]
+        words = [word for _, _, word in wanted]
+        self._apply(puts, keys, values, np.array(words, np.int64), deletes)
+
+    def _bytes_of(self, key: Any) -> tuple[int, bytes]:
+        return key_bytes(key, self._layout.numbers)
+
+    def _named(self, key: Any) -> Any:
+        """The key that a look-up of this one has found."""
+        return key if self._layout.numbers else self._meant(key)
 
     # --- the rest of a mapping, over the batch calls ---
 
@@ -501,11 +522,14 @@ def open(
     """
     options, moment = _checked(mode, schema, timestamp, config, ignore_newer)
     default = Schema(DEFAULT_SCHEMA.attrs, expires=truth("expires", expires))
+    if expires and schema is not None and not schema.expires:  # before a store is made, or replaced
+        raise InvalidValueError("expires=True, but the schema given keeps no moments of expiry")
     found = probe(open_storage(uri, options.sync))
     engine = open_engine(found, mode, schema, options, key, ignore_newer, default)
     if expires and not engine.schema.expires:
-        raise InvalidValueError(
-            f"{found.storage.uri} keeps no moments of expiry: convert(expires=True) makes a store that does"
+        raise InvalidValueError(f"{found.storage.uri} keeps no moments of expiry").advised(
+            "convert(expires=True) makes a store that does",
+            "convert --expires makes a store that does",
         )
     return Store(found.storage.uri, mode, engine, moment, options)
 

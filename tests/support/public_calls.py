@@ -164,7 +164,7 @@ class Public(NamedTuple):
 
 def subjects() -> list[Any]:
     """Objects of every public class."""
-    uris = [f"memory://{uuid.uuid4().hex}" for _ in range(5)]
+    uris = [f"memory://{uuid.uuid4().hex}" for _ in range(6)]
     ctx = tilekv.Ctx()
     db = tilekv.open(uris[0], "a")
     db.put_many({"a": b"1", 2: b"2", b"c": b"3", 0.5: b""})
@@ -174,6 +174,10 @@ def subjects() -> list[Any]:
     several = tilekv.open(uris[1], "a", schema=tilekv.Schema(attrs))
     several["a"] = (1, "x", [0.5])
     times = tilekv.open(uris[4], "a", schema=tilekv.Schema([tilekv.Attr("at", "M8[ms]", shape=2)]))
+    brief = tilekv.open(uris[5], "a", expires=True)
+    brief.put_many(["a", 2, b"c"], [b"1", b"2", b"3"], expire=[60, None, -1])
+    brief.flush()
+    brief.set("late", b"4", dt.timedelta(days=1))
     tilekv.KV.create(uris[2], tilekv.KVSchema(attrs=[tilekv.Attr("value", bytes)]))
     kv = tilekv.KV(uris[2])
     kv["a"] = "1"
@@ -185,8 +189,8 @@ def subjects() -> list[Any]:
     closed.close()
     batch = db.read(["a", 2])
     return [
-        db, several, times, closed, tilekv.open(uris[0]), kv, map_, map_["a"], map_.get_item("b"), tilekv.MapIter(map_), schema,
-        batch, batch["value"], several.read(["a"]), db.scan(), iter(db), db.keys(), db.items(), db.values(), kv.items(),
+        db, several, times, brief, closed, tilekv.open(uris[0]), kv, map_, map_["a"], map_.get_item("b"), tilekv.MapIter(map_),
+        schema, batch, batch["value"], several.read(["a"]), db.scan(), iter(db), db.keys(), db.items(), db.values(), kv.items(),
         db.schema, db.schema.attrs[0], kv.schema, ctx, ctx.config(), tilekv.Key(1, b"a"), tilekv.GzipFilter(5), db.info(),
         tilekv.FilterList([tilekv.ZstdFilter()]), tilekv.ObjectIter(ctx, "memory://"), tilekv.Object.object(ctx, uris[0]),
     ]  # fmt: skip
@@ -246,12 +250,16 @@ def fitting_objects(made: Sequence[Any]) -> dict[str, list[Any]]:
         "attr": [attr, "n", "value"], "attribute": ["n"], "attributes": [["n"]], "attrs": [[attr], ["n"], ["value"], None],
         "capacity": [2, 1000], "chunksize": [100], "columns": [{"value": [b"1", b"2"]}, three], "compressor": [("zstd", 2)],
         "config": [{"kv.threads": 1}, tilekv.Config(mmap=False)], "ctx": [tilekv.Ctx(), None], "data": [b"abcd"],
+        "deletes": [["a", 2], []], "expire": [60, None, [60, None], dt.timedelta(1), np.array([1, 2])],
+        "expires": [True, {"a": 60}, {2: None}, None],
         "digest": ["md5"], "discard": [True], "dtype": [bytes, str, "int32", "M8[s]"], "encoding": ["utf-8", None],
         "file": [io.StringIO()], "filter": [tilekv.LZ4Filter()], "filters": filters, "func": [lambda *args: None],
         "item": [each for each in made if isinstance(each, tilekv.MapItem)], "items": [{"a": b"1"}, {"a": (1, "x", [])}],
-        "key": ["a", 2, b"c", None], "keys": keys, "key_filters": filters, "level": [1], "map": [made[6]], "missing": ["mask"],
+        "key": ["a", 2, b"c", None], "keys": keys, "key_filters": filters, "level": [1], "missing": ["mask"],
+        "map": [each for each in made if isinstance(each, tilekv.Map)],
         "mode": ["r", "a", "x"], "n": [1], "name": ["n", "y"], "new": [fresh], "new_uri": [fresh], "offsets_filters": filters,
         "old": uris, "old_uri": uris, "params": [{"kv.sync": False}], "path": uris, "prefix": ["kv."], "progress": [None],
+        "puts": [{"a": b"1"}, [("a", b"1"), (2, b"")], ()],
         "query_type": [tilekv.TILEDB_READ, None], "root": uris, "rows": [1], "shape": [2, (2, 3), None],
         "schema": [schema, tilekv.KVSchema(attrs=[attr]), None], "timestamp": [5, (0, 2**62), dt.datetime.now(dt.UTC), None],
         "type": [str, int, 4], "uri": [*uris, fresh], "value": [1, b"1", (1, "x", [0.5]), "a"], "var": [True, False],

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import tilekv
+from old_stores import OldStoreWriter
 from tilekv import expiry
 
 DAY = 24 * 3600
@@ -142,6 +143,13 @@ def test_a_store_without_moments_says_so(tmp_path: Path) -> None:
         assert db.info().buffered == 1
     with pytest.raises(tilekv.InvalidValueError, match="keeps no moments"):
         opened(tmp_path / "s", "r")
+    plain = tilekv.Schema([tilekv.Attr("value", bytes)])
+    for mode in ("w", "x"):  # refused before anything is made or replaced
+        with pytest.raises(tilekv.InvalidValueError, match="keeps no moments"):
+            opened(tmp_path / ("s" if mode == "w" else "new"), mode, schema=plain)
+    assert not (tmp_path / "new").exists()
+    with tilekv.open(tmp_path / "s") as db:
+        assert dict(db) == {"a": b"1"}
 
 
 def test_an_attribute_may_be_called_expire_elsewhere() -> None:
@@ -270,6 +278,43 @@ def test_apply_is_one_step(tmp_path: Path) -> None:
             assert db.info().buffered == before
         db.flush()
         assert len(db.fragments) == 2
+
+
+def test_apply_tells_equal_keys_apart() -> None:
+    """1 and 1.0 are equal to Python, and two keys."""
+    with opened("memory://expiry-equal", "w") as db:
+        db.apply([(1, b"int"), (1.0, b"float"), (bytearray(b"k"), b"bytes")], (), {1: 60, b"k": 60})
+        assert (db[1], db[1.0], db[b"k"]) == (b"int", b"float", b"bytes")
+        assert db.expires(1.0) is None
+        assert None not in (db.expires(1), db.expires(b"k"))
+
+
+def test_apply_takes_what_put_many_takes() -> None:
+    with opened("memory://expiry-pairs", "w") as db:
+        db.apply(((f"{i}", b"") for i in range(3)), iter(["0"]), {"1": -1})
+        assert list(db) == ["2"]
+        for wrong in (5, "ab", [1, 2], [("a", b"", 3)]):
+            with pytest.raises(tilekv.TileKVError):
+                db.apply(wrong, (), {"2": 60})
+        for moments in ([("2", 60)], 5, {2.5: 60}, {"2": "soon"}, {None: 60}):
+            with pytest.raises(tilekv.TileKVError):
+                db.apply((), (), moments)
+        assert db.expires("2") is None
+
+
+def test_moments_of_keys_of_exact_types(tmp_path: Path) -> None:
+    """A store that convert made: an int finds a key of another type, and it is that one which gets the moment."""
+    OldStoreWriter(tmp_path / "old", 3).flush([((0, b"\5\0\0\0"), 1, b"v")], 1000)
+    tilekv.convert(tmp_path / "old", tmp_path / "new", expires=True)
+    for call in (lambda: db.touch(5, -1), lambda: db.apply((), (), {5: -1})):
+        with opened(tmp_path / "new") as db:
+            value = db[5]
+            db.touch(5, 60)
+            assert len(db) == 1
+            call()
+            assert 5 not in db
+            assert len(db) == 0
+            db[np.int32(5)] = value
 
 
 def test_the_past_is_seen_as_it_was(tmp_path: Path) -> None:
@@ -423,6 +468,25 @@ def test_copies_keep_the_moments(tmp_path: Path) -> None:
             assert {db.expires(i) for i in range(50)} == {moment}
             assert db.expires("never") is None
             assert "past" not in db
+
+
+def test_what_expires_while_it_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with opened(tmp_path / "s", "x") as db:
+        db.put_many(range(3), [b"v"] * 3, expire=dt.datetime(2100, 1, 1, tzinfo=dt.UTC))
+    real = tilekv.Store._expires
+
+    def late(self: tilekv.Store, key: Any) -> int:
+        if key == 1:
+            raise tilekv.KeyNotFoundError(key)
+        return real(self, key)
+
+    monkeypatch.setattr(tilekv.Store, "_expires", late)
+    assert tilekv.convert(tmp_path / "s", tmp_path / "copy") == 3
+    monkeypatch.undo()
+    with opened(tmp_path / "copy") as db:
+        assert shown(db, [0, 1, 2]) == [0, 2]
+        info = db.info()
+        assert (info.cells, info.live, info.expired) == (3, 2, 1)
 
 
 def test_a_lost_descriptor_is_recovered(tmp_path: Path) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from itertools import islice
-from typing import Final
+from typing import Any, Final
 
 from tilekv.arguments import truth
+from tilekv.errors import KeyNotFoundError
 from tilekv.expiry import put_expiring
 from tilekv.progress import Progress, reporter
 from tilekv.schema import Schema
@@ -72,10 +73,18 @@ def _copy(source: Store, target: Store, report: Callable[[int, int], object]) ->
     items = iter(source.items())
     while batch := list(islice(items, _AT_ONCE)):
         if source.schema.expires:
-            put_expiring(target, batch, [source._expires(key) for key, _ in batch])
+            put_expiring(target, batch, [_moment(source, key) for key, _ in batch])
         else:
             target.put_many(batch)
         done += len(batch)
         report(min(done, total - 1), total)
     report(done, total)
     return done
+
+
+def _moment(source: Store, key: Any) -> int:
+    """When an entry expires, in ms: the first moment there is when it has since the copy began."""
+    try:
+        return source._expires(key)
+    except KeyNotFoundError:
+        return 1
