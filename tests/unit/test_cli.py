@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -372,6 +373,51 @@ def test_put_of_what_does_not_fit(attr, text, tmp_path, capsysbinary) -> None:
         assert len(db) == 0
 
 
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 90), ("0.5h", 1800), ("10m", 600), ("2h", 7200), ("3d", 259_200)]
+)
+def test_put_of_what_expires(text, seconds, tmp_path, capsysbinary) -> None:
+    uri = tmp_path / "new.kv"
+    before = time.time()
+    output(capsysbinary, "put", uri, "k", "--value", "v", "--expire", text)
+    with tilekv.open(uri, expires=True) as db:
+        assert db["k"] == b"v"
+        assert before + seconds - 1 < db.expires("k").timestamp() < time.time() + seconds + 1
+    output(capsysbinary, "put", uri, "k", "--value", "v", "--expire", "never")
+    output(capsysbinary, "put", uri, "gone", "--value", "v", "--expire=-1d")
+    output(capsysbinary, "put", uri, "plain", "--value", "v")
+    with tilekv.open(uri) as db:
+        assert db.expires("k") is None
+        assert db.expires("plain") is None
+        assert set(db) == {"k", "plain"}
+    assert "'gone'" in failure(capsysbinary, "get", uri, "gone")
+
+
+def test_put_of_what_expires_into_a_store_that_keeps_no_moments(
+    filled, tmp_path, capsysbinary
+) -> None:
+    for given in ("5", "never"):
+        line = failure(capsysbinary, "put", filled, "k", "--value", "v", "--expire", given)
+        assert line.endswith(
+            "keeps no moments of expiry: convert --expires makes a store that does\n"
+        )
+    output(capsysbinary, "convert", "--expires", filled, tmp_path / "new.kv")
+    output(capsysbinary, "put", tmp_path / "new.kv", "k", "--value", "v", "--expire", "1d")
+    with tilekv.open(tmp_path / "new.kv", expires=True) as db, tilekv.open(filled) as old:
+        assert db.expires("k") is not None
+        assert {key: value for key, value in db.items() if key != "k"} == dict(old)
+
+
+def test_import_into_a_store_that_keeps_moments(folder, filled, tmp_path, capsysbinary) -> None:
+    uri = tmp_path / "tree.kv"
+    output(capsysbinary, "import", "--expires", folder, uri)
+    output(capsysbinary, "put", uri, "empty", "--value", "v", "--expire", "1d")
+    with tilekv.open(uri, expires=True) as db:
+        assert dict(db) == TREE | {"empty": b"v"}
+    output(capsysbinary, "import", folder, uri)  # what is there already need not be said again
+    assert "convert --expires" in failure(capsysbinary, "import", "--expires", folder, filled)
+
+
 def test_put_into_several_attributes(points, capsysbinary) -> None:
     assert "a1, tag, rgb" in failure(capsysbinary, "put", points, "k", "--value", "1")
 
@@ -411,6 +457,28 @@ def test_info(filled, points, capsysbinary) -> None:
         ("rgb", "uint8", [3], False),
     ]
     assert "\nattribute  rgb: uint8 (3,), " in output(capsysbinary, "info", points).decode()
+
+
+def test_info_of_a_store_whose_entries_expire(filled, tmp_path, capsysbinary) -> None:
+    assert "expir" not in output(capsysbinary, "info", filled).decode()
+    assert json.loads(output(capsysbinary, "info", "--json", filled))["expired"] is None
+    uri = str(tmp_path / "expiring.kv")
+    tilekv.open(uri, "x", expires=True).close()
+    assert (
+        "\nexpiry     entries can expire; 0 keys have\n"
+        in output(capsysbinary, "info", uri).decode()
+    )
+    with tilekv.open(uri, "a") as db:
+        db.put_many(["a", "b", "deleted"], [b""] * 3, expire=-1)
+        db.put_many(["c", "later"], [b""] * 2, expire=86_400)
+    for keys, expired in ((["b"], 3), (["a", "c"], 2), (["deleted"], 1)):
+        text = output(capsysbinary, "info", uri).decode()
+        assert (
+            f"\nexpiry     entries can expire; {counted(expired, 'key has', 'keys have')}\n" in text
+        )
+        assert json.loads(output(capsysbinary, "info", "--json", uri))["expired"] == expired
+        with tilekv.open(uri, "a") as db:
+            db.delete_many(keys)
 
 
 def test_verify_of_a_sound_store(filled, capsysbinary) -> None:
@@ -511,6 +579,12 @@ def test_help_has_an_example_that_parses(command, capsys) -> None:
         ["get", "store", "key", "--type", "date"],
         ["put", "store", "key", "file", "--value", "text"],
         ["import", "dir", "store", "--batch-bytes", "many"],
+        ["put", "store", "key", "file", "--expire", "soon"],
+        ["put", "store", "key", "file", "--expire", "nan"],
+        ["put", "store", "key", "file", "--expire", "10y"],
+        ["put", "store", "key", "file", "--expire", "d"],
+        ["put", "store", "key", "file", "--expire", ""],
+        ["put", "store", "key", "file", "--expire", "1e999"],
     ],
 )
 def test_wrong_usage(argv, capsys) -> None:

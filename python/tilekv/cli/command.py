@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from tilekv.cli.entries import KEY_TYPES, get_value, key_of, list_keys, put_value, remove_keys
 from tilekv.cli.report import salvage_store, show_info, show_problems
-from tilekv.cli.text import error_text
+from tilekv.cli.text import error_text, seconds_of
 from tilekv.cli.tree import export_tree, import_tree
 from tilekv.cli.upkeep import consolidate_store, convert_store, vacuum_store
 from tilekv.config import Config
@@ -93,9 +93,16 @@ def build_parser() -> argparse.ArgumentParser:
         type=_size,
         help='write a fragment after so many bytes, such as "64 MiB" (default: 256 MiB)',
     )
+    one.add_argument(
+        "--expires",
+        action="store_true",
+        help="a store that is created can keep moments of expiry, as put --expire gives them",
+    )
     _add_progress(one)
     one.set_defaults(
-        run=lambda args: import_tree(args.dir, args.store, args.batch_bytes, _shown(args))
+        run=lambda args: import_tree(
+            args.dir, args.store, args.batch_bytes, args.expires, _shown(args)
+        )
     )
 
     one = _command(commands, "export", "write every value to a file")
@@ -145,15 +152,24 @@ def build_parser() -> argparse.ArgumentParser:
     one = _command(commands, "put", "set a key")
     one.description = """Set KEY to what is in FILE, or to the TEXT of --value: bytes as they are, text in UTF-8, a
         number as it is written."""
-    one.epilog = f"example: {PROGRAM} put photos.kv 2024/cat.jpg cat.jpg"
+    one.epilog = f"example: {PROGRAM} put photos.kv 2024/cat.jpg cat.jpg; {PROGRAM} put sessions.kv abc --value x --expire 30m"
     one.add_argument("store", metavar="STORE", help="of one attribute; created if it is missing")
     one.add_argument("key", metavar="KEY")
     source = one.add_mutually_exclusive_group()
     source.add_argument("file", metavar="FILE", nargs="?", default="-", help="- or nothing: stdin")
     source.add_argument("--value", metavar="TEXT")
+    one.add_argument(
+        "--expire",
+        metavar="TIME",
+        type=_span,
+        help="""after which KEY is as if deleted: seconds, or 10m, 2h, 3d; or never. Of a store that keeps moments of expiry,
+            as one does that this creates""",
+    )
     _add_type(one)
     one.set_defaults(
-        run=lambda args: put_value(args.store, key_of(args.key, args.type), args.file, args.value)
+        run=lambda args: put_value(
+            args.store, key_of(args.key, args.type), args.file, args.value, args.expire
+        )
     )
 
     one = _command(commands, "rm", "delete keys")
@@ -191,17 +207,24 @@ def build_parser() -> argparse.ArgumentParser:
     one.set_defaults(run=lambda args: vacuum_store(args.store, _shown(args)))
 
     one = _command(commands, "convert", "make a tilekv store of one that TileDB 1.x wrote")
-    one.description = """Copy every entry of OLD, a key-value store of TileDB 1.3 to 1.7, to NEW. Keys and values keep their
-        types. OLD is only read."""
+    one.description = """Copy every entry of OLD, a key-value store of TileDB 1.3 to 1.7 or of tilekv, to NEW. Keys and values
+        keep their types. OLD is only read."""
     one.epilog = f"example: {PROGRAM} convert old.kv new.kv"
     one.add_argument("old", metavar="OLD")
     one.add_argument("new", metavar="NEW", help="must not be there")
     one.add_argument(
         "--key-file", metavar="FILE", help="the 32 bytes that open OLD if it is encrypted"
     )
+    one.add_argument(
+        "--expires",
+        action="store_true",
+        help="NEW can keep moments of expiry, as put --expire gives them; what OLD has of them is kept without it, too",
+    )
     _add_progress(one)
     one.set_defaults(
-        run=lambda args: convert_store(args.old, args.new, args.key_file, _shown(args))
+        run=lambda args: convert_store(
+            args.old, args.new, args.key_file, args.expires, _shown(args)
+        )
     )
 
     one = _command(commands, "verify", "check every checksum and every digest")
@@ -278,6 +301,15 @@ def _size(text: str) -> int:
         return Config.of({"kv.buffer_bytes": text}).buffer_bytes
     except TileKVError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _span(text: str) -> float:
+    try:
+        return seconds_of(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither a number of seconds, nor one of minutes, hours or days such as 10m, 2h or 3d, nor never"
+        ) from None
 
 
 def _shown(args: argparse.Namespace) -> bool:

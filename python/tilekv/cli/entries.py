@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from fnmatch import fnmatchcase
 from itertools import islice
+from math import isinf
 from typing import Any, Final
 
 import numpy as np
@@ -57,8 +58,11 @@ def get_value(uri: str, key: Any, attr: str | None, output: str | None, ignore_n
     return 0
 
 
-def put_value(uri: str, key: Any, file: str, value: str | None) -> int:
-    """Set a key to `value`, or to what is in a file; `-` is stdin. Creates a store that is missing."""
+def put_value(uri: str, key: Any, file: str, value: str | None, expire: float | None) -> int:
+    """Set a key to `value`, or to what is in a file; `-` is stdin. Creates a store that is missing.
+
+    With `expire`, in seconds, infinite for never, the store must keep moments of expiry, and does when it is created.
+    """
     if value is not None:
         data = os.fsencode(value)
     elif file == "-":
@@ -66,11 +70,12 @@ def put_value(uri: str, key: Any, file: str, value: str | None) -> int:
     else:
         with open(file, "rb") as source:
             data = source.read()
-    with open_store(uri, "a") as db:
+    with open_store(uri, "a", expires=expire is not None) as db:
         if len(db.schema.attrs) > 1:
             names = ", ".join(attr.name for attr in db.schema.attrs)
             raise InvalidValueError(f"put is for stores of one attribute; {uri} has {names}")
-        db[key] = parse_value(data, db.schema.attrs[0])
+        never = expire is None or isinf(expire)
+        db.set(key, parse_value(data, db.schema.attrs[0]), None if never else expire)
     return 0
 
 

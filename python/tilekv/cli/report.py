@@ -58,6 +58,10 @@ def show_info(uri: str, as_json: bool, ignore_newer: bool) -> int:
         ("stored", f"{facts['stored_bytes']:,} bytes in {counted(facts['fragments'], 'fragment')}"),
         ("dead", f"about {facts['dead_bytes']:,} of those bytes"),
     ]
+    if info.expired is not None:
+        lines.append(
+            ("expiry", f"entries can expire; {counted(info.expired, 'key has', 'keys have')}")
+        )
     if info.superseded:
         replaced = counted(info.superseded, "replaced fragment")
         lines.append(("past", f"{info.superseded_bytes:,} bytes in {replaced}"))

@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import re
+from typing import Final
 
 from tilekv.errors import TileKVError
+
+UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def seconds_of(text: str) -> float:
+    """The seconds that `90`, `1.5h`, `10m` or `3d` stands for, infinite for `never`; ValueError for anything else."""
+    if text == "never":
+        return math.inf
+    unit = text[-1:] if text[-1:] in UNITS else ""
+    seconds = float(text.removesuffix(unit)) * UNITS[unit]
+    if not math.isfinite(seconds):
+        raise ValueError(text)
+    return seconds
 
 
 def size_text(size: float) -> str:

@@ -86,7 +86,7 @@ class Walk:
             yield keys, values
 
 
-def import_tree(folder: str, uri: str, batch_bytes: int | None, shown: bool) -> int:
+def import_tree(folder: str, uri: str, batch_bytes: int | None, expires: bool, shown: bool) -> int:
     """Store every regular file below `folder` under its relative path, but for those that are there with the same content.
 
     Parameters
@@ -97,6 +97,8 @@ def import_tree(folder: str, uri: str, batch_bytes: int | None, shown: bool) -> 
         A store of one bytes attribute, created when it is missing.
     batch_bytes : int, optional
         Bytes after which a fragment is written; None leaves that to the store.
+    expires : bool
+        Whether the store must keep moments of expiry, and does when it is created.
     shown : bool
         Whether to draw a progress bar on stderr.
 
@@ -108,7 +110,7 @@ def import_tree(folder: str, uri: str, batch_bytes: int | None, shown: bool) -> 
     if not os.path.isdir(folder):
         raise NotADirectoryError(f"{folder} is not a directory")
     config = None if batch_bytes is None else Config(buffer_bytes=batch_bytes)
-    with open_store(uri, "a", config=config) as db:
+    with open_store(uri, "a", config=config, expires=expires) as db:
         attrs = db.schema.attrs
         if len(attrs) > 1 or attrs[0].type_name != "bytes":
             raise WrongTypeError(f"files go into a store of one bytes attribute; {uri} has {attrs}")

@@ -34,14 +34,14 @@ def vacuum_store(uri: str, shown: bool) -> int:
     return 0
 
 
-def convert_store(old: str, new: str, key_file: str | None, shown: bool) -> int:
-    """Copy a store of TileDB 1.x into a new one; say how much that was."""
+def convert_store(old: str, new: str, key_file: str | None, expires: bool, shown: bool) -> int:
+    """Copy a store into a new one, whose entries may expire if asked; say how much that was."""
     key = None
     if key_file is not None:
         with open(key_file, "rb") as file:
             key = file.read(KEY_BYTES + 1)
         if len(key) > KEY_BYTES:
             key = key.removesuffix(b"\n")  # as an editor ends the only line
-    n = convert(old, new, key, shown)
+    n = convert(old, new, key, shown, expires)
     print(f"converted {counted(n, 'entry', 'entries')}")
     return 0

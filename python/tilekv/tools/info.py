@@ -44,6 +44,8 @@ class Info:
         Bytes of their files.
     buffered : int
         Writes that are not flushed yet.
+    expired : int or None
+        How many of the cells are the value of a key that has expired; None where entries cannot.
     """
 
     uri: str
@@ -60,6 +62,7 @@ class Info:
     superseded: int
     superseded_bytes: int
     buffered: int
+    expired: int | None
 
     @property
     def advice(self) -> str:
@@ -83,10 +86,12 @@ def describe(
 ) -> Info:
     """Count what a snapshot holds now, or held at a moment."""
     fragments = snapshot.fragments
-    if len(fragments) == 1 and engine.layout.expires < 0:
-        live = [fragments[0].cells - fragments[0].tombstones]
-    else:
-        live = Merge(snapshot, now=clock() if timestamp is None else max(timestamp, 1)).live()
+    expired = None
+    live = _live(snapshot, 0)
+    if engine.layout.expires >= 0:
+        kept = sum(live)
+        live = _live(snapshot, clock() if timestamp is None else max(timestamp, 1))
+        expired = kept - sum(live)
     dead = sum(
         fragment.stored_bytes * (fragment.cells - alive) // fragment.cells
         for fragment, alive in zip(fragments, live, strict=True)
@@ -114,4 +119,12 @@ def describe(
         superseded=superseded,
         superseded_bytes=superseded_bytes,
         buffered=buffered,
+        expired=expired,
     )
+
+
+def _live(snapshot: Snapshot, now: int) -> list[int]:
+    """How many cells of each fragment are the value of a key that has not expired by `now`, in ms; 0: expired or not."""
+    if len(snapshot.fragments) == 1 and not now:
+        return [snapshot.fragments[0].cells - snapshot.fragments[0].tombstones]
+    return Merge(snapshot, now=now).live()
