@@ -99,7 +99,7 @@ cdef class Handle:
         self._writable = writable
         self._budget = budget
         self._threaded = threads > 1
-        self._moment = -1 if moment is None else moment
+        self._moment = -1 if moment is None else min(max(moment, 0), NEVER - 1)
         self._buffer = Buffer(layout)
 
     # --- one key ------------------------------------------------------------------------------------------------------

@@ -46,6 +46,7 @@ def use_everything(storage: Storage) -> None:
         storage.reclaim(storage.retire(["folder"]))
         storage.remove("b")
         storage.abandoned(0)
+        storage.now()
     storage.create(FILES, replace=True)
     build = storage.build()
     open_storage(build.uri).create(FILES, replace=False)

@@ -15,7 +15,7 @@ import os
 import random
 import re
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence, ValuesView
+from collections.abc import Callable, ItemsView, Iterator, Mapping, Sequence, ValuesView
 from fractions import Fraction
 from importlib import import_module
 from importlib.util import find_spec
@@ -386,6 +386,11 @@ def _is_of_a_list(public: Public, args: Sequence[Any], error: Exception) -> bool
     word = public.name.rpartition(".")[2]
     if isinstance(public.subject, tilekv.MapItem):  # compares and converts as its value does
         return word in ("__int__", "__float__", "__eq__", "__lt__")
+    if word == "__or__" and isinstance(public.subject, ItemsView):
+        try:
+            set(public.subject)
+        except TypeError:  # nor are a dict's items with such values
+            return isinstance(error, TypeError)
     like: Any = None
     if isinstance(public.subject, (Sequence, ValuesView, tilekv.VarColumn)):
         like = list(public.subject)
@@ -406,12 +411,14 @@ def _is_inherited(call: Callable[..., Any]) -> bool:
 
 
 def _is_own(given: Any, error: Exception) -> bool:
-    """Whether an argument raises this by itself, when it is iterated, asked for its keys, written to or called."""
+    """Whether an argument raises this by itself, when it is iterated, asked for its keys, written to, called or taken
+    for a dtype."""
     uses: tuple[Callable[[], Any], ...] = (
         lambda: list(given),
         lambda: list(given.keys()),
         lambda: given.write(""),
         lambda: given(1, 2),
+        lambda: np.dtype(given),  # which warns of names that NumPy gives up
     )
     for use in uses[isinstance(given, Iterator) :]:
         try:

@@ -164,8 +164,9 @@ class MapItem:
         value = self._value(attr)
         dtype = None if self._rows is None else self._rows.dtype_of(attr)
         try:
-            elements = _elements(value, dtype)
-        except (TypeError, ValueError, OverflowError) as error:
+            with np.errstate(invalid="raise"):  # a NaN among integers
+                elements = _elements(value, dtype)
+        except (TypeError, ValueError, ArithmeticError) as error:
             raise WrongTypeError(
                 f"the value of attribute {attr!r}, not yet written, has no elements: {error}"
             ) from None
