@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import time
+from collections.abc import Iterable, Mapping, Sized
+from collections.abc import Set as AbstractSet
 from typing import Any, Final
 
 import numpy as np
@@ -15,6 +17,7 @@ NEVER: Final = 2**63 - 1
 LAST: Final = 253_402_300_799_999
 _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _MS: Final = dt.timedelta(milliseconds=1)
+_COARSE: Final = ("Y", "M", "W", "D", "h", "m", "s")  # units of NumPy longer than a ms
 
 
 def clock() -> int:
@@ -45,7 +48,14 @@ def moment(expire: Any, now: int) -> int:
     if isinstance(expire, dt.datetime):
         if expire != expire:  # pandas' NaT
             raise InvalidValueError("expire is not a time")
-        return _within((expire.astimezone(dt.UTC) - _EPOCH) // _MS)
+        if hasattr(
+            expire, "to_pydatetime"
+        ):  # pandas' Timestamp: without a zone it has no astimezone()
+            expire = expire.to_pydatetime(warn=False)
+        try:
+            return _within((expire.astimezone(dt.UTC) - _EPOCH) // _MS)
+        except (ValueError, OverflowError, OSError):  # in UTC it is in the year 0, or 10000
+            return _within(LAST + 1 if expire.year > 1970 else 0)
     if isinstance(expire, dt.timedelta):
         if expire != expire:
             raise InvalidValueError("expire is not a time")
@@ -56,12 +66,12 @@ def moment(expire: Any, now: int) -> int:
         raise WrongTypeError(
             f"expire is a number of seconds, a timedelta, a datetime or None, not {type(expire).__name__}"
         )
-    seconds = float(expire)
+    seconds = int(expire) if isinstance(expire, (int, np.integer)) else float(expire)
     if seconds != seconds:
         raise InvalidValueError("expire is not a number")
-    if abs(seconds) > LAST:
+    if seconds > LAST:
         raise OutOfRangeError(f"expire is after the year 9999: {shown(expire)}")
-    return _within(now + round(seconds * 1000))
+    return _within(now + round(max(seconds, -LAST) * 1000))
 
 
 def moments(expire: Any, n: int, now: int) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -71,16 +81,23 @@ def moments(expire: Any, n: int, now: int) -> np.ndarray[Any, np.dtype[np.int64]
     """
     if expire is None or isinstance(expire, (int, float, dt.datetime, dt.timedelta, np.generic)):
         return np.array([moment(expire, now)], np.int64)
-    if isinstance(expire, (str, bytes)) or not hasattr(expire, "__len__"):
+    if (
+        isinstance(expire, (str, bytes, Mapping, AbstractSet))
+        or not isinstance(expire, Sized)
+        or not isinstance(expire, Iterable)
+        or getattr(expire, "shape", None) == ()
+    ):
         raise WrongTypeError(
             f"expire is one moment or a column of them, not {type(expire).__name__}"
         )
-    if len(expire) != n:
-        raise InvalidValueError(f"{n} keys, but {len(expire)} values of expire")
     dtype = getattr(expire, "dtype", None)
-    if isinstance(dtype, np.dtype) and dtype.kind in "iufmM":
-        return _words(np.asarray(expire), now)
-    return np.array([moment(one, now) for one in expire], np.int64).reshape(n)
+    whole = isinstance(dtype, np.dtype) and dtype.kind in "iufmM"
+    column = np.asanyarray(expire) if whole else list(expire)
+    if len(column) != n:
+        raise InvalidValueError(f"{n} keys, but {len(column)} values of expire")
+    if isinstance(column, np.ndarray):
+        return _words(column, now)
+    return np.array([moment(one, now) for one in column], np.int64)
 
 
 def put_expiring(store: Any, entries: list[tuple[Any, Any]], words: list[int]) -> None:
@@ -97,24 +114,31 @@ def expires_at(ms: int) -> dt.datetime | None:
 def _words(given: np.ndarray[Any, Any], now: int) -> np.ndarray[Any, np.dtype[np.int64]]:
     if given.ndim != 1:
         raise InvalidValueError(f"expire has {given.ndim} dimensions, not one")
+    if np.ma.is_masked(given):
+        raise InvalidValueError("expire has masked elements")
+    given = np.asarray(given)
     kind = given.dtype.kind
     if kind in "mM":
         if np.isnat(given).any():
             raise InvalidValueError("expire is not a time")
-        unit = "datetime64[ms]" if kind == "M" else "timedelta64[ms]"
-        words = given.astype(unit)
-        if (words.astype(given.dtype) != given.astype(unit).astype(given.dtype)).any():
+        unit, _ = np.datetime_data(given.dtype)
+        if unit == "generic":
+            raise InvalidValueError("expire is a time without a unit")
+        words = given.astype(f"{kind}8[ms]")
+        # Years to seconds are multiplied: NumPy does not say when 64 bits are too few.
+        if unit in _COARSE and (words.astype(given.dtype) != given).any():
             raise OutOfRangeError("expire is a moment that 64 bits of ms cannot tell")
-        spans = words.astype(np.int64)
-        if (np.abs(spans.astype(np.float64)) > LAST).any():
+        spans = np.maximum(words.astype(np.int64), -LAST)
+        if (spans > LAST).any():
             raise OutOfRangeError("expire is after the year 9999")
         found = spans + (now if kind == "m" else 0)
     else:
         if kind == "f" and np.isnan(given).any():
             raise InvalidValueError("expire is not a number")
-        if (np.abs(given.astype(np.float64)) > LAST).any():
+        seconds = np.maximum(given.astype(np.float64), -LAST)
+        if (seconds > LAST).any():
             raise OutOfRangeError("expire is after the year 9999")
-        found = now + np.round(given.astype(np.float64) * 1000).astype(np.int64)
+        found = now + np.round(seconds * 1000).astype(np.int64)
     if (found > LAST).any():
         raise OutOfRangeError("expire is after the year 9999")
     ms: np.ndarray[Any, np.dtype[np.int64]] = np.maximum(found, 1)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import tilekv
@@ -75,6 +76,10 @@ def shown(db: tilekv.Store, keys: list[Any]) -> list[Any]:
         (np.timedelta64(2, "s"), 3000),
         (np.timedelta64(1500, "us"), 1001),
         (np.datetime64("1970-01-02"), DAY * 1000),
+        (np.float16(60_000), 60_001_000),
+        (-float("inf"), 1),
+        (-(10**400), 1),
+        (dt.datetime(1, 1, 1, tzinfo=dt.timezone(dt.timedelta(hours=5))), 1),  # the year 0 in UTC
     ],
 )
 def test_one_moment(given: Any, expected: int) -> None:
@@ -84,7 +89,8 @@ def test_one_moment(given: Any, expected: int) -> None:
 
 def test_a_datetime_without_a_zone_is_local_time() -> None:
     naive = dt.datetime(2030, 5, 6, 7, 8, 9)  # noqa: DTZ001
-    assert expiry.moment(naive, 0) == round(naive.timestamp() * 1000)
+    expected = round(naive.timestamp() * 1000)
+    assert expiry.moment(naive, 0) == expiry.moment(pd.Timestamp(naive), 0) == expected
 
 
 @pytest.mark.parametrize(
@@ -95,6 +101,9 @@ def test_a_datetime_without_a_zone_is_local_time() -> None:
         (np.array([0.5, 1.5, 2], np.float32), [1500, 2500, 3000]),
         (np.array([1, 2, 3], "m8[s]"), [2000, 3000, 4000]),
         (np.array([1, 2, 3], "M8[s]"), [1000, 2000, 3000]),
+        (np.array([1_999_999, -5, 3], "m8[ns]"), [1001, 999, 1000]),
+        (np.array([-np.inf, 1, 2]), [1, 2000, 3000]),
+        (np.ma.array([1, 2, 3]), [2000, 3000, 4000]),
     ],
 )
 def test_columns_of_moments(column: Any, expected: list[int]) -> None:
@@ -111,7 +120,21 @@ def test_columns_of_moments(column: Any, expected: list[int]) -> None:
         (np.datetime64("NaT"), tilekv.InvalidValueError),
         (1e300, tilekv.OutOfRangeError),
         (float("inf"), tilekv.OutOfRangeError),
+        (10**400, tilekv.OutOfRangeError),
+        (
+            dt.datetime(
+                9999, 12, 31, 23, 59, 59, 999_999, tzinfo=dt.timezone(-dt.timedelta(hours=5))
+            ),
+            tilekv.OutOfRangeError,
+        ),
+        (np.timedelta64(5), tilekv.InvalidValueError),  # of what?
         (np.datetime64("10000-01-01"), tilekv.OutOfRangeError),
+        (np.datetime64(2**62, "Y"), tilekv.OutOfRangeError),  # in ms it would be a time in 1970
+        (np.timedelta64(2**62, "s"), tilekv.OutOfRangeError),
+        (tilekv.Store, tilekv.WrongTypeError),
+        (np.array(5), tilekv.WrongTypeError),
+        ({1, 2, 3}, tilekv.WrongTypeError),
+        (np.ma.array([1, 2, 3], mask=[0, 1, 0]), tilekv.InvalidValueError),
         ([1, 2], tilekv.InvalidValueError),
         ([1, 2, "x"], tilekv.WrongTypeError),
         (np.zeros((3, 2)), tilekv.InvalidValueError),
