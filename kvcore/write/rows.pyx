@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping, Sized
 from itertools import islice, zip_longest
 
-from tilekv.errors import InvalidValueError, WrongTypeError
+from tilekv.errors import InvalidValueError, WrongTypeError, shown
 
 from tilekv.kvcore.base.signals cimport CELLS, ROWS
 from tilekv.kvcore.base.wire cimport store64
@@ -95,7 +95,7 @@ cdef int check_names(tuple columns, object given, str what) except -1:
     missing = [repr(name) for name in names if name not in given]
     if not missing and len(given) == len(names):
         return 0
-    unknown = [repr(name) for name in given if name not in names]
+    unknown = [shown(name) for name in given if not isinstance(name, str) or name not in names]
     raise InvalidValueError("; ".join(filter(None, (
         f"{what} missing: {', '.join(missing)}" if missing else "",
         f"{what} unknown: {', '.join(unknown)}" if unknown else ""))))

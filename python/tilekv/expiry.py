@@ -25,6 +25,11 @@ def clock() -> int:
     return time.time_ns() // 1_000_000
 
 
+def seen_at(timestamp: int | None) -> int | None:
+    """The moment, in ms, by which a handle of that timestamp leaves out what has expired; None: the one when it is asked."""
+    return None if timestamp is None else min(max(timestamp, 1), LAST)
+
+
 def moment(expire: Any, now: int) -> int:
     """When something expires, in ms since 1970.
 

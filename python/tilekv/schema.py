@@ -540,7 +540,12 @@ def _datatype(name: str, dtype: npt.DTypeLike | None) -> int:
         dtype = "int64"
     try:
         found = np.dtype(dtype)
-    except (TypeError, ValueError, SyntaxError):
+    except (
+        TypeError,
+        ValueError,
+        SyntaxError,
+        DeprecationWarning,
+    ):  # the last where a filter raises it
         raise WrongTypeError(
             f"attribute {name!r}: {shown(dtype)} is no dtype; use bytes, str or a NumPy number"
         ) from None

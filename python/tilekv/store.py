@@ -29,7 +29,7 @@ from tilekv.errors import (
     WrongTypeError,
     shown,
 )
-from tilekv.expiry import clock, expires_at, moment, moments
+from tilekv.expiry import clock, expires_at, moment, moments, seen_at
 from tilekv.flusher import Flusher
 from tilekv.kvcore.read.fragment import Fragment
 from tilekv.kvcore.read.snapshot import Snapshot
@@ -76,7 +76,7 @@ class Store(Flusher, MutableMapping[Any, Any]):
             mode != "r",
             engine.config.buffer_bytes,
             engine.config.usable_threads,
-            timestamp,
+            seen_at(timestamp),
         )
         self._install(self._look(), False)
 

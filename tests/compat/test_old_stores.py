@@ -270,6 +270,27 @@ def test_key_for_what_is_not_encrypted(unpacked: Callable[[str], Old], tmp_path:
         tilekv.open(tmp_path / "new", "a", key=SECRET)
 
 
+@pytest.mark.parametrize("name", ["g1_py_tutorial", "i6_encrypted"])
+def test_entries_expire_once_they_are_converted(
+    name: str, unpacked: Callable[[str], Old], tmp_path: Path
+) -> None:
+    old = unpacked(name)
+    with old.open() as db:
+        keys = list(db)
+        assert {db.expires(key) for key in keys} == {None}
+        assert db.info().expired is None
+        with pytest.raises(tilekv.ReadOnlyError):
+            db.touch(keys[0], 5)
+    with pytest.raises(tilekv.InvalidValueError, match="keeps no moments"):
+        tilekv.open(old.path, key=old.secret, expires=True)
+    assert tilekv.convert(old.path, tmp_path / "new", old.secret, expires=True) == len(keys)
+    with tilekv.open(tmp_path / "new", "a", expires=True) as db:
+        db.touch(keys[0], -1)
+        db.touch(keys[1], 3600)
+        assert list(db.get_many(keys[:2])) == [None, db[keys[1]]]
+        assert set(map(repr, db)) == set(map(repr, keys[1:]))
+
+
 @pytest.mark.parametrize(
     ("name", "package"), [("f6_compressors", "blosc2"), ("i6_encrypted", "cryptography")]
 )

@@ -5,6 +5,7 @@ A read of a damaged store is right or raises CorruptionError: `probe` tries ever
 
 from __future__ import annotations
 
+import datetime as dt
 import itertools
 import os
 import random
@@ -184,6 +185,33 @@ def pieces() -> Image:
     return _image(schema, rows, [{5: rows[6]}])
 
 
+# Of the keys of `expiring` that are there; the others of its keys never expire.
+MOMENTS: dict[Any, dt.datetime] = {
+    key: dt.datetime(2100, 1, 1, 0, 0, key, tzinfo=dt.UTC) for key in range(0, 30, 2)
+}
+
+
+def expiring() -> Image:
+    """Moments to come, past ones and none, in tiles of 4 cells; one that a second flush sets, and one that it takes away."""
+    rows: Rows = {key: b"%d" % key for key in range(30)}
+    place = Place()
+    try:
+        schema = Schema([Attr("v", bytes)], capacity=4, expires=True)
+        with tilekv.open(place.uri, "x", schema=schema) as db:
+            db.put_many(list(rows), list(rows.values()), expire=[MOMENTS.get(key) for key in rows])
+            db.put_many({f"past {i}": b"not there" for i in range(5)}, expire=-3600)
+            db.set(2, b"past", -3600)
+            db.set(3, b"brief", MOMENTS[2])
+            db.flush()
+            db.set(2, rows[2], MOMENTS[2])
+            db[3] = rows[3]
+        return place.image(
+            rows, {key: [row] for key, row in rows.items()} | {3: [b"brief", rows[3]]}
+        )
+    finally:
+        place.close()
+
+
 def _image(schema: Schema, rows: Rows, later: list[Rows]) -> Image:
     """A store of one flush, and one for each of `later`, in which None deletes."""
     place = Place()
@@ -212,6 +240,7 @@ IMAGES: dict[str, Callable[[], Image]] = {
     "filtered": filtered,
     "consolidated": consolidated,
     "pieces": pieces,
+    "expiring": expiring,
 }
 
 
@@ -257,6 +286,8 @@ def reads(db: tilekv.Store, rows: Rows) -> Iterator[tuple[Callable[[], Any], Any
     yield lambda: dict(pair for batch in db.scan(rows=5) for pair in rows_of(batch, single)), rows
     yield lambda: len(db), len(rows)
     yield lambda: [key in db for key in keys], [key in rows for key in keys]
+    if db.schema.expires:
+        yield lambda: [db.expires(key) for key in there], [MOMENTS.get(key) for key in there]
 
 
 class WrongAnswer(AssertionError):
@@ -315,7 +346,8 @@ def check_salvage(image: Image, uri: str) -> tilekv.Salvage | None:
             for key, value in db.items():
                 if key in found or not any(same(value, one) for one in image.ever.get(key, ())):
                     raise WrongAnswer(f"salvage sets aside {key!r}: {value!r:.200}")
-            assert len(db) == report.stale
+            # What has expired is not counted as copied, but it may be what hides an older entry.
+            assert len(db) + (db.info().expired or 0) == report.stale
         assert report.copied == len(found)
         if len(found) < len(image.rows):
             assert report.lost or report.stale or report.unreadable

@@ -232,6 +232,50 @@ def test_expired_is_as_if_deleted(
         assert "gone" in db
 
 
+BYTES = [tilekv.Attr("value", bytes)]
+
+
+@pytest.mark.parametrize("indexed", [False, True])
+@pytest.mark.parametrize(
+    ("made", "config", "n", "fragments"),
+    [
+        ({"digest": "md5"}, {}, 500, 3),
+        ({"capacity": 20_000}, {}, 17_000, 1),  # two chunks of moments a tile
+        ({"capacity": 10}, {"kv.mmap": False}, 500, 3),
+        ({"capacity": 10}, {"kv.mmap": False, "kv.cache_bytes": 0}, 500, 3),
+        ({"capacity": 10}, {"kv.cache_bytes": 0}, 500, 3),
+        ({"capacity": 10}, {"kv.max_mapped_fragments": 2}, 200, 12),
+        ({"capacity": 10}, {"kv.max_mapped_fragments": 0, "kv.mmap": False}, 200, 5),
+        ({"key_filters": [tilekv.LZ4Filter()], "capacity": 1}, {"kv.threads": 1}, 100, 2),
+    ],
+    ids=str,
+)
+def test_stores_of_every_kind(
+    tmp_path: Path, made: Any, config: Any, n: int, fragments: int, indexed: bool
+) -> None:
+    schema = tilekv.Schema(BYTES, expires=True, **made)
+    pick = random.Random(n)
+    lives: dict[int, bool] = {}
+    with opened(tmp_path / "s", "x", schema=schema, config=config) as db:
+        for _ in range(fragments):
+            keys = pick.sample(range(n), n // 2)
+            moments = [pick.choice([None, DAY, -1]) for _ in keys]
+            db.put_many(keys, [b"%d" % key for key in keys], expire=moments)
+            db.flush()
+            lives |= {key: expire != -1 for key, expire in zip(keys, moments, strict=True)}
+    with opened(tmp_path / "s", config=config) as db:
+        if indexed:
+            for _ in range(3):
+                db.get_many(list(range(n)))
+        expected = [key for key, there in lives.items() if there]
+        assert shown(db, list(lives)) == expected
+        assert db.get_many(expected) == [b"%d" % key for key in expected]
+        assert db.info().live == len(expected)
+        assert db.verify() == []
+        db.consolidate(vacuum=True)
+        assert shown(db, list(lives)) == expected
+
+
 def test_it_goes_when_its_moment_comes(tmp_path: Path) -> None:
     with opened(tmp_path / "s", "x") as db:
         for flush in (False, True):
@@ -352,6 +396,16 @@ def test_the_past_is_seen_as_it_was(tmp_path: Path) -> None:
         with past(path, moment) as db:
             assert shown(db, ["k", "for good"]) == (["k"] if there else []) + ["for good"]
             assert db.info().live == 1 + there
+
+
+@pytest.mark.parametrize("timestamp", [-(2**63) - 1, -5, 0, 2**63 - 1, 2**63, 10**400])
+def test_any_moment_may_be_asked_for(tmp_path: Path, timestamp: int) -> None:
+    with opened(tmp_path / "s", "x") as db:
+        db.set("k", b"v", DAY)
+        db["for good"] = b"v"
+    with tilekv.open(tmp_path / "s", timestamp=timestamp) as db:
+        assert shown(db, ["k", "for good"]) == (["for good"] if timestamp > 0 else [])
+        assert (db.info().live, db.info().expired) == ((1, 1) if timestamp > 0 else (0, 0))
 
 
 # --- merges ------------------------------------------------------------------------------------------------------------
@@ -510,6 +564,47 @@ def test_what_expires_while_it_is_copied(tmp_path: Path, monkeypatch: pytest.Mon
         assert shown(db, [0, 1, 2]) == [0, 2]
         info = db.info()
         assert (info.cells, info.live, info.expired) == (3, 2, 1)
+
+
+def test_damaged_moments(tmp_path: Path) -> None:
+    """Who asks for a key whose moment is damaged is told so; the other keys are as they were."""
+    path = tmp_path / "s"
+    keys = list(range(40))
+    schema = tilekv.Schema(BYTES, capacity=8, expires=True)
+    with opened(path, "x", schema=schema) as db:
+        db.put_many(keys, [b"%d" % key for key in keys], expire=DAY)
+    (file,) = path.glob("*/__expires.tdb")
+    where = (file.parent.name, file.name)
+    sound = file.read_bytes()
+    hit = set()
+    for at in range(0, len(sound), 5):
+        file.write_bytes(sound[:at] + bytes([sound[at] ^ 16]) + sound[at + 1 :])
+        broken = []
+        with tilekv.open(path) as db:
+            for key in keys:
+                try:
+                    assert db[key] == b"%d" % key
+                except tilekv.CorruptionError:
+                    broken.append(key)
+            assert {(each.fragment, each.file) for each in db.verify()} == {where}
+            if not broken:  # a part of the file that no look-up needs
+                continue
+            for call in (db.__contains__, db.get, db.expires):
+                with pytest.raises(tilekv.CorruptionError, match="__expires"):
+                    call(broken[0])
+            with pytest.raises(tilekv.CorruptionError, match="__expires"):
+                len(db)
+            whole = [key for key in keys if key not in broken]
+            assert db.get_many(whole) == [b"%d" % key for key in whole]
+        if len(broken) == len(keys):  # the end of the file, which tells where the rest is
+            continue
+        assert len(broken) == 8
+        hit |= set(broken)
+        report = tilekv.salvage(path, f"memory://expiry-salvaged-{at}")
+        assert (report.copied, report.lost) == (32, 8)
+        with opened(f"memory://expiry-salvaged-{at}") as db:
+            assert shown(db, keys) == whole
+    assert hit == set(keys)
 
 
 def test_a_lost_descriptor_is_recovered(tmp_path: Path) -> None:

@@ -143,6 +143,11 @@ def test_attributes_missing_or_unknown(several: tilekv.Store, value: Any, messag
     assert several.info().buffered == 0
 
 
+def test_names_that_are_no_text_are_unknown(several: tilekv.Store) -> None:
+    with pytest.raises(InvalidValueError, match="unknown: <int>, 7"):
+        several["k"] = {"n": 1, "text": "a", 10**5000: 0, 7: 0}  # Python writes no number so long
+
+
 def test_columns_missing_or_unknown(several: tilekv.Store) -> None:
     with pytest.raises(InvalidValueError, match="missing: 'text'"):
         several.put_many([1], n=[1])

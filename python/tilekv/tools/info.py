@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from tilekv.engine import Engine
-from tilekv.expiry import clock
+from tilekv.expiry import clock, seen_at
 from tilekv.kvcore.merge.merge import Merge
 from tilekv.kvcore.read.snapshot import Snapshot
 
@@ -90,7 +90,7 @@ def describe(
     live = _live(snapshot, 0)
     if engine.layout.expires >= 0:
         kept = sum(live)
-        live = _live(snapshot, clock() if timestamp is None else max(timestamp, 1))
+        live = _live(snapshot, seen_at(timestamp) or clock())
         expired = kept - sum(live)
     dead = sum(
         fragment.stored_bytes * (fragment.cells - alive) // fragment.cells
