@@ -137,7 +137,8 @@ test-pandas2:
 
 .venv-pandas2/.test-pandas2: $(VENV)/.built $(VENV)/.tools-test FORCE
 	@$(PIP) install 'pandas>=2.2,<3'
-	@$(PY) -m pytest -o faulthandler_timeout=3600 tests/property/test_containers.py
+	@$(PY) -m pytest -o faulthandler_timeout=3600 tests/property/test_containers.py tests/property/test_package_index.py \
+		tests/unit/test_nulls.py
 
 .venv-debug/.debug-test: $(VENV)/.built $(VENV)/.tools-test FORCE
 	@$(PY) -m pytest $(TESTS)

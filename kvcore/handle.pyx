@@ -23,6 +23,7 @@ from tilekv.kvcore.batch.batch_get cimport append_rows, look_up_batch
 from tilekv.kvcore.batch.readers cimport fitting, key_form, make_scanned, new_rows
 from tilekv.kvcore.batch.results cimport ANY_TYPE, NO_TYPE, Batch, scan_stream
 from tilekv.kvcore.codec.pipeline cimport OK, Status
+from tilekv.kvcore.format.datatypes cimport INT64
 from tilekv.kvcore.format.layout cimport NEVER
 from tilekv.kvcore.hashing.digest cimport digest_keys
 from tilekv.kvcore.read.address cimport IN_BUFFER, address_of_entry, entry_at
@@ -32,12 +33,12 @@ from tilekv.kvcore.read.column_reader cimport selection_advance
 from tilekv.kvcore.read.resident cimport resident_cell
 from tilekv.kvcore.read.snapshot cimport DELETED, MISSING, PRESENT
 from tilekv.kvcore.values.column cimport KIND_BYTES, Column
-from tilekv.kvcore.values.input_cells cimport Cells, object_cells
+from tilekv.kvcore.values.input_cells cimport Cells, count_cells, object_cells
 from tilekv.kvcore.values.input_columns cimport cells_of
 from tilekv.kvcore.values.keys cimport KeyCell, asked_cell, key_cell
 from tilekv.kvcore.write.memtable cimport Entry, find_entry, is_gone, sort_buffer
 from tilekv.kvcore.write.rows cimport (Row, append_row, convert_row, row_free, stage_columns, stage_deletes, stage_pairs,
-                                       stage_rows, stage_table)
+                                       stage_rows, stage_runs, stage_table)
 from tilekv.kvcore.format.datatypes import CODES as _CODES
 from tilekv.kvcore.values.keys import Key, key_not_found
 
@@ -179,6 +180,27 @@ cdef class Handle:
         digest_keys(self._layout.digest, key, 1, &c0, &c1)
         return snapshot.get(key, c0, c1, field, context, address)
 
+    cdef bint _is_null(self, Snapshot snapshot, Buffer buffer, const CellAddress* address, int valid,
+                       ReadContext* context) except -1:
+        """What the cell of field `valid` says. REQUIRES: as _row()."""
+        cdef Entry entry
+        cdef const uint8_t* data = NULL
+        cdef uint64_t size = 0
+        cdef Span span
+        cdef bint null
+        if address.fragment == IN_BUFFER:
+            entry = entry_at(address)
+            buffer.field(&entry, valid, &data, &size)
+            return data[0] == 0
+        data = resident_cell(snapshot.at[address.fragment], valid, address.tile, address.cell, &size)
+        if data != NULL:
+            return data[0] == 0
+        if fragment_cell(snapshot.at[address.fragment], valid, address.tile, address.cell, context, &span) != OK:
+            snapshot.raise_fault(context, address.fragment)
+        null = span.data[0] == 0
+        unpin(snapshot.at[address.fragment], &span.pin)
+        return null
+
     cdef object _row(self, Snapshot snapshot, Buffer buffer, const CellAddress* address, ReadContext* context):
         """The value at an address: bare, or a dict. REQUIRES: between cache_enter() and cache_exit()."""
         cdef Column column
@@ -189,8 +211,14 @@ cdef class Handle:
         cdef Span span
         cdef uint8_t* into
         cdef Status status
+        cdef bint nullable = self._layout.nullable > 0
         row = None if self._single else {}
         for column in self._columns:
+            if nullable and column.valid and self._is_null(snapshot, buffer, address, column.valid, context):
+                if self._single:
+                    return None
+                row[column.name] = None
+                continue
             if address.fragment == IN_BUFFER:
                 entry = entry_at(address)
                 buffer.field(&entry, column.field, &data, &size)
@@ -273,7 +301,7 @@ cdef class Handle:
         Returns
         -------
         object
-            Bare for one attribute, else a dict by attribute; for its types see `Store`.
+            Bare for one attribute, else a dict by attribute; for its types see `Store`. None for a null.
 
         Raises
         ------
@@ -508,7 +536,7 @@ cdef class Handle:
         WrongTypeError
             For a key or value of a type that does not fit.
         InvalidValueError
-            For nulls, lengths that differ, and attributes that are missing or unknown.
+            For nulls of what is not nullable, lengths that differ, and attributes that are missing or unknown.
         OutOfRangeError
             For a number that does not fit its attribute.
         ReadOnlyError
@@ -547,6 +575,70 @@ cdef class Handle:
         cdef Column column
         return name not in [column.name for column in self._columns]
 
+    def update_many(self, keys: Any, /, **columns: Any) -> None:
+        """Set some attributes of keys that are there, and leave the others as they are: their newest values are read, after
+        `reopen`, and set again, with nulls and moments of expiry.
+
+        Another writer's value that comes between the two is lost. All is checked before anything is buffered; the last of equal
+        keys wins.
+
+        Parameters
+        ----------
+        keys : iterable of keys, numpy.ndarray, Arrow array or stream
+        **columns : list, numpy.ndarray, or what has ``__arrow_c_stream__`` or ``__arrow_c_array__``
+            By attribute: n cells each, as of `put_many`.
+
+        Raises
+        ------
+        KeyNotFoundError
+            For the first key that is not there.
+        WrongTypeError, InvalidValueError, OutOfRangeError
+            As of `put_many`; when no attribute is given, and for one that is unknown.
+        ReadOnlyError, ClosedError, CorruptionError, SnapshotGone, OSError
+            As of `put_many` and `get`.
+        """
+        cdef Buffer staged = Buffer(self._layout)
+        cdef Buffer buffer, frozen
+        cdef Snapshot snapshot
+        cdef Column column
+        cdef Batch batch
+        cdef list runs, kept
+        cdef const int64_t[::1] moments
+        cdef Py_ssize_t n, found
+        self._check_writable()
+        if not columns:
+            raise InvalidValueError("update_many takes a column for each attribute that is to be set")
+        self._chosen(list(columns))
+        kept = [column for column in self._columns if column.name not in columns]
+        if self._layout.expires >= 0:
+            kept.append(Column("__expires", self._layout.expires, INT64, np.dtype("<i8"), ()))
+        pieces = cells_of(keys, None, self._layout.numbers, "keys")
+        n = count_cells(pieces)
+        given = {}
+        for column in self._columns:
+            if column.name in columns:
+                given[column.name] = cells_of(columns[column.name], column, False, f"column {column.name!r}")
+                found = count_cells(given[column.name])
+                if found != n:
+                    raise InvalidValueError(f"{n} keys, but {found} values in column {column.name!r}")
+        self.reopen()
+        snapshot = self._require_snapshot()
+        buffer, frozen = self._buffer, self._frozen
+        batch = look_up_batch(snapshot, buffer, frozen, tuple(kept), self._all_meant(pieces), False, self._threaded, self._now())
+        runs = [batch._pieces]
+        for column in self._columns:
+            runs.append(given[column.name] if column.name in given else [batch.cells(column.name)])
+        stage_runs(staged, self._columns, runs)
+        if self._layout.expires >= 0 and n:
+            moments = batch._arrays["__expires"]
+            staged.expire(0, &moments[0], n)
+        self._check_writable()
+        self._buffer.absorb(staged)
+        self._after_write()
+
+    def reopen(self):
+        raise NotImplementedError
+
     def delete_many(self, keys: Iterable[Any]) -> None:
         """Delete many keys at once, without looking them up: missing ones are fine.
 
@@ -576,7 +668,7 @@ cdef class Handle:
         self._buffer.absorb(staged)
         self._after_write()
 
-    def get_many(self, keys: Iterable[Any], default: Any = None) -> list[Any]:
+    def get_many(self, keys: Iterable[Any], default: Any = None, attrs: Iterable[str] | None = None) -> list[Any]:
         """The values of many keys.
 
         Parameters
@@ -584,16 +676,18 @@ cdef class Handle:
         keys : iterable of keys, numpy.ndarray, Arrow array or stream
         default : object
             In place of those that are not there, or cannot be.
+        attrs : iterable of str, optional
+            The attributes wanted; all unless given.
 
         Returns
         -------
         list
-            n values for n keys, in the order asked, each as `get` gives it.
+            n values for n keys, in the order asked, each as `get` gives it: a dict of those wanted where the store has several.
 
         Raises
         ------
         WrongTypeError, InvalidValueError
-            When `keys` is one str or bytes or cannot be iterated, and for nulls in it.
+            When `keys` is one str or bytes or cannot be iterated, and for nulls in it; for unknown attributes.
         ClosedError, CorruptionError, SnapshotGone, OSError
             As of `get`.
         """
@@ -602,9 +696,11 @@ cdef class Handle:
         cdef Buffer frozen = self._frozen
         cdef Cells cells
         cdef list result = []
+        cdef tuple columns = self._chosen(attrs)
+        cdef bint bare = self._single and len(columns) == 1
         now = self._now()
         for cells in self._all_meant(cells_of(keys, None, self._layout.numbers, "keys")):
-            append_rows(snapshot, buffer, frozen, self._columns, cells, default, result, self._threaded, now)
+            append_rows(snapshot, buffer, frozen, columns, bare, cells, default, result, self._threaded, now)
         return result
 
     def read(self, keys: Iterable[Any], attrs: Iterable[str] | None = None, missing: str = "raise") -> Batch:
@@ -869,7 +965,7 @@ cdef class CellIterator:
             if not cursor.next(self.columns, self.what != VALUES, COPIED_BYTES, &cells):
                 return None
             if rows is None or Py_REFCNT(rows) > 1:             # another thread may be making an object of it
-                rows = new_rows(self.columns)
+                rows = new_rows(self.columns, len(self.columns) == 1)
             rows.fill(merge.snapshot, merge.rows, &cells, self.what != VALUES)
             self.rows = rows
             self.cursor = cursor

@@ -4,7 +4,7 @@ from tilekv.kvcore.values.column import Column
 
 @final
 class Resident:
-    def __new__(cls, columns: tuple[Column, ...]) -> Resident: ...
+    def __new__(cls, columns: tuple[Column, ...], bare: bool) -> Resident: ...
 
 @final
 class ColumnBuilder:

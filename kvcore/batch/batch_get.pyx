@@ -8,7 +8,7 @@ import numpy as np
 
 from tilekv.kvcore.base.cache cimport cache_enter, cache_exit
 from tilekv.kvcore.batch.readers cimport make_batch, make_rows
-from tilekv.kvcore.batch.results cimport column_of, into_array, sealed
+from tilekv.kvcore.batch.results cimport column_of, into_array, sealed, with_validity
 from tilekv.kvcore.read.address cimport IN_BUFFER, CellAddress, entry_at
 from tilekv.kvcore.read.lookup cimport Lookup, LookupPipeline
 from tilekv.kvcore.read.snapshot cimport BLOCK, DEFERRED, PRESENT
@@ -23,15 +23,19 @@ from tilekv.kvcore.write.memtable cimport Entry
 cdef class Resident:
     """Where a block of values is in memory, column by column."""
     cdef tuple columns
+    cdef tuple every            # the columns, and behind them the validity of those that may have nulls
+    cdef bint bare              # a value is that of the only column, else a dict
     cdef Py_ssize_t width
-    cdef const uint8_t** data   # BLOCK for each column
+    cdef const uint8_t** data   # BLOCK for each of them
     cdef uint64_t* sizes
 
-    def __cinit__(self, tuple columns not None):
+    def __cinit__(self, tuple columns not None, bint bare):
         self.columns = columns
-        self.width = len(columns)
-        self.data = <const uint8_t**>malloc(self.width * BLOCK * sizeof(void*))
-        self.sizes = <uint64_t*>malloc(self.width * BLOCK * sizeof(uint64_t))
+        self.every = with_validity(columns)
+        self.bare = bare
+        self.width = len(self.every)
+        self.data = <const uint8_t**>malloc((self.width + 1) * BLOCK * sizeof(void*))
+        self.sizes = <uint64_t*>malloc((self.width + 1) * BLOCK * sizeof(uint64_t))
         if self.data == NULL or self.sizes == NULL:
             raise MemoryError
 
@@ -47,9 +51,12 @@ cdef class Resident:
         return True
 
     cdef object row(self, size_t i):
-        cdef Column column = self.columns[0]
+        cdef Column column
         cdef Py_ssize_t k = 0
-        if self.width == 1:
+        if self.width > len(self.columns):
+            return self.row_of_nulls(i)
+        if self.bare:
+            column = self.columns[0]
             if column.kind == KIND_BYTES:
                 return PyBytes_FromStringAndSize(<const char*>self.data[i], self.sizes[i])
             return column.load(self.data[i], self.sizes[i])
@@ -58,6 +65,21 @@ cdef class Resident:
             row[column.name] = column.load(self.data[k * BLOCK + i], self.sizes[k * BLOCK + i])
             k += 1
         return row
+
+    cdef object row_of_nulls(self, size_t i):
+        """row() where a column may have nulls."""
+        cdef Column column
+        cdef Py_ssize_t k = 0, valid = len(self.columns)
+        row = {}
+        value = None
+        for column in self.columns:
+            value = None
+            if not column.valid or self.data[valid * BLOCK + i][0]:
+                value = column.load(self.data[k * BLOCK + i], self.sizes[k * BLOCK + i])
+            row[column.name] = value
+            valid += column.valid != 0
+            k += 1
+        return value if self.bare else row
 
 
 cdef size_t append_block(Lookup lookup, Resident values, size_t start, size_t n, object default, list result, int64_t* later,
@@ -70,7 +92,7 @@ cdef size_t append_block(Lookup lookup, Resident values, size_t start, size_t n,
     cdef size_t i, k = 0, late = 0
     cdef int epoch = cache_enter(&snapshot.cache.cache)
     try:
-        for column in values.columns:
+        for column in values.every:
             snapshot.resolve(column.field, n, lookup.found + start, lookup.addresses + start, values.data + k * BLOCK,
                              values.sizes + k * BLOCK)
             k += 1
@@ -88,7 +110,7 @@ cdef size_t append_block(Lookup lookup, Resident values, size_t start, size_t n,
     return late
 
 
-cdef int append_rows(Snapshot snapshot, Buffer buffer, Buffer frozen, tuple columns, Cells keys, object default,
+cdef int append_rows(Snapshot snapshot, Buffer buffer, Buffer frozen, tuple columns, bint bare, Cells keys, object default,
                      list result, bint threaded, int64_t now) except -1:
     """First what is in memory already, in the order asked. What is left is looked up again in the order of digests, in which it
     is stored: each chunk is decoded once, however small the cache is."""
@@ -97,7 +119,7 @@ cdef int append_rows(Snapshot snapshot, Buffer buffer, Buffer frozen, tuple colu
     cdef int64_t[::1] later = np.empty(n + 1, np.int64)
     cdef uint64_t[::1] where = np.empty(n + 1, np.uint64)
     cdef Lookup lookup
-    cdef Resident values = Resident(columns)
+    cdef Resident values = Resident(columns, bare)
     cdef LookupPipeline pipeline
     snapshot.expect(n)
     pipeline = LookupPipeline(snapshot, buffer, frozen, [keys], True, threaded, now)
@@ -122,7 +144,7 @@ cdef int append_rows(Snapshot snapshot, Buffer buffer, Buffer frozen, tuple colu
         lookup = pipeline.next()
         if lookup is None:
             return 0
-        rows = make_rows(snapshot, buffer, columns, lookup.addresses, lookup.found, lookup.n)
+        rows = make_rows(snapshot, buffer, columns, bare, lookup.addresses, lookup.found, lookup.n)
         for i in range(lookup.n):
             if lookup.found[i] == PRESENT:
                 result[first + later[start + i]] = rows[i]
@@ -261,7 +283,7 @@ cdef Batch look_up_batch(Snapshot snapshot, Buffer buffer, Buffer frozen, tuple 
     cdef LookupPipeline pipeline
     cdef Batch batch
     cdef Cells cells
-    cdef list builders = [ColumnBuilder(column, n) for column in columns]
+    cdef list builders = [ColumnBuilder(column, n) for column in with_validity(columns)]
     snapshot.expect(n)
     # The batch keeps the keys, and an array may be filled with others.
     pieces = [kept_keys(cells) for cells in pieces]

@@ -29,22 +29,23 @@ cdef class Rows:
     cdef size_t n
     cdef tuple columns
     cdef list names
-    cdef Gathered* fields       # one for each column, then the keys, then their types
-    cdef size_t nfields
+    cdef Gathered* fields       # one for each column, then the keys, then their types, then the validity of each column
+    cdef size_t nfields         # without the validity
+    cdef bint bare              # a value is that of the only column, else a dict
+    cdef bint nullable          # whether a column may have nulls
     cdef bint numbers           # of the keys: see Layout
     # Take other cells of the same columns, with their keys or without. REQUIRES a selection without an index.
     cdef int fill(self, Snapshot snapshot, Buffer buffer, const Selection* selection, bint keys) except -1
     cdef int _field(self, Snapshot snapshot, Buffer buffer, int field, const Selection* selection, Gathered* into) except -1
     cdef object key(self, size_t i)
-    # The bare value of a store with one attribute, else a dict.
     cdef object value(self, size_t i)
     cdef object _cell(self, Py_ssize_t number, size_t i)
 
-cdef Rows new_rows(tuple columns)
+cdef Rows new_rows(tuple columns, bint bare)
 
 # The n cells at addresses[0..n), in that order. A cell whose present[i] is not PRESENT is left out (NULL: all are there).
-# As a list of values, with None for a cell that is left out.
-cdef list make_rows(Snapshot snapshot, Buffer buffer, tuple columns, const CellAddress* addresses, const int* present,
+# As a list of values, with None for a cell that is left out. bare: see Rows.
+cdef list make_rows(Snapshot snapshot, Buffer buffer, tuple columns, bint bare, const CellAddress* addresses, const int* present,
                     size_t n)
 # As columns, zero or empty where a cell is left out. `pieces` has the keys; a column that is in `arrays`, by name, has been read
 # before.

@@ -9,7 +9,7 @@ import numpy as np
 from tilekv.kvcore.base.bare cimport tkv_refuse_bare
 from tilekv.kvcore.base.wire cimport out_free, out_room
 from tilekv.kvcore.batch.requests cimport SortedCells, sort_cells
-from tilekv.kvcore.batch.results cimport ANY_TYPE, NO_TYPE, VarColumn, are_plain, column_of, into_array, new_batch
+from tilekv.kvcore.batch.results cimport ANY_TYPE, NO_TYPE, VarColumn, are_plain, column_of, into_array, new_batch, with_validity
 from tilekv.kvcore.codec.pipeline cimport OK, Status
 from tilekv.kvcore.format.datatypes cimport BLOB, CHAR
 from tilekv.kvcore.format.layout cimport KEY_FIELD
@@ -102,13 +102,15 @@ cdef size_t fitting(Snapshot snapshot, Buffer buffer, tuple columns, bint keys, 
 
 # --- as objects ---------------------------------------------------------------------------------------------------------
 
-cdef Rows new_rows(tuple columns):
+cdef Rows new_rows(tuple columns, bint bare):
     cdef Rows rows = Rows.__new__(Rows)
     cdef Column column
     rows.columns = columns
     rows.names = [column.name for column in columns]
+    rows.bare = bare
+    rows.nullable = any([column.valid for column in columns])
     rows.nfields = len(columns) + 2
-    rows.fields = <Gathered*>calloc(rows.nfields, sizeof(Gathered))
+    rows.fields = <Gathered*>calloc(rows.nfields + len(columns), sizeof(Gathered))
     if rows.fields == NULL:
         raise MemoryError
     return rows
@@ -119,7 +121,7 @@ cdef class Rows:
     def __dealloc__(self):
         cdef size_t i
         if self.fields != NULL:
-            for i in range(self.nfields):
+            for i in range(self.nfields + len(self.columns)):
                 out_free(&self.fields[i].data)
                 out_free(&self.fields[i].ends)
         free(self.fields)
@@ -130,6 +132,8 @@ cdef class Rows:
         self.n = 0
         for column in self.columns:
             self._field(snapshot, buffer, column.field, selection, &self.fields[i])
+            if column.valid:
+                self._field(snapshot, buffer, column.valid, selection, &self.fields[self.nfields + i])
             i += 1
         self.numbers = snapshot.layout.numbers
         if keys:
@@ -164,7 +168,7 @@ cdef class Rows:
 
     cdef object value(self, size_t i):
         cdef Py_ssize_t number
-        if len(self.columns) == 1:
+        if self.bare:
             return self._cell(0, i)
         return {self.names[number]: self._cell(number, i) for number in range(len(self.columns))}
 
@@ -173,6 +177,8 @@ cdef class Rows:
         cdef const Gathered* cells = &self.fields[number]
         cdef const int64_t* ends
         cdef int64_t start, end
+        if self.nullable and column.valid and not self.fields[self.nfields + number].data.data[i]:
+            return None
         if column.width:
             start = i * <int64_t>column.width
             end = start + column.width
@@ -185,10 +191,10 @@ cdef class Rows:
         return column.load(cells.data.data + start, end - start)
 
 
-cdef list make_rows(Snapshot snapshot, Buffer buffer, tuple columns, const CellAddress* addresses, const int* present,
+cdef list make_rows(Snapshot snapshot, Buffer buffer, tuple columns, bint bare, const CellAddress* addresses, const int* present,
                     size_t n):
     cdef list result = [None] * <Py_ssize_t>n
-    cdef Rows rows = new_rows(columns)
+    cdef Rows rows = new_rows(columns, bare)
     cdef SortedCells cells = sort_cells(snapshot, addresses, present, n)
     cdef Selection rest = cells.selection
     cdef Selection part
@@ -236,7 +242,7 @@ cdef Batch make_batch(Snapshot snapshot, Buffer buffer, tuple columns, const Cel
     cdef SortedCells cells = None
     cdef Column column
     cdef dict every = {}
-    for column in columns:
+    for column in with_validity(columns):
         array = arrays.get(column.name)
         if array is None:
             cells = sort_cells(snapshot, addresses, present, n) if cells is None else cells
@@ -248,7 +254,7 @@ cdef Batch make_batch(Snapshot snapshot, Buffer buffer, tuple columns, const Cel
 cdef Batch make_scanned(Snapshot snapshot, Buffer buffer, tuple columns, const Selection* selection):
     cdef Column column
     cdef VarColumn keys = read_column(snapshot, buffer, KEYS, selection)
-    arrays = {column.name: read_column(snapshot, buffer, column, selection) for column in columns}
+    arrays = {column.name: read_column(snapshot, buffer, column, selection) for column in with_validity(columns)}
     types = read_types(snapshot, buffer, selection)
     return new_batch(columns, arrays, [gathered_keys(types, keys.offsets, keys.data, snapshot.layout.numbers)])
 

@@ -4,6 +4,7 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uint8_t
 
 from tilekv.kvcore.values.column cimport Column
+from tilekv.kvcore.values.input_cells cimport Cells
 
 cdef enum:                      # what key_node() and scan_stream() take in place of a datatype of keys
     ANY_TYPE = -1               # not known yet
@@ -15,6 +16,7 @@ cdef class VarColumn:
     cdef readonly object offsets        # int64, one more than there are cells
     cdef readonly object data           # uint8; cell i is data[offsets[i]:offsets[i + 1]]
     cdef Column _column
+    cdef object _valid                  # a bool array, False where the cell is null; None when none may be
     cdef list _cells(self, Py_ssize_t first, Py_ssize_t last)
 
 
@@ -23,8 +25,11 @@ cdef class Batch:
     cdef readonly tuple columns         # of Column
     cdef dict _arrays                   # by name: a NumPy array, or a VarColumn
     cdef readonly object found          # of read() only: a bool array
+    cdef dict _valid                    # by name, of columns that may have nulls: a bool array, False where a cell is null
     cdef list _pieces                   # the keys, a list of Cells
     cdef list _keys                     # the keys as objects, None until somebody asks for them
+    # A column as cells to be written.
+    cdef Cells cells(self, str name)
 
 cdef inline uint8_t* into_array(object array) except? NULL:
     """The address of the first byte of a contiguous NumPy array of numbers. REQUIRES of the caller not to write when it is empty.
@@ -41,7 +46,10 @@ cdef inline uint8_t* into_array(object array) except? NULL:
 cdef object sealed(object array, object dtype, object shape)
 # A column of n cells out of its parts: int64 offsets (n + 1) and uint8 bytes, or None and n * width bytes.
 cdef object column_of(Column column, size_t n, object offsets, object data)
+# arrays: by name, those of the columns' validity among them.
 cdef Batch new_batch(tuple columns, dict arrays, list pieces)
+# The columns, and behind them the validity of those that may have nulls.
+cdef tuple with_validity(tuple columns)
 
 # Whether keys of a type have an Arrow array of their own, which gives them back: text that is UTF-8, bytes, single numbers and
 # times. Other keys are passed as bytes, with their type in the metadata of the field.

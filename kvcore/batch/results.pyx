@@ -5,6 +5,8 @@ from cpython.number cimport PyIndex_Check, PyNumber_AsSsize_t
 from libc.stdint cimport int64_t, uint8_t
 from libc.string cimport memcpy, memset
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,7 @@ from tilekv.kvcore.base.wire cimport Out, out64, out_bytes, out_free
 from tilekv.kvcore.format.datatypes cimport BLOB, CHAR
 from tilekv.kvcore.values.arrow_export cimport (Node, array_capsules, array_node, blob_node, column_node, described, is_text,
                                                 null_node, record_node, schema_capsule, stream_capsule)
-from tilekv.kvcore.values.input_cells cimport Cells, cells_key, count_cells
+from tilekv.kvcore.values.input_cells cimport Cells, cells_key, count_cells, ended_cells, fixed_cells
 from tilekv.kvcore.values.keys cimport KeyCell, asked_cell, load_key
 from tilekv.kvcore.values.arrow_export import KEY_TYPE_KEY as _KEY_TYPE_KEY
 from tilekv.kvcore.format.datatypes import DTYPES as _DTYPES
@@ -75,7 +77,7 @@ cdef class VarColumn:
     @cython.binding(False)
     @cython.embedsignature(True)
     def __getitem__(self, index, /):
-        """Cell i as bytes, str or a 1-d array; a negative i counts from the end. IndexError when there is none."""
+        """Cell i: bytes, str or a 1-d array, None for a null; a negative i counts from the end. IndexError when there is none."""
         cdef Py_ssize_t n = len(self.offsets) - 1
         cdef Py_ssize_t i
         if not PyIndex_Check(index):
@@ -93,7 +95,7 @@ cdef class VarColumn:
         Returns
         -------
         list
-            n of bytes, str or one-dimensional numpy.ndarray.
+            n of bytes, str or one-dimensional numpy.ndarray; None for a null.
 
         Raises
         ------
@@ -110,6 +112,9 @@ cdef class VarColumn:
         cdef list cells = []
         for i in range(first, last):
             cells.append(self._column.load(base + offsets[i], offsets[i + 1] - offsets[i]))
+        if self._valid is not None:
+            for i in np.flatnonzero(~self._valid[first:last]):
+                cells[i] = None
         return cells
 
     def __reduce__(self):
@@ -117,11 +122,11 @@ cdef class VarColumn:
 
     def __arrow_c_schema__(self) -> object:
         """The type as an Arrow PyCapsule."""
-        return schema_capsule(column_node(self._column, self.offsets, self.data, None))
+        return schema_capsule(column_node(self._column, self.offsets, self.data, self._valid))
 
     def __arrow_c_array__(self, requested_schema: object = None) -> tuple[object, object]:
         """Type and cells as Arrow PyCapsules; a requested schema is ignored, as the protocol allows."""
-        return array_capsules(column_node(self._column, self.offsets, self.data, None))
+        return array_capsules(column_node(self._column, self.offsets, self.data, self._valid))
 
 
 @cython.final
@@ -131,8 +136,8 @@ cdef class Batch:
     Offers the Arrow PyCapsule protocol: pyarrow.table(batch), polars.DataFrame(batch). Nothing but bools, dates and keys is
     copied. When all keys are of one type they are the first column, `key` (`__key` beside an attribute of that name); arrays,
     text that is not UTF-8 and other keys that Arrow has no array of are bytes, with their datatype code in their field's
-    metadata, `tilekv.key_type`. Null is what `found` says is missing, and NaT. Times in units that Arrow lacks are int64 with the
-    dtype in their field's metadata, `tilekv.dtype`.
+    metadata, `tilekv.key_type`. Null is what `valid` says is null and `found` is missing, and NaT. Times in units that Arrow
+    lacks are int64 with the dtype in their field's metadata, `tilekv.dtype`.
 
     Attributes
     ----------
@@ -141,6 +146,9 @@ cdef class Batch:
         bytes and text; and the ``shape`` of a cell, None for variable length.
     found : numpy.ndarray or None
         bool, of shape (n,): which keys were there, with ``missing="mask"``; else None.
+    valid : mapping
+        By attribute that may be null (`Attr` with ``nullable=True``), and no other: bool, of shape (n,), False where the value is
+        null, or its key is not there. What the column has there is zero or empty.
     """
 
     @cython.binding(False)
@@ -171,11 +179,30 @@ cdef class Batch:
         return iter(self._arrays)
 
     @property
+    def valid(self) -> Mapping[str, Any]:
+        return MappingProxyType(self._valid)
+
+    @property
     def keys(self) -> list[Any]:
         """The keys of the rows, as a list of n; what was asked for, or made of what is stored."""
         if self._keys is None:
             self._keys = key_objects(self._pieces)
         return self._keys
+
+    cdef Cells cells(self, str name):
+        cdef Cells cells
+        cdef Column column = [column for column in self.columns if column.name == name][0]
+        values = self._arrays[name]
+        if isinstance(values, VarColumn):
+            cells = ended_cells(values.offsets, values.data)
+        else:
+            cells = fixed_cells(values)
+        if column.valid:
+            valid = self._valid[name]
+            cells.feed.valid = into_array(valid)
+            cells.feed.null = column.valid
+            cells.owner = (cells.owner, valid)
+        return cells
 
     def __repr__(self):
         return f"<tilekv batch of {len(self)} rows: {', '.join(self._arrays)}>"
@@ -199,10 +226,25 @@ cdef class Batch:
 
 cdef Batch new_batch(tuple columns, dict arrays, list pieces):
     cdef Batch batch = Batch.__new__(Batch)
+    cdef Column column
     batch.columns = columns
     batch._arrays = arrays
     batch._pieces = pieces
+    batch._valid = {}
+    for column in columns:
+        if column.valid and column.name not in batch._valid:
+            valid = arrays.pop(column.validity.name) != 0
+            valid = batch._valid[column.name] = sealed(valid, np.bool_, len(valid))
+            values = arrays[column.name]
+            if isinstance(values, VarColumn):
+                (<VarColumn>values)._valid = valid
     return batch
+
+
+cdef tuple with_validity(tuple columns):
+    cdef Column column
+    cdef list validity = [column.validity for column in columns if column.valid]
+    return columns + tuple(validity) if validity else columns
 
 
 cdef list key_objects(list pieces):
@@ -234,10 +276,11 @@ cdef Node batch_node(Batch batch, int type, bint plain):
         children.append(keys)
     for column in batch.columns:
         values = batch._arrays[column.name]
+        found = batch._valid.get(column.name, batch.found)      # where a key is missing, nothing is valid
         if isinstance(values, VarColumn):
-            children.append(column_node(column, (<VarColumn>values).offsets, (<VarColumn>values).data, batch.found))
+            children.append(column_node(column, (<VarColumn>values).offsets, (<VarColumn>values).data, found))
         else:
-            children.append(column_node(column, None, values, batch.found))
+            children.append(column_node(column, None, values, found))
     return record_node(len(batch), children)
 
 

@@ -6,8 +6,9 @@ cdef enum Code:                 # those that tilekv itself gives to keys and met
     INT64 = 1
     FLOAT64 = 3
     CHAR = 4
-    UTF8 = 12
+    UINT8 = 6
     UINT64 = 10
+    UTF8 = 12
     BLOB = 40
     BOOL = 41
 

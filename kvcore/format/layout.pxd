@@ -56,6 +56,8 @@ cdef class Layout:
     cdef int coords                     # slot of the coordinates
     cdef int key_type                   # field of __key_type
     cdef readonly int expires           # field of __expires, which a look-up reads of every cell it finds; -1: there is none
+    cdef readonly int nullable          # how many attributes have a field that says which values are null
+    cdef int first_valid                # of these fields, which stand together
     cdef int nslots
     cdef Slot* slots
     cdef readonly tuple fields

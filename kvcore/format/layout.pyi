@@ -7,6 +7,7 @@ class Layout:
     capacity: int
     numbers: bool
     expires: int
+    nullable: int
     fields: tuple[tuple[str, int, int, bytes], ...]
     def __new__(
         cls,

@@ -31,6 +31,9 @@ cdef class Layout:
         self.coords = self.nf
         self.key_type = self.nf - 1
         self.expires = self.nf - 2 if self.fields[self.nf - 2][0] == "__expires" else -1
+        names = [name for name, *_ in self.fields]
+        self.nullable = sum([name.startswith("__valid_") for name in names])
+        self.first_valid = self.key_type - (self.expires >= 0) - self.nullable
         self.nslots = 2 * self.nf + 1
         self.slots = <Slot*>calloc(self.nslots, sizeof(Slot))
         if self.slots == NULL:
@@ -66,6 +69,10 @@ cdef class Layout:
         if self.expires >= 0 and (self.slots[self.expires].width != 8 or self.slots[self.expires].kind != SLOT_FIXED
                                   or self.slots[self.expires].pipeline.n):
             raise ValueError("__expires is one word a cell, without filters")
+        for f in range(self.first_valid, self.first_valid + self.nullable):
+            if (not names[f].startswith("__valid_") or self.slots[f].width != 1 or self.slots[f].kind != SLOT_FIXED
+                    or self.slots[f].pipeline.n):
+                raise ValueError("what says which values are null stands behind the attributes, a byte a cell, without filters")
 
     cdef int _set(self, Slot* slot, bytes pipeline, uint8_t datatype, uint32_t width) except -1:
         cdef Cursor c = cursor(<const uint8_t*><const char*>pipeline, len(pipeline))

@@ -17,6 +17,9 @@ cdef int check_array(const ArrowArray* array, int64_t buffers, int64_t children,
 # No element is beyond the array.
 cdef int check_at(const ArrowArray* array, object at, str what) except -1
 cdef int refuse_nulls(const ArrowArray* array, object at, str what) except -1
+# `at` without nulls, and which of `rows` these are: int64, or None for all, which `at` is the positions of.
+cdef tuple without_nulls(const ArrowArray* array, object at, object rows, str what)
+cdef Py_ssize_t count_at(object at) except? -1
 # The elements themselves, of a buffer of fixed width: in place for a slice.
 cdef object picked(const ArrowArray* array, int buffer, object dtype, object at, str what)
 # Where the bytes or the children of elements begin and end: two int64 arrays. width: bytes of an offset.

@@ -52,7 +52,7 @@ cdef int check_at(const ArrowArray* array, object at, str what) except -1:
     return 0
 
 
-cdef object count_at(object at):
+cdef Py_ssize_t count_at(object at) except? -1:
     return at.stop - at.start if isinstance(at, slice) else len(at)
 
 
@@ -87,15 +87,29 @@ cdef object bits(const ArrowArray* array, int buffer, object at, str what):
 
 
 cdef int refuse_nulls(const ArrowArray* array, object at, str what) except -1:
+    there = validity_of(array, at, what)
+    if there is not None:
+        row = int(there.argmin()) + (at.start if isinstance(at, slice) else 0)
+        raise InvalidValueError(f"{what} has a null, at row {row} of its array: fill them, leave their rows out, or make the "
+                                "attribute nullable")
+    return 0
+
+
+cdef object validity_of(const ArrowArray* array, object at, str what):
+    """Which elements are no nulls, as bool; None when all are none."""
     if (array.null_count == 0 or array.n_buffers <= 0 or array.buffers == NULL or array.buffers[0] == NULL
             or count_at(at) == 0):
-        return 0
+        return None
     there = bits(array, 0, at, what)
-    if not there.all():
-        row = int(there.argmin()) + (at.start if isinstance(at, slice) else 0)
-        raise InvalidValueError(f"{what} has a null, at row {row} of its array: tilekv has no nulls, fill them or leave their "
-                                "rows out")
-    return 0
+    return None if there.all() else there
+
+
+cdef tuple without_nulls(const ArrowArray* array, object at, object rows, str what):
+    there = validity_of(array, at, what)
+    if there is None:
+        return at, rows
+    kept = np.flatnonzero(there).astype(np.int64)
+    return kept + at.start if isinstance(at, slice) else at[kept], kept if rows is None else rows[kept]
 
 
 # --- where they are -----------------------------------------------------------------------------------------------------

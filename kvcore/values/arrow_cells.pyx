@@ -6,13 +6,13 @@ from tilekv.errors import InvalidValueError, WrongTypeError
 
 from tilekv.kvcore.base.wire cimport load32
 from tilekv.kvcore.format.datatypes cimport BLOB, CHAR
-from tilekv.kvcore.values.arrow_arrays cimport (MOST_DEEP_TYPES, check_array, check_at, elements, ends_of, is_list, lists_of,
-                                                picked, positions_of, refuse_nulls)
+from tilekv.kvcore.values.arrow_arrays cimport (MOST_DEEP_TYPES, check_array, check_at, count_at, elements, ends_of, is_list,
+                                                lists_of, picked, positions_of, refuse_nulls, without_nulls)
 from tilekv.kvcore.values.arrow_types cimport format_of, metadata_of, size_in, type_name
 from tilekv.kvcore.values.column cimport KIND_BYTES, KIND_TEXT
 from tilekv.kvcore.values.exact cimport array_in
 from tilekv.kvcore.values.input_cells cimport (FEED_VAR, FEED_VIEWS, address, array_keys, feed_cell, fixed_cells, no_cells,
-                                               object_cells)
+                                               object_cells, spread_cells)
 from tilekv.kvcore.values.arrow_export import KEY_TYPE_KEY as _KEY_TYPE_KEY
 
 cdef extern from "base/utf8.h" nogil:
@@ -38,8 +38,14 @@ cdef Cells arrow_cells(ArrowChunk chunk, const ArrowSchema* schema, const ArrowA
     cdef const ArrowSchema* outer = schema
     cdef Cells cells = None
     cdef int depth = 0
+    cdef bint nullable = column is not None and column.valid
+    cdef Py_ssize_t n
+    rows = None                                                 # that are no nulls; None: all
     format = format_of(schema, what)
     check_at(array, at, what)
+    n = count_at(at)
+    if nullable:
+        at, rows = without_nulls(array, at, rows, what)
     while schema.dictionary != NULL or format == "+r":
         at = positions_of(schema, array, at, what)
         if schema.dictionary != NULL:
@@ -47,13 +53,18 @@ cdef Cells arrow_cells(ArrowChunk chunk, const ArrowSchema* schema, const ArrowA
         else:
             schema, array = schema.children[1], array.children[1]
         format = format_of(schema, what)
+        if nullable:
+            check_at(array, at, what)
+            at, rows = without_nulls(array, at, rows, what)
         depth += 1
         if depth > MOST_DEEP_TYPES:
             raise WrongTypeError(f"{what}: a dictionary of dictionaries of dictionaries, {MOST_DEEP_TYPES} deep or more")
     if format == "n":
         check_at(array, at, what)
-        if at.stop - at.start if isinstance(at, slice) else len(at):
-            raise InvalidValueError(f"{what} is all nulls: tilekv has no nulls, fill them or leave their rows out")
+        if nullable:
+            return object_cells([None] * n)
+        if count_at(at):
+            raise InvalidValueError(f"{what} is all nulls: fill them, leave their rows out, or make the attribute nullable")
         return object_cells([])
     if format in _TEXTS or format in _BLOBS or format.startswith("w:"):
         if column is None or column.kind == (KIND_TEXT if format in _TEXTS else KIND_BYTES):
@@ -75,6 +86,8 @@ cdef Cells arrow_cells(ArrowChunk chunk, const ArrowSchema* schema, const ArrowA
     if cells is None:
         takes = "takes " + column.takes() if column is not None else "are text, bytes or numbers"
         raise WrongTypeError(f"{what} {takes}, and this Arrow column is {type_name(outer)}")
+    if rows is not None:
+        cells = spread_cells(cells, rows, n, column.valid)
     cells.owner = (chunk, cells.owner)
     return cells
 

@@ -19,12 +19,15 @@ cdef struct Cell:               # of a value: `size` bytes at `data`, in `word` 
     uint64_t size
     uint8_t word[8]
     Zone zone                   # of the times that this call gave before; 0 at first
+    int null                    # of a null, whose size is 0: the field that says so; 0: it is none
 
 
 cdef class Column:
     """How the cells of one attribute become Python objects and back. Immutable."""
     cdef readonly str name
     cdef readonly int field
+    cdef readonly int valid             # the field that says which cells are null: 0 there; 0 where none may be
+    cdef Column validity                # that field as a column; None where none may be
     cdef readonly object dtype          # numpy.dtype of one element; None for bytes and text
     cdef readonly tuple shape           # of a cell; () for scalars, None for variable length
     cdef Kind kind

@@ -6,6 +6,7 @@ import numpy as np
 class Column:
     name: str
     field: int
+    valid: int
     dtype: np.dtype[Any] | None
     shape: tuple[int, ...] | None
     def __new__(
@@ -15,4 +16,5 @@ class Column:
         datatype: int,
         dtype: np.dtype[Any] | None,
         shape: tuple[int, ...] | None,
+        valid: int = 0,
     ) -> Column: ...

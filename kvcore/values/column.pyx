@@ -9,7 +9,7 @@ import numpy as np
 
 from tilekv.errors import CorruptionError, InvalidValueError, WrongTypeError
 
-from tilekv.kvcore.format.datatypes cimport UTF8
+from tilekv.kvcore.format.datatypes cimport UINT8, UTF8
 from tilekv.kvcore.values.exact cimport (array_in, check_unmasked, elements_of, out_of_range, real_of, time_of, whole_bytes,
                                          wrong_type)
 
@@ -27,10 +27,13 @@ cdef object not_text(str name, str reason):
 
 @cython.final
 cdef class Column:
-    def __cinit__(self, str name not None, int field, int datatype, object dtype, object shape):
-        """dtype: a numpy.dtype, or None for bytes (any datatype but UTF8) and text; shape: of a cell, None when variable."""
+    def __cinit__(self, str name not None, int field, int datatype, object dtype, object shape, int valid=0):
+        """dtype: a numpy.dtype, or None for bytes (any datatype but UTF8) and text; shape: of a cell, None when variable.
+        valid: see column.pxd."""
         self.name = name
         self.field = field
+        self.valid = valid
+        self.validity = Column(f"__valid_{name}", valid, UINT8, np.dtype("u1"), ()) if valid else None
         self.dtype = dtype
         self.shape = None if shape is None else tuple(shape)
         if dtype is None:
@@ -61,6 +64,12 @@ cdef class Column:
 
     cdef object cell(self, object value, Cell* cell):
         cdef Py_ssize_t n = 0
+        if self.valid:
+            cell.null = self.valid if value is None else 0
+            if value is None:
+                cell.data = cell.word
+                cell.size = 0
+                return None
         if self.kind == KIND_BYTES:
             if not PyBytes_Check(value):
                 if not isinstance(value, (bytearray, memoryview)):

@@ -93,7 +93,7 @@ cdef object elements_of(object given, str what):
         if nulls is not None and not isinstance(nulls, (int, np.integer)):
             raise WrongTypeError(f"{what} is the elements of one cell, not {type(given).__name__}")     # that has columns
         if nulls:
-            raise InvalidValueError(f"{what} has a null: tilekv has no nulls")
+            raise InvalidValueError(f"{what} has a null: only a whole value can be null")
     if form is None:
         try:
             form = np.asarray(given)

@@ -21,6 +21,8 @@ cdef struct Feed:
     const void** blocks         # of views
     const uint8_t* types        # of keys: the datatype of each, or NULL when all have `type`
     uint8_t type
+    const uint8_t* valid        # a byte a cell, 0 for a null; NULL when none is
+    int null                    # the field that says which cells are null
 
 
 cdef class Cells:
@@ -73,6 +75,10 @@ cdef Cells fixed_cells(object array)
 cdef Cells array_keys(object array, bint numbers)
 # The same keys, in memory that nobody else writes to.
 cdef Cells kept_keys(Cells cells)
+# n cells, with these at rows[i] (int64, ascending); the others are nulls. null: the field that says so.
+cdef Cells spread_cells(Cells cells, object rows, Py_ssize_t n, int null)
+# Cells of int64 ends, n + 1, in bytes; of a column that was read.
+cdef Cells ended_cells(object offsets, object data)
 cdef Py_ssize_t count_cells(list pieces) noexcept
 
 

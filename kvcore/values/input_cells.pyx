@@ -1,4 +1,6 @@
 cimport cython
+from cpython.buffer cimport PyBUF_READ
+from cpython.memoryview cimport PyMemoryView_FromMemory
 
 import numpy as np
 
@@ -22,6 +24,8 @@ cdef class Cells:
             part.objects = self.objects[lo:hi]
         if part.feed.types != NULL:
             part.feed.types += lo
+        if part.feed.valid != NULL:
+            part.feed.valid += lo
         if part.feed.kind == FEED_FIXED:
             part.feed.base += lo * part.feed.width
         elif part.feed.kind == FEED_VAR:
@@ -73,6 +77,55 @@ cdef Cells gathered_keys(object types, object offsets, object data, bint numbers
     cells.feed.types = <const uint8_t*>address(types)
     cells.owner = (types, offsets, data)
     cells.numbers = numbers
+    return cells
+
+
+cdef object read_from(const void* at, Py_ssize_t n, Py_ssize_t width):
+    """n times `width` bytes, in place."""
+    if n == 0 or width == 0:
+        return np.empty((n, width), np.uint8)
+    return np.frombuffer(PyMemoryView_FromMemory(<char*>at, n * width, PyBUF_READ), np.uint8).reshape(n, width)
+
+
+cdef Cells spread_cells(Cells cells, object rows, Py_ssize_t n, int null):
+    cdef Cells whole
+    cdef list objects
+    if cells.feed.kind == FEED_OBJECTS:
+        objects = [None] * n
+        for row, value in zip(rows.tolist(), cells.objects):
+            objects[row] = value
+        return object_cells(objects)
+    whole = Cells.__new__(Cells)
+    whole.feed = cells.feed
+    whole.n = n
+    valid = np.zeros(n, np.uint8)
+    valid[rows] = 1
+    whole.feed.valid = <const uint8_t*>address(valid)
+    whole.feed.null = null
+    if cells.feed.kind == FEED_VAR:
+        starts, ends = np.zeros((n, 8), np.uint8), np.zeros((n, 8), np.uint8)
+        starts[rows] = read_from(cells.feed.starts, cells.n, 8)
+        ends[rows] = read_from(cells.feed.ends, cells.n, 8)
+        whole.feed.starts = <const int64_t*>address(starts)
+        whole.feed.ends = <const int64_t*>address(ends)
+        whole.owner = (cells.owner, valid, starts, ends)
+        return whole
+    width = 16 if cells.feed.kind == FEED_VIEWS else cells.feed.width
+    data = np.zeros((n, width), np.uint8)
+    data[rows] = read_from(cells.feed.base, cells.n, width)
+    whole.feed.base = <const uint8_t*>address(data)
+    whole.owner = (cells.owner, valid, data)
+    return whole
+
+
+cdef Cells ended_cells(object offsets, object data):
+    cdef Cells cells = Cells.__new__(Cells)
+    cells.n = len(offsets) - 1
+    cells.feed.kind = FEED_VAR
+    cells.feed.base = <const uint8_t*>address(data)
+    cells.feed.starts = <const int64_t*>address(offsets)
+    cells.feed.ends = cells.feed.starts + 1
+    cells.owner = (offsets, data)
     return cells
 
 

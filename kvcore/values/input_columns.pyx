@@ -6,8 +6,9 @@ from tilekv.errors import InvalidValueError, WrongTypeError
 
 from tilekv.kvcore.values.arrow_cells cimport arrow_cells
 from tilekv.kvcore.values.arrow_stream cimport ArrowChunk, ArrowReader, is_arrow, open_arrow
+from tilekv.kvcore.values.column cimport KIND_INT
 from tilekv.kvcore.values.exact cimport numpy_form
-from tilekv.kvcore.values.input_cells cimport Cells, array_keys, fixed_cells, object_cells
+from tilekv.kvcore.values.input_cells cimport Cells, array_keys, fixed_cells, object_cells, spread_cells
 
 
 cdef int check_many(object given, str what) except -1:
@@ -30,6 +31,8 @@ cdef list cells_of(object given, Column column, bint numbers, str what):
     cdef list pieces = []
     check_many(given, what)
     form = numpy_form(given)
+    if form is not None and column is not None and column.valid:
+        return [nullable_cells(given, form, column, what)]
     if form is not None:
         if form is not given:
             check_missing(given, what)
@@ -53,7 +56,59 @@ cdef list cells_of(object given, Column column, bint numbers, str what):
                 return pieces
             pieces.append(arrow_cells(chunk, &chunk.types.schema, &chunk.array, slice(0, chunk.array.length), column,
                                       numbers, what))
-    return [object_cells(list(given), numbers)]
+    objects = list(given)
+    if column is not None and column.valid:
+        missing = missing_of(given)
+        if missing is not None:                                 # pandas' own types, without pyarrow
+            objects = [None if none else value for value, none in zip(objects, missing.tolist())]
+    return [object_cells(objects, numbers)]
+
+
+cdef Cells nullable_cells(object given, object form, Column column, str what):
+    """Of an attribute whose values may be null: what is missing of pandas, and what is masked of NumPy. A NaN in an array is a
+    NaN."""
+    cdef Cells cells = None
+    cdef Py_ssize_t n
+    missing = None
+    if isinstance(form, np.ma.MaskedArray):
+        missing = masked_of(form, what)
+    elif form is not given:
+        missing = missing_of(given)
+    array = checked_array(form if missing is None else np.asarray(form), what)
+    n = len(array)
+    if missing is not None:
+        if missing.dtype != bool or missing.shape != (n,):
+            raise InvalidValueError(f"{what} does not say of each of its {n} rows whether it is missing")
+        array = array[~missing]
+        if form is not given and column.element == KIND_INT and column.dtype is not None and array.dtype.kind == "f":
+            array = integers_of(array)
+    found = column.array(array)
+    if found is not None:
+        cells = fixed_cells(found)
+    elif array.dtype.kind == "T" and array.ndim == 1:
+        return object_cells([text if isinstance(text, str) else None for text in array.tolist()])
+    else:
+        cells = object_cells(array.tolist() if array.dtype.kind in "SU" and array.ndim == 1 else list(array))
+    return cells if missing is None else spread_cells(cells, np.flatnonzero(~missing), n, column.valid)
+
+
+cdef object masked_of(object array, str what):
+    """Which rows are masked: all of a row, or nothing of it."""
+    mask = np.ma.getmaskarray(array)
+    if array.ndim == 0:
+        return None
+    mask = mask.reshape(len(mask), -1)
+    rows = mask.any(axis=1)
+    if (rows & ~mask.all(axis=1)).any():
+        raise InvalidValueError(f"{what} has rows of which a part is masked: a value is null as a whole")
+    return rows if rows.any() else None
+
+
+cdef object integers_of(object reals):
+    """pandas makes floats of integers when one is missing: as integers again, when all are whole and a float tells them apart."""
+    if (np.abs(reals) <= 2.0**53).all() and (np.trunc(reals) == reals).all():
+        return reals.astype(np.int64)
+    return reals
 
 
 cdef list texts_of(object given, str what):
@@ -66,20 +121,28 @@ cdef list texts_of(object given, str what):
 
 
 cdef object null_at(str what, object row):
-    return InvalidValueError(f"{what} has a null, at row {row}: tilekv has no nulls, fill them or leave their rows out")
+    return InvalidValueError(f"{what} has a null, at row {row}: fill them, leave their rows out, or make the attribute "
+                             "nullable")
 
 
 cdef int check_missing(object given, str what) except -1:
     """Of pandas, where a NaN or NaT is what stands for a null."""
-    missing = getattr(given, "isna", None)
+    missing = missing_of(given)
     if missing is not None:
-        try:
-            missing = np.asarray(missing())
-        except NotImplementedError:                             # of a MultiIndex, whose tuples are refused as such
-            return 0
-        if missing.any():
-            raise null_at(what, missing.argmax())
+        raise null_at(what, missing.argmax())
     return 0
+
+
+cdef object missing_of(object given):
+    """Which rows are null, as a bool array; None when none is, or for what is not pandas'."""
+    missing = getattr(given, "isna", None)
+    if missing is None:
+        return None
+    try:
+        missing = np.asarray(missing())
+    except NotImplementedError:                                 # of a MultiIndex, whose tuples are refused as such
+        return None
+    return missing if missing.any() else None
 
 
 cdef object checked_array(object array, str what):

@@ -31,7 +31,9 @@ cdef class Buffer:
     cdef uint32_t* places       # by field: offset in the fixed part, or number of the var field
     cdef uint32_t fixed_bytes
     cdef uint32_t nvar
+    cdef bint hidden            # whether rows have fields that room() fills
     cdef uint32_t expires_at    # where in a row its moment of expiry is; only with layout.expires
+    cdef uint32_t valid_at      # where in a row the bytes are that say which values are null; only with layout.nullable
     cdef Entry* entries
     cdef readonly size_t n      # entries, overwritten ones included
     cdef size_t _room
@@ -48,7 +50,8 @@ cdef class Buffer:
     cdef size_t _pins
     cdef Entry** _retired       # entries that were pinned when there was no more room
     cdef size_t _nretired
-    # A record with room for a row of row_size bytes behind the key (0 for a delete), which the caller fills: NULL when there
+    # A record with room for a row of row_size bytes behind the key (0 for a delete), which the caller fills, but for what is
+    # hidden: it never expires, and no value is null. NULL when there
     # cannot be one, and refuse() says why. Without the GIL for a buffer that no other thread knows of.
     cdef uint8_t* room(self, const KeyRef* key, bint delete, uint64_t row_size) noexcept nogil
     cdef int refuse(self, const KeyRef* key, uint64_t row_size) except -1
@@ -69,6 +72,7 @@ cdef class Buffer:
     # A field of an entry's row. REQUIRES: not a delete.
     cdef void field(self, const Entry* entry, int field, const uint8_t** data, uint64_t* size) noexcept nogil
     cdef void _free_all(self) noexcept nogil
+    cdef void _fill_hidden(self, uint8_t* row) noexcept nogil
     cdef uint8_t* _allocate(self, uint64_t n) noexcept nogil
     cdef int _grow(self, size_t n) noexcept nogil
     cdef Entry* _move(self, size_t room) noexcept nogil

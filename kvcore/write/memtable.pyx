@@ -55,6 +55,9 @@ cdef class Buffer:
                 self.fixed_bytes += layout.slots[f].width
         if layout.expires >= 0:
             self.expires_at = self.places[layout.expires]
+        if layout.nullable:
+            self.valid_at = self.places[layout.first_valid]
+        self.hidden = layout.expires >= 0 or layout.nullable > 0
 
     def __dealloc__(self):
         # Nobody reaches it any more. The system takes milliseconds to take back a large buffer, and others write meanwhile.
@@ -154,9 +157,14 @@ cdef class Buffer:
         self.entries[self.n].type = key.type | (TOMBSTONE if delete else 0)
         self.n += 1
         self.size += key.size + row_size + sizeof(Entry)
-        if self.layout.expires >= 0 and not delete:
-            store64(record + key.size + self.expires_at, <uint64_t>NEVER)
+        if self.hidden and not delete:
+            self._fill_hidden(record + key.size)
         return record + key.size
+
+    cdef void _fill_hidden(self, uint8_t* row) noexcept nogil:
+        if self.layout.expires >= 0:
+            store64(row + self.expires_at, <uint64_t>NEVER)
+        memset(row + self.valid_at, 1, self.layout.nullable)
 
     cdef int refuse(self, const KeyRef* key, uint64_t row_size) except -1:
         if key.size > LONGEST_KEY:

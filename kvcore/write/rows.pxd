@@ -25,6 +25,8 @@ cdef int stage_pairs(Buffer staged, tuple columns, object pairs) except -1
 cdef int stage_rows(Buffer staged, tuple columns, object keys, object values) except -1
 # given: a column by name, of arrays, Arrow arrays or iterables. Cells of arrays are copied from where they stand.
 cdef int stage_columns(Buffer staged, tuple columns, object keys, dict given) except -1
+# Runs of cells, as many of each: the keys, then every attribute in the order of the schema.
+cdef int stage_runs(Buffer staged, tuple columns, list runs) except -1
 # An Arrow table: the keys in the column named `key`, the attributes in the others.
 cdef int stage_table(Buffer staged, tuple columns, object table, str key) except -1
 cdef int stage_deletes(Buffer staged, list keys) except -1

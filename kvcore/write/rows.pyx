@@ -131,7 +131,19 @@ cdef int put_row(Buffer buffer, size_t n, const KeyRef* key, const Row* row) noe
         memcpy(ends + 8 * buffer.nvar + end, row.cells[i].data, row.cells[i].size)
         end += row.cells[i].size
         store64(ends + 8 * buffer.places[i + 1], end)
+    if buffer.layout.nullable:
+        put_nulls(buffer, n, row, at)
     return 0
+
+
+cdef void put_nulls(Buffer buffer, size_t n, const Row* row, uint8_t* at) noexcept nogil:
+    """Say which values are null; those of a fixed size are zero. No bytes are written of any other yet."""
+    cdef size_t i
+    for i in range(n):
+        if row.cells[i].null:
+            at[buffer.places[row.cells[i].null]] = 0
+            if not buffer.layout.is_var(<int>i + 1):
+                memset(at + buffer.places[i + 1], 0, buffer.layout.slots[i + 1].width)
 
 
 cdef int stage_pairs(Buffer staged, tuple columns, object pairs) except -1:
@@ -295,7 +307,6 @@ cdef bint in_memory(object given) except -1:
 
 cdef int stage_columns(Buffer staged, tuple columns, object keys, dict given) except -1:
     cdef Column column
-    cdef Row row
     cdef list runs, pieces
     cdef Py_ssize_t n, found, done
     check_names(columns, given, "columns")
@@ -313,6 +324,11 @@ cdef int stage_columns(Buffer staged, tuple columns, object keys, dict given) ex
         if found != n:
             raise InvalidValueError(f"{n} keys, but {found} values in column {column.name!r}")
         runs.append(pieces)
+    return stage_runs(staged, columns, runs)
+
+
+cdef int stage_runs(Buffer staged, tuple columns, list runs) except -1:
+    cdef Row row
     memset(&row, 0, sizeof(row))
     try:
         row_open(&row, len(columns))
@@ -395,6 +411,7 @@ cdef int stage_cells(Buffer staged, tuple columns, list cells, Row* row) except 
     cdef list lists = []        # of the columns that are Python objects
     cdef Py_ssize_t i = 0, k, end, width = len(columns)
     cdef bint plain = keys.feed.kind != FEED_OBJECTS
+    cdef bint nullable = staged.layout.nullable > 0
     cdef int status
     cdef const Feed** feeds = <const Feed**>malloc(width * sizeof(Feed*))
     if feeds == NULL:
@@ -424,20 +441,33 @@ cdef int stage_cells(Buffer staged, tuple columns, list cells, Row* row) except 
                     kept.append(column.cell(lists[k][i], &row.cells[k]))
                 else:
                     feed_cell(feeds[k], i, &row.cells[k].data, &row.cells[k].size)
+                    if nullable:
+                        mark_null(feeds[k], i, &row.cells[k])
             append_row(staged, columns, &key.ref, row)
     finally:
         free(feeds)
     return 0
 
 
+cdef inline void mark_null(const Feed* feed, Py_ssize_t i, Cell* cell) noexcept nogil:
+    cell.null = 0
+    if feed.valid != NULL and not feed.valid[i]:
+        cell.null = feed.null
+        cell.size = 0
+
+
 cdef int put_feeds(Buffer staged, const Feed* keys, const Feed** feeds, Py_ssize_t width, KeyRef* key, Row* row,
                    Py_ssize_t start, Py_ssize_t end) noexcept nogil:
     """Rows start to end. -1 when there is no room for the row that key and row hold then."""
     cdef Py_ssize_t i, k
+    cdef bint nullable = staged.layout.nullable > 0
     for i in range(start, end):
         feed_key(keys, i, key)
         for k in range(width):
             feed_cell(feeds[k], i, &row.cells[k].data, &row.cells[k].size)
+        if nullable:
+            for k in range(width):
+                mark_null(feeds[k], i, &row.cells[k])
         if put_row(staged, width, key, row) < 0:
             return -1
     return 0

@@ -52,6 +52,7 @@ ANY: Final = _BY_NAME["ANY"]
 ASCII: Final = _BY_NAME["STRING_ASCII"]
 CHAR: Final = _BY_NAME["CHAR"]
 INT64: Final = _BY_NAME["INT64"]
+UINT8: Final = _BY_NAME["UINT8"]
 UINT64: Final = _BY_NAME["UINT64"]
 UTF8: Final = _BY_NAME["STRING_UTF8"]
 

@@ -10,7 +10,8 @@ One JSON object, UTF-8, one key a line::
                    absent in stores whose keys are of exact types
     expires        true: the last field but one, `__expires`, holds moments of expiry; format 2
     version        str, the tilekv that created the store
-    attrs          {name: {"dtype": str, "shape": [int, ...] or null}} in schema order
+    attrs          {name: {"dtype": str, "shape": [int, ...] or null}} in schema order; with "nullable": true
+                   of an attribute whose values may be null, which a field `__valid_<name>` tells; format 2
     schema_crc32c  int, CRC-32C of the whole schema file
     crc32c         int, CRC-32C of the canonical form
 
@@ -46,11 +47,14 @@ class AttrEntry(NamedTuple):
         "bytes", "str" or the name of a NumPy dtype.
     shape : tuple of int or None
         The shape of a cell; None for scalars and for cells of variable length.
+    nullable : bool
+        Whether a value may be null.
     """
 
     name: str
     dtype: str
     shape: tuple[int, ...] | None
+    nullable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +72,7 @@ class Descriptor:
     @property
     def format(self) -> int:
         """The least that has all of it, so that older programs read what they can."""
-        return 2 if self.expires else 1
+        return 2 if self.expires or any(entry.nullable for entry in self.attrs) else 1
 
     def to_bytes(self) -> bytes:
         """Return the file."""
@@ -123,10 +127,12 @@ class Descriptor:
                 f"{DESCRIPTOR_FILE} has keys of {keys!r}, written by tilekv {version}: update this tilekv"
             )
         expires = members.get("expires")
-        if expires not in (None, True):
+        if expires is not None and expires is not True:
             _fail("`expires` is not true")
         if format_ < 2 and expires:
             _fail("`expires` in a descriptor of format 1")
+        if format_ < 2 and any(entry.nullable for entry in entries):
+            _fail("`nullable` in a descriptor of format 1")
         return cls(id_, digest, version, entries, schema_crc, keys is not None, expires is True)
 
     def check_schema(self, data: bytes, file: str) -> None:
@@ -136,7 +142,11 @@ class Descriptor:
 
     def _members(self) -> dict[str, Any]:
         attrs = {
-            entry.name: {"dtype": entry.dtype, "shape": entry.shape and list(entry.shape)}
+            entry.name: {
+                "dtype": entry.dtype,
+                "shape": entry.shape and list(entry.shape),
+                **({"nullable": True} if entry.nullable else {}),
+            }
             for entry in self.attrs
         }
         return {
@@ -190,12 +200,15 @@ def _refuse(constant: str) -> NoReturn:
 def _entry(name: str, value: object) -> AttrEntry:
     if not isinstance(value, dict) or not isinstance(value.get("dtype"), str):
         _fail(f"attribute {name!r} has no `dtype`")
+    nullable = value.get("nullable")
+    if nullable is not None and nullable is not True:
+        _fail(f"`nullable` of attribute {name!r} is not true")
     shape = value.get("shape")
     if shape is None:
-        return AttrEntry(name, value["dtype"], None)
+        return AttrEntry(name, value["dtype"], None, nullable is True)
     if not isinstance(shape, list) or not all(type(n) is int and n > 0 for n in shape):
         _fail(f"the `shape` of attribute {name!r} is not a list of positive numbers")
-    return AttrEntry(name, value["dtype"], tuple(shape))
+    return AttrEntry(name, value["dtype"], tuple(shape), nullable is True)
 
 
 def _fail(reason: str) -> NoReturn:

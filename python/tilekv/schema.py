@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tilekv.arguments import is_one_of, print_to, truth, whole
-from tilekv.datatypes import CHAR, DATATYPES, INT64, UINT64, UTF8, datatype_of
+from tilekv.datatypes import CHAR, DATATYPES, INT64, UINT8, UINT64, UTF8, datatype_of
 from tilekv.descriptor import DESCRIPTOR_FILE, AttrEntry, Descriptor
 from tilekv.errors import CorruptionError, FormatError, InvalidValueError, WrongTypeError, shown
 from tilekv.filters import (
@@ -59,6 +59,8 @@ OFFSETS_FILTERS: Final = FilterList._in_schema(BitWidthReductionFilter(window=81
 KEY_TYPE_FILTERS: Final = FilterList._in_schema([])
 # Moments of expiry: eight bytes a cell, mapped as they are, since every look-up reads one.
 EXPIRES_FILTERS: Final = FilterList._in_schema([])
+# Which values are null: a byte a cell, mapped as it is.
+VALID_FILTERS: Final = FilterList._in_schema([])
 # Coordinates: digests are random, so that no filter makes them smaller, and searches map them.
 COORDS_FILTERS: Final = FilterList._in_schema([])
 
@@ -67,13 +69,16 @@ COORDS_CHUNK_BYTES: Final = 0x7FFFFFF8  # one chunk a dimension and tile
 VAR: Final = 0xFFFFFFFF  # cell_val_num of a field of variable length
 MAX_CELL_BYTES: Final = 0x7FFFFFF8  # chunks hold whole cells of fixed width
 MAX_CAPACITY: Final = COORDS_CHUNK_BYTES // 8
-MAX_NAME_BYTES: Final = 240  # a file name has 255 bytes, and `_var.tdb` is added
+MAX_NAME_BYTES: Final = (
+    240  # a file name has 255 bytes, and `_var.tdb`, or `__valid_` and `.tdb`, is added
+)
 
 MAX_SIDES: Final = 32  # of a cell's shape: what every NumPy can have
 DIGESTS: Final = ("blake2b", "md5")
 # What TileDB calls an attribute without a name, in the schema file and in names of files.
 ANONYMOUS: Final = "__attr"
 EXPIRES: Final = "__expires"  # the field of the moments of expiry
+VALID: Final = "__valid_"  # how the field begins that says which values of an attribute are null
 # TileDB 1.x on 64-bit Unix: makes keys collide. Its stores are shown with it, and none is created.
 OLD_DIGEST: Final = "md5-lp64"
 Shape = int | tuple[int, ...] | None
@@ -105,6 +110,8 @@ class Attr:
         The name of a compressor and its level, as before there were filters: see `set_compressor`.
     ctx : Ctx, optional
         Of TileDB's faces.
+    nullable : bool
+        A value may be null: None. One byte an entry more.
 
     Attributes
     ----------
@@ -114,6 +121,7 @@ class Attr:
     shape : tuple of int or None
     var : bool
     filters : FilterList
+    nullable : bool
     datatype : int
         TileDB's code of the dtype.
 
@@ -130,6 +138,7 @@ class Attr:
     shape: tuple[int, ...] | None
     var: bool
     filters: FilterList
+    nullable: bool
     _fixed: bool = field(compare=False)
 
     @takes_ctx
@@ -142,6 +151,7 @@ class Attr:
         filters: Filters = None,
         compressor: Compressor | None = None,
         ctx: Ctx | None = None,
+        nullable: bool = False,
     ) -> None:
         chosen_ctx(ctx)
         sides: Shape
@@ -165,6 +175,7 @@ class Attr:
         object.__setattr__(self, "datatype", code)
         object.__setattr__(self, "shape", sides)
         object.__setattr__(self, "var", var or text)
+        object.__setattr__(self, "nullable", truth(f"attribute {name!r}: nullable", nullable))
         object.__setattr__(self, "_fixed", False)
         self.set_filter_list(filters)
         if compressor is not None:
@@ -237,6 +248,7 @@ class Attr:
             f"- Type: {DATATYPES[self.datatype].name}",
             f"- Cell val num: {'var' if self.var else self.shape or 1}",
             f"- Filters: {', '.join(map(repr, self.filters)) or 'none'}",
+            *(["- Nullable: true"] if self.nullable else []),
         ]
 
     @property
@@ -258,6 +270,8 @@ class Attr:
             parts.append("var=True")
         if self.filters != VALUE_FILTERS:
             parts.append(f"filters={self.filters}")
+        if self.nullable:
+            parts.append("nullable=True")
         return f"Attr({', '.join(parts)})"
 
 
@@ -338,7 +352,8 @@ class Schema:
 
     @property
     def fields(self) -> tuple[Field, ...]:
-        """The columns in the order of the schema file: `__key`, attributes, `__expires` if there is one, `__key_type`.
+        """The columns in the order of the schema file: `__key`, attributes, `__valid_...` of those that may be null, `__expires`
+        if there is one, `__key_type`.
 
         The key type comes last because TileDB 1.6's Python KV shows "attribute 1": the first one
         of the user's.
@@ -347,6 +362,9 @@ class Schema:
         for one in self.attrs:
             count = VAR if one.var else math.prod(one.shape or (1,))
             columns.append((one.stored_name, one.datatype, count, one.filters))
+        columns += [
+            (VALID + one.stored_name, UINT8, 1, VALID_FILTERS) for one in self.attrs if one.nullable
+        ]
         if self.expires:
             columns.append((EXPIRES, INT64, 1, EXPIRES_FILTERS))
         columns.append(("__key_type", CHAR, 1, KEY_TYPE_FILTERS))
@@ -381,7 +399,9 @@ class Schema:
         numbers : bool
             Whether equal numbers are one key of it, whatever their type.
         """
-        entries = tuple(AttrEntry(one.name, one.type_name, one.shape) for one in self.attrs)
+        entries = tuple(
+            AttrEntry(one.name, one.type_name, one.shape, one.nullable) for one in self.attrs
+        )
         crc = crc32c(self.to_file())
         return Descriptor(
             store_id, self.digest, version, entries, crc, numbers=numbers, expires=self.expires
@@ -423,14 +443,16 @@ class Schema:
         hidden = stored.fields[len(schema.attrs) + 1 :]
         if any(field.filters for field in hidden) or stored.coords_filters:
             raise CorruptionError(
-                file, 0, "key types, moments of expiry or coordinates have filters"
+                file,
+                0,
+                "key types, moments of expiry, coordinates or what says of nulls have filters",
             )
         return schema
 
     @classmethod
     def _of(cls, stored: StoredSchema, descriptor: Descriptor) -> Schema:
         """The schema that the two files describe, if they agree."""
-        own = 2 + descriptor.expires
+        own = 2 + descriptor.expires + sum(entry.nullable for entry in descriptor.attrs)
         if len(stored.fields) != len(descriptor.attrs) + own:
             raise InvalidValueError(
                 f"it has {len(stored.fields)} fields, not {own} more than the "
@@ -445,7 +467,9 @@ class Schema:
                     f"{entry.name!r} is {entry.dtype!r} in {DESCRIPTOR_FILE} and {name!r} here"
                 )
             var = column.cell_val_num == VAR
-            attrs.append(Attr(entry.name, name, entry.shape, var, column.filters))
+            attrs.append(
+                Attr(entry.name, name, entry.shape, var, column.filters, nullable=entry.nullable)
+            )
         return cls(
             attrs,
             descriptor.digest,

@@ -57,7 +57,8 @@ class Store(Flusher, MutableMapping[Any, Any]):
     threads may use it.
 
     A value is what the dtype of its attribute says: bytes, str, int, float, numpy.float32, bool, numpy.datetime64 or
-    numpy.timedelta64; with `shape` a read-only numpy.ndarray of that shape and dtype, with `var` a one-dimensional one.
+    numpy.timedelta64; with `shape` a read-only numpy.ndarray of that shape and dtype, with `var` a one-dimensional one. None
+    where the attribute is nullable.
     """
 
     def __init__(
@@ -612,9 +613,12 @@ def _aware(moment: dt.datetime) -> dt.datetime:
 def columns_of(schema: Schema) -> tuple[Column, ...]:
     """How the attributes' cells become Python objects."""
     columns = []
+    valid = len(schema.attrs)
     for field, attr in enumerate(schema.attrs, start=1):
+        valid += attr.nullable
         plain = attr.type_name in ("bytes", "str")
         shape = None if attr.var else attr.shape or ()
         dtype = None if plain else np.dtype(attr.type_name).newbyteorder("<")
-        columns.append(Column(attr.name, field, attr.datatype, dtype, shape))
+        null = valid if attr.nullable else 0
+        columns.append(Column(attr.name, field, attr.datatype, dtype, shape, null))
     return tuple(columns)

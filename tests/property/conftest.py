@@ -3,5 +3,5 @@
 from importlib.util import find_spec
 
 # Their arrays and frames are what values come in.
-if not all(map(find_spec, ("pandas", "polars", "pyarrow"))):
-    collect_ignore = ["test_containers.py"]
+if not all(map(find_spec, ("duckdb", "pandas", "polars", "pyarrow"))):
+    collect_ignore = ["test_containers.py", "test_package_index.py"]

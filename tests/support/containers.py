@@ -197,3 +197,125 @@ def frame(value: np.ndarray[Any, Any]) -> bool:
     if kind in "mM":
         return value.ndim == 1 and np.datetime_data(value.dtype)[0] in ("s", "ms", "us", "ns")
     return value.ndim == 1 and value.dtype.itemsize <= 8
+
+
+# --- with nulls --------------------------------------------------------------------------------------------------------
+
+
+def nulls_of_array(array: np.ndarray[Any, Any], valid: np.ndarray[Any, Any]) -> Made:
+    """Numbers, bools or times of one type; those that are not `valid` are null."""
+    scalars = [value if there else None for value, there in zip(array, valid, strict=True)]
+    found = nulls_of_objects(scalars)
+    found["np masked"] = lambda: np.ma.masked_array(array, ~valid)
+    kind, size = array.dtype.kind, array.dtype.itemsize
+    unit = np.datetime_data(array.dtype)[0] if kind in "mM" else ""
+    if (kind in "biuf" and size <= 8) or unit in ("s", "ms", "us", "ns"):
+        made = pa.array(array, mask=~valid)
+        found |= arrow_nulls(made)
+        found["pd arrow"] = lambda: pd.Series(pd.arrays.ArrowExtensionArray(made))
+        found["pa codes"] = lambda: pa.DictionaryArray.from_arrays(
+            pa.array(np.arange(len(array)), mask=~valid), pa.array(array)
+        )
+    if kind in "mM" and unit in ("s", "ms", "us", "ns"):
+        found["pd NaT"] = lambda: pd.Series(np.where(valid, array, np.array("NaT", array.dtype)))
+    if kind in "iuf":
+        found["pd NaN"] = lambda: pd.Series(np.where(valid, array.astype(float), np.nan))
+        found["pd NaN Index"] = lambda: pd.Index(np.where(valid, array.astype(float), np.nan))
+    if kind in "biu" or (kind == "f" and size > 2):
+        name = {"b": "boolean", "i": "Int", "u": "UInt", "f": "Float"}[kind]
+        name += "" if kind == "b" else str(8 * size)
+        found["pd nullable"] = lambda: pd.Series(pd.array(scalars, dtype=name))
+        found["pd nullable Index"] = lambda: pd.Index(pd.array(scalars, dtype=name))
+    if kind != "f":
+        found["pd categories"] = lambda: pd.Series(scalars, dtype=object).astype("category")
+    if (kind in "biuf" and 2 * (kind == "f") < size <= 8) or unit in ("ms", "us", "ns"):
+        found["pl Series"] = lambda: pl.from_arrow(pa.array(array, mask=~valid))
+        found["pl chunks"] = lambda: pl.concat(
+            [
+                pl.from_arrow(pa.array(array[part], mask=~valid[part]))
+                for part in (slice(0, 1), slice(1, None))
+            ],
+            rechunk=False,
+        )
+    return found
+
+
+def nulls_of_objects(values: list[Any]) -> Made:
+    """What each is by itself, None for a null."""
+    found = of_objects(values)
+    found.pop("pd categories", None)
+    for word, null in (("NaN", float("nan")), ("NA", pd.NA), ("NaT", pd.NaT)):
+        found[f"pd objects {word}"] = lambda null=null: pd.Series(
+            objects([null if value is None else value for value in values]), dtype=object
+        )
+    return found
+
+
+def arrow_nulls(made: Any) -> Made:
+    return {
+        "pa array": lambda: made,
+        "pa slice": lambda: pa.concat_arrays([made[:1], made])[1:],
+        "pa chunks": lambda: pa.chunked_array([made[:1], made[1:]]),
+        "pa runs": lambda: pa.RunEndEncodedArray.from_arrays(
+            pa.array(np.arange(1, len(made) + 1, dtype="int32")), made
+        ),
+        "pa values": lambda: pa.DictionaryArray.from_arrays(np.arange(len(made)), made),
+    }
+
+
+def nulls_of_texts(values: list[str | None]) -> Made:
+    found = nulls_of_objects(values)
+    for word, null in (("None", None), ("NaN", float("nan"))):
+        found[f"np StringDType {word}"] = lambda null=null: np.array(
+            [null if value is None else value for value in values],
+            np.dtypes.StringDType(na_object=null),
+        )
+    for dtype in ("str", "string[python]", "string[pyarrow]", "category"):
+        found[f"pd {dtype}"] = lambda dtype=dtype: pd.Series(values, dtype=dtype)
+    found["pd arrow"] = lambda: pd.Series(values, dtype=pd.ArrowDtype(pa.large_string()))
+    found["pd str Index"] = lambda: pd.Index(values, dtype="string")
+    found["pl String"] = lambda: pl.Series("v", values, dtype=pl.String)
+    found["pl Categorical"] = lambda: pl.Series("v", values, dtype=pl.Categorical)
+    for kind in (pa.string(), pa.large_string(), pa.string_view()):
+        found[f"pa {kind}"] = lambda kind=kind: pa.array(values, kind)
+    found["pa dictionary"] = lambda: pa.array(values).dictionary_encode()
+    return found | arrow_nulls(pa.array(values))
+
+
+def nulls_of_blobs(values: list[bytes | None]) -> Made:
+    found = nulls_of_objects(values)
+    found["pl Binary"] = lambda: pl.Series("v", values, dtype=pl.Binary)
+    for kind in (pa.binary(), pa.large_binary(), pa.binary_view()):
+        found[f"pa {kind}"] = lambda kind=kind: pa.array(values, kind)
+    if len({len(value) for value in values if value is not None}) == 1:
+        size = max(len(value) for value in values if value is not None)
+        found["pa fixed"] = lambda: pa.array(values, pa.binary(size))
+    found["pa dictionary"] = lambda: pa.array(values).dictionary_encode()
+    found["pd arrow"] = lambda: pd.Series(values, dtype=pd.ArrowDtype(pa.binary()))
+    return found | arrow_nulls(pa.array(values))
+
+
+def nulls_of_lists(values: list[np.ndarray[Any, Any] | None]) -> Made:
+    """Arrays of one type, each a cell."""
+    found = nulls_of_objects(values)
+    there = [value for value in values if value is not None]
+    found["py lists"] = lambda: [None if value is None else list(value) for value in values]
+    if not there or not all(map(frame, there)):
+        return found
+    flat = pa.array(there[0]).type
+    kinds = [pa.list_(flat), pa.large_list(flat), pa.list_view(flat), pa.large_list_view(flat)]
+    if len({value.shape for value in there}) == 1:
+        kinds.append(pa.list_(flat, len(there[0])))
+        blank = np.zeros_like(there[0])
+        mask = [[value is None] * len(there[0]) for value in values]
+        found["np masked"] = lambda: np.ma.masked_array(
+            [blank if value is None else value for value in values], mask
+        )
+    for kind in kinds:
+        found[f"pa {kind}"] = lambda kind=kind: pa.array(values, kind)
+    found["pd arrow"] = lambda: pd.Series(
+        pd.arrays.ArrowExtensionArray(pa.array(values, pa.list_(flat)))
+    )
+    if there[0].dtype not in NOT_OF_POLARS:
+        found["pl List"] = lambda: pl.from_arrow(pa.array(values, pa.list_(flat)))
+    return found

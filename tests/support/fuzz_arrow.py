@@ -318,6 +318,12 @@ class Arrows(Target):
         columns = [Attr("b", bytes), Attr("s", str), Attr("n", "int32"), Attr("m", "datetime64[m]")]
         columns += [Attr("v", "int32", var=True), Attr("w", "float32", shape=2)]
         columns += [Attr("d", "timedelta64[us]"), Attr("f", "float64")]
+        columns += [
+            Attr("s", str, nullable=True),
+            Attr("v", "int32", var=True, nullable=True),
+            Attr("w", "float32", shape=2, nullable=True),
+            Attr("d", "timedelta64[us]", nullable=True),
+        ]
         refused = None
         for attr in (None, *columns):
             try:

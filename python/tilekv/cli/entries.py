@@ -116,21 +116,25 @@ def read_cell(db: Store, key: Any, attr: Attr) -> Any:
         if value is db:
             raise KeyNotFoundError(f"{db.uri} has no key {key!r}")
         return value
-    try:
-        return db.read([key], attrs=[attr.name])[attr.name][0]
-    except KeyNotFoundError:
-        raise KeyNotFoundError(f"{db.uri} has no key {key!r}") from None
+    row = db.get_many([key], db, [attr.name])[0]
+    if row is db:
+        raise KeyNotFoundError(f"{db.uri} has no key {key!r}")
+    return row[attr.name]
 
 
 def cell_size(value: Any, attr: Attr) -> int:
-    """The bytes of a value, before compression."""
+    """The bytes of a value, before compression; of a null none."""
+    if value is None:
+        return 0
     if isinstance(value, str):
         return len(value.encode())
     return len(value) if isinstance(value, bytes) else attr.dtype.itemsize * np.size(value)
 
 
 def value_bytes(value: Any) -> bytes:
-    """bytes as they are, str in UTF-8, anything else as text on a line of its own."""
+    """bytes as they are, str in UTF-8, nothing of a null, anything else as text on a line of its own."""
+    if value is None:
+        return b""
     if isinstance(value, bytes):
         return value
     if isinstance(value, str):

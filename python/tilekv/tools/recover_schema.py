@@ -27,7 +27,7 @@ from tilekv.names import (
     is_temporary,
 )
 from tilekv.opener import Opener
-from tilekv.schema import DIGESTS, EXPIRES, VAR, Attr, Schema, shown_name, type_name_of
+from tilekv.schema import DIGESTS, EXPIRES, VALID, VAR, Attr, Schema, shown_name, type_name_of
 from tilekv.schemafile import read_schema
 from tilekv.storage import Listing, Storage
 from tilekv.tools.problem import DAMAGE, Problem
@@ -119,7 +119,13 @@ def _default_schema(descriptor: Descriptor) -> Schema | None:
     for chosen in itertools.islice(itertools.product(*choices), _GUESSES):
         try:
             attrs = [
-                Attr(one.name, kinds.get(one.dtype, one.dtype), one.shape, var)
+                Attr(
+                    one.name,
+                    kinds.get(one.dtype, one.dtype),
+                    one.shape,
+                    var,
+                    nullable=one.nullable,
+                )
                 for one, var in chosen
             ]
             schema = Schema(attrs, descriptor.digest, expires=descriptor.expires)
@@ -144,9 +150,14 @@ def _without_descriptor(
     stored = read_schema(data, KV_SCHEMA)
     entries = []
     expires = stored.fields[-2].name == EXPIRES
-    for field in stored.fields[1 : -2 if expires else -1]:
+    fields = stored.fields[1 : -2 if expires else -1]
+    nullable = {field.name for field in fields if field.name.startswith(VALID)}
+    for field in fields:
+        if field.name in nullable:
+            continue
         shape = None if field.cell_val_num in (1, VAR) else (field.cell_val_num,)
-        entries.append(AttrEntry(shown_name(field.name), type_name_of(field.datatype), shape))
+        name, dtype = shown_name(field.name), type_name_of(field.datatype)
+        entries.append(AttrEntry(name, dtype, shape, VALID + field.name in nullable))
     descriptor = Descriptor("0" * 32, "blake2b", "", tuple(entries), crc32c(data), expires=expires)
     schemas = [
         Schema._from_file(data, replace(descriptor, digest=digest), KV_SCHEMA) for digest in DIGESTS
