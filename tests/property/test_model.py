@@ -1,10 +1,12 @@
 """Two writers and a reader of one store against plain dicts, over every kind of key, storage, filter and tiny limit.
 
-The oracle knows a store as a list of fragments, each a dict from key to row (None for a delete), and a handle as the fragments
-that it has seen with a dict of what it has frozen and one of what it has buffered. It shares nothing with the store but the
-digests that give the order.
+The oracle knows a store as a list of fragments, each a dict from key to row (None for a delete, EXPIRED for what has expired,
+which is read as a delete and counted as a value), and a handle as the fragments that it has seen with a dict of what it has
+frozen and one of what it has buffered. It shares nothing with the store but the digests that give the order. Moments are years
+away: what has expired when it is written has in every past that can be opened, and the rest never does.
 """
 
+import datetime as dt
 import json
 import random
 import struct
@@ -43,6 +45,13 @@ PAIRS = [
 Identity = tuple[int, bytes]
 Row = tuple[Any, ...]  # the attributes' cells in a form that compares
 Delta = dict[Identity, Row | None]
+EXPIRED: Row = ("expired",)  # this object
+
+MOMENTS: list[Any] = [
+    *(None, dt.datetime(2200, 1, 1, tzinfo=dt.UTC), 1e9, np.timedelta64(9999, "D")),
+    *(dt.datetime(2001, 2, 3, tzinfo=dt.UTC), -1e9, np.datetime64("1999-01-01"), -1e300),
+]
+GONE = MOMENTS[4:]
 
 KEYS: list[Any] = [
     *("", "a", "key_1", "1", "ä€", "\udcff\udc80", "long " * 700),
@@ -142,7 +151,7 @@ class Side:
         state: Delta = {}
         for delta in (*self.seen, self.frozen, self.buffer):
             state |= delta
-        return {key: row for key, row in state.items() if row is not None}
+        return {key: row for key, row in state.items() if row is not None and row is not EXPIRED}
 
 
 class Machine(RuleBasedStateMachine):
@@ -161,6 +170,7 @@ class Machine(RuleBasedStateMachine):
         mmap=st.booleans(),
         threads=st.sampled_from([1, 3]),
         mapped=st.sampled_from([0, 2, 1000]),
+        expires=st.booleans(),
     )
     def begin(
         self,
@@ -176,11 +186,12 @@ class Machine(RuleBasedStateMachine):
         mmap: bool,
         threads: int,
         mapped: int,
+        expires: bool,
     ) -> None:
         attrs = SEVERAL.attrs if several else [tilekv.Attr("value", bytes, filters=values)]
         given = {"offsets_filters": offsets, "key_filters": keys}
         self.schema = tilekv.Schema(
-            attrs, digest=digest, capacity=capacity,
+            attrs, digest=digest, capacity=capacity, expires=expires,
             **{name: filters for name, filters in given.items() if filters is not None},
         )  # fmt: skip
         self.names = [attr.name for attr in self.schema.attrs]
@@ -254,6 +265,14 @@ class Machine(RuleBasedStateMachine):
         """What comes back: cells of lists and tuples are arrays."""
         return tuple(tuple(cell) if isinstance(cell, list) else cell for cell in row)
 
+    def moment(self, data: st.DataObject) -> dict[str, Any]:
+        """What put_many takes beside keys and values."""
+        return {"expire": data.draw(st.sampled_from(MOMENTS))} if self.schema.expires else {}
+
+    def stored(self, row: Row, expire: Any = None) -> Row:
+        """What the model has of a row that is set."""
+        return EXPIRED if expire in GONE else self.kept(row)
+
     def rows(self, data: st.DataObject) -> Row:
         if len(self.names) > 1:
             return data.draw(ROWS)
@@ -295,8 +314,13 @@ class Machine(RuleBasedStateMachine):
     @rule(which=sides_of_writers, key=keys, data=st.data(), as_tuple=st.booleans())
     def put(self, which: int, key: Any, data: st.DataObject, as_tuple: bool) -> None:
         side, row = self.sides[which], self.rows(data)
-        side.db[key] = row if as_tuple and len(row) > 1 else self.value(row)
-        self.wrote(side, {identity(key): self.kept(row)})
+        value = row if as_tuple and len(row) > 1 else self.value(row)
+        expire = self.moment(data).get("expire")
+        if expire is None:
+            side.db[key] = value
+        else:
+            side.db.set(key, value, expire)
+        self.wrote(side, {identity(key): self.stored(row, expire)})
 
     @rule(
         which=sides_of_writers,
@@ -308,19 +332,31 @@ class Machine(RuleBasedStateMachine):
         if form == "mapping":
             items = [(key, row) for key, row in items if isinstance(key, (str, int))]
         keys = [key for key, _ in items]
+        moment = self.moment(data)
+        moments = [moment.get("expire")] * len(items)
+        if moment and form in ("rows", "columns"):
+            seed = data.draw(st.integers(0, 99))
+            moments = [random.Random(seed + i).choice(MOMENTS) for i in range(len(items))]
+            moment = {"expire": moments}
         if form == "rows":
-            side.db.put_many(keys, [self.value(row) for _, row in items])
+            side.db.put_many(keys, [self.value(row) for _, row in items], **moment)
         elif form == "columns":
             columns = {name: [row[i] for _, row in items] for i, name in enumerate(self.names)}
-            side.db.put_many(keys, **columns)
+            side.db.put_many(keys, **columns, **moment)
         elif form == "pairs":
-            side.db.put_many((key, self.value(row)) for key, row in items)
+            side.db.put_many(((key, self.value(row)) for key, row in items), **moment)
         else:
-            side.db.put_many({key: self.value(row) for key, row in items})
-        self.wrote(side, {identity(key): self.kept(row) for key, row in items})
+            side.db.put_many({key: self.value(row) for key, row in items}, **moment)
+        cells = zip(items, moments, strict=True)
+        self.wrote(side, {identity(key): self.stored(row, expire) for (key, row), expire in cells})
 
-    @rule(which=sides_of_writers, first=st.integers(0, 400), size=st.sampled_from([50, 400]))
-    def bulk(self, which: int, first: int, size: int) -> None:
+    @rule(
+        which=sides_of_writers,
+        first=st.integers(0, 400),
+        size=st.sampled_from([50, 400]),
+        data=st.data(),
+    )
+    def bulk(self, which: int, first: int, size: int, data: st.DataObject) -> None:
         """Enough cells for many tiles; some of the keys are those of the other rules."""
         side = self.sides[which]
         row = (
@@ -329,8 +365,24 @@ class Machine(RuleBasedStateMachine):
             else (first, "t", b"%d" % first, (0.5,) * 3, (first,) * 2, True)
         )
         keys = [f"key_{i}" for i in range(first, first + size)]
-        side.db.put_many(keys, [self.value(row)] * size)
-        self.wrote(side, {identity(key): row for key in keys})
+        moment = self.moment(data)
+        side.db.put_many(keys, [self.value(row)] * size, **moment)
+        stored = self.stored(row, moment.get("expire"))
+        self.wrote(side, {identity(key): stored for key in keys})
+
+    @rule(which=sides_of_writers, key=keys, data=st.data())
+    @precondition(lambda self: self.schema.expires)
+    def touch(self, which: int, key: Any, data: st.DataObject) -> None:
+        """Another moment for what is there now, whoever wrote it."""
+        side, moment = self.sides[which], self.moment(data)
+        side.seen = list(self.fragments)
+        row = side.state().get(identity(key))
+        if row is None:
+            with pytest.raises(KeyError):
+                side.db.touch(key, **moment)
+        else:
+            side.db.touch(key, **moment)
+            self.wrote(side, {identity(key): self.stored(row, moment["expire"])})
 
     @rule(which=sides_of_writers, key=keys)
     def delete(self, which: int, key: Any) -> None:
@@ -415,8 +467,9 @@ class Machine(RuleBasedStateMachine):
         assert (key in side.db) == (expected is not None)
         if expected is None:
             assert side.db.get(key, self) is self
-            with pytest.raises(KeyError):
-                side.db[key]
+            for look in (side.db.__getitem__, side.db.expires):
+                with pytest.raises(KeyError):
+                    look(key)
         else:
             assert self.row(side.db[key]) == expected
             assert self.row(side.db.get(key)) == expected
