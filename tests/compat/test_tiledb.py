@@ -1,10 +1,12 @@
 """Today's TileDB opens a store as it stands, and shows every cell, key and value (docs/format.md 14)."""
 
+import datetime as dt
 import json
 import re
 import shutil
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -130,3 +132,35 @@ def test_the_condition_of_the_page_leaves_deletes_out(tmp_path: Path) -> None:
     assert sorted(int.from_bytes(n, "little") for n in found["n"]["cells"]) == [3, 4, 5, 6]
     assert set(found["v"]["cells"]) == {b"value"}
     assert b"" in found["__key"]["cells"]  # the key that is one NUL byte, as TileDB-Py shows it
+
+
+def test_the_condition_of_the_page_leaves_out_what_has_expired(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "tiledb.md").read_text()
+    (unexpired,) = re.findall(r'unexpired = f"(.*)"', page)
+    path = tmp_path / "store"
+    schema = tilekv.Schema([tilekv.Attr("n", "int64")], expires=True)
+    moments = [None, 86_400, -86_400, dt.datetime(2100, 1, 1, tzinfo=dt.UTC), None, -1, None]
+    with tilekv.open(path, "x", schema=schema) as db:
+        db.put_many(list("abcdefg"), range(7), expire=moments)
+        db.flush()
+        del db["e"]
+        db.set("a", 10, -5)  # hides the older one, which would never expire
+        kept = {n: db.expires(key) for n, key in ((1, "b"), (3, "d"))}
+    found = tiledb_shows(path, [], tmp_path)["columns"]
+    assert found["__expires"]["shown"] == "int64"
+    rows = [
+        (kind[0], *(int.from_bytes(cell, "little", signed=True) for cell in cells))
+        for kind, *cells in zip(
+            *(found[name]["cells"] for name in ("__key_type", "n", "__expires")), strict=True
+        )
+    ]
+    shown = {n: moment for kind, n, moment in rows if not kind & TOMBSTONE}
+    assert [moment for kind, _, moment in rows if kind & TOMBSTONE] == [0]
+    for n, moment in kept.items():
+        assert moment is not None
+        assert shown[n] == round(moment.timestamp() * 1000)
+    assert shown[2] < shown[10] < shown[5] < shown[1]
+    assert shown[6] == 2**63 - 1
+    condition = unexpired.format(now=time.time_ns() // 1_000_000)
+    found = tiledb_shows(path, [], tmp_path, condition)["columns"]
+    assert sorted(int.from_bytes(n, "little") for n in found["n"]["cells"]) == [1, 3, 6]

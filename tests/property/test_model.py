@@ -380,6 +380,7 @@ class Machine(RuleBasedStateMachine):
         if row is None:
             with pytest.raises(KeyError):
                 side.db.touch(key, **moment)
+            self.wrote(side, {})
         else:
             side.db.touch(key, **moment)
             self.wrote(side, {identity(key): self.stored(row, moment["expire"])})
@@ -393,6 +394,7 @@ class Machine(RuleBasedStateMachine):
         else:
             with pytest.raises(KeyError):
                 del side.db[key]
+            self.wrote(side, {})  # what was full may have been written all the same
 
     @rule(which=sides_of_writers, seed=st.integers(0, 99), size=st.sampled_from([0, 1, 20]))
     def delete_many(self, which: int, seed: int, size: int) -> None:
