@@ -145,23 +145,16 @@ def take_times(builds: list[Build], options: argparse.Namespace) -> None:
 
 def count_instructions(builds: list[Build], options: argparse.Namespace) -> str:
     """Both builds at once under callgrind; return why it could not be done, or ""."""
-    if shutil.which("valgrind") is None:
-        return "not counted: valgrind is not installed"
     library = builds[0].folder / "callgrind_switch.so"
-    compiler = ["gcc", "-O1", "-shared", "-fPIC", "-o", str(library), str(SWITCH)]
-    try:
-        subprocess.run(compiler, check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        return "not counted: gcc, or valgrind's headers, are not installed"
+    if problem := compile_switch(library):
+        return problem
     keys, asked = min(options.keys, COUNTED_KEYS), min(options.asked, COUNTED_KEYS)
     running = []
     for build in builds:
-        profile = f"--callgrind-out-file={build.folder / 'profile'}"
-        valgrind = ["valgrind", "--tool=callgrind", "--quiet", "--instr-atstart=no", profile]
         program = build.command("counted", keys, asked, options.seed, library)
         running.append(
             subprocess.Popen(
-                [*_fixed_addresses(), *valgrind, *program],
+                [*callgrind(build.folder / "profile"), *program],
                 env={**build.environment, **FIXED_MALLOC},
                 stdout=subprocess.PIPE,
                 text=True,
@@ -178,11 +171,29 @@ def count_instructions(builds: list[Build], options: argparse.Namespace) -> str:
         counts = json.loads(output)
         for number, operation in enumerate(OPERATIONS, 1):
             profile = build.folder / f"profile.{number}"
-            build.instructions[operation] = _total(profile) / counts[operation]
+            build.instructions[operation] = total(profile) / counts[operation]
             if options.profiles:
                 options.profiles.mkdir(parents=True, exist_ok=True)
                 shutil.copy(profile, options.profiles / f"{build.side}.{operation}")
     return ""
+
+
+def compile_switch(library: Path) -> str:
+    """Make the library of callgrind's switches; return why it could not be done, or ""."""
+    if shutil.which("valgrind") is None:
+        return "not counted: valgrind is not installed"
+    compiler = ["gcc", "-O1", "-shared", "-fPIC", "-o", str(library), str(SWITCH)]
+    try:
+        subprocess.run(compiler, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "not counted: gcc, or valgrind's headers, are not installed"
+    return ""
+
+
+def callgrind(profile: Path) -> list[str]:
+    """What runs a program under callgrind, switched off at first; its profiles are `profile`.1 and so on."""
+    options = ["--tool=callgrind", "--quiet", "--instr-atstart=no"]
+    return [*_fixed_addresses(), "valgrind", *options, f"--callgrind-out-file={profile}"]
 
 
 def _fixed_addresses() -> list[str]:
@@ -196,7 +207,7 @@ def _fixed_addresses() -> list[str]:
     return []
 
 
-def _total(profile: Path) -> int:
+def total(profile: Path) -> int:
     """The instructions in a profile."""
     for line in profile.read_text().splitlines():
         if line.startswith(("totals:", "summary:")):

@@ -167,6 +167,15 @@ def test_life() -> None:
     assert out.count("met (") + out.count("MET (") == 4
 
 
+def test_expiry() -> None:
+    out = run("-m", "bench.expiry", "--keys=2000", "--asked=500", "--rounds=1")
+    rows = re.findall(
+        r"^(get|get_many|in|scan|len) +[\d.,]+ \(.*\) +[\d.,]+ \(.*\) +([\d.]+)", out, re.MULTILINE
+    )
+    assert [name for name, _ in rows] == ["get", "get_many", "in", "scan", "len"]
+    assert all(float(ratio) > 0 for _, ratio in rows)
+
+
 def test_imports() -> None:
     out = run("-m", "bench.imports", "--rounds=1")
     modules = dict(re.findall(r"^([a-z ]+?)  .* (\d+)$", out, re.MULTILINE))
