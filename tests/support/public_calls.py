@@ -385,7 +385,7 @@ def _is_of_a_list(public: Public, args: Sequence[Any], error: Exception) -> bool
     """Whether the same method of a list or a set raises such an error: what Python's abstract classes add is as it is there."""
     word = public.name.rpartition(".")[2]
     if isinstance(public.subject, tilekv.MapItem):  # compares and converts as its value does
-        return word in ("__int__", "__float__", "__eq__", "__lt__")
+        return word in ("__int__", "__float__", "__str__", "__eq__", "__lt__")
     if word == "__or__" and isinstance(public.subject, ItemsView):
         try:
             set(public.subject)
