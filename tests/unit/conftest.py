@@ -7,6 +7,7 @@ if not all(map(find_spec, ("cryptography", "duckdb", "pandas", "polars", "pyarro
     collect_ignore_glob = [
         "test_arrow*.py",
         "test_exact.py",
+        "test_expiry.py",
         "test_keys.py",
         "test_nulls.py",
         "test_types.py",
