@@ -164,3 +164,27 @@ def test_the_condition_of_the_page_leaves_out_what_has_expired(tmp_path: Path) -
     condition = unexpired.format(now=time.time_ns() // 1_000_000)
     found = tiledb_shows(path, [], tmp_path, condition)["columns"]
     assert sorted(int.from_bytes(n, "little") for n in found["n"]["cells"]) == [1, 3, 6]
+
+
+def test_what_is_null_is_seen(tmp_path: Path) -> None:
+    """The validity of docs/format.md 8.2, and the zero that a null is."""
+    path = tmp_path / "s"
+    schema = tilekv.Schema([tilekv.Attr("n", "int32", nullable=True)])
+    with tilekv.open(path, "x", schema=schema) as db:
+        db.put_many({"zero": 0, "null": None, "one": 1, "gone": 2})
+        del db["gone"]
+    found = tiledb_shows(path, [], tmp_path)["columns"]
+    assert found["__valid_n"]["shown"] == "uint8"
+    cells = dict(
+        zip(
+            found["__key"]["cells"],
+            zip(found["n"]["cells"], found["__valid_n"]["cells"], strict=True),
+            strict=True,
+        )
+    )
+    assert cells == {
+        b"zero": (bytes(4), b"\1"),
+        b"null": (bytes(4), b"\0"),
+        b"one": (b"\1\0\0\0", b"\1"),
+        b"gone": (bytes(4), b"\0"),
+    }
