@@ -57,8 +57,8 @@ cdef class Handle:
     cdef bint _has(self, object key) except -1
     cpdef object _meant(self, object key)
     cdef list _all_meant(self, list pieces)
-    cdef bint _is_null(self, Snapshot snapshot, Buffer buffer, const CellAddress* address, int valid,
-                       ReadContext* context) except -1
+    cdef int _hidden(self, Snapshot snapshot, Buffer buffer, const CellAddress* address, int field, ReadContext* context,
+                     void* cell) except -1
     cdef object _row(self, Snapshot snapshot, Buffer buffer, const CellAddress* address, ReadContext* context)
     cdef int _after_write(self) except -1
     cdef tuple _buffers(self)

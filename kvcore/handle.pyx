@@ -5,7 +5,7 @@ from cpython.ref cimport Py_REFCNT
 from libc.stdint cimport int64_t, uint8_t
 from cpython.long cimport PyLong_Check
 from libc.stdlib cimport free, malloc
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 import os
 from collections.abc import Iterable
@@ -18,7 +18,6 @@ from tilekv.errors import ClosedError, InvalidValueError, ReadOnlyError, WrongTy
 
 from tilekv.kvcore.base.bare cimport tkv_refuse_bare
 from tilekv.kvcore.base.cache cimport cache_enter, cache_exit
-from tilekv.kvcore.base.wire cimport load64
 from tilekv.kvcore.batch.batch_get cimport append_rows, look_up_batch
 from tilekv.kvcore.batch.readers cimport fitting, key_form, make_scanned, new_rows
 from tilekv.kvcore.batch.results cimport ANY_TYPE, NO_TYPE, Batch, scan_stream
@@ -37,8 +36,8 @@ from tilekv.kvcore.values.input_cells cimport Cells, count_cells, object_cells
 from tilekv.kvcore.values.input_columns cimport cells_of
 from tilekv.kvcore.values.keys cimport KeyCell, asked_cell, key_cell
 from tilekv.kvcore.write.memtable cimport Entry, find_entry, is_gone, sort_buffer
-from tilekv.kvcore.write.rows cimport (Row, append_row, convert_row, row_free, stage_columns, stage_deletes, stage_pairs,
-                                       stage_rows, stage_runs, stage_table)
+from tilekv.kvcore.write.rows cimport (Row, append_row, column_cells, convert_row, row_free, stage_columns, stage_deletes,
+                                       stage_pairs, stage_rows, stage_runs, stage_table)
 from tilekv.kvcore.format.datatypes import CODES as _CODES
 from tilekv.kvcore.values.keys import Key, key_not_found
 
@@ -180,26 +179,26 @@ cdef class Handle:
         digest_keys(self._layout.digest, key, 1, &c0, &c1)
         return snapshot.get(key, c0, c1, field, context, address)
 
-    cdef bint _is_null(self, Snapshot snapshot, Buffer buffer, const CellAddress* address, int valid,
-                       ReadContext* context) except -1:
-        """What the cell of field `valid` says. REQUIRES: as _row()."""
+    cdef int _hidden(self, Snapshot snapshot, Buffer buffer, const CellAddress* address, int field, ReadContext* context,
+                     void* cell) except -1:
+        """Copy the cell of a hidden field, whose width is fixed. REQUIRES: as _row()."""
         cdef Entry entry
         cdef const uint8_t* data = NULL
         cdef uint64_t size = 0
         cdef Span span
-        cdef bint null
         if address.fragment == IN_BUFFER:
             entry = entry_at(address)
-            buffer.field(&entry, valid, &data, &size)
-            return data[0] == 0
-        data = resident_cell(snapshot.at[address.fragment], valid, address.tile, address.cell, &size)
+            buffer.field(&entry, field, &data, &size)
+        else:
+            data = resident_cell(snapshot.at[address.fragment], field, address.tile, address.cell, &size)
         if data != NULL:
-            return data[0] == 0
-        if fragment_cell(snapshot.at[address.fragment], valid, address.tile, address.cell, context, &span) != OK:
+            memcpy(cell, data, size)
+            return 0
+        if fragment_cell(snapshot.at[address.fragment], field, address.tile, address.cell, context, &span) != OK:
             snapshot.raise_fault(context, address.fragment)
-        null = span.data[0] == 0
+        memcpy(cell, span.data, span.size)
         unpin(snapshot.at[address.fragment], &span.pin)
-        return null
+        return 0
 
     cdef object _row(self, Snapshot snapshot, Buffer buffer, const CellAddress* address, ReadContext* context):
         """The value at an address: bare, or a dict. REQUIRES: between cache_enter() and cache_exit()."""
@@ -212,13 +211,16 @@ cdef class Handle:
         cdef uint8_t* into
         cdef Status status
         cdef bint nullable = self._layout.nullable > 0
+        cdef uint8_t valid = 1
         row = None if self._single else {}
         for column in self._columns:
-            if nullable and column.valid and self._is_null(snapshot, buffer, address, column.valid, context):
-                if self._single:
-                    return None
-                row[column.name] = None
-                continue
+            if nullable and column.valid:
+                self._hidden(snapshot, buffer, address, column.valid, context, &valid)
+                if not valid:
+                    if self._single:
+                        return None
+                    row[column.name] = None
+                    continue
             if address.fragment == IN_BUFFER:
                 entry = entry_at(address)
                 buffer.field(&entry, column.field, &data, &size)
@@ -427,30 +429,21 @@ cdef class Handle:
         cdef KeyCell cell
         cdef ReadContext context
         cdef CellAddress address
-        cdef Entry entry
-        cdef Span span
-        cdef int64_t moment
+        cdef int64_t moment = NEVER
         cdef int epoch
         if not self._layout.numbers:
             key = self._meant(key)
         _held = asked_cell(key, &cell, self._layout.numbers)
         if cell.ref.data == NULL:
             return 0
+        snapshot.expect(1)
         access_open(&context, self._now())
         epoch = cache_enter(&snapshot.cache.cache)
         try:
             if self._find(snapshot, buffer, frozen, &cell.ref, -1, &context, &address) != PRESENT:
                 return 0
-            if self._layout.expires < 0:
-                return NEVER
-            if address.fragment == IN_BUFFER:
-                entry = entry_at(&address)
-                return buffer.expires(&entry)
-            if fragment_cell(snapshot.at[address.fragment], self._layout.expires, address.tile, address.cell, &context,
-                             &span) != OK:
-                snapshot.raise_fault(&context, address.fragment)
-            moment = <int64_t>load64(span.data)
-            unpin(snapshot.at[address.fragment], &span.pin)
+            if self._layout.expires >= 0:
+                self._hidden(snapshot, buffer, &address, self._layout.expires, &context, &moment)
             return max(moment, <int64_t>1)
         finally:
             cache_exit(&snapshot.cache.cache, epoch)
@@ -604,7 +597,7 @@ cdef class Handle:
         cdef Batch batch
         cdef list runs, kept
         cdef const int64_t[::1] moments
-        cdef Py_ssize_t n, found
+        cdef Py_ssize_t n
         self._check_writable()
         if not columns:
             raise InvalidValueError("update_many takes a column for each attribute that is to be set")
@@ -617,10 +610,7 @@ cdef class Handle:
         given = {}
         for column in self._columns:
             if column.name in columns:
-                given[column.name] = cells_of(columns[column.name], column, False, f"column {column.name!r}")
-                found = count_cells(given[column.name])
-                if found != n:
-                    raise InvalidValueError(f"{n} keys, but {found} values in column {column.name!r}")
+                given[column.name] = column_cells(columns[column.name], column, n)
         self.reopen()
         snapshot = self._require_snapshot()
         buffer, frozen = self._buffer, self._frozen

@@ -3,7 +3,7 @@
 from libc.stdint cimport uint8_t, uint64_t
 
 from tilekv.kvcore.hashing.digest cimport KeyRef
-from tilekv.kvcore.values.column cimport Cell
+from tilekv.kvcore.values.column cimport Cell, Column
 from tilekv.kvcore.write.memtable cimport Buffer
 
 cdef enum:
@@ -29,4 +29,6 @@ cdef int stage_columns(Buffer staged, tuple columns, object keys, dict given) ex
 cdef int stage_runs(Buffer staged, tuple columns, list runs) except -1
 # An Arrow table: the keys in the column named `key`, the attributes in the others.
 cdef int stage_table(Buffer staged, tuple columns, object table, str key) except -1
+# The cells of a column that is given for n keys. InvalidValueError when they are not as many.
+cdef list column_cells(object given, Column column, Py_ssize_t n)
 cdef int stage_deletes(Buffer staged, list keys) except -1

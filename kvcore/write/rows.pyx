@@ -305,10 +305,18 @@ cdef bint in_memory(object given) except -1:
     return numpy_form(given) is not None or is_arrow(given)
 
 
+cdef list column_cells(object given, Column column, Py_ssize_t n):
+    cdef list pieces = cells_of(given, column, False, f"column {column.name!r}")
+    cdef Py_ssize_t found = count_cells(pieces)
+    if found != n:
+        raise InvalidValueError(f"{n} keys, but {found} values in column {column.name!r}")
+    return pieces
+
+
 cdef int stage_columns(Buffer staged, tuple columns, object keys, dict given) except -1:
     cdef Column column
-    cdef list runs, pieces
-    cdef Py_ssize_t n, found, done
+    cdef list runs
+    cdef Py_ssize_t n, done
     check_names(columns, given, "columns")
     column = columns[0]
     values = given[column.name]
@@ -319,11 +327,7 @@ cdef int stage_columns(Buffer staged, tuple columns, object keys, dict given) ex
     runs = [cells_of(keys, None, staged.layout.numbers, "keys")]
     n = count_cells(runs[0])
     for column in columns:
-        pieces = cells_of(given[column.name], column, False, f"column {column.name!r}")
-        found = count_cells(pieces)
-        if found != n:
-            raise InvalidValueError(f"{n} keys, but {found} values in column {column.name!r}")
-        runs.append(pieces)
+        runs.append(column_cells(given[column.name], column, n))
     return stage_runs(staged, columns, runs)
 
 

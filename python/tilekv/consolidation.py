@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Final
 
+from tilekv.clock import milliseconds
 from tilekv.commit import write_fragment
 from tilekv.engine import Engine
 from tilekv.errors import NotDurableError, StoreBusyError
@@ -19,7 +20,6 @@ from tilekv.kvcore.merge.merge_source import MergedCells
 from tilekv.kvcore.read.snapshot import Snapshot
 from tilekv.names import FragmentName, vac_file
 from tilekv.opener import Opener
-from tilekv.probe import milliseconds
 from tilekv.progress import Progress, reporter
 from tilekv.storage import Storage
 from tilekv.workers import Workers

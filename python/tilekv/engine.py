@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NoReturn
 
+from tilekv.clock import milliseconds
 from tilekv.commit import write_fragment
 from tilekv.config import Config
 from tilekv.descriptor import Descriptor
@@ -32,7 +33,7 @@ from tilekv.names import (
     FragmentName,
 )
 from tilekv.opener import Opener
-from tilekv.probe import Kind, Probe, milliseconds, probe
+from tilekv.probe import Kind, Probe, probe
 from tilekv.schema import OLD_DIGEST, Attr, Schema
 from tilekv.storage import Listing, Storage
 from tilekv.version import VERSION

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import time
 from collections.abc import Iterable, Mapping, Sized
 from collections.abc import Set as AbstractSet
 from typing import Any, Final
@@ -18,11 +17,6 @@ LAST: Final = 253_402_300_799_999
 _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _MS: Final = dt.timedelta(milliseconds=1)
 _COARSE: Final = ("Y", "M", "W", "D", "h", "m", "s")  # units of NumPy longer than a ms
-
-
-def clock() -> int:
-    """ms since 1970, by the local clock."""
-    return time.time_ns() // 1_000_000
 
 
 def seen_at(timestamp: int | None) -> int | None:

@@ -6,6 +6,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from tilekv.clock import milliseconds
 from tilekv.errors import CorruptionError, HistoryVacuumed, SnapshotGone
 from tilekv.history import History, history_of, owners, read_history, read_list
 from tilekv.kvcore.base.cache import ChunkCache
@@ -21,7 +22,7 @@ from tilekv.names import (
     vac_file,
 )
 from tilekv.newer import check_newer
-from tilekv.probe import Probe, milliseconds
+from tilekv.probe import Probe
 from tilekv.storage import Listing, Storage
 
 # Two do while others write; each consolidation that is vacuumed meanwhile takes one more. Nothing makes so many in a moment.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import enum
-import time
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
+from tilekv.clock import milliseconds
 from tilekv.errors import CorruptionError
 from tilekv.names import (
     ARRAY_SCHEMA,
@@ -84,11 +84,6 @@ def listed_root(storage: Storage) -> Listing | None:
     except OSError:
         storage.exists()  # which tells better what is wrong with the place itself
         raise
-
-
-def milliseconds() -> int:
-    """Now, in ms since 1970."""
-    return time.time_ns() // 1_000_000
 
 
 def _lost_descriptor(storage: Storage, listing: Listing) -> CorruptionError | None:

@@ -18,6 +18,7 @@ import numpy as np
 
 from tilekv import consolidation
 from tilekv.arguments import NO_VALUE, is_one_of, truth
+from tilekv.clock import milliseconds
 from tilekv.config import Config
 from tilekv.engine import DEFAULT_SCHEMA, Engine, open_engine
 from tilekv.equality import EqualItems, EqualValues, equal_items
@@ -29,7 +30,7 @@ from tilekv.errors import (
     WrongTypeError,
     shown,
 )
-from tilekv.expiry import clock, expires_at, moment, moments, seen_at
+from tilekv.expiry import expires_at, moment, moments, seen_at
 from tilekv.flusher import Flusher
 from tilekv.kvcore.read.fragment import Fragment
 from tilekv.kvcore.read.snapshot import Snapshot
@@ -290,7 +291,7 @@ class Store(Flusher, MutableMapping[Any, Any]):
     # --- entries that expire ---
 
     def _moments(self, expire: object, rows: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-        return moments(expire, rows, clock())
+        return moments(expire, rows, milliseconds())
 
     def expires(self, key: Any) -> dt.datetime | None:
         """When a key will be as if deleted, as a datetime in UTC; None for never.
@@ -349,7 +350,7 @@ class Store(Flusher, MutableMapping[Any, Any]):
             raise WrongTypeError(
                 f"expires is a mapping of keys to moments, not {type(expires).__name__}"
             )
-        now = clock()
+        now = milliseconds()
         wanted = [
             (key, self._bytes_of(key), moment(expire, now))
             for key, expire in ({} if expires is None else expires).items()

@@ -18,7 +18,7 @@ import tilekv
 
 # Packages and their modules. What joins them costs every program that imports tilekv.
 BROUGHT = """
-tilekv: arguments commit config consolidation cursor datatypes descriptor engine equality errors expiry filters
+tilekv: arguments clock commit config consolidation cursor datatypes descriptor engine equality errors expiry filters
     flusher history names newer opener probe progress schema schemafile store version workers
 tilekv.kvcore: handle
 tilekv.kvcore.base: cache crc32c file wire writeback

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from tilekv.clock import milliseconds
 from tilekv.errors import StoreNotFoundError
 from tilekv.kvcore.base.file import File
 from tilekv.names import temporary_name
@@ -145,7 +145,7 @@ class MemoryStorage:
 
     def now(self) -> int:
         """The time of this machine."""
-        return time.time_ns() // 1_000_000
+        return milliseconds()
 
     def retire(self, folders: Iterable[str]) -> Sequence[str]:
         """Forget the folders: nothing is left to erase."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from tilekv.clock import milliseconds
 from tilekv.engine import Engine
-from tilekv.expiry import clock, seen_at
+from tilekv.expiry import seen_at
 from tilekv.kvcore.merge.merge import Merge
 from tilekv.kvcore.read.snapshot import Snapshot
 
@@ -90,7 +91,7 @@ def describe(
     live = _live(snapshot, 0)
     if engine.layout.expires >= 0:
         kept = sum(live)
-        live = _live(snapshot, seen_at(timestamp) or clock())
+        live = _live(snapshot, seen_at(timestamp) or milliseconds())
         expired = kept - sum(live)
     dead = sum(
         fragment.stored_bytes * (fragment.cells - alive) // fragment.cells
