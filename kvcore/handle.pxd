@@ -2,13 +2,11 @@
 
 from libc.stdint cimport int64_t, uint64_t
 
-from tilekv.kvcore.batch.readers cimport Rows
 from tilekv.kvcore.format.layout cimport Layout
 from tilekv.kvcore.hashing.digest cimport KeyRef
 from tilekv.kvcore.merge.merge cimport Merge
 from tilekv.kvcore.read.address cimport CellAddress
 from tilekv.kvcore.read.chunks cimport ReadContext
-from tilekv.kvcore.read.column_reader cimport Selection
 from tilekv.kvcore.read.snapshot cimport Found, Snapshot
 from tilekv.kvcore.write.memtable cimport Buffer, SortedBuffer
 
@@ -63,34 +61,3 @@ cdef class Handle:
     cdef int _after_write(self) except -1
     cdef tuple _buffers(self)
     cdef Merge _merge(self)
-
-
-cdef class MergeCursor:
-    """Takes cells from a merge, some rows or some bytes of them at a time: a thousand values may be a thousand megabytes."""
-    cdef Merge merge
-    cdef CellAddress* runs      # of neighbours: see Selection
-    cdef Py_ssize_t room, most  # cells that the merge is asked for: now, and ever
-    cdef Selection rest         # what it gave and has not been used
-    # The next cells, as many as `limit` bytes of each of the columns, and of keys, hold: False at the end. Good until the next
-    # call.
-    cdef bint next(self, tuple columns, bint keys, uint64_t limit, Selection* cells) except -1
-
-
-cdef class CellIterator:
-    """Iterates over the keys, values or items of a snapshot; lazy, some cells at a time."""
-    cdef tuple columns          # none for keys
-    cdef int what
-    cdef MergeCursor cursor     # None at the end, and while rows are filled
-    cdef Rows rows              # what it gave last
-    cdef size_t at              # how many of them are used
-    cdef bint filling           # a thread is in _fill(), perhaps without the GIL
-    cdef Rows _fill(self)
-
-
-cdef class Scan:
-    """All rows of a snapshot."""
-    cdef int64_t now            # see Handle._now()
-    cdef Snapshot snapshot
-    cdef tuple buffers          # see Handle._buffers()
-    cdef tuple columns
-    cdef Py_ssize_t rows

@@ -1,29 +1,15 @@
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from threading import _RLock
-from typing import Any, final
+from typing import Any
 
 from typing_extensions import disjoint_base
 
 from tilekv.kvcore.batch.results import Batch
+from tilekv.kvcore.batch.scan import CellIterator, Scan
 from tilekv.kvcore.format.layout import Layout
-from tilekv.kvcore.merge.merge import Merge
 from tilekv.kvcore.read.snapshot import Snapshot
 from tilekv.kvcore.values.column import Column
 from tilekv.kvcore.write.memtable import Buffer
-
-@final
-class MergeCursor:
-    def __new__(cls, merge: Merge, room: int, most: int) -> MergeCursor: ...
-
-@final
-class CellIterator(Iterator[Any]):
-    def __iter__(self) -> CellIterator: ...
-    def __next__(self) -> Any: ...
-
-@final
-class Scan(Iterable[Batch]):
-    def __iter__(self) -> Iterator[Batch]: ...
-    def __arrow_c_stream__(self, requested_schema: object = None) -> object: ...
 
 @disjoint_base
 class Handle:

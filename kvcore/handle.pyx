@@ -1,10 +1,7 @@
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from cpython.exc cimport PyErr_CheckSignals
-from cpython.ref cimport Py_REFCNT
 from libc.stdint cimport int64_t, uint8_t
 from cpython.long cimport PyLong_Check
-from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 import os
@@ -16,11 +13,10 @@ import numpy as np
 
 from tilekv.errors import ClosedError, InvalidValueError, ReadOnlyError, WrongTypeError, shown
 
-from tilekv.kvcore.base.bare cimport tkv_refuse_bare
 from tilekv.kvcore.base.cache cimport cache_enter, cache_exit
 from tilekv.kvcore.batch.batch_get cimport append_rows, look_up_batch
-from tilekv.kvcore.batch.readers cimport fitting, key_form, make_scanned, new_rows
-from tilekv.kvcore.batch.results cimport ANY_TYPE, NO_TYPE, Batch, scan_stream
+from tilekv.kvcore.batch.results cimport Batch
+from tilekv.kvcore.batch.scan cimport KEYS, Scan, iterate_cells, new_scan
 from tilekv.kvcore.codec.pipeline cimport OK, Status
 from tilekv.kvcore.format.datatypes cimport INT64
 from tilekv.kvcore.format.layout cimport NEVER
@@ -28,7 +24,6 @@ from tilekv.kvcore.hashing.digest cimport digest_keys
 from tilekv.kvcore.read.address cimport IN_BUFFER, address_of_entry, entry_at
 from tilekv.kvcore.read.chunks cimport (DIRECT, FragmentData, Span, context_close, fragment_cell, fragment_copy, fragment_extent,
                                         unpin)
-from tilekv.kvcore.read.column_reader cimport selection_advance
 from tilekv.kvcore.read.resident cimport resident_cell
 from tilekv.kvcore.read.snapshot cimport DELETED, MISSING, PRESENT
 from tilekv.kvcore.values.column cimport KIND_BYTES, Column
@@ -45,18 +40,8 @@ cdef extern from "base/clock.h" nogil:
     int64_t tkv_now_ms()
 
 cdef enum:
-    COPIED_CELLS = 1024         # that an iterator takes of a merge at first; later as many for each fragment,
-    MOST_SHARES = 16            # but for no more fragments than this
-    COPIED_BYTES = 8 << 20      # bytes of one column that it copies at a time, or one cell
-    BATCH_BYTES = 64 << 20      # bytes of one column that scan() gives at a time, or one cell
     FIRST = 1                   # field of the first attribute
     MOST_ROWS = 1 << 24         # of a batch of scan(), whatever is asked for: the addresses of its cells take 24 bytes each
-
-cdef enum What:
-    KEYS = 0
-    VALUES = 1
-    ITEMS = 2
-
 
 # Integers as keys may be, in a store that keeps exact types: (dtype, datatype code).
 _INTEGERS = [(dtype, code) for dtype, code in _CODES.items() if dtype[1] in "iu"]
@@ -832,15 +817,7 @@ cdef class Handle:
 
     def _iterate(self, int what):
         """An iterator over keys (0), values (1) or items (2), in ascending order of digests, of the state as it is now."""
-        cdef CellIterator iterator = CellIterator.__new__(CellIterator)
-        cdef Merge merge
-        iterator.columns = () if what == KEYS else self._columns
-        merge = self._merge()
-        # What is taken at a time ends in the middle of a chunk of every fragment, which is decoded again for the next.
-        iterator.cursor = MergeCursor(merge, COPIED_CELLS,
-                                      COPIED_CELLS * min(max(<Py_ssize_t>merge.snapshot.n, 1), MOST_SHARES))
-        iterator.what = what
-        return iterator
+        return iterate_cells(self._merge(), () if what == KEYS else self._columns, what)
 
     def scan(self, attrs: Iterable[str] | None = None, rows: int = 65536) -> Scan:
         """All rows of the store as it is now, with their keys, in ascending order of digests.
@@ -866,145 +843,13 @@ cdef class Handle:
         CorruptionError, SnapshotGone, OSError
             While it is iterated: as of `get`.
         """
-        cdef Scan scan = Scan.__new__(Scan)
         if isinstance(rows, bool) or not isinstance(rows, (int, np.integer)):
             raise WrongTypeError(f"rows is an int, not {type(rows).__name__}")
         if rows < 1:
             raise InvalidValueError(f"rows is at least 1, not {shown(rows)}")
-        scan.columns = self._chosen(attrs)
-        scan.rows = min(int(rows), MOST_ROWS)
-        scan.snapshot = self._require_snapshot()
-        scan.buffers = self._buffers()
-        scan.now = self._now()
-        return scan
+        columns = self._chosen(attrs)
+        return new_scan(self._require_snapshot(), self._buffers(), columns, min(int(rows), MOST_ROWS), self._now())
 
 
-@cython.final
-cdef class MergeCursor:
-    def __cinit__(self, Merge merge not None, Py_ssize_t room, Py_ssize_t most):
-        """room, most: cells that the merge is asked for at first, and once it has doubled often enough."""
-        self.merge = merge
-        self.room = room
-        self.most = most
-        self.runs = <CellAddress*>malloc(most * sizeof(CellAddress))
-        if self.runs == NULL:
-            raise MemoryError
-
-    def __dealloc__(self):
-        free(self.runs)
-
-    cdef bint next(self, tuple columns, bint keys, uint64_t limit, Selection* cells) except -1:
-        cdef Py_ssize_t n
-        cdef size_t nruns = 0
-        if self.rest.n == 0:
-            with nogil:
-                n = self.merge.next(self.runs, &nruns, NULL, NULL, self.room)
-            if n < 0:
-                self.merge.raise_fault()
-            if n == 0:
-                return False
-            self.rest.runs = self.runs
-            self.rest.skip = 0
-            self.rest.n = n
-            self.rest.index = NULL
-            self.rest.keep = False
-            self.room = min(2 * self.room, self.most)
-        cells[0] = self.rest
-        cells.n = fitting(self.merge.snapshot, self.merge.rows, columns, keys, &self.rest, limit)
-        selection_advance(&self.rest, cells.n)
-        return True
-
-
-@cython.final
-cdef class CellIterator:
-    def __iter__(self):
-        """Itself."""
-        return self
-
-    def __next__(self):
-        """The next key, value or (key, value)."""
-        # What is made of a cell may run Python code, and so this iterator: rows are kept, and moved on from, first.
-        cdef Rows rows = self.rows
-        cdef size_t i = self.at
-        if rows is None or i == rows.n:
-            rows = self._fill()
-            if rows is None:
-                raise StopIteration
-            i = 0
-        self.at = i + 1
-        if self.what == ITEMS:
-            return rows.key(i), rows.value(i)
-        return rows.key(i) if self.what == KEYS else rows.value(i)
-
-    cdef Rows _fill(self):
-        """The next rows, None at the end. After a fault the iterator is at its end, as a generator is."""
-        cdef MergeCursor cursor = self.cursor
-        cdef Rows rows = self.rows
-        cdef Merge merge
-        cdef Selection cells
-        if self.filling:
-            raise ValueError("iterator already executing: another thread is in it")
-        self.rows = None
-        if cursor is None:
-            return None
-        self.filling = True
-        self.cursor = None
-        try:
-            PyErr_CheckSignals()                                # list(db) never comes back to the interpreter
-            merge = cursor.merge
-            if not cursor.next(self.columns, self.what != VALUES, COPIED_BYTES, &cells):
-                return None
-            if rows is None or Py_REFCNT(rows) > 1:             # another thread may be making an object of it
-                rows = new_rows(self.columns, len(self.columns) == 1)
-            rows.fill(merge.snapshot, merge.rows, &cells, self.what != VALUES)
-            self.rows = rows
-            self.cursor = cursor
-        finally:
-            self.filling = False
-        return rows
-
-
-@cython.final
-cdef class Scan:
-    """The store as it was when `Store.scan` was called.
-
-    Iterating gives Batches, from the start every time; `__arrow_c_stream__` gives all rows to whoever takes Arrow, a batch at a
-    time. Both raise CorruptionError, SnapshotGone and OSError, as `Store.get` does.
-    """
-
-    @cython.binding(False)
-    @cython.embedsignature(True)
-    def __iter__(self):
-        """An iterator over the rows as Batches, from the first."""
-        return _batches(MergeCursor(Merge(self.snapshot, self.buffers, False, self.now), self.rows, self.rows), self.columns)
-
-    def __reduce__(self):
-        raise WrongTypeError("a Scan is not copied or pickled: call scan() of a handle there")
-
-    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
-        """The rows as an Arrow PyCapsule, a stream of batches; a requested schema is ignored, as the protocol allows.
-
-        The keys are a column of it when all are of one type, and bytes when one of them has no Arrow array of that type: the keys
-        are read twice to find out.
-        """
-        cdef MergeCursor cursor = MergeCursor(Merge(self.snapshot, self.buffers, False, self.now), self.rows, self.rows)
-        cdef Selection cells
-        cdef int type = ANY_TYPE
-        cdef bint plain = True
-        while type != NO_TYPE and cursor.next((), True, BATCH_BYTES, &cells):
-            key_form(self.snapshot, cursor.merge.rows, &cells, &type, &plain)
-        memset(&cells, 0, sizeof(cells))
-        empty = make_scanned(self.snapshot, cursor.merge.rows, self.columns, &cells)
-        return scan_stream(empty, iter(self), type, plain)
-
-
-def _batches(MergeCursor cursor, tuple columns):
-    cdef Selection cells
-    cdef Merge merge = cursor.merge
-    while cursor.next(columns, True, BATCH_BYTES, &cells):
-        yield make_scanned(merge.snapshot, merge.rows, columns, &cells)
-
-
-globals()["Batch"] = Batch      # a cimported class is no name of the module, and read()'s annotation is looked up there
-tkv_refuse_bare(CellIterator)
-tkv_refuse_bare(Scan)
+# A cimported class is no name of the module, where the annotations of read() and scan() are looked up.
+globals().update(Batch=Batch, Scan=Scan)

@@ -48,7 +48,7 @@ from tilekv.filters import (
     ZstdFilter,
 )
 from tilekv.kvcore.batch.results import Batch, VarColumn
-from tilekv.kvcore.handle import Scan
+from tilekv.kvcore.batch.scan import Scan
 from tilekv.kvcore.values.keys import Key
 from tilekv.schema import Attr, Schema
 from tilekv.store import Store, open

@@ -22,7 +22,7 @@ tilekv: arguments clock commit config consolidation cursor datatypes descriptor 
     flusher history names newer opener probe progress schema schemafile store version workers
 tilekv.kvcore: handle
 tilekv.kvcore.base: cache crc32c file wire writeback
-tilekv.kvcore.batch: batch_get readers requests results
+tilekv.kvcore.batch: batch_get readers requests results scan
 tilekv.kvcore.codec: bitwidth checksums compress deltas filters pipeline rle shuffles
 tilekv.kvcore.format: datatypes footer layout tile
 tilekv.kvcore.hashing: coords digest
