@@ -1,0 +1,1 @@
+"""`python -m tilekv serve`: a store for clients of Redis."""
