@@ -6,9 +6,11 @@ from tilekv.kvcore.format.layout cimport Layout
 from tilekv.kvcore.hashing.digest cimport KeyRef
 from tilekv.kvcore.merge.merge cimport Merge
 from tilekv.kvcore.read.address cimport CellAddress
-from tilekv.kvcore.read.chunks cimport ReadContext
+from tilekv.kvcore.read.chunk_reader cimport ReadContext
 from tilekv.kvcore.read.snapshot cimport Found, Snapshot
-from tilekv.kvcore.write.memtable cimport Buffer, SortedBuffer
+from tilekv.kvcore.values.values cimport Column
+from tilekv.kvcore.write.memtable cimport Buffer
+from tilekv.kvcore.write.sorted_buffer cimport SortedBuffer
 
 
 cdef class Handle:
@@ -25,6 +27,7 @@ cdef class Handle:
     # constant after construction
     cdef readonly Layout _layout
     cdef readonly tuple _columns        # Column of each attribute, in schema order
+    cdef readonly object _frames        # see _attach()
     cdef bint _single                   # one attribute: values are bare
     cdef readonly bint _writable
     cdef readonly uint64_t _budget      # bytes of buffer: above it a flush behind the writers begins
@@ -47,9 +50,11 @@ cdef class Handle:
     # `expire` as moments: in an array that it returns, *n of them, one for all or one each.
     cdef object _expiring(self, object expire, size_t rows, const int64_t** moments, size_t* n)
     cdef int _check_writable(self) except -1
+    cdef bytes _wanted          # for ReadContext.wanted
     cdef Found _find(self, Snapshot snapshot, Buffer buffer, Buffer frozen, const KeyRef* key, int field, ReadContext* context,
                      CellAddress* address) except *
     cdef object _get(self, key, default)
+    cdef Column _text_column(self, object attr)
     cdef int64_t _expiry(self, object key) except -1
     cdef bint _no_column(self, str name) except -1
     cdef bint _has(self, object key) except -1
@@ -58,6 +63,6 @@ cdef class Handle:
     cdef int _hidden(self, Snapshot snapshot, Buffer buffer, const CellAddress* address, int field, ReadContext* context,
                      void* cell) except -1
     cdef object _row(self, Snapshot snapshot, Buffer buffer, const CellAddress* address, ReadContext* context)
-    cdef int _after_write(self) except -1
+    cdef int _flush_if_full(self) except -1
     cdef tuple _buffers(self)
     cdef Merge _merge(self)

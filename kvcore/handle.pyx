@@ -14,25 +14,31 @@ import numpy as np
 from tilekv.errors import ClosedError, InvalidValueError, ReadOnlyError, WrongTypeError, shown
 
 from tilekv.kvcore.base.cache cimport cache_enter, cache_exit
-from tilekv.kvcore.batch.batch_get cimport append_rows, look_up_batch
-from tilekv.kvcore.batch.results cimport Batch
+from tilekv.kvcore.batch.get_many cimport append_rows
+from tilekv.kvcore.batch.key_scan cimport new_key_scan
+from tilekv.kvcore.batch.read_batch cimport read_batch
+from tilekv.kvcore.batch.results cimport Batch, wanted_fields
 from tilekv.kvcore.batch.scan cimport KEYS, Scan, iterate_cells, new_scan
 from tilekv.kvcore.codec.pipeline cimport OK, Status
 from tilekv.kvcore.format.datatypes cimport INT64
 from tilekv.kvcore.format.layout cimport NEVER
 from tilekv.kvcore.hashing.digest cimport digest_keys
 from tilekv.kvcore.read.address cimport IN_BUFFER, address_of_entry, entry_at
-from tilekv.kvcore.read.chunks cimport (DIRECT, FragmentData, Span, context_close, fragment_cell, fragment_copy, fragment_extent,
-                                        unpin)
+from tilekv.kvcore.read.chunk_reader cimport (DIRECT, FragmentData, Span, context_close, fragment_cell, fragment_copy,
+                                              fragment_extent, unpin)
+from tilekv.kvcore.read.plan cimport plan_bytes
 from tilekv.kvcore.read.resident cimport resident_cell
 from tilekv.kvcore.read.snapshot cimport DELETED, MISSING, PRESENT
-from tilekv.kvcore.values.column cimport KIND_BYTES, Column
+from tilekv.kvcore.read.stored_value cimport StoredValue, stored_value
 from tilekv.kvcore.values.input_cells cimport Cells, count_cells, object_cells
 from tilekv.kvcore.values.input_columns cimport cells_of
+from tilekv.kvcore.values.key_filter cimport KeyFilter
 from tilekv.kvcore.values.keys cimport KeyCell, asked_cell, key_cell
-from tilekv.kvcore.write.memtable cimport Entry, find_entry, is_gone, sort_buffer
+from tilekv.kvcore.values.values cimport KIND_BYTES, KIND_TEXT, Column
+from tilekv.kvcore.write.memtable cimport Entry, find_entry, is_gone
 from tilekv.kvcore.write.rows cimport (Row, append_row, column_cells, convert_row, row_free, stage_columns, stage_deletes,
                                        stage_pairs, stage_rows, stage_runs, stage_table)
+from tilekv.kvcore.write.sorted_buffer cimport sort_buffer
 from tilekv.kvcore.format.datatypes import CODES as _CODES
 from tilekv.kvcore.values.keys import Key, key_not_found
 
@@ -60,6 +66,27 @@ def _forked():
 os.register_at_fork(after_in_child=_forked)
 
 
+cdef object _whole(str name, object number):
+    """None, or a whole number as an int."""
+    if number is None:
+        return None
+    if isinstance(number, (bool, np.bool_)) or not isinstance(number, (int, np.integer)):
+        raise WrongTypeError(f"{name} is an int, not {type(number).__name__}")
+    return int(number)
+
+
+cdef object _bound(str name, object digest):
+    """A digest as the coordinates that it makes."""
+    if isinstance(digest, bytes):
+        if len(digest) != 16:
+            raise InvalidValueError(f"{name} is a digest of 16 bytes, not of {len(digest)}")
+        return int.from_bytes(digest[:8], "little") << 64 | int.from_bytes(digest[8:], "little")
+    number = _whole(name, digest)
+    if not 0 <= number <= 1 << 128:
+        raise InvalidValueError(f"{name} is a digest, as an int of 0 to 2**128, not {shown(number)}")
+    return number
+
+
 cdef object no_moments():
     return InvalidValueError("this store keeps no moments of expiry: they take a schema with expires=True")
 
@@ -75,15 +102,18 @@ cdef class Handle:
         self._generation = generation
 
     def _attach(self, Layout layout not None, tuple columns not None, bint writable, uint64_t budget, size_t threads,
-                moment=None):
+                moment=None, frames=None):
         """What does not change while the handle lives. Once, before anything else. budget: bytes of the write buffer. threads:
-        most that one operation uses. moment: the one that is shown (ms since 1970), None for now; at 0 nothing has expired."""
+        most that one operation uses. moment: the one that is shown (ms since 1970), None for now; at 0 nothing has expired.
+        frames: what makes frames of rows, by make(kind, rows); its `key` is what the keys are called, or None."""
         self._layout = layout
         self._columns = columns
         self._single = len(columns) == 1
+        self._wanted = wanted_fields(layout, columns)
         self._writable = writable
         self._budget = budget
         self._threaded = threads > 1
+        self._frames = frames
         self._moment = -1 if moment is None else min(max(moment, 0), NEVER - 1)
         self._buffer = Buffer(layout)
 
@@ -101,6 +131,11 @@ cdef class Handle:
         if self._layout.expires < 0:
             return 0
         return tkv_now_ms() if self._moment < 0 else self._moment
+
+    def _clock(self):
+        """The moment, in ms, by which this handle's look-ups leave out what has expired. Moments from now on are counted from it:
+        another clock may be ahead of it by some ms, in which what expires at once would still be there."""
+        return self._now()
 
     cdef object _expiring(self, object expire, size_t rows, const int64_t** moments, size_t* n):
         cdef const int64_t[::1] words
@@ -217,13 +252,14 @@ cdef class Handle:
                 if data != NULL:
                     value = column.load(data, size)
                 elif column.kind == KIND_BYTES:
-                    # A long value is decoded into its object, without the GIL and past the cache.
+                    # A long value comes into its object without the GIL and, if the cache has no room for it, past the cache.
                     if fragment_extent(f, column.field, address.tile, address.cell, context, &start, &end) != OK:
                         snapshot.raise_fault(context, address.fragment)
                     if end - start >= DIRECT:
                         value = PyBytes_FromStringAndSize(NULL, end - start)
                         into = <uint8_t*>PyBytes_AS_STRING(value)
                         with nogil:
+                            plan_bytes(f, snapshot.layout.bytes_slot(column.field), address.tile, start, end - start)
                             status = fragment_copy(f, snapshot.layout.bytes_slot(column.field), address.tile, start, end - start,
                                                    context, into)
                         if status != OK:
@@ -255,6 +291,7 @@ cdef class Handle:
             return default
         snapshot.expect(1)
         access_open(&context, self._now())
+        context.wanted = <const uint8_t*>PyBytes_AS_STRING(self._wanted)
         epoch = cache_enter(&snapshot.cache.cache)
         try:
             if self._find(snapshot, buffer, frozen, &cell.ref, FIRST, &context, &address) != PRESENT:
@@ -302,6 +339,82 @@ cdef class Handle:
             When the system cannot read.
         """
         return self._get(key, default)
+
+    def get_range(self, key: Any, start: int = 0, stop: int | None = None, attr: str | None = None) -> bytes | None:
+        """A part of the bytes of a value; of a large one only what the part needs is read.
+
+        Parameters
+        ----------
+        key : str, bytes, int, float, NumPy scalar, 1-d numpy.ndarray or Key
+        start : int
+            As of the slice ``value[start:stop]``: a negative one counts from the end, and what lies beyond that is left out.
+        stop : int, optional
+            Likewise; the end unless given.
+        attr : str, optional
+            The attribute, of bytes or of text, whose bytes are its UTF-8; needed when there are several.
+
+        Returns
+        -------
+        bytes or None
+            None for a null.
+
+        Raises
+        ------
+        KeyNotFoundError
+            When the key is not there.
+        WrongTypeError, InvalidValueError
+            For arguments that are refused; for an attribute that is unknown, or neither bytes nor text.
+        ClosedError, CorruptionError, SnapshotGone, OSError
+            As of `get`.
+        """
+        cdef StoredValue value
+        first, last = _whole("start", start), _whole("stop", stop)
+        value = self._stored(key, attr)
+        if value is None:
+            return None
+        begin, end, _ = slice(first, last).indices(value.size)
+        return value.part(begin, max(begin, end))
+
+    def _stored(self, key, attr):
+        """The value of a key where it is stored, as a StoredValue; None for a null. KeyNotFoundError when it is not there."""
+        cdef Snapshot snapshot = self._require_snapshot()
+        cdef Buffer buffer = self._buffer
+        cdef Buffer frozen = self._frozen
+        cdef Column column = self._text_column(attr)
+        cdef KeyCell cell
+        cdef ReadContext context
+        cdef CellAddress address
+        cdef uint8_t valid = 1
+        cdef int epoch
+        meant = key if self._layout.numbers else self._meant(key)
+        _held = asked_cell(meant, &cell, self._layout.numbers)
+        if cell.ref.data == NULL:
+            raise key_not_found(key, self._layout.numbers)
+        snapshot.expect(1)
+        access_open(&context, self._now())
+        epoch = cache_enter(&snapshot.cache.cache)
+        try:
+            if self._find(snapshot, buffer, frozen, &cell.ref, -1, &context, &address) != PRESENT:
+                raise key_not_found(key, self._layout.numbers)
+            if column.valid:
+                self._hidden(snapshot, buffer, &address, column.valid, &context, &valid)
+            return stored_value(snapshot, (buffer, frozen), buffer, column.field, &address, &context) if valid else None
+        finally:
+            cache_exit(&snapshot.cache.cache, epoch)
+            context_close(&context, &snapshot.codecs.pool)
+
+    cdef Column _text_column(self, object attr):
+        """The attribute of that name, or the only one, which is of bytes or text."""
+        cdef Column column
+        if attr is not None and not isinstance(attr, str):
+            raise WrongTypeError(f"attr is the name of an attribute, not {type(attr).__name__}")
+        if attr is None and not self._single:
+            names = ", ".join([repr(column.name) for column in self._columns])
+            raise InvalidValueError(f"the store has several attributes, choose one with attr=: {names}")
+        column = self._chosen(None if attr is None else [attr])[0]
+        if column.kind != KIND_BYTES and column.kind != KIND_TEXT:
+            raise WrongTypeError(f"attribute {column.name!r} is {column.takes()}: parts are those of bytes and text")
+        return column
 
     @cython.binding(False)
     @cython.embedsignature(True)
@@ -366,7 +479,7 @@ cdef class Handle:
             append_row(self._buffer, self._columns, &cell.ref, &row)
         finally:
             row_free(&row)
-        self._after_write()
+        self._flush_if_full()
 
     def set(self, key: Any, value: Any, expire: Any = None) -> None:
         """Set a key, until a moment. ``db[key] = value`` sets it for good.
@@ -404,7 +517,7 @@ cdef class Handle:
             self._buffer.expire(self._buffer.n - 1, moments, n)
         finally:
             row_free(&row)
-        self._after_write()
+        self._flush_if_full()
 
     cdef int64_t _expiry(self, object key) except -1:
         """The moment of a key that is there; 0 for one that is not."""
@@ -441,6 +554,31 @@ cdef class Handle:
             raise key_not_found(key, self._layout.numbers)
         return moment
 
+    def _sorted_row(self, key, value):
+        """The cells of a fragment of one key, as a flush has them."""
+        cdef Buffer staged = Buffer(self._layout)
+        stage_pairs(staged, self._columns, [(key, value)])
+        return sort_buffer(staged)
+
+    def _sorted_delete(self, key):
+        """The cell of a fragment that deletes one key."""
+        cdef Buffer staged = Buffer(self._layout)
+        stage_deletes(staged, cells_of([key], None, self._layout.numbers, "keys"))
+        return sort_buffer(staged)
+
+    def _streamed(self, key, attr, values):
+        """The cells of a fragment of one key whose value comes from a stream: sorted, as a flush has them, with an empty cell for
+        the stream's attribute; and that attribute's slot. values: by name, of the other attributes."""
+        cdef Column column
+        self._check_writable()
+        for column in self._columns:
+            if column.name == attr and column.kind != KIND_BYTES:
+                raise WrongTypeError(f"attribute {column.name!r} is {column.takes()}: a stream is of bytes")
+        row = dict(values)
+        row[attr] = b""
+        cells = self._sorted_row(key, b"" if self._single else row)
+        return cells, self._layout.bytes_slot([column.name for column in self._columns].index(attr) + FIRST)
+
     def _apply(self, puts, list keys, list values, expires, deletes):
         """Puts; then values with the moments in `expires`, an int64 array of ms; then deletes: in one step."""
         cdef Buffer staged = Buffer(self._layout)
@@ -460,7 +598,7 @@ cdef class Handle:
             stage_deletes(staged, self._all_meant(pieces))
         self._check_writable()
         self._buffer.absorb(staged)
-        self._after_write()
+        self._flush_if_full()
 
     @cython.binding(False)
     @cython.embedsignature(True)
@@ -478,9 +616,9 @@ cdef class Handle:
         _held = key_cell(key, &cell, self._layout.numbers)
         self._check_writable()                                  # as in __setitem__
         self._buffer.add(&cell.ref, True, 0)
-        self._after_write()
+        self._flush_if_full()
 
-    cdef int _after_write(self) except -1:
+    cdef int _flush_if_full(self) except -1:
         if self._buffer.size > self._budget or (self._failed and self._left_over()):
             self._flush_behind()
         return 0
@@ -547,7 +685,7 @@ cdef class Handle:
                 staged.expire(0, moments, n)
         self._check_writable()
         self._buffer.absorb(staged)
-        self._after_write()
+        self._flush_if_full()
 
     cdef bint _no_column(self, str name) except -1:
         cdef Column column
@@ -599,7 +737,7 @@ cdef class Handle:
         self.reopen()
         snapshot = self._require_snapshot()
         buffer, frozen = self._buffer, self._frozen
-        batch = look_up_batch(snapshot, buffer, frozen, tuple(kept), self._all_meant(pieces), False, self._threaded, self._now())
+        batch = read_batch(snapshot, buffer, frozen, tuple(kept), self._all_meant(pieces), False, self._threaded, self._now())
         runs = [batch._pieces]
         for column in self._columns:
             runs.append(given[column.name] if column.name in given else [batch.cells(column.name)])
@@ -609,7 +747,7 @@ cdef class Handle:
             staged.expire(0, &moments[0], n)
         self._check_writable()
         self._buffer.absorb(staged)
-        self._after_write()
+        self._flush_if_full()
 
     def reopen(self):
         raise NotImplementedError
@@ -641,7 +779,7 @@ cdef class Handle:
             stage_deletes(staged, self._all_meant(pieces))
         self._check_writable()
         self._buffer.absorb(staged)
-        self._after_write()
+        self._flush_if_full()
 
     def get_many(self, keys: Iterable[Any], default: Any = None, attrs: Iterable[str] | None = None) -> list[Any]:
         """The values of many keys.
@@ -712,10 +850,11 @@ cdef class Handle:
             raise InvalidValueError(f"missing is 'raise' or 'mask', not {shown(missing)}")
         columns = self._chosen(attrs)
         pieces = cells_of(keys, None, self._layout.numbers, "keys")
-        batch = look_up_batch(snapshot, buffer, frozen, columns, self._all_meant(pieces), missing == "mask", self._threaded,
-                              self._now())
+        batch = read_batch(snapshot, buffer, frozen, columns, self._all_meant(pieces), missing == "mask", self._threaded,
+                           self._now())
         if not self._layout.numbers:
             batch._pieces = pieces
+        batch.frames = self._frames
         return batch
 
     def _chosen(self, attrs):
@@ -819,8 +958,9 @@ cdef class Handle:
         """An iterator over keys (0), values (1) or items (2), in ascending order of digests, of the state as it is now."""
         return iterate_cells(self._merge(), () if what == KEYS else self._columns, what)
 
-    def scan(self, attrs: Iterable[str] | None = None, rows: int = 65536) -> Scan:
-        """All rows of the store as it is now, with their keys, in ascending order of digests.
+    def scan(self, attrs: Iterable[str] | None = None, rows: int = 65536, low: int | bytes | None = None,
+             high: int | bytes | None = None) -> Scan:
+        """All rows of the store as it is now, or those of a range of digests, with their keys, in ascending order of digests.
 
         Parameters
         ----------
@@ -828,6 +968,11 @@ cdef class Handle:
             The attributes wanted; all unless given.
         rows : int
             Most rows of a batch, at least 1; fewer where a column would exceed 64 MiB, and 16,777,216 at most.
+        low : int or bytes, optional
+            The first digest of the range: the 16 bytes that it is, or an int of 0 to 2**128, c0 * 2**64 + c1 of the coordinates
+            that it makes. ``scan(low=i * 2**128 // n, high=(i + 1) * 2**128 // n)`` is part i of n, about as large as the others.
+        high : int or bytes, optional
+            The first digest that is beyond it; none unless given.
 
         Returns
         -------
@@ -848,7 +993,14 @@ cdef class Handle:
         if rows < 1:
             raise InvalidValueError(f"rows is at least 1, not {shown(rows)}")
         columns = self._chosen(attrs)
-        return new_scan(self._require_snapshot(), self._buffers(), columns, min(int(rows), MOST_ROWS), self._now())
+        first = 0 if low is None else _bound("low", low)
+        beyond = None if high is None else _bound("high", high)
+        return new_scan(self._require_snapshot(), self._buffers(), columns, min(int(rows), MOST_ROWS), self._now(), self._frames,
+                        first, beyond)
+
+    def _key_scan(self, KeyFilter filter not None):
+        """The search for keys in the state as it is now."""
+        return new_key_scan(self._require_snapshot(), self._buffers(), filter, self._now())
 
 
 # A cimported class is no name of the module, where the annotations of read() and scan() are looked up.

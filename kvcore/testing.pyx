@@ -12,10 +12,10 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 from tilekv.kvcore.base.wire cimport Out, out_free
+from tilekv.kvcore.codec.chunk cimport PLAIN_HEADER, check_chunk, encode_chunk, open_windows
 from tilekv.kvcore.codec.filters cimport FILTER_BIT_WIDTH, FILTER_DOUBLE_DELTA, FILTER_GZIP, FILTER_POSITIVE_DELTA, Filter
 from tilekv.kvcore.codec.pipeline cimport (
-    NO_MEMORY, OK, Codec, CodecPool, Pipeline, Status, Windows, check_chunk, codec_acquire, codec_release, encode_chunk,
-    open_windows, raise_for, read_pipeline, window_at,
+    NO_MEMORY, OK, Codec, CodecPool, Pipeline, Status, Windows, codec_acquire, codec_release, raise_for, read_pipeline, window_at,
 )
 from tilekv.kvcore.hashing.coords cimport (
     MOST_BUCKETS, Item, bucket_count, bucket_shift, compare_keys, count_buckets, fill_buckets, lower_bound, place_buckets,
@@ -23,6 +23,9 @@ from tilekv.kvcore.hashing.coords cimport (
 )
 from tilekv.kvcore.hashing.digest cimport KeyRef, clamp, key_ref
 from tilekv.kvcore.hashing.digest cimport table_hash as hash_of_key
+from tilekv.kvcore.read.chunk_reader cimport FragmentData, ReadContext, context_close, fragment_bytes, fragment_place, tile_cells
+from tilekv.kvcore.read.fragment cimport Fragment
+from tilekv.kvcore.read.plan cimport Plan, cell_plan, search_plan
 
 cdef extern from "base/crc32c.h" nogil:
     uint32_t tkv_crc32c_tables(uint32_t crc, const void* data, size_t n)
@@ -182,3 +185,32 @@ def rewritten(bytes pipeline):
         else:
             found += struct.pack("<BI", filter.type, 0)
     return found
+
+
+# ---- read ----
+
+def plans(Fragment fragment not None, uint64_t c0, bytes wanted not None):
+    """What a look-up of coordinates that are there asks for, but for what is in memory: at first, and once the cell is known.
+    Two lists of (slot, offset, bytes). wanted: a flag for each field."""
+    cdef FragmentData* f = &fragment.data
+    cdef uint64_t tile = lower_bound(f.leaves + 1, 4, 0, f.ntiles, c0), n
+    cdef uint64_t cell, position = 0, stored = 0, start = 0, raw = 0
+    cdef const uint8_t* at = NULL
+    cdef ReadContext context
+    cdef Plan plan
+    memset(&context, 0, sizeof(context))
+    context.wanted = <const uint8_t*>PyBytes_AS_STRING(wanted)
+    search_plan(&plan, f, tile, c0, &context)
+    guessed = [(plan.ranges[i].slot, plan.ranges[i].offset, plan.ranges[i].n) for i in range(plan.n)]
+    try:
+        # As they are stored: a look-up would keep them at hand, and they would not be asked for again.
+        fragment.demand(&context, fragment_place(f, f.nf, tile, 2 * tile, &position, &stored, &start, &raw))
+        fragment.demand(&context, fragment_bytes(f, f.nf, position, stored, &context, &at))
+        n = tile_cells(f, tile)
+        cell = lower_bound(<const uint64_t*>(at + PLAIN_HEADER), 1, 0, n, c0)
+    finally:
+        context_close(&context, f.codecs)
+    if cell == n:
+        raise KeyError(c0)
+    cell_plan(&plan, f, tile, cell, &context)
+    return guessed, [(plan.ranges[i].slot, plan.ranges[i].offset, plan.ranges[i].n) for i in range(plan.n)]

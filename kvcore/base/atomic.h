@@ -26,4 +26,8 @@ static inline void tkv_clear_pointer(void** at) { __atomic_store_n(at, NULL, __A
 static inline uint8_t tkv_flag(const uint8_t* at) { return __atomic_load_n(at, __ATOMIC_RELAXED); }
 static inline void tkv_set_flag(uint8_t* at, uint8_t value) { __atomic_store_n(at, value, __ATOMIC_RELAXED); }
 
+/* The same for numbers. */
+static inline uint64_t tkv_load_relaxed(const uint64_t* at) { return __atomic_load_n(at, __ATOMIC_RELAXED); }
+static inline void tkv_store_relaxed(uint64_t* at, uint64_t value) { __atomic_store_n(at, value, __ATOMIC_RELAXED); }
+
 #endif

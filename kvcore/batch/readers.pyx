@@ -15,12 +15,12 @@ from tilekv.kvcore.format.datatypes cimport BLOB, CHAR
 from tilekv.kvcore.format.layout cimport KEY_FIELD
 from tilekv.kvcore.hashing.digest cimport KeyRef
 from tilekv.kvcore.read.address cimport NOWHERE
-from tilekv.kvcore.read.chunks cimport ReadContext, context_close
+from tilekv.kvcore.read.chunk_reader cimport ReadContext, context_close
 from tilekv.kvcore.read.column_reader cimport (FieldCursors, cursors_close, cursors_open, gather_bytes, gather_ends, gather_fixed,
                                                measure, selection_advance)
-from tilekv.kvcore.values.column cimport KIND_BYTES, Column
 from tilekv.kvcore.values.input_cells cimport gathered_keys
 from tilekv.kvcore.values.keys cimport load_key
+from tilekv.kvcore.values.values cimport KIND_BYTES, Column
 
 cdef enum:
     BLOCK_BYTES = 8 << 20       # bytes of one column that are copied before objects are made of them

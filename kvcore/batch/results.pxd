@@ -3,8 +3,9 @@
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uint8_t
 
-from tilekv.kvcore.values.column cimport Column
+from tilekv.kvcore.format.layout cimport Layout
 from tilekv.kvcore.values.input_cells cimport Cells
+from tilekv.kvcore.values.values cimport Column
 
 cdef enum:                      # what key_node() and scan_stream() take in place of a datatype of keys
     ANY_TYPE = -1               # not known yet
@@ -28,6 +29,9 @@ cdef class Batch:
     cdef dict _valid                    # by name, of columns that may have nulls: a bool array, False where a cell is null
     cdef list _pieces                   # the keys, a list of Cells
     cdef list _keys                     # the keys as objects, None until somebody asks for them
+    cdef object frames                  # what makes frames of it, and knows what the keys are called; see Handle._attach()
+    cdef str _key_name(self)
+    cdef object _made(self, str kind)
     # A column as cells to be written.
     cdef Cells cells(self, str name)
 
@@ -50,6 +54,7 @@ cdef object column_of(Column column, size_t n, object offsets, object data)
 cdef Batch new_batch(tuple columns, dict arrays, list pieces)
 # The columns, and behind them the validity of those that may have nulls.
 cdef tuple with_validity(tuple columns)
+cdef bytes wanted_fields(Layout layout, tuple columns)
 
 # Whether keys of a type have an Arrow array of their own, which gives them back: text that is UTF-8, bytes, single numbers and
 # times. Other keys are passed as bytes, with their type in the metadata of the field.
@@ -57,3 +62,5 @@ cdef bint are_plain(int type, object offsets, object data) except -1
 # An Arrow stream of the Batches of a scan. type and plain: what key_form() of `readers` found out about all their keys. `empty`
 # is a Batch without rows, for the schema.
 cdef object scan_stream(Batch empty, object batches, int type, bint plain)
+# The type of its arrays.
+cdef object scan_schema(Batch empty, int type, bint plain)

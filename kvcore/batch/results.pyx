@@ -14,12 +14,15 @@ import numpy as np
 from tilekv.errors import KeyNotFoundError, WrongTypeError, shown
 
 from tilekv.kvcore.base.bare cimport tkv_refuse_bare
+from tilekv.kvcore.base.memory cimport PooledMemory, new_memory
 from tilekv.kvcore.base.signals cimport ROWS
-from tilekv.kvcore.base.wire cimport Out, out64, out_bytes, out_free
+from tilekv.kvcore.base.wire cimport Out, out_bytes, out_free
 from tilekv.kvcore.format.datatypes cimport BLOB, CHAR
+from tilekv.kvcore.hashing.digest cimport KeyRef
 from tilekv.kvcore.values.arrow_export cimport (Node, array_capsules, array_node, blob_node, column_node, described, is_text,
                                                 null_node, record_node, schema_capsule, stream_capsule)
-from tilekv.kvcore.values.input_cells cimport Cells, cells_key, count_cells, ended_cells, fixed_cells
+from tilekv.kvcore.values.input_cells cimport (FEED_OBJECTS, Cells, Feed, cells_key, count_cells, ended_cells, feed_key,
+                                               fixed_cells, gathered_keys)
 from tilekv.kvcore.values.keys cimport KeyCell, asked_cell, load_key
 from tilekv.kvcore.values.arrow_export import KEY_TYPE_KEY as _KEY_TYPE_KEY
 from tilekv.kvcore.format.datatypes import DTYPES as _DTYPES
@@ -204,6 +207,40 @@ cdef class Batch:
             cells.owner = (cells.owner, valid)
         return cells
 
+    cdef str _key_name(self):
+        """What the column of the keys is called."""
+        cdef Column column
+        cdef set names = {column.name for column in self.columns}
+        if self.frames is not None and self.frames.key is not None and self.frames.key not in names:
+            return self.frames.key
+        return "__key" if "key" in names else "key"
+
+    def to_arrow(self) -> object:
+        """The rows as a pyarrow Table; of a store that was made of a frame, with that frame's columns and types.
+
+        MissingPackageError when pyarrow is not installed.
+        """
+        return self._made("arrow")
+
+    def to_pandas(self) -> object:
+        """The rows as a pandas DataFrame; of a store that was made of a frame, with that frame's columns, index and types.
+
+        MissingPackageError when pandas or pyarrow is not installed.
+        """
+        return self._made("pandas")
+
+    def to_polars(self) -> object:
+        """The rows as a polars DataFrame; of a store that was made of a frame, with that frame's columns and types.
+
+        MissingPackageError when polars is not installed.
+        """
+        return self._made("polars")
+
+    cdef object _made(self, str kind):
+        if self.frames is None:
+            raise WrongTypeError("this batch is of no store")
+        return self.frames.make(kind, self)
+
     def __repr__(self):
         return f"<tilekv batch of {len(self)} rows: {', '.join(self._arrays)}>"
 
@@ -247,6 +284,15 @@ cdef tuple with_validity(tuple columns):
     return columns + tuple(validity) if validity else columns
 
 
+cdef bytes wanted_fields(Layout layout, tuple columns):
+    """For ReadContext.wanted: what is read of a cell to make these columns."""
+    cdef Column column
+    wanted = bytearray(layout.nf)
+    for column in with_validity(columns):
+        wanted[column.field] = 1
+    return bytes(wanted)
+
+
 cdef list key_objects(list pieces):
     cdef Cells cells
     cdef KeyCell key
@@ -270,8 +316,7 @@ cdef Node batch_node(Batch batch, int type, bint plain):
     """The rows; for type and plain see key_node."""
     cdef Column column
     cdef list children = []
-    names = [column.name for column in batch.columns]
-    keys = key_node("__key" if "key" in names else "key", batch._pieces, type, plain)
+    keys = key_node(batch._key_name(), batch._pieces, type, plain)
     if keys is not None:
         children.append(keys)
     for column in batch.columns:
@@ -287,49 +332,92 @@ cdef Node batch_node(Batch batch, int type, bint plain):
 cdef Node key_node(str name, list pieces, int type, bint plain):
     """All keys as one array; None when they are of several types. What `type` and `plain` would be is found out for ANY_TYPE; for
     NO_TYPE there is no array. plain: see are_plain."""
-    cdef Out data, ends
     cdef Cells cells
-    cdef KeyCell key
-    cdef Py_ssize_t i, n = 0
-    cdef int64_t[::1] into
+    cdef Py_ssize_t n = count_cells(pieces), at = 0
+    cdef PooledMemory memory
+    cdef int64_t* ends
+    cdef uint8_t* out
     cdef bint known = type != ANY_TYPE
     if type == NO_TYPE:
         return None
-    if not known and count_cells(pieces) == 0:
+    if not known and n == 0:
         return null_node(name)
+    pieces = [gathered(cells) if cells.feed.kind == FEED_OBJECTS else cells for cells in pieces]
+    memory = new_memory((n + 1) * sizeof(int64_t))
+    ends = <int64_t*>memory.at
+    ends[0] = 0
+    offsets = np.ndarray(n + 1, np.int64, memory)
+    for cells in pieces:
+        if cells is None:
+            return None
+        with nogil:
+            type = measure_keys(&cells.feed, cells.n, type, ends + at)
+        if type == NO_TYPE:
+            return None
+        at += cells.n
+    memory = new_memory(ends[n])
+    out = memory.at
+    blob = np.ndarray(ends[n], np.uint8, memory)
+    at = 0
+    for cells in pieces:
+        with nogil:
+            copy_keys(&cells.feed, cells.n, ends + at, out)
+        at += cells.n
+    if not (plain if known else are_plain(type, offsets, blob)):
+        return described(blob_node(name, b"Z", offsets, blob, None), [(_KEY_TYPE_KEY, str(type).encode())])
+    if type == CHAR or type == BLOB:
+        return blob_node(name, b"U" if type == CHAR else b"Z", offsets, blob, None)
+    return array_node(name, blob.view(_DTYPES[type]), None)
+
+
+cdef Cells gathered(Cells cells):
+    """Keys that are objects, in memory; None when one of them cannot be a key: it was asked for all the same."""
+    cdef Out data
+    cdef KeyCell key
+    cdef Py_ssize_t i
+    types, offsets = np.empty(cells.n, np.uint8), np.zeros(cells.n + 1, np.int64)
+    cdef uint8_t* type = into_array(types)
+    cdef int64_t* ends = <int64_t*>into_array(offsets) + 1
     memset(&data, 0, sizeof(data))
-    memset(&ends, 0, sizeof(ends))
     try:
-        for cells in pieces:
-            for i in range(cells.n):
-                if cells.objects is None:
-                    _held = cells_key(cells, i, &key)
-                else:
-                    _held = asked_cell(cells.objects[i], &key, cells.numbers)
-                if key.ref.data == NULL:                        # asked for, though it cannot be a key
-                    return None
-                if type == ANY_TYPE:
-                    type = key.ref.type
-                if key.ref.type != type:
-                    return None
-                n += 1
-                if out_bytes(&data, key.ref.data, key.ref.size) < 0 or out64(&ends, data.size) < 0:
-                    raise MemoryError
+        for i in range(cells.n):
+            _held = asked_cell(cells.objects[i], &key, cells.numbers)
+            if key.ref.data == NULL:
+                return None
+            if out_bytes(&data, key.ref.data, key.ref.size) < 0:
+                raise MemoryError
+            type[i] = key.ref.type
+            ends[i] = data.size
         blob = np.empty(data.size, np.uint8)
         if data.size:
             memcpy(into_array(blob), data.data, data.size)
-        offsets = np.zeros(n + 1, np.int64)
-        into = offsets
-        if n:
-            memcpy(&into[1], ends.data, 8 * n)
-        if not (plain if known else are_plain(type, offsets, blob)):
-            return described(blob_node(name, b"Z", offsets, blob, None), _KEY_TYPE_KEY, str(type).encode())
-        if type == CHAR or type == BLOB:
-            return blob_node(name, b"U" if type == CHAR else b"Z", offsets, blob, None)
-        return array_node(name, blob.view(_DTYPES[type]), None)
+        return gathered_keys(types, offsets, blob, cells.numbers)
     finally:
         out_free(&data)
-        out_free(&ends)
+
+
+cdef int measure_keys(const Feed* feed, Py_ssize_t n, int type, int64_t* ends) noexcept nogil:
+    """Where each of n keys ends, behind ends[0]. Returns their type, which is `type` unless that is ANY_TYPE; NO_TYPE when one
+    has another."""
+    cdef KeyRef key
+    cdef Py_ssize_t i
+    for i in range(n):
+        feed_key(feed, i, &key)
+        if type == ANY_TYPE:
+            type = key.type
+        if key.type != type:
+            return NO_TYPE
+        ends[i + 1] = ends[i] + <int64_t>key.size
+    return type
+
+
+cdef void copy_keys(const Feed* feed, Py_ssize_t n, const int64_t* ends, uint8_t* out) noexcept nogil:
+    """To where measure_keys() said that they end: never more than there is room for."""
+    cdef KeyRef key
+    cdef Py_ssize_t i
+    for i in range(n):
+        feed_key(feed, i, &key)
+        memcpy(out + ends[i], key.data, ends[i + 1] - ends[i])
 
 
 cdef bint are_plain(int type, object offsets, object data) except -1:
@@ -352,6 +440,10 @@ def batch_nodes(batches, int type, bint plain):
     """The batches of one scan as Nodes of one type."""
     for batch in batches:
         yield batch_node(batch, type, plain)
+
+
+cdef object scan_schema(Batch empty, int type, bint plain):
+    return schema_capsule(batch_node(empty, type, plain))
 
 
 cdef object scan_stream(Batch empty, object batches, int type, bint plain):

@@ -43,9 +43,14 @@ cdef class Scan:
     cdef tuple buffers          # see Handle._buffers()
     cdef tuple columns
     cdef Py_ssize_t rows
+    cdef object frames          # see Handle._attach()
+    cdef object low, high       # see Merge
+    # Its rows are none, its type that of all rows.
+    cdef tuple _form(self)
 
 
 # Over what the merge gives. columns: none for keys.
 cdef CellIterator iterate_cells(Merge merge, tuple columns, int what)
-# rows: most of a batch.
-cdef Scan new_scan(Snapshot snapshot, tuple buffers, tuple columns, Py_ssize_t rows, int64_t now)
+# rows: most of a batch. low, high: see Merge.
+cdef Scan new_scan(Snapshot snapshot, tuple buffers, tuple columns, Py_ssize_t rows, int64_t now, object frames, object low,
+                   object high)

@@ -3,6 +3,7 @@ from typing import Any, final
 
 from tilekv.kvcore.batch.results import Batch
 from tilekv.kvcore.merge.merge import Merge
+from tilekv.kvcore.values.values import Column
 
 @final
 class MergeCursor:
@@ -16,4 +17,6 @@ class CellIterator(Iterator[Any]):
 @final
 class Scan(Iterable[Batch]):
     def __iter__(self) -> Iterator[Batch]: ...
+    def _of(self, columns: tuple[Column, ...]) -> Scan: ...
+    def __arrow_c_schema__(self) -> object: ...
     def __arrow_c_stream__(self, requested_schema: object = None) -> object: ...

@@ -8,7 +8,7 @@ from tilekv.errors import WrongTypeError
 
 from tilekv.kvcore.base.bare cimport tkv_refuse_bare
 from tilekv.kvcore.batch.readers cimport fitting, key_form, make_scanned, new_rows
-from tilekv.kvcore.batch.results cimport ANY_TYPE, NO_TYPE, scan_stream
+from tilekv.kvcore.batch.results cimport ANY_TYPE, NO_TYPE, Batch, scan_schema, scan_stream
 from tilekv.kvcore.read.column_reader cimport selection_advance
 
 cdef enum:
@@ -105,7 +105,7 @@ cdef class CellIterator:
 
 @cython.final
 cdef class Scan:
-    """The store as it was when `Store.scan` was called.
+    """The store as it was when `Store.scan` was called, or the range of digests that was asked for.
 
     Iterating gives Batches, from the start every time; `__arrow_c_stream__` gives all rows to whoever takes Arrow, a batch at a
     time. Both raise CorruptionError, SnapshotGone and OSError, as `Store.get` does.
@@ -115,7 +115,12 @@ cdef class Scan:
     @cython.embedsignature(True)
     def __iter__(self):
         """An iterator over the rows as Batches, from the first."""
-        return _batches(MergeCursor(Merge(self.snapshot, self.buffers, False, self.now), self.rows, self.rows), self.columns)
+        merge = Merge(self.snapshot, self.buffers, False, self.now, self.low, self.high)
+        return _batches(MergeCursor(merge, self.rows, self.rows), self.columns, self.frames)
+
+    def _of(self, tuple columns):
+        """The same rows, of other columns."""
+        return new_scan(self.snapshot, self.buffers, columns, self.rows, self.now, self.frames, self.low, self.high)
 
     def __reduce__(self):
         raise WrongTypeError("a Scan is not copied or pickled: call scan() of a handle there")
@@ -126,22 +131,37 @@ cdef class Scan:
         The keys are a column of it when all are of one type, and bytes when one of them has no Arrow array of that type: the keys
         are read twice to find out.
         """
-        cdef MergeCursor cursor = MergeCursor(Merge(self.snapshot, self.buffers, False, self.now), self.rows, self.rows)
+        empty, type, plain = self._form()
+        return scan_stream(empty, iter(self), type, plain)
+
+    def __arrow_c_schema__(self) -> object:
+        """The type of the rows, a struct, as an Arrow PyCapsule. The keys are read to find out of what type they are."""
+        empty, type, plain = self._form()
+        return scan_schema(empty, type, plain)
+
+    cdef tuple _form(self):
+        cdef MergeCursor cursor = MergeCursor(Merge(self.snapshot, self.buffers, False, self.now, self.low, self.high), self.rows,
+                                              self.rows)
         cdef Selection cells
+        cdef Batch empty
         cdef int type = ANY_TYPE
         cdef bint plain = True
         while type != NO_TYPE and cursor.next((), True, BATCH_BYTES, &cells):
             key_form(self.snapshot, cursor.merge.rows, &cells, &type, &plain)
         memset(&cells, 0, sizeof(cells))
         empty = make_scanned(self.snapshot, cursor.merge.rows, self.columns, &cells)
-        return scan_stream(empty, iter(self), type, plain)
+        empty.frames = self.frames
+        return empty, type, plain
 
 
-def _batches(MergeCursor cursor, tuple columns):
+def _batches(MergeCursor cursor, tuple columns, object frames):
     cdef Selection cells
+    cdef Batch batch
     cdef Merge merge = cursor.merge
     while cursor.next(columns, True, BATCH_BYTES, &cells):
-        yield make_scanned(merge.snapshot, merge.rows, columns, &cells)
+        batch = make_scanned(merge.snapshot, merge.rows, columns, &cells)
+        batch.frames = frames
+        yield batch
 
 
 cdef CellIterator iterate_cells(Merge merge, tuple columns, int what):
@@ -153,13 +173,17 @@ cdef CellIterator iterate_cells(Merge merge, tuple columns, int what):
     return iterator
 
 
-cdef Scan new_scan(Snapshot snapshot, tuple buffers, tuple columns, Py_ssize_t rows, int64_t now):
+cdef Scan new_scan(Snapshot snapshot, tuple buffers, tuple columns, Py_ssize_t rows, int64_t now, object frames, object low,
+                   object high):
     cdef Scan scan = Scan.__new__(Scan)
     scan.snapshot = snapshot
     scan.buffers = buffers
     scan.columns = columns
     scan.rows = rows
     scan.now = now
+    scan.frames = frames
+    scan.low = low
+    scan.high = high
     return scan
 
 

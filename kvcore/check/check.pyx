@@ -2,18 +2,20 @@
 text is text. All that is wrong is listed: damage to one tile does not keep the others from being looked at."""
 
 from cpython.exc cimport PyErr_CheckSignals
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from tilekv.kvcore.base.wire cimport Out, load64, out_bytes, out_free, out_room
 from tilekv.kvcore.codec.pipeline cimport CORRUPT, NO_MEMORY, OK, Status, Windows
+from tilekv.kvcore.format.bloom cimport (BLOOM_PAGE, Bloom, bloom_at, bloom_block, bloom_check, bloom_pages, tkv_bloom_has)
 from tilekv.kvcore.format.datatypes cimport UTF8
+from tilekv.kvcore.format.footer cimport NOT_UNIFORM
 from tilekv.kvcore.format.layout cimport KEY_FIELD, SLOT_COORDS, SLOT_OFFSETS, TOMBSTONE
 from tilekv.kvcore.hashing.coords cimport compare_keys
 from tilekv.kvcore.hashing.digest cimport KeyRef, digest_keys
-from tilekv.kvcore.read.chunks cimport (ReadContext, FragmentData, Pin, Span, context_close, fragment_bound, fragment_bytes,
-                                        fragment_cell, fragment_coords, fragment_decode, fragment_key, fragment_place,
-                                        offsets_ascend, plain_windows, tile_cells, unpin)
+from tilekv.kvcore.read.chunk_reader cimport (ReadContext, FragmentData, Pin, Span, context_close, fragment_bound,
+                                              fragment_bytes, fragment_cell, fragment_coords, fragment_decode, fragment_key,
+                                              fragment_place, offsets_ascend, plain_windows, tile_cells, uniform_of, unpin)
 from tilekv.kvcore.read.fragment cimport Fragment
 
 cdef extern from "base/utf8.h" nogil:
@@ -22,6 +24,7 @@ cdef extern from "base/utf8.h" nogil:
 
 cdef const char* DISORDER = b"its cell is not after the one before it: keys or coordinates are out of order"
 cdef const char* MISPLACED = b"its coordinates are not the digest of its key"
+cdef const char* UNFILTERED = b"the Bloom filter does not know its key"
 cdef const char* BOUNDS = b"its coordinates are outside the bounds that the metadata gives its tile"
 
 
@@ -87,6 +90,23 @@ cdef bint check_trailer(Fragment fragment, int slot, list problems) except -1:
         context_close(&context, fragment.data.codecs)
 
 
+cdef bint as_alike(const FragmentData* f, int slot, uint64_t tile, const uint8_t* data, uint64_t n) noexcept nogil:
+    """Whether the key types of a chunk, or the offsets of a tile, are what the metadata says of all of them, if anything."""
+    cdef uint32_t common
+    cdef uint64_t i
+    if slot == f.key_type:
+        common = uniform_of(&f.slots[slot], tile)
+        for i in range(n if common != NOT_UNIFORM else 0):
+            if data[i] != common:
+                return False
+    elif f.kinds[slot].kind == SLOT_OFFSETS:
+        common = uniform_of(&f.slots[f.nf + 1 + slot], tile)
+        for i in range(n // 8 if common != NOT_UNIFORM else 0):
+            if load64(data + 8 * i) != i * common:
+                return False
+    return True
+
+
 cdef int check_tile(Fragment fragment, int slot, uint64_t tile, list problems) except -1:
     """The chunks of one tile, and what its bytes say of their number; for offsets, that they ascend within the tile."""
     cdef FragmentData* f = &fragment.data
@@ -98,7 +118,7 @@ cdef int check_tile(Fragment fragment, int slot, uint64_t tile, list problems) e
     cdef uint8_t* into
     cdef Status status = OK
     cdef Windows offsets
-    cdef bint ascending = True
+    cdef bint ascending = True, alike = True
     if f.kinds[slot].kind == SLOT_COORDS:
         first, last = 2 * tile, 2 * tile + 2
     elif f.slots[slot].first_chunk == NULL:
@@ -126,15 +146,32 @@ cdef int check_tile(Fragment fragment, int slot, uint64_t tile, list problems) e
                     if status == OK and f.kinds[slot].kind == SLOT_OFFSETS:
                         plain_windows(&offsets, into)
                         ascending = offsets_ascend(&offsets, raw // 8, f.slots[f.nf + 1 + slot].raw_size[tile])
+                    if status == OK:
+                        alike = as_alike(f, slot, tile, into, raw)
             fragment.demand(&context, status)
             if status != OK:
                 problems.append((file, position if position else begin, f"chunk {index - first} of tile {tile} is damaged"))
             elif not ascending:
                 problems.append((file, position, f"the offsets of tile {tile} do not ascend within its bytes"))
+            elif not alike:
+                problems.append((file, position, f"the cells of tile {tile} are not as alike as the metadata says"))
     finally:
         out_free(&scratch)
         context_close(&context, f.codecs)
     return 0
+
+
+cdef bint check_bloom(Fragment fragment, list problems) except -1:
+    """Whether there is a Bloom filter, and the checksums of its pages hold."""
+    cdef const Bloom* bloom = &fragment.data.bloom
+    cdef uint64_t page
+    sound = bloom.blocks > 0
+    for page in range(bloom_pages(bloom.blocks)):
+        if not bloom_check(bloom, page):
+            problems.append(("__fragment_metadata.tdb", bloom_at(bloom, page * BLOOM_PAGE) - fragment._meta,
+                             f"page {page} of the Bloom filter fails its checksum"))
+            sound = False
+    return sound
 
 
 cdef int check_cells(Fragment fragment, set damaged, list problems) except -1:
@@ -144,6 +181,7 @@ cdef int check_cells(Fragment fragment, set damaged, list problems) except -1:
     cdef Walk walk
     cdef Status status = OK
     cdef bint whole = not damaged
+    cdef bint filtered = check_bloom(fragment, problems)
     memset(&walk, 0, sizeof(walk))
     try:
         for tile in range(f.ntiles):
@@ -153,7 +191,7 @@ cdef int check_cells(Fragment fragment, set damaged, list problems) except -1:
                 walk.type = 0
                 continue
             with nogil:
-                status = check_tile_cells(fragment, tile, &walk)
+                status = check_tile_cells(fragment, tile, filtered, &walk)
             fragment.demand(&walk.context, status)
             if status != OK:
                 problems.append((fragment.files[walk.context.slot], walk.context.offset, f"tile {tile} cannot be read"))
@@ -172,7 +210,8 @@ cdef int check_cells(Fragment fragment, set damaged, list problems) except -1:
     return 0
 
 
-cdef Status check_tile_cells(Fragment fragment, uint64_t tile, Walk* walk) noexcept nogil:
+cdef Status check_tile_cells(Fragment fragment, uint64_t tile, bint filtered, Walk* walk) noexcept nogil:
+    """filtered: whether there is a Bloom filter, all of it sound."""
     cdef FragmentData* f = &fragment.data
     cdef Pin pins[2]
     cdef Span span
@@ -205,6 +244,8 @@ cdef Status check_tile_cells(Fragment fragment, uint64_t tile, Walk* walk) noexc
             reason = BOUNDS
         elif (j == 0 and c0 != f.leaves[4 * tile]) or (j + 1 == tile_cells(f, tile) and c0 != f.leaves[4 * tile + 1]):
             reason = BOUNDS             # a search takes them for the first and last coordinate
+        elif filtered and not tkv_bloom_has(bloom_at(&f.bloom, bloom_block(&f.bloom, c0)), <uint32_t>c1):
+            reason = UNFILTERED
         elif walk.type:
             difference = (c0 > walk.c0) - (c0 < walk.c0)
             if difference == 0:

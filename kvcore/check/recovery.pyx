@@ -4,13 +4,12 @@ from libc.stdint cimport uint64_t
 from libc.string cimport memset
 
 from tilekv.kvcore.base.cache cimport cache_enter, cache_exit
-from tilekv.kvcore.base.wire cimport load64
 from tilekv.kvcore.codec.pipeline cimport OK, Status
 from tilekv.kvcore.format.layout cimport TOMBSTONE
 from tilekv.kvcore.hashing.digest cimport KeyRef, digest_keys
 from tilekv.kvcore.read.address cimport CellAddress
-from tilekv.kvcore.read.chunks cimport (ReadContext, FragmentData, Pin, Span, context_close, fragment_coords, fragment_key,
-                                        tile_cells, unpin)
+from tilekv.kvcore.read.chunk_reader cimport (ReadContext, FragmentData, Pin, Span, context_close, fragment_coords,
+                                              fragment_key, tile_cells, unpin)
 from tilekv.kvcore.read.fragment cimport Fragment
 from tilekv.kvcore.read.snapshot cimport DELETED as TOMB
 from tilekv.kvcore.read.snapshot cimport FAULT, MISSING, PRESENT, Found, Snapshot
@@ -22,16 +21,19 @@ ABSENT, SET, DELETED, UNKNOWN = range(4)
 
 
 def proven_keys(Fragment fragment not None, uint64_t tile):
-    """The keys of a tile whose chunks are whole and whose coordinates are their digest, as (those that are set, those that are
-    deleted, how many cells of the tile are neither). MemoryError."""
+    """The keys of a tile that a look-up finds, as (those that are set, those that are deleted, how many cells of the tile are
+    neither): their chunks are whole, and so are the coordinates, which are their digest; the second ones count where several
+    cells have one c0. MemoryError."""
     cdef FragmentData* f = &fragment.data
     cdef uint64_t j, n
     cdef uint64_t digest[2]
     cdef ReadContext context
     cdef Pin pins[2]
+    cdef const uint64_t* c0
+    cdef const uint64_t* c1
     cdef Span span
     cdef KeyRef key
-    cdef bint deleted
+    cdef bint deleted, whole, alone
     cdef list present = []
     cdef list deletes = []
     if tile >= f.ntiles:
@@ -40,9 +42,11 @@ def proven_keys(Fragment fragment not None, uint64_t tile):
     memset(&context, 0, sizeof(context))
     memset(pins, 0, sizeof(pins))
     try:
-        for j in range(2):
-            if not readable(fragment, &context, fragment_coords(f, tile, <int>j, &context, &pins[j])):
-                return present, deletes, n
+        if not readable(fragment, &context, fragment_coords(f, tile, 0, &context, &pins[0])):
+            return present, deletes, n
+        whole = readable(fragment, &context, fragment_coords(f, tile, 1, &context, &pins[1]))
+        c0 = <const uint64_t*>pins[0].data
+        c1 = <const uint64_t*>pins[1].data
         for j in range(n):
             if not readable(fragment, &context, fragment_key(f, tile, j, &context, &span, &key)):
                 continue
@@ -50,7 +54,8 @@ def proven_keys(Fragment fragment not None, uint64_t tile):
             key.type &= ~TOMBSTONE
             digest_keys(fragment.layout.digest, &key, 1, &digest[0], &digest[1])
             try:
-                if load64(pins[0].data + 8 * j) == digest[0] and load64(pins[1].data + 8 * j) == digest[1]:
+                alone = (j == 0 or c0[j - 1] != c0[j]) and (j + 1 == n or c0[j + 1] != c0[j])
+                if c0[j] == digest[0] and (alone or (whole and c1[j] == digest[1])):
                     (deletes if deleted else present).append(load_key(&key, fragment.layout.numbers))
             finally:
                 unpin(f, &span.pin)
@@ -77,6 +82,7 @@ def states(Snapshot snapshot not None, keys):
     cdef Fragment fragment = snapshot.fragments[0]
     answers = bytearray()
     memset(&context, 0, sizeof(context))
+    context.doubts = True
     try:
         for key in keys:
             _held = key_cell(key, &cell, snapshot.layout.numbers)

@@ -7,16 +7,6 @@ BLOCK_FILTERS: dict[int, int]
 @final
 class CodecPool: ...
 
-def decode(
-    pipeline: bytes,
-    element_size: int,
-    signed: bool,
-    integer: bool,
-    stored: Buffer,
-    raw_size: int,
-    checked: bool = True,
-    cell_size: int = 0,
-) -> bytes: ...
 def decode_block(compressor_code: int, data: Buffer, raw_size: int, element_size: int) -> bytes: ...
 def ratio(
     pipeline: bytes, element_size: int, signed: bool, integer: bool, cell_size: int = 0

@@ -1,8 +1,4 @@
-"""The table of filters, chains of them, the chunk around a chain, and codecs for threads.
-
-    u32 raw size | u32 filtered size | u32 metadata size | metadata                                   | filtered bytes
-                                                           of the last filter .. of the first | CRC-32C
-"""
+"""The table of filters, chains of them, and codecs for threads."""
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
@@ -10,9 +6,8 @@ from libc.stdint cimport UINT32_MAX, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
-from tilekv.kvcore.base.crc32c cimport tkv_crc32c
-from tilekv.kvcore.base.wire cimport load32, out_free, out_room, store32
-from tilekv.kvcore.codec.bitwidth cimport grow_windows, narrow, ratio_windows, read_windows, widen
+from tilekv.kvcore.base.wire cimport Out, cursor, out_free
+from tilekv.kvcore.codec.bitwidth cimport grow_windows, narrow, ratio_windows, widen
 from tilekv.kvcore.codec.checksums cimport add_md5, add_sha256, grow_sums, verify_md5, verify_sha256
 from tilekv.kvcore.codec.compress cimport (
     bound_bzip2, bound_gzip, bound_lz4, bound_zstd, compress, compress_bzip2, compress_gzip, compress_lz4, compress_zstd,
@@ -109,11 +104,7 @@ cdef uint32_t pipeline_ratio(const Pipeline* pipeline) noexcept nogil:
     return <uint32_t>ratio
 
 
-# ---- Chunks ----
-
-cdef inline bint ends_in_zstd(const Pipeline* pipeline) noexcept nogil:
-    return pipeline.n > 0 and pipeline.filters[pipeline.n - 1].type == FILTER_ZSTD
-
+# ---- Chains of filters ----
 
 cdef inline void grow(const Pipeline* pipeline, const Kind* kind, Sizes* most) noexcept nogil:
     """See Grow. Encoders that are not ours may take a little more."""
@@ -122,16 +113,12 @@ cdef inline void grow(const Pipeline* pipeline, const Kind* kind, Sizes* most) n
     most.data += OTHERS
 
 
-cdef Status encode_chunk(const Pipeline* pipeline, Codec* codec, const uint8_t* raw, size_t n, Out* out) noexcept nogil:
+cdef Status run_forward(const Pipeline* pipeline, Codec* codec, const uint8_t* raw, size_t n, Cursor* meta,
+                        Cursor* data) noexcept nogil:
     cdef Step step
     cdef uint32_t i
-    cdef size_t sealed = 0 if ends_in_zstd(pipeline) else CHUNK_CRC
-    cdef uint8_t* at
-    cdef uint8_t* after
     cdef Status status
     cdef Sizes most
-    if n > UINT32_MAX:
-        return TOO_LARGE
     most.meta = 0
     most.data = n
     step.pipeline = pipeline
@@ -152,67 +139,19 @@ cdef Status encode_chunk(const Pipeline* pipeline, Codec* codec, const uint8_t* 
         grow(pipeline, step.kind, &most)
         if step.meta.left > most.meta or step.data.left > most.data:
             return UNSUPPORTED  # a chunk that no reader would take
-    if step.data.left > UINT32_MAX or step.meta.left + sealed > UINT32_MAX:
-        return TOO_LARGE
-    at = out_room(out, CHUNK_HEADER + step.meta.left + sealed + step.data.left)
-    if at == NULL:
-        return NO_MEMORY
-    store32(at, <uint32_t>n)
-    store32(at + 4, <uint32_t>step.data.left)
-    store32(at + 8, <uint32_t>(step.meta.left + sealed))
-    after = at + CHUNK_HEADER + step.meta.left + sealed
-    if step.meta.left > 0:
-        memcpy(at + CHUNK_HEADER, step.meta.at, step.meta.left)
-    if step.data.left > 0:
-        memcpy(after, step.data.at, step.data.left)
-    if sealed:
-        store32(after - CHUNK_CRC, crc_of_chunk(at, CHUNK_HEADER + step.meta.left, step.data.left))
-    out.size += CHUNK_HEADER + step.meta.left + sealed + step.data.left
+    meta[0] = step.meta
+    data[0] = step.data
     return OK
 
 
-cdef void pick_scratch(Step* step) noexcept nogil:
-    """Empties the two scratch buffers that hold neither the metadata nor the data: any earlier filter may have made those."""
-    cdef Out* scratch = &step.codec.scratch[0]
-    step.new_meta = &scratch[1] if points_into(step.meta.at, &scratch[0]) else &scratch[0]
-    step.new_data = &scratch[3] if points_into(step.data.at, &scratch[2]) else &scratch[2]
-    step.new_meta.size = 0
-    step.new_data.size = 0
-
-
-cdef inline bint points_into(const uint8_t* p, const Out* out) noexcept nogil:
-    return out.data <= p < out.data + out.capacity
-
-
-cdef inline uint32_t crc_of_chunk(const uint8_t* chunk, size_t before, size_t filtered) noexcept nogil:
-    """Of the `before` bytes up to the CRC and the filtered ones after it."""
-    return tkv_crc32c(tkv_crc32c(0, chunk, before), chunk + before + CHUNK_CRC, filtered)
-
-
-cdef Status check_chunk(const uint8_t* stored, size_t stored_size) noexcept nogil:
-    cdef StoredChunk chunk
-    cdef size_t before
-    if split_chunk(stored, stored_size, &chunk) != OK or chunk.meta.left < CHUNK_CRC:
-        return CORRUPT
-    before = CHUNK_HEADER + chunk.meta.left - CHUNK_CRC
-    return OK if load32(stored + before) == crc_of_chunk(stored, before, chunk.data.left) else CORRUPT
-
-
-cdef Status decode_chunk(const Pipeline* pipeline, Codec* codec, const uint8_t* stored, size_t stored_size,
-                         uint8_t* raw, size_t raw_size, bint checked) noexcept nogil:
-    cdef StoredChunk chunk
+cdef Status run_reverse(const Pipeline* pipeline, Codec* codec, Cursor meta, Cursor data, uint8_t* raw, size_t raw_size,
+                        bint checked) noexcept nogil:
     cdef Step step
     cdef Sizes[MAX_FILTERS + 1] most  # what a writer can have given each filter
     cdef uint32_t i
     cdef Out whole
     cdef uint8_t nothing = 0
     cdef Status status
-    if split_chunk(stored, stored_size, &chunk) != OK or chunk.raw_size != raw_size:
-        return CORRUPT
-    if checked and not ends_in_zstd(pipeline):
-        if check_chunk(stored, stored_size) != OK:
-            return CORRUPT
-        chunk.meta.left -= CHUNK_CRC
     most[0].meta = 0
     most[0].data = raw_size
     for i in range(pipeline.n):
@@ -228,8 +167,8 @@ cdef Status decode_chunk(const Pipeline* pipeline, Codec* codec, const uint8_t* 
     step.pipeline = pipeline
     step.codec = codec
     step.checked = checked
-    step.meta = chunk.meta
-    step.data = chunk.data
+    step.meta = meta
+    step.data = data
     for i in range(pipeline.n, 0, -1):
         step.filter = &pipeline.filters[i - 1]
         step.kind = kind_of(step.filter.type)
@@ -248,12 +187,17 @@ cdef Status decode_chunk(const Pipeline* pipeline, Codec* codec, const uint8_t* 
     return OK
 
 
-cdef Status open_windows(const uint8_t* stored, size_t stored_size, size_t raw_size, Windows* windows) noexcept nogil:
-    cdef StoredChunk chunk
-    if split_chunk(stored, stored_size, &chunk) != OK or chunk.raw_size != raw_size or chunk.meta.left < CHUNK_CRC:
-        return CORRUPT
-    chunk.meta.left -= CHUNK_CRC
-    return read_windows(chunk.meta, chunk.data, raw_size, windows)
+cdef void pick_scratch(Step* step) noexcept nogil:
+    """Empties the two scratch buffers that hold neither the metadata nor the data: any earlier filter may have made those."""
+    cdef Out* scratch = &step.codec.scratch[0]
+    step.new_meta = &scratch[1] if points_into(step.meta.at, &scratch[0]) else &scratch[0]
+    step.new_data = &scratch[3] if points_into(step.data.at, &scratch[2]) else &scratch[2]
+    step.new_meta.size = 0
+    step.new_data.size = 0
+
+
+cdef inline bint points_into(const uint8_t* p, const Out* out) noexcept nogil:
+    return out.data <= p < out.data + out.capacity
 
 
 # ---- Codecs ----
@@ -330,39 +274,6 @@ cdef int read_pipeline(bytes descriptor, uint32_t element_size, bint signed, bin
     pipeline.element_signed = signed
     pipeline.element_integer = integer
     return 0
-
-
-def decode(bytes pipeline, uint32_t element_size, bint signed, bint integer, stored, size_t raw_size, bint checked=True,
-           uint32_t cell_size=0):
-    """The `raw_size` bytes of a stored chunk: header, metadata and filtered bytes (docs/format.md 4.3).
-
-    `pipeline` is a descriptor (docs/format.md 4.2); `element_size` (bytes), `signed` and `integer` describe the datatype, which
-    bit-width reduction, deltas and shuffles work on; bool and blob count as integers. `cell_size` (bytes; an element's when 0)
-    is a fixed-size attribute's cell, which run lengths work on.
-
-    `checked` says that tilekv wrote the chunk, so that its checksum must hold; TileDB's own have none. ValueError when the chunk
-    is not exactly what the pipeline writes for `raw_size` bytes, or needs a filter that is not supported.
-    """
-    cdef Pipeline parsed
-    cdef Py_buffer view
-    cdef Codec* codec
-    cdef Status status = NO_MEMORY
-    cdef bytes raw
-    cdef uint8_t* to
-    read_pipeline(pipeline, element_size, signed, integer, cell_size, &parsed)
-    PyObject_GetBuffer(stored, &view, PyBUF_SIMPLE)
-    try:
-        raw = PyBytes_FromStringAndSize(NULL, raw_size)
-        to = <uint8_t*>PyBytes_AS_STRING(raw)
-        with nogil:
-            codec = codec_acquire(&shared.pool)
-            if codec != NULL:
-                status = decode_chunk(&parsed, codec, <const uint8_t*>view.buf, view.len, to, raw_size, checked)
-                codec_release(&shared.pool, codec)
-        raise_for(status)
-        return raw
-    finally:
-        PyBuffer_Release(&view)
 
 
 # TileDB 1.3 numbered compressors, not filters; blosc has 4 to 9. docs/format.md 4.1.

@@ -1,14 +1,23 @@
 cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy, memset
+
+import re
 
 from tilekv.errors import CorruptionError
 
 from tilekv.kvcore.base.crc32c cimport tkv_crc32c
-from tilekv.kvcore.base.wire cimport (Cursor, Out, cursor, load32, load64, out8, out32, out64, out_bytes, out_free, store32,
-                                      take, take8, take16, take32, take64)
+from tilekv.kvcore.base.wire cimport (Cursor, Out, cursor, load32, load64, out8, out32, out64, out_bytes, out_free, out_room,
+                                      store32, take, take8, take16, take32, take64)
+from tilekv.kvcore.format.bloom cimport BLOOM_BLOCK, bloom_bytes
 from tilekv.kvcore.format.datatypes cimport CHAR, UINT64
 from tilekv.kvcore.format.layout cimport COORDS_TILE, MAX_CHUNK
+
+_is_fragment = re.compile("__[0-9]{1,20}_[0-9]{1,20}_[0-9a-f]{32}").fullmatch
+
+cdef enum:
+    MOST_BYTES = 0xFFFFFFFF     # that a size of 32 bits can say
 
 
 @cython.final
@@ -17,6 +26,7 @@ cdef class Metadata:
     def __cinit__(self, Layout layout not None):
         self.layout = layout
         self.sources = ()
+        self.first_output = ""
         self.files = <FileTable*>calloc(layout.nslots, sizeof(FileTable))
         if self.files == NULL:
             raise MemoryError
@@ -39,9 +49,9 @@ cdef class _Input:
     cdef refuse(self, offset, reason):
         raise CorruptionError(f"{self.name}/__fragment_metadata.tdb", offset, reason)
 
-    cdef int skip_padding(self, uint64_t position) except -1:
+    cdef int skip_padding(self, uint64_t position, uint64_t alignment=8) except -1:
         """From what was parsed last to the next part: no gap but for alignment, and only zeros in it."""
-        if position < self.seen or position - self.seen > 7:
+        if position < self.seen or position - self.seen >= alignment:
             self.refuse(position, "parts of the metadata that do not follow one another")
         while self.seen < position:
             if self.data[self.seen]:
@@ -50,7 +60,7 @@ cdef class _Input:
         return 0
 
 
-cdef int pad(Out* out, size_t to) except -1:
+cdef int pad(Out* out, size_t to) except -1 nogil:
     while out.size % to:
         need(out8(out, 0))
     return 0
@@ -59,28 +69,52 @@ cdef int pad(Out* out, size_t to) except -1:
 # --- the file (docs/format.md 8.6) ------------------------------------------------------------------------------------
 
 cdef bytes write_metadata(Metadata metadata):
-    cdef Out out, footer
-    cdef size_t records
-    cdef uint32_t crc
+    cdef bytes sources = b"".join(len(name).to_bytes(4, "little") + name for name in (s.encode() for s in metadata.sources))
+    cdef bytes origin = metadata.first_output.encode() or sources
+    cdef const char* names = origin
+    cdef size_t names_size = len(origin)
+    cdef Tag tag = TAG_FIRST if metadata.first_output else TAG_SOURCES
+    cdef Out out
+    cdef char* copy
     memset(&out, 0, sizeof(out))
-    memset(&footer, 0, sizeof(footer))
     try:
-        need(out_bytes(&out, b"\0\0\0", RTREE_AT))
-        write_footer(&out, &footer, metadata)
-        pad(&out, 8)
-        records = out.size
-        write_records(&out, metadata)
-        if out.size - records > 0xFFFFFFFF:
-            raise ValueError("the chunk directory of one fragment is over 4 GiB")
-        need(out32(&out, <uint32_t>(out.size - records)))
-        crc = tkv_crc32c(0, out.data + records, out.size - records)
-        need(out32(&out, tkv_crc32c(crc, footer.data, footer.size)))
-        need(out32(&out, BLOCK_MAGIC))
-        need(out_bytes(&out, footer.data, footer.size))
-        return out.data[:out.size]
+        with nogil:
+            write_parts(&out, metadata, tag, <const uint8_t*>names, names_size)
+        data = PyBytes_FromStringAndSize(NULL, out.size)
+        copy = PyBytes_AS_STRING(data)
+        with nogil:
+            memcpy(copy, out.data, out.size)
+        return data
     finally:
         out_free(&out)
+
+
+cdef int write_parts(Out* out, Metadata metadata, Tag tag, const uint8_t* names, size_t names_size) except -1 nogil:
+    cdef Out footer
+    cdef size_t records, pages = 0
+    cdef uint32_t crc
+    memset(&footer, 0, sizeof(footer))
+    try:
+        need(out_bytes(out, b"\0\0\0", RTREE_AT))
+        write_footer(out, &footer, metadata)
+        if metadata.bloom.blocks:
+            pad(out, BLOOM_ALIGNMENT)
+            pages = out.size
+            need(out_bytes(out, metadata.bloom.data, bloom_bytes(metadata.bloom.blocks)))
+        pad(out, 8)
+        records = out.size
+        write_records(out, metadata, pages, tag, names, names_size)
+        if out.size - records > MOST_BYTES:
+            with gil:
+                raise ValueError("the chunk directory of one fragment is over 4 GiB")
+        need(out32(out, <uint32_t>(out.size - records)))
+        crc = tkv_crc32c(0, out.data + records, out.size - records)
+        need(out32(out, tkv_crc32c(crc, footer.data, footer.size)))
+        need(out32(out, BLOCK_MAGIC))
+        need(out_bytes(out, footer.data, footer.size))
+    finally:
         out_free(&footer)
+    return 0
 
 
 cdef Metadata parse_metadata(Layout layout, str name, const uint8_t* data, uint64_t n):
@@ -104,18 +138,23 @@ cdef Metadata parse_metadata(Layout layout, str name, const uint8_t* data, uint6
     if tkv_crc32c(tkv_crc32c(0, tail - length, length + 4), data + footer_at, footer_size) != load32(tail + 4):
         file.refuse(footer_at - BLOCK_TAIL - length, "private block and footer fail their checksum")
     parse_footer(file, metadata, footer_at)
-    file.skip_padding(footer_at - BLOCK_TAIL - length)
     parse_records(file, metadata, tail - length, length)
+    file.skip_padding(footer_at - BLOCK_TAIL - length)
     for slot, _, _ in layout.files:
         check_tiles(file, metadata, slot)
     return metadata
+
+
+cdef inline uint64_t metadata_cells(Metadata metadata, uint64_t tile) noexcept:
+    """Of a tile."""
+    return metadata.layout.capacity if tile + 1 < metadata.ntiles else metadata.last_tile_cells
 
 
 cdef int check_tiles(_Input file, Metadata metadata, int slot) except -1:
     """Every tile of a file has chunks of its own, and no more cells or bytes than they can hold: what is decoded for one tile
     is never taken for another's, and no count makes anybody ask for memory before a chunk has shown that it is true."""
     cdef const FileTable* table = &metadata.files[slot]
-    cdef uint64_t tile, chunks = 1
+    cdef uint64_t tile, chunks = 1, size
     if slot == metadata.layout.coords:
         if (metadata.cells > table.size // 16
                 or table.size != COORDS_TILE * metadata.ntiles + 16 * metadata.cells):
@@ -129,12 +168,17 @@ cdef int check_tiles(_Input file, Metadata metadata, int slot) except -1:
         if table.raw_size != NULL and table.raw_size[tile] > chunks * MAX_CHUNK:
             file.refuse(<const uint8_t*>table.raw_size - file.data,
                         f"a tile of {table.raw_size[tile]} bytes in chunks that hold {chunks * MAX_CHUNK}")
+        if table.raw_size != NULL and table.nuniform:
+            size = table.uniform[tile if table.nuniform > 1 else 0]
+            if size != NOT_UNIFORM and size * metadata_cells(metadata, tile) != table.raw_size[tile]:
+                file.refuse(<const uint8_t*>table.uniform - file.data,
+                            f"a tile of {table.raw_size[tile]} bytes whose cells have {size} each")
     return 0
 
 
 # --- the footer, and what it points to (docs/format.md 6) -------------------------------------------------------------
 
-cdef int write_footer(Out* out, Out* footer, Metadata metadata) except -1:
+cdef int write_footer(Out* out, Out* footer, Metadata metadata) except -1 nogil:
     """The footer, and to `out` the R-tree and the vectors, whose positions it has. The coordinates are the arrays' entry na, as
     they are slot nf."""
     cdef int na = metadata.layout.nf, f
@@ -198,38 +242,41 @@ cdef void unite(uint64_t* box, const uint64_t* other) noexcept nogil:
     box[3] = max(box[3], other[3])
 
 
-cdef int write_rtree(Out* out, const uint64_t* boxes, uint64_t n) except -1:
+cdef int write_rtree(Out* out, const uint64_t* boxes, uint64_t n) except -1 nogil:
     """Levels from the root to the leaves; a box is the union of FANOUT below it."""
-    cdef Out payload
-    cdef const uint64_t* level
+    cdef uint64_t nodes[21]                                     # by level, the leaves first: 10^20 is more than 2^64
+    cdef size_t at[21]                                          # where its boxes begin in `out`
+    cdef size_t start = begin_generic_tile(out)
+    cdef Py_ssize_t levels = 1, level
     cdef uint64_t* above
-    cdef size_t i
-    below = (<const char*>boxes)[:32 * n]
-    levels = [below]
-    memset(&payload, 0, sizeof(payload))
-    while n > 1:
-        level = <const uint64_t*><const char*>below
-        merged = bytearray(32 * ((n + FANOUT - 1) // FANOUT))
-        above = <uint64_t*><char*>merged
-        for i in range(n):
+    cdef const uint64_t* below
+    cdef uint64_t i
+    nodes[0] = n
+    while nodes[levels - 1] > 1:
+        nodes[levels] = (nodes[levels - 1] + FANOUT - 1) // FANOUT
+        levels += 1
+    need(out32(out, 2))
+    need(out32(out, FANOUT))
+    need(out8(out, UINT64))
+    need(out32(out, <uint32_t>levels))
+    for level in range(levels - 1, -1, -1):
+        need(out64(out, nodes[level]))
+        at[level] = out.size
+        if level:
+            if out_room(out, 32 * nodes[level]) == NULL:
+                need(-1)
+            out.size += 32 * nodes[level]
+        else:
+            need(out_bytes(out, boxes, 32 * n))
+    for level in range(1, levels):
+        below = <const uint64_t*>(out.data + at[level - 1])
+        above = <uint64_t*>(out.data + at[level])
+        for i in range(nodes[level - 1]):
             if i % FANOUT == 0:
-                memcpy(above + 4 * (i // FANOUT), level + 4 * i, 32)
-                continue
-            unite(above + 4 * (i // FANOUT), level + 4 * i)
-        below = bytes(merged)
-        levels.append(below)
-        n = (n + FANOUT - 1) // FANOUT
-    try:
-        need(out32(&payload, 2))
-        need(out32(&payload, FANOUT))
-        need(out8(&payload, UINT64))
-        need(out32(&payload, len(levels)))
-        for below in reversed(levels):
-            need(out64(&payload, len(below) // 32))
-            need(out_bytes(&payload, <const char*>below, len(below)))
-        return write_generic_tile(out, &payload)
-    finally:
-        out_free(&payload)
+                memcpy(above + 4 * (i // FANOUT), below + 4 * i, 32)
+            else:
+                unite(above + 4 * (i // FANOUT), below + 4 * i)
+    return end_generic_tile(out, start)
 
 
 cdef const uint64_t* parse_rtree(_Input file, uint64_t position, uint64_t ntiles) except NULL:
@@ -251,19 +298,16 @@ cdef const uint64_t* parse_rtree(_Input file, uint64_t position, uint64_t ntiles
     return <const uint64_t*>leaves
 
 
-cdef int write_vector(Out* out, Out* footer, const uint64_t* values, uint64_t n) except -1:
+cdef int write_vector(Out* out, Out* footer, const uint64_t* values, uint64_t n) except -1 nogil:
     """n numbers, aligned to eight bytes; their position goes into the footer."""
-    cdef Out payload
-    memset(&payload, 0, sizeof(payload))
+    cdef size_t start
     pad(out, 8)
     need(out64(footer, out.size))
-    try:
-        need(out64(&payload, n))
-        if n:
-            need(out_bytes(&payload, values, 8 * n))
-        return write_generic_tile(out, &payload)
-    finally:
-        out_free(&payload)
+    start = begin_generic_tile(out)
+    need(out64(out, n))
+    if n:
+        need(out_bytes(out, values, 8 * n))
+    return end_generic_tile(out, start)
 
 
 cdef const uint64_t* parse_vector(_Input file, uint64_t position, uint64_t expected) except? NULL:
@@ -276,26 +320,39 @@ cdef const uint64_t* parse_vector(_Input file, uint64_t position, uint64_t expec
 
 # --- generic tiles (docs/format.md 3 and 4.3), raw and of one chunk ---------------------------------------------------
 
-cdef int write_generic_tile(Out* out, const Out* payload) except -1:
-    cdef size_t n = payload.size
-    if n > 0xFFFFFFFF:
-        raise ValueError("more than 536,870,910 tiles in one fragment")
-    need(out32(out, FORMAT_VERSION))
-    need(out64(out, 8 + 12 + PRIVATE_META + n))
-    need(out64(out, n))
-    need(out8(out, CHAR))
-    need(out64(out, 1))                                         # cell size
-    need(out8(out, 0))                                          # not encrypted
-    need(out32(out, 8))
-    need(out32(out, 0))                                         # the empty pipeline
-    need(out32(out, 0))
-    need(out64(out, 1))
-    need(out32(out, <uint32_t>n))
-    need(out32(out, <uint32_t>n))
-    need(out32(out, PRIVATE_META))
-    need(out32(out, tkv_crc32c(0, payload.data, n)))
-    need(out_bytes(out, b"\0\0\0\0\0\0", 6))
-    return need(out_bytes(out, payload.data, n))
+cdef size_t begin_generic_tile(Out* out) except 0 nogil:
+    """Room for what stands before a payload; where that begins. The payload is appended, then end_generic_tile() called."""
+    if out_room(out, TILE_PAYLOAD) == NULL:
+        need(-1)
+    out.size += TILE_PAYLOAD
+    return out.size
+
+
+cdef int end_generic_tile(Out* out, size_t start) except -1 nogil:
+    cdef size_t n = out.size - start
+    cdef Out head
+    if n > MOST_BYTES:
+        with gil:
+            raise ValueError("more than 536,870,910 tiles in one fragment")
+    head.data = out.data + start - TILE_PAYLOAD                 # there is room: nothing of this can fail
+    head.size = 0
+    head.capacity = TILE_PAYLOAD
+    out32(&head, FORMAT_VERSION)
+    out64(&head, 8 + 12 + PRIVATE_META + n)
+    out64(&head, n)
+    out8(&head, CHAR)
+    out64(&head, 1)                                             # cell size
+    out8(&head, 0)                                              # not encrypted
+    out32(&head, 8)
+    out32(&head, 0)                                             # the empty pipeline
+    out32(&head, 0)
+    out64(&head, 1)
+    out32(&head, <uint32_t>n)
+    out32(&head, <uint32_t>n)
+    out32(&head, PRIVATE_META)
+    out32(&head, tkv_crc32c(0, out.data + start, n))
+    out_bytes(&head, b"\0\0\0\0\0\0", 6)
+    return 0
 
 
 cdef const uint8_t* parse_generic_tile(_Input file, uint64_t position, uint64_t* n) except NULL:
@@ -331,8 +388,17 @@ cdef const uint8_t* parse_generic_tile(_Input file, uint64_t position, uint64_t*
 
 # --- the records of the private block (docs/format.md 8.7) ------------------------------------------------------------
 
-cdef int write_records(Out* out, Metadata metadata) except -1:
+cdef int write_records(Out* out, Metadata metadata, size_t pages, Tag tag, const uint8_t* names,
+                       size_t names_size) except -1 nogil:
+    """The small ones last, beside the footer: one read of the file's end brings them. pages: the filter's position; names: what
+    tells the sources, as it is stored under `tag`."""
     cdef int slot
+    for slot in range(metadata.layout.nslots):
+        if metadata.files[slot].first_chunk != NULL:
+            write_directory(out, slot, &metadata.files[slot], metadata.ntiles)
+    for slot in range(metadata.layout.nslots):
+        if metadata.files[slot].nuniform:
+            write_uniform(out, slot, &metadata.files[slot])
     need(out32(out, TAG_IDENTITY))
     need(out32(out, 48))
     need(out_bytes(out, metadata.uuid, 16))
@@ -340,11 +406,10 @@ cdef int write_records(Out* out, Metadata metadata) except -1:
     need(out64(out, metadata.t2))
     need(out64(out, metadata.cells))
     need(out64(out, metadata.tombstones))
-    if metadata.sources:
-        names = b"".join(len(name).to_bytes(4, "little") + name for name in (s.encode() for s in metadata.sources))
-        need(out32(out, TAG_SOURCES))
-        need(out32(out, len(names)))
-        need(out_bytes(out, <const char*>names, len(names)))
+    if names_size:
+        need(out32(out, tag))
+        need(out32(out, <uint32_t>names_size))
+        need(out_bytes(out, names, names_size))
         pad(out, 8)
     if metadata.bound:
         need(out32(out, TAG_BOUND))
@@ -353,9 +418,13 @@ cdef int write_records(Out* out, Metadata metadata) except -1:
         need(out32(out, TAG_EXPIRED))
         need(out32(out, 8))
         need(out64(out, metadata.expired))
-    for slot in range(metadata.layout.nslots):
-        if metadata.files[slot].first_chunk != NULL:
-            write_directory(out, slot, &metadata.files[slot], metadata.ntiles)
+    if metadata.bloom.blocks:
+        need(out32(out, TAG_BLOOM))
+        need(out32(out, 32))
+        need(out64(out, pages))
+        need(out64(out, metadata.bloom.blocks))
+        need(out64(out, metadata.bloom.low))
+        need(out64(out, metadata.bloom.factor))
     return 0
 
 
@@ -391,10 +460,19 @@ cdef int parse_records(_Input file, Metadata metadata, const uint8_t* block, siz
                     sources.append(at[:size].decode())
                 except UnicodeDecodeError:
                     file.refuse(payload - file.data, "a source whose name is not text")
+        elif tag == TAG_FIRST:
+            name = payload[:size].decode("latin-1")
+            if not _is_fragment(name):
+                file.refuse(payload - file.data, "the first output of the consolidation, whose name is no fragment's")
+            metadata.first_output = name
         elif tag == TAG_BOUND:
             metadata.bound = True
         elif tag == TAG_EXPIRED and size == 8:
             metadata.expired = load64(payload)
+        elif tag == TAG_BLOOM and size == 32:
+            parse_bloom(file, metadata, payload, block)
+        elif tag == TAG_UNIFORM:
+            parse_uniform(file, metadata, payload, size)
         elif tag == TAG_CHUNKS:
             parse_directory(file, metadata, payload, size)
     metadata.sources = tuple(sources)
@@ -406,11 +484,11 @@ cdef int parse_records(_Input file, Metadata metadata, const uint8_t* block, siz
     return 0
 
 
-cdef int write_directory(Out* out, uint32_t slot, const FileTable* table, uint64_t ntiles) except -1:
+cdef int write_directory(Out* out, uint32_t slot, const FileTable* table, uint64_t ntiles) except -1 nogil:
     cdef uint32_t width = 4
     cdef size_t i, at
     for i in range(2 * table.nchunks):
-        if load64(table.chunks + 8 * i) > 0xFFFFFFFF:
+        if load64(table.chunks + 8 * i) > MOST_BYTES:
             width = 8
             break
     need(out32(out, TAG_CHUNKS))
@@ -427,8 +505,9 @@ cdef int write_directory(Out* out, uint32_t slot, const FileTable* table, uint64
             need(out64(out, load64(table.chunks + 8 * i)))
         else:
             need(out32(out, <uint32_t>load64(table.chunks + 8 * i)))
-    if out.size - at > 0xFFFFFFF0:
-        raise ValueError("the chunk directory of one file is over 4 GiB")
+    if out.size - at > MOST_BYTES - 15:
+        with gil:
+            raise ValueError("the chunk directory of one file is over 4 GiB")
     store32(out.data + at - 4, <uint32_t>(out.size - at))
     return pad(out, 8)
 
@@ -451,6 +530,55 @@ cdef int parse_directory(_Input file, Metadata metadata, const uint8_t* at, size
     table.nchunks = nchunks
     if table.first_chunk[metadata.ntiles] != nchunks:
         file.refuse(at - file.data, "a chunk directory that counts its chunks wrongly")
+    return 0
+
+
+cdef int write_uniform(Out* out, uint32_t slot, const FileTable* table) except -1 nogil:
+    """Nothing, where no tile is uniform; one number, where all are alike."""
+    cdef uint64_t i, n = 1
+    for i in range(1, table.nuniform):
+        if table.uniform[i] != table.uniform[0]:
+            n = table.nuniform
+            break
+    if n == 1 and table.uniform[0] == NOT_UNIFORM:
+        return 0
+    need(out32(out, TAG_UNIFORM))
+    need(out32(out, <uint32_t>(8 + 4 * n)))
+    need(out32(out, slot))
+    need(out32(out, <uint32_t>n))
+    need(out_bytes(out, table.uniform, 4 * n))
+    return pad(out, 8)
+
+
+cdef int parse_uniform(_Input file, Metadata metadata, const uint8_t* at, size_t size) except -1:
+    cdef Cursor c = cursor(at, size)
+    cdef uint32_t slot = take32(&c), n = take32(&c), i
+    cdef int nf = metadata.layout.nf
+    cdef FileTable* table
+    if (c.failed or size != 8 + 4 * <uint64_t>n or (n != 1 and n != metadata.ntiles)
+            or not (slot == <uint32_t>metadata.layout.key_type
+                    or (<uint32_t>nf < slot < <uint32_t>metadata.layout.nslots and metadata.layout.is_var(slot - nf - 1)))):
+        file.refuse(at - file.data, "what the cells of tiles have in common, of no file")
+    table = &metadata.files[slot]
+    table.uniform = <const uint32_t*>take(&c, 4 * n)
+    table.nuniform = n
+    for i in range(n):
+        if slot == <uint32_t>metadata.layout.key_type and 0xFF < table.uniform[i] < NOT_UNIFORM:
+            file.refuse(at - file.data, f"a key type of {table.uniform[i]}")
+    return 0
+
+
+cdef int parse_bloom(_Input file, Metadata metadata, const uint8_t* at, const uint8_t* block) except -1:
+    """Where the filter is; its pages are checked when they are looked into."""
+    cdef uint64_t position = load64(at), blocks = load64(at + 8), records = block - file.data
+    if blocks == 0 or blocks > records // BLOOM_BLOCK or position > records or bloom_bytes(blocks) > records - position:
+        file.refuse(at - file.data, f"a filter of {blocks} blocks that the file has no room for")
+    file.skip_padding(position, BLOOM_ALIGNMENT)
+    file.seen += bloom_bytes(blocks)
+    metadata.bloom.data = file.data + position
+    metadata.bloom.blocks = blocks
+    metadata.bloom.low = load64(at + 16)
+    metadata.bloom.factor = load64(at + 24)
     return 0
 
 

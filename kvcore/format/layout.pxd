@@ -1,8 +1,10 @@
 """What the compiled core knows of a schema: fields, slots, pipelines, capacity."""
 
+cimport cython
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
-from tilekv.kvcore.codec.pipeline cimport PLAIN_HEADER, Pipeline
+from tilekv.kvcore.codec.chunk cimport PLAIN_HEADER
+from tilekv.kvcore.codec.pipeline cimport Pipeline
 from tilekv.kvcore.hashing.digest cimport DigestKind
 
 cdef enum:
@@ -47,6 +49,7 @@ cdef inline bint chunk_fits(const Slot* slot, uint64_t raw, uint64_t stored) noe
     return (raw <= slot.width or slot.kind == SLOT_OFFSETS or slot.kind == SLOT_COORDS) and raw // slot.ratio <= stored
 
 
+@cython.final
 cdef class Layout:
     """Immutable. Slot numbers: field f -> f, coordinates -> nf, bytes of var field f -> nf + 1 + f (unused for fixed f)."""
     cdef readonly int nf                # fields: __key, the attributes, __key_type
@@ -61,6 +64,7 @@ cdef class Layout:
     cdef int nslots
     cdef Slot* slots
     cdef readonly tuple fields
-    cdef bint is_var(self, int field) noexcept nogil
+    cdef inline bint is_var(self, int field) noexcept nogil:
+        return self.slots[field].kind == SLOT_OFFSETS
     cdef int bytes_slot(self, int field) noexcept nogil
     cdef int _set(self, Slot* slot, bytes pipeline, uint8_t datatype, uint32_t width) except -1

@@ -89,9 +89,6 @@ cdef class Layout:
     def __dealloc__(self):
         free(self.slots)
 
-    cdef bint is_var(self, int field) noexcept nogil:
-        return self.slots[field].kind == SLOT_OFFSETS
-
     cdef int bytes_slot(self, int field) noexcept nogil:
         return self.nf + 1 + field
 

@@ -43,6 +43,9 @@ cdef struct PlannedChunk:               # one chunk to be written
     uint64_t tile                       # number of its tile in the fragment
     uint64_t opens                      # chunks of the tile, if it is the first of them, else 0
     bint empty                          # stands for a tile without bytes: only the count 0 is written
+    # One more than what all cells that begin in it have in common: bytes, their size; key types, the type. 0: nothing. Of bytes
+    # the first chunk of a tile says it for the tile. Of key types it is set by encode().
+    uint64_t uniform
 
 
 cdef class ChunkPlan:
@@ -52,6 +55,15 @@ cdef class ChunkPlan:
     cdef size_t n
     cdef size_t capacity
     cdef PlannedChunk* add(self) except NULL nogil
+
+
+cdef class StreamedBytes(CellSource):
+    """A part of the only cell of a fragment, a long one of bytes: what comes from a stream, in the order that it comes. `plan` is
+    of whole chunks but at the stream's end."""
+    cdef bytes held
+    cdef const uint8_t* data            # of it
+    cdef uint64_t start                 # of the part in the cell
+    cdef readonly ChunkPlan plan
 
 cdef ChunkPlan plan_chunks(Layout layout, int slot, CellSource source, uint64_t first_tile)
 

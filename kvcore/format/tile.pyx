@@ -1,15 +1,20 @@
 cimport cython
 from libc.stdint cimport uint32_t
 from libc.stdlib cimport free, malloc, realloc
-from libc.string cimport memset
+from libc.string cimport memcmp, memcpy, memset
 
 from cpython.buffer cimport PyBuffer_FillInfo
+from cpython.bytes cimport PyBytes_AS_STRING
 
 from tilekv.kvcore.base.bare cimport tkv_refuse_bare
 from tilekv.kvcore.base.wire cimport out64, out_free, out_room
-from tilekv.kvcore.codec.pipeline cimport (NO_MEMORY, OK, TOO_LARGE, UNSUPPORTED, Codec, Status, codec_acquire, codec_release,
-                                           encode_chunk)
-from tilekv.kvcore.format.layout cimport MAX_CHUNK, SLOT_BYTES, SLOT_COORDS, SLOT_FIXED, SLOT_OFFSETS, Slot, chunk_fits
+from tilekv.kvcore.codec.chunk cimport encode_chunk
+from tilekv.kvcore.codec.pipeline cimport NO_MEMORY, OK, TOO_LARGE, UNSUPPORTED, Codec, Status, codec_acquire, codec_release
+from tilekv.kvcore.format.layout cimport (MAX_CHUNK, SLOT_BYTES, SLOT_COORDS, SLOT_FIXED, SLOT_OFFSETS, TILE_COUNT, Slot,
+                                          chunk_fits)
+
+cdef enum:
+    LONG_CHUNK = 1 << 17         # bytes a chunk of a cell that is longer than MAX_CHUNK: what is read of it at least
 
 
 cdef class CellSource:
@@ -50,6 +55,19 @@ cdef class ChunkPlan:
         memset(&self.chunks[self.n - 1], 0, sizeof(PlannedChunk))
         return &self.chunks[self.n - 1]
 
+    def extend(self, ChunkPlan other not None):
+        """Add the chunks of the next part of a long cell."""
+        cdef PlannedChunk* chunk
+        cdef size_t i
+        for i in range(other.n):
+            chunk = self.add()
+            chunk[0] = other.chunks[i]
+
+    def count(self):
+        """How many chunks there are, as the first of the only tile says it: in the file's first bytes."""
+        self.chunks[0].opens = self.n
+        return int(self.n).to_bytes(TILE_COUNT, "little")
+
     def runs(self, uint64_t size):
         """(first, last + 1) of runs of chunks of about `size` raw bytes."""
         cdef size_t first = 0, i
@@ -64,6 +82,35 @@ cdef class ChunkPlan:
         if first < self.n:
             found.append((first, self.n))
         return found
+
+
+@cython.final
+cdef class StreamedBytes(CellSource):
+    def __cinit__(self, int slot, uint64_t start, bytes data not None, uint64_t chunks=1):
+        """Bytes from `start` on of a cell of more than MAX_CHUNK; chunks: of the whole cell, as far as that is known."""
+        cdef uint64_t at = 0
+        cdef PlannedChunk* chunk
+        self.n = 1
+        self.held = data
+        self.data = <const uint8_t*>PyBytes_AS_STRING(data)
+        self.start = start
+        self.plan = ChunkPlan.__new__(ChunkPlan)
+        self.plan.slot = slot
+        while at < <uint64_t>len(data):
+            chunk = self.plan.add()
+            chunk.skip = chunk.start = start + at
+            chunk.raw = min(<uint64_t>LONG_CHUNK, len(data) - at)
+            if start + at == 0:
+                chunk.opens = chunks
+            at += chunk.raw
+
+    cdef int bytes(self, int field, size_t cell, uint64_t skip, uint64_t n, uint8_t* out) noexcept nogil:
+        memcpy(out, self.data + (skip - self.start), n)
+        return 0
+
+    def encode(self, Layout layout not None, CodecPool codecs not None):
+        """The stored bytes of the part, as an Encoded. Runs without the GIL."""
+        return encode(layout, self, self.plan, 0, self.plan.n, codecs)
 
 
 cdef ChunkPlan plan_chunks(Layout layout, int slot_number, CellSource source, uint64_t first_tile):
@@ -123,10 +170,12 @@ cdef int plan_cells(ChunkPlan plan, uint64_t cells, uint32_t width, size_t lo, s
 
 cdef int plan_bytes(ChunkPlan plan, uint64_t target, const uint64_t* lengths, size_t lo, size_t hi,
                     uint64_t tile) except -1 nogil:
-    """Whole cells up to `target` bytes a chunk; a cell of more than MAX_CHUNK bytes alone, in pieces."""
+    """Whole cells up to `target` bytes a chunk; a cell of more than MAX_CHUNK bytes alone, in chunks of LONG_CHUNK."""
     cdef size_t first = plan.n, cell
-    cdef uint64_t at = 0, n, skip
+    cdef uint64_t at = 0, n, skip, differ = 0
     cdef PlannedChunk* chunk = NULL
+    for cell in range(lo, hi):
+        differ |= lengths[cell - lo] ^ lengths[0]
     for cell in range(lo, hi):
         n = lengths[cell - lo]
         if n == 0:
@@ -138,7 +187,7 @@ cdef int plan_bytes(ChunkPlan plan, uint64_t target, const uint64_t* lengths, si
                 chunk.cell = cell
                 chunk.skip = skip
                 chunk.start = at + skip
-                chunk.raw = min(<uint64_t>MAX_CHUNK, n - skip)
+                chunk.raw = min(<uint64_t>LONG_CHUNK, n - skip)
                 chunk.tile = tile
                 skip += chunk.raw
             chunk = NULL
@@ -157,6 +206,8 @@ cdef int plan_bytes(ChunkPlan plan, uint64_t target, const uint64_t* lengths, si
         chunk.empty = True
     else:
         plan.chunks[first].opens = plan.n - first
+    if not differ:
+        plan.chunks[first].uniform = lengths[0] + 1
     return 0
 
 
@@ -233,6 +284,8 @@ cdef Status encode_run(Layout layout, CellSource source, ChunkPlan plan, size_t 
             if out64(out, chunk.opens) < 0:
                 return NO_MEMORY
         if not chunk.empty:
+            if slot.field == layout.key_type and memcmp(at, at + 1, chunk.raw - 1) == 0:
+                chunk.uniform = at[0] + 1
             begin = out.size
             status = encode_chunk(&slot.pipeline, codec, at, chunk.raw, out)
             if status == OK and not chunk_fits(slot, chunk.raw, out.size - begin):
@@ -271,6 +324,9 @@ def encode(Layout layout not None, CellSource source not None, ChunkPlan plan no
         raise ValueError("a filter that this build cannot write")
     source.fault()
 
+
+LONG_CELL = <int>MAX_CHUNK                  # a cell of more bytes stands alone,
+LONG_CELL_CHUNK = <int>LONG_CHUNK           # in chunks of so many
 
 tkv_refuse_bare(ChunkPlan)
 tkv_refuse_bare(Encoded)

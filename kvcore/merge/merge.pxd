@@ -4,9 +4,10 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from tilekv.kvcore.merge.collisions cimport Ties
 from tilekv.kvcore.read.address cimport CellAddress
-from tilekv.kvcore.read.chunks cimport ReadContext, FragmentData, Pin
+from tilekv.kvcore.read.chunk_reader cimport ReadContext, FragmentData, Pin
 from tilekv.kvcore.read.snapshot cimport Snapshot
-from tilekv.kvcore.write.memtable cimport Buffer, Entry, SortedBuffer
+from tilekv.kvcore.write.memtable cimport Buffer, Entry
+from tilekv.kvcore.write.sorted_buffer cimport SortedBuffer
 
 cdef struct Source:             # cells in order: first the buffers, then the fragments, newest first
     FragmentData* fragment      # NULL: a buffer
@@ -20,6 +21,7 @@ cdef struct Source:             # cells in order: first the buffers, then the fr
     size_t cell                 # the first cell of the tile that no round has taken
     size_t n                    # cells of the tile
     size_t base                 # its first cell in the round
+    size_t tiles                # of the fragment, before the end of the range
     bint has_deletes            # it has tombstones
     bint may_delete             # it has tombstones, or cells that expire
 
@@ -44,6 +46,9 @@ cdef class Merge:
     cdef Buffer rows            # reads a row of any of them, as they have one layout; None when there are none
     cdef bint tombstones        # deletes are cells too: for consolidation
     cdef int64_t now            # what expires by this moment (ms since 1970) is left out; 0: nothing is
+    cdef bint ranged            # only coordinates from (low[0], low[1]) on and before (high[0], high[1]) are merged
+    cdef uint64_t low[2]
+    cdef uint64_t high[2]
     cdef Source* sources
     cdef size_t nsources
     cdef uint32_t* running      # sources that have a cell left, newest first
@@ -67,6 +72,7 @@ cdef class Merge:
     cdef raise_fault(self)
     cdef void _close_tile(self, Source* source) noexcept nogil
     cdef int _open_tile(self, Source* source) noexcept nogil
+    cdef void _clip(self, Source* source) noexcept nogil
     cdef int _read_field(self, Source* source, int field, uint64_t width, uint8_t** cells) noexcept nogil
     cdef int _round(self) noexcept nogil
     cdef int _merge_lists(self, size_t n) noexcept nogil

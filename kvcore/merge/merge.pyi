@@ -1,7 +1,7 @@
 from typing import final
 
 from tilekv.kvcore.read.snapshot import Snapshot
-from tilekv.kvcore.write.memtable import SortedBuffer
+from tilekv.kvcore.write.sorted_buffer import SortedBuffer
 
 @final
 class Merge:
@@ -11,6 +11,8 @@ class Merge:
         buffers: tuple[SortedBuffer, ...] = (),
         tombstones: bool = False,
         now: int = 0,
+        low: int = 0,
+        high: int | None = None,
     ) -> Merge: ...
     @property
     def consumed(self) -> int: ...

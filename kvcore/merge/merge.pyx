@@ -10,7 +10,7 @@ from tilekv.kvcore.format.layout cimport TOMBSTONE
 from tilekv.kvcore.hashing.coords cimport lower_bound
 from tilekv.kvcore.merge.collisions cimport Tied, new_ties
 from tilekv.kvcore.read.address cimport address_of_entry
-from tilekv.kvcore.read.chunks cimport context_close, fragment_chunk_at, fragment_coords, tile_cells, unpin
+from tilekv.kvcore.read.chunk_reader cimport context_close, fragment_chunk_at, fragment_coords, tile_cells, unpin
 
 cdef enum:
     ROUND = 4096                # cells of a round: 128 KiB of pairs
@@ -56,8 +56,9 @@ cdef inline void add_run(Merge merge, CellAddress* runs, size_t* count, const So
 @cython.final
 @cython.no_gc                   # in no cycle; __dealloc__ follows pointers into the snapshot's fragments
 cdef class Merge:
-    def __cinit__(self, Snapshot snapshot not None, tuple buffers=(), bint tombstones=False, int64_t now=0):
-        """now: what expires by this moment (ms since 1970) is left out; 0: nothing is. Only where cells may expire."""
+    def __cinit__(self, Snapshot snapshot not None, tuple buffers=(), bint tombstones=False, int64_t now=0, low=0, high=None):
+        """now: what expires by this moment (ms since 1970) is left out; 0: nothing is. Only where cells may expire. low, high:
+        coordinates, c0 << 64 | c1, of 0 to 2^128: the first that is merged, and the first that is not; None: all from low on."""
         cdef SortedBuffer buffer
         cdef uint32_t i
         cdef size_t room
@@ -70,6 +71,9 @@ cdef class Merge:
             self.rows = buffer.buffer
         self.tombstones = tombstones
         self.now = now if snapshot.layout.expires >= 0 else 0
+        self.ranged = low > 0 or high is not None
+        split(low, self.low)
+        split(1 << 128 if high is None else high, self.high)
         self.ties = new_ties(snapshot, self.rows)
         self.nsources = self.nbuffers + snapshot.n
         room = max(<size_t>ROUND, self.nsources * LEAST_STEP) + self.nsources
@@ -91,11 +95,22 @@ cdef class Merge:
                 source.c0 = buffer.c0
                 source.c1 = buffer.c1
                 source.n = buffer.n
+                if self.ranged:
+                    self._clip(source)
+                    if source.cell == source.n:
+                        continue
                 source.may_delete = buffer.tombstones != 0 or self.now != 0
             else:
                 source.fragment = snapshot.at[i - self.nbuffers]
                 source.has_deletes = fragments[i - self.nbuffers].tombstones != 0 and not tombstones
                 source.may_delete = source.has_deletes or self.now != 0
+                source.tiles = source.fragment.ntiles
+                if self.ranged:
+                    source.tile = lower_bound(source.fragment.leaves + 1, 4, 0, source.tiles, self.low[0])
+                    if self.high[0] < END:
+                        source.tiles = lower_bound(source.fragment.leaves, 4, 0, source.tiles, self.high[0] + 1)
+                    if source.tile >= source.tiles:
+                        continue
                 if self._open_tile(source) < 0:
                     self.raise_fault()
             self.running[self.nrunning] = i
@@ -140,11 +155,23 @@ cdef class Merge:
         source.c1 = <const uint64_t*>source.pins[1].data
         source.cell = 0
         source.n = tile_cells(source.fragment, source.tile)
+        if self.ranged:
+            self._clip(source)
         if source.has_deletes and self._read_field(source, source.fragment.key_type, 1, &source.types) < 0:
             return -1
         if self.now:
             return self._read_field(source, self.snapshot.layout.expires, 8, <uint8_t**>&source.moments)
         return 0
+
+    cdef void _clip(self, Source* source) noexcept nogil:
+        """Leave of the cells from `cell` to `n` those in the range: perhaps none."""
+        cdef size_t n = source.n
+        source.cell = lower_bound(source.c0, 1, 0, n, self.low[0])
+        while source.cell < n and source.c0[source.cell] == self.low[0] and source.c1[source.cell] < self.low[1]:
+            source.cell += 1
+        source.n = lower_bound(source.c0, 1, source.cell, n, self.high[0])
+        while source.n < n and source.c0[source.n] == self.high[0] and source.c1[source.n] < self.high[1]:
+            source.n += 1
 
     cdef int _read_field(self, Source* source, int field, uint64_t width, uint8_t** cells) noexcept nogil:
         """A fixed field of the open tile, in *cells, which is made when it is NULL."""
@@ -176,13 +203,13 @@ cdef class Merge:
         cdef Pair* pair
         for i in range(self.nrunning):
             source = &self.sources[self.running[i]]
-            if source.cell == source.n:
-                if source.fragment == NULL or source.tile + 1 == source.fragment.ntiles:
-                    continue
+            while source.cell == source.n and source.fragment != NULL and source.tile + 1 < source.tiles:
                 self._close_tile(source)
                 source.tile += 1
                 if self._open_tile(source) < 0:
                     return -1
+            if source.cell == source.n:
+                continue
             self.running[kept] = self.running[i]
             kept += 1
         self.nrunning = kept
@@ -201,7 +228,7 @@ cdef class Merge:
             left = source.n - source.cell
             if left > step:
                 end = source.cell + step
-            elif source.fragment != NULL and source.tile + 1 < source.fragment.ntiles:
+            elif source.fragment != NULL and source.tile + 1 < source.tiles:
                 end = source.n - 1
             else:
                 continue
@@ -325,7 +352,7 @@ cdef class Merge:
                 source.cell += 1
                 if source.cell < source.n:
                     continue
-                if source.fragment == NULL or source.tile + 1 == source.fragment.ntiles:
+                if source.fragment == NULL or source.tile + 1 == source.tiles:
                     break
                 self._close_tile(source)
                 source.tile += 1
@@ -436,6 +463,14 @@ cdef class Merge:
         if n < 0:
             self.raise_fault()
         return n > 0
+
+
+cdef int split(object coordinates, uint64_t* words) except -1:
+    """c0 and c1; what is beyond all coordinates is the last pair there could be, which no cell has."""
+    coordinates = min(coordinates, (1 << 128) - 1)
+    words[0] = coordinates >> 64
+    words[1] = coordinates & (1 << 64) - 1
+    return 0
 
 
 cdef void merge_two(const Pair* a, const Pair* b, size_t n, Pair* merged) noexcept nogil:

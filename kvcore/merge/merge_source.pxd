@@ -6,7 +6,7 @@ from tilekv.kvcore.codec.pipeline cimport Status
 from tilekv.kvcore.format.tile cimport CellSource
 from tilekv.kvcore.merge.merge cimport Merge
 from tilekv.kvcore.read.address cimport CellAddress
-from tilekv.kvcore.read.chunks cimport ReadContext
+from tilekv.kvcore.read.chunk_reader cimport ReadContext
 from tilekv.kvcore.read.column_reader cimport FieldCursors, Selection
 from tilekv.kvcore.read.snapshot cimport Snapshot
 from tilekv.kvcore.write.memtable cimport Buffer

@@ -6,7 +6,7 @@ from libc.string cimport memcpy, memset
 from tilekv.kvcore.codec.pipeline cimport OK
 from tilekv.kvcore.format.layout cimport TOMBSTONE
 from tilekv.kvcore.hashing.coords cimport lower_bound
-from tilekv.kvcore.read.chunks cimport context_close
+from tilekv.kvcore.read.chunk_reader cimport context_close
 from tilekv.kvcore.read.column_reader cimport gather_bytes, gather_ends, gather_fixed, cursors_close, cursors_open
 
 
@@ -58,6 +58,11 @@ cdef class MergedCells(CellSource):
 
     def __len__(self):
         return self.n
+
+    @property
+    def low(self):
+        """The first coordinate of its first cell. REQUIRES: there is one."""
+        return self.c0[0]
 
     def begins_after(self, MergedCells other not None):
         """Whether its first cell has other coordinates than the last of `other`: equal ones never part between fragments."""

@@ -5,7 +5,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from tilekv.kvcore.base.wire cimport Out
 from tilekv.kvcore.codec.pipeline cimport Status, Windows
 from tilekv.kvcore.read.address cimport CellAddress
-from tilekv.kvcore.read.chunks cimport ReadContext, Pin
+from tilekv.kvcore.read.chunk_reader cimport ReadContext, Pin
 from tilekv.kvcore.read.snapshot cimport Snapshot
 from tilekv.kvcore.write.memtable cimport Buffer
 

@@ -4,8 +4,8 @@ from libc.string cimport memcpy, memset
 from tilekv.kvcore.base.wire cimport load16, load32, load64, out_free, out_room
 from tilekv.kvcore.codec.pipeline cimport CORRUPT, NO_MEMORY, OK, WINDOW_HEADER, window_at
 from tilekv.kvcore.read.address cimport IN_BUFFER, NOWHERE, entry_at
-from tilekv.kvcore.read.chunks cimport (DIRECT, FragmentData, chunk_at_hand, chunk_index, fragment_chunk, fragment_decode,
-                                        fragment_offsets, fragment_place, tile_cells, unpin)
+from tilekv.kvcore.read.chunk_reader cimport (DIRECT, FragmentData, chunk_at_hand, chunk_index, fragment_chunk, fragment_decode,
+                                              fragment_offsets, fragment_place, tile_cells, unpin)
 from tilekv.kvcore.write.memtable cimport Entry
 
 

@@ -4,7 +4,7 @@ from libc.string cimport memset
 
 from tilekv.kvcore.base.signals cimport CELLS
 from tilekv.kvcore.codec.pipeline cimport OK, Status
-from tilekv.kvcore.read.chunks cimport ReadContext, FragmentData, Pin, fragment_coords, tile_cells, unpin
+from tilekv.kvcore.read.chunk_reader cimport ReadContext, FragmentData, Pin, fragment_coords, tile_cells, unpin
 
 cdef extern from "base/pages.h" nogil:
     void* tkv_pages_alloc(size_t n)
@@ -41,19 +41,21 @@ cdef Status same_digest(const DigestIndex* index, FragmentData** at, uint64_t nu
 
 cdef Status enter(DigestIndex* index, FragmentData** at, uint64_t number, uint64_t c0, uint64_t c1,
                   ReadContext* context) noexcept nogil:
-    cdef uint64_t* bucket = index.entries + ENTRIES * tkv_scale(c0, index.buckets)
-    cdef int k
+    cdef uint64_t* bucket = <uint64_t*>index_bucket(index, c0)
+    cdef int _attempt, k
     cdef bint same = False
     cdef Status status
-    for k in range(ENTRIES):
-        if bucket[k] << 1 == 0:
-            bucket[k] |= (c1 >> TAG_SHIFT) << NUMBER_BITS | (number + 1)
-            return OK
-        if entry_matches(bucket[k], c1):
-            status = same_digest(index, at, entry_number(bucket[k]), c0, c1, context, &same)
-            if status != OK or same:
-                return status
-    bucket[0] |= TOO_SMALL
+    for _attempt in range(2):
+        for k in range(ENTRIES):
+            if bucket[k] << 1 == 0:
+                bucket[k] |= (c1 >> TAG_SHIFT) << NUMBER_BITS | (number + 1)
+                return OK
+            if entry_matches(bucket[k], c1):
+                status = same_digest(index, at, entry_number(bucket[k]), c0, c1, context, &same)
+                if status != OK or same:
+                    return status
+        bucket[0] |= TOO_SMALL
+        bucket = next_bucket(index, bucket)
     return OK
 
 

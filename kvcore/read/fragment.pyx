@@ -1,17 +1,19 @@
 cimport cython
 from libc.stdint cimport uint8_t, uint64_t
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memset
 
 import os
 
 from tilekv.errors import CorruptionError, SnapshotGone
 
 from tilekv.kvcore.base.cache cimport Chunk, ChunkCache, cache_drop
-from tilekv.kvcore.base.file cimport File
+from tilekv.kvcore.base.file cimport File, file_fetch
 from tilekv.kvcore.codec.pipeline cimport CORRUPT, FILTER_BIT_WIDTH, NO_MEMORY, UNSUPPORTED, CodecPool, Status, Windows
-from tilekv.kvcore.format.footer cimport TRAILER, FileTable, Metadata, parse_metadata
+from tilekv.kvcore.format.bloom cimport bloom_pages
+from tilekv.kvcore.format.footer cimport NOT_UNIFORM, TRAILER, FileTable, Metadata, parse_metadata
 from tilekv.kvcore.format.layout cimport SLOT_COORDS, SLOT_OFFSETS, Layout, Slot
-from tilekv.kvcore.read.chunks cimport READ_FAILED, READ_GONE, ReadContext, SlotView
+from tilekv.kvcore.read.chunk_reader cimport READ_FAILED, READ_GONE, READ_UNFETCHED, ReadContext, SlotView, tile_cells, uniform_of
 
 
 @cython.final
@@ -28,6 +30,7 @@ cdef class Fragment:
         cdef const Slot* kind
         cdef File file
         cdef uint64_t nchunks
+        cdef bint known
         self.layout = layout
         self.name = name
         self._cache = cache
@@ -53,6 +56,7 @@ cdef class Fragment:
         self.data.kinds = layout.slots
         self.data.cache = &cache.cache
         self.data.codecs = &codecs.pool
+        file_fetch(&metadata.ref, 0, metadata.ref.size)             # all of it is read, and the filter kept
         said = parse_metadata(layout, name, self._meta, self._meta_size)
         self.data.ntiles = said.ntiles
         self.data.last_tile_cells = said.last_tile_cells
@@ -64,8 +68,13 @@ cdef class Fragment:
         self.t2 = said.t2
         self.uuid = said.uuid[:16]
         self.sources = said.sources
+        self.first_output = said.first_output
         self.expired = said.expired
         self.trailer = TRAILER if said.bound else 0
+        self._set_bloom(said)
+        for slot in range(layout.nslots):
+            self.data.slots[slot].uniform = said.files[slot].uniform
+            self.data.slots[slot].nuniform = said.files[slot].nuniform
         for slot in range(layout.nslots):
             file = self._files[slot]
             if file is None:
@@ -74,6 +83,9 @@ cdef class Fragment:
             table = &said.files[slot]
             kind = &layout.slots[slot]
             s.file = file.ref
+            self.data.distant |= file.ref.distant
+            self.data.remote |= file.ref.remote != NULL
+            file.scatter()
             s.size = table.size
             s.tile_at = table.tile_at
             s.raw_size = table.raw_size
@@ -85,8 +97,10 @@ cdef class Fragment:
             if file.ref.size < s.size + self.trailer and not partial:
                 raise CorruptionError(f"{name}/{self.files[slot]}", file.ref.size,
                                       f"the file has {file.ref.size} bytes and the metadata says {s.size + self.trailer}")
-            s.in_place = file.ref.base != NULL and (kind.pipeline.n == 0 or (
-                kind.kind == SLOT_OFFSETS and kind.pipeline.n == 1 and kind.pipeline.filters[0].type == FILTER_BIT_WIDTH))
+            # What the metadata says of every tile is read nowhere.
+            known = self._is_known(slot)
+            s.in_place = known or (file.ref.base != NULL and (kind.pipeline.n == 0 or (
+                kind.kind == SLOT_OFFSETS and kind.pipeline.n == 1 and kind.pipeline.filters[0].type == FILTER_BIT_WIDTH)))
             if kind.kind == SLOT_COORDS:
                 s.nchunks = 2 * self.data.ntiles
             elif s.first_chunk == NULL:
@@ -105,8 +119,42 @@ cdef class Fragment:
             if s.homes == NULL and s.windows == NULL and s.ready == NULL:
                 raise MemoryError
 
+    cdef int _set_bloom(self, Metadata said) except -1:
+        self.data.bloom = said.bloom
+        if said.bloom.blocks == 0:
+            return 0
+        self.data.bloom.checked = <uint8_t*>calloc(bloom_pages(said.bloom.blocks), 1)
+        if self.data.bloom.checked == NULL:
+            raise MemoryError
+        return 0
+
+    cdef bint _is_known(self, int slot) except -1:
+        """Whether the metadata tells all of the offsets, or of the key types. Of these it makes the tile that is read instead."""
+        cdef SlotView* s = &self.data.slots[slot]
+        cdef uint64_t n = tile_cells(&self.data, 0), tile
+        if slot == self.data.key_type:
+            if s.nuniform == 0 or s.first_chunk != NULL or uniform_of(s, 0) == NOT_UNIFORM:
+                return False
+            self._types = <uint8_t*>malloc(n)
+            if self._types == NULL:
+                raise MemoryError
+            memset(self._types, <int>uniform_of(s, 0), n)
+            self.data.same_types = self._types
+            return s.nuniform == 1
+        if self.layout.slots[slot].kind != SLOT_OFFSETS:
+            return False
+        s = &self.data.slots[self.layout.nf + 1 + slot]
+        if s.nuniform == 0:
+            return False
+        for tile in range(s.nuniform):
+            if s.uniform[tile] == NOT_UNIFORM:
+                return False
+        return True
+
     def __dealloc__(self):
         cdef int slot
+        free(self._types)
+        free(self.data.bloom.checked)
         if self.data.slots != NULL:
             for slot in range(self.layout.nslots):
                 if self.data.slots[slot].homes != NULL:
@@ -138,13 +186,17 @@ cdef class Fragment:
     cdef int demand(self, const ReadContext* context, Status status) except -1:
         if status == NO_MEMORY:
             raise MemoryError
-        if status == <Status>READ_GONE or (status == <Status>READ_FAILED and context.error):
+        if status in (<Status>READ_GONE, <Status>READ_UNFETCHED) or (status == <Status>READ_FAILED and context.error):
             self.raise_fault(context)
         return 0
 
     cdef raise_fault(self, const ReadContext* context):
         """The exception for what `context` met: CorruptionError, OSError (SnapshotGone is one) or MemoryError."""
+        cdef File failed
         file = f"{self.name}/{self.files[context.slot]}"
+        if context.status == <Status>READ_UNFETCHED:
+            failed = self._files[context.slot]
+            raise failed.failure
         if context.status == CORRUPT:
             raise CorruptionError(file, context.offset, "the stored bytes are damaged")
         if context.status == NO_MEMORY:

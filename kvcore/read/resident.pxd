@@ -11,7 +11,7 @@ from tilekv.kvcore.base.cache cimport Chunk, chunk_data, tkv_flag, tkv_set_flag
 from tilekv.kvcore.codec.bitwidth cimport Windows, window_at
 from tilekv.kvcore.format.layout cimport SLOT_OFFSETS
 from tilekv.kvcore.hashing.digest cimport KeyRef
-from tilekv.kvcore.read.chunks cimport FragmentData, SlotView, chunk_index, chunk_start, tile_cells
+from tilekv.kvcore.read.chunk_reader cimport FragmentData, SlotView, chunk_index, chunk_start, tile_cells
 
 cdef extern from "base/atomic.h" nogil:
     void* tkv_load_acquire(void* const* at)
@@ -22,6 +22,16 @@ cdef inline const uint64_t* resident_coords(const FragmentData* f, uint64_t tile
     if not s.in_place:
         return NULL
     return <const uint64_t*>tkv_load_acquire(&s.ready[2 * tile + dimension])
+
+
+cdef inline const uint64_t* cached_coords(const FragmentData* f, uint64_t tile, int dimension) noexcept nogil:
+    """The same of a fragment that is elsewhere, whose coordinates are in the cache or nowhere."""
+    cdef const SlotView* s = &f.slots[f.nf]
+    cdef Chunk* chunk
+    if s.in_place:
+        return <const uint64_t*>tkv_load_acquire(&s.ready[2 * tile + dimension])
+    chunk = <Chunk*>tkv_load_acquire(<void* const*>&s.homes[2 * tile + dimension])
+    return NULL if chunk == NULL else <const uint64_t*>chunk_data(chunk)
 
 
 cdef inline bint resident_extent(const FragmentData* f, int field, uint64_t tile, uint64_t j, uint64_t* start,

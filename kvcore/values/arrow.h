@@ -75,6 +75,9 @@ static inline void tkv_schema_release(struct ArrowSchema *schema)
             child->release(child);
         free(child);
     }
+    if (schema->dictionary != NULL && schema->dictionary->release != NULL)
+        schema->dictionary->release(schema->dictionary);
+    free(schema->dictionary);
     free(schema->children);
     free((void *)schema->format);
     free((void *)schema->name);

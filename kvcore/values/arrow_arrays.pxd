@@ -7,7 +7,7 @@ or views lead to. What no position leads to may be anything, null too. `what` be
 from libc.stdint cimport int64_t
 
 from tilekv.kvcore.values.arrow cimport ArrowArray, ArrowSchema
-from tilekv.kvcore.values.column cimport Column
+from tilekv.kvcore.values.values cimport Column
 
 cdef enum:
     MOST_DEEP_TYPES = 32        # of types within types

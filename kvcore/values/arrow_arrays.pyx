@@ -90,8 +90,8 @@ cdef int refuse_nulls(const ArrowArray* array, object at, str what) except -1:
     there = validity_of(array, at, what)
     if there is not None:
         row = int(there.argmin()) + (at.start if isinstance(at, slice) else 0)
-        raise InvalidValueError(f"{what} has a null, at row {row} of its array: fill them, leave their rows out, or make the "
-                                "attribute nullable")
+        raise InvalidValueError(f"{what} has a null, at row {row} of its array: fill them or leave their rows out; of an "
+                                "attribute that is nullable whole values can be null")
     return 0
 
 

@@ -6,7 +6,7 @@ Every exported struct owns what it points to, and its children one by one, so a 
 
 from libc.stdint cimport int64_t, uint8_t
 
-from tilekv.kvcore.values.column cimport Column
+from tilekv.kvcore.values.values cimport Column
 
 
 cdef class Node:
@@ -18,6 +18,8 @@ cdef class Node:
     cdef int64_t nulls
     cdef tuple buffers          # NumPy arrays; None for the validity of an array without nulls
     cdef list children
+    cdef int64_t flags
+    cdef Node dictionary        # of a type only, which has no cells: ArrowTree
 
 
 # A column of n cells: `data` is an array of shape (n, *column.shape), or with offsets (int64, n + 1, in bytes) the bytes of cells
@@ -25,14 +27,16 @@ cdef class Node:
 cdef Node column_node(Column column, object offsets, object data, object found)
 # Text ("U") or bytes ("Z") of variable length; offsets int64, n + 1.
 cdef Node blob_node(str name, bytes format, object offsets, object data, object found)
-# An array of numbers, times or bools of shape (n, *sides).
-cdef Node array_node(str name, object array, object found)
-# `node` with one pair of metadata.
-cdef Node described(Node node, bytes key, bytes value)
+# An array of numbers, times or bools of shape (n, *sides). zone: bytes, of times that are instants.
+cdef Node array_node(str name, object array, object found, bytes zone=*)
+# `node` with metadata: pairs of bytes.
+cdef Node described(Node node, list pairs)
 # Whether every cell is UTF-8.
 cdef bint is_text(const int64_t[::1] offsets, const uint8_t[::1] data) noexcept
 # No cells, of no type.
 cdef Node null_node(str name)
+# A type, without cells.
+cdef Node type_node(str name, bytes format, int64_t flags, list children, Node dictionary)
 # Rows.
 cdef Node record_node(Py_ssize_t n, list children)
 

@@ -2,7 +2,7 @@ cimport cython
 from cpython.pycapsule cimport PyCapsule_New
 from cpython.ref cimport Py_INCREF, PyObject
 from libc.errno cimport EIO, ENOMEM
-from libc.stdint cimport uint8_t, uintptr_t
+from libc.stdint cimport INT64_MIN, int32_t, uint8_t, uintptr_t
 from libc.stdlib cimport calloc, malloc
 from libc.string cimport memcpy, memset, strdup
 
@@ -15,7 +15,7 @@ from tilekv.errors import CorruptionError, OutOfRangeError
 from tilekv.kvcore.base.bare cimport tkv_refuse_bare
 from tilekv.kvcore.values.arrow cimport ARROW_FLAG_NULLABLE, ArrowArray, ArrowArrayStream, ArrowSchema
 from tilekv.kvcore.values.arrow_types cimport format_for
-from tilekv.kvcore.values.column cimport KIND_BYTES, KIND_TEXT, not_text
+from tilekv.kvcore.values.values cimport KIND_BYTES, KIND_TEXT, not_text
 
 cdef extern from "values/arrow.h":
     void tkv_schema_release(ArrowSchema* schema) noexcept nogil
@@ -26,8 +26,11 @@ cdef extern from "values/arrow.h":
     void tkv_stream_capsule_free(object capsule) noexcept
 
 cdef extern from "base/utf8.h" nogil:
+    bint tkv_ascii(const uint8_t* at, size_t n)
     bint tkv_utf8_valid(const uint8_t* at, size_t n)
 
+
+cdef int64_t NOT_A_TIME = INT64_MIN
 
 # Metadata of a column.
 DTYPE_KEY = b"tilekv.dtype"     # of an int64 that is a time in a unit Arrow lacks: which
@@ -49,13 +52,21 @@ cdef Node make_node(str name, bytes format, int64_t length, tuple buffers, list 
     node.buffers = buffers
     node.children = children
     node.nulls = nulls
+    node.flags = ARROW_FLAG_NULLABLE
+    return node
+
+
+cdef Node type_node(str name, bytes format, int64_t flags, list children, Node dictionary):
+    cdef Node node = make_node(name, format, 0, (), children)
+    node.flags = flags
+    node.dictionary = dictionary
     return node
 
 
 cdef Node column_node(Column column, object offsets, object data, object found):
     cdef Node child
     if offsets is None:
-        return array_node(column.name, data, found)
+        return array_node(column.name, data, found, column.zone)
     if column.kind == KIND_TEXT:
         if not is_text(offsets, data):
             raise not_text(column.name, "Arrow has no text of other bytes")
@@ -67,7 +78,7 @@ cdef Node column_node(Column column, object offsets, object data, object found):
         offsets, rest = np.divmod(offsets, size)
         if rest.any():
             raise CorruptionError(f"{column.name}_var.tdb", None, f"a cell is no array of {column.dtype}")
-    child = array_node("item", data.view(column.dtype), None)
+    child = array_node("item", data.view(column.dtype), None, column.zone)
     bits, nulls = validity(found)
     return make_node(column.name, b"+L", len(offsets) - 1, (bits, offsets), [child], nulls)
 
@@ -79,10 +90,11 @@ cdef bint is_text(const int64_t[::1] offsets, const uint8_t[::1] data) noexcept:
     if n == 0:
         return True
     with nogil:
-        valid = tkv_utf8_valid(&data[0], n)
-        for i in range(offsets.shape[0]):
-            if offsets[i] < n and data[offsets[i]] & 0xC0 == 0x80:
-                valid = False
+        if not tkv_ascii(&data[0], n):              # where every byte is a character, offsets need no look
+            valid = tkv_utf8_valid(&data[0], n)
+            for i in range(offsets.shape[0]):
+                if offsets[i] < n and data[offsets[i]] & 0xC0 == 0x80:
+                    valid = False
     return valid
 
 
@@ -91,10 +103,10 @@ cdef Node blob_node(str name, bytes format, object offsets, object data, object 
     return make_node(name, format, len(offsets) - 1, (bits, offsets, data), [], nulls)
 
 
-cdef Node array_node(str name, object array, object found):
+cdef Node array_node(str name, object array, object found, bytes zone=None):
     if array.ndim > 1:
         bits, nulls = validity(found)
-        child = array_node("item", array.reshape(-1, *array.shape[2:]), None)
+        child = array_node("item", array.reshape(-1, *array.shape[2:]), None, zone)
         return make_node(name, b"+w:%d" % array.shape[1], len(array), (bits,), [child], nulls)
     dtype = array.dtype
     if dtype.kind in "mM":
@@ -107,21 +119,34 @@ cdef Node array_node(str name, object array, object found):
     if dtype.str[1:] == "M8[D]":
         return make_node(name, b"tdD", len(array), (bits, days(name, array)), [], nulls)
     if format is not None:
+        if zone is not None and dtype.kind == "M":
+            format += zone
         return make_node(name, format, len(array), (bits, array), [], nulls)
-    return described(make_node(name, b"l", len(array), (bits, array), [], nulls), DTYPE_KEY, dtype.name.encode())
+    return described(make_node(name, b"l", len(array), (bits, array), [], nulls), [(DTYPE_KEY, dtype.name.encode())])
 
 
-cdef Node described(Node node, bytes key, bytes value):
-    node.metadata = struct.pack(f"<ii{len(key)}si{len(value)}s", 1, len(key), key, len(value), value)
+cdef Node described(Node node, list pairs):
+    cdef list parts = [struct.pack("<i", len(pairs))]
+    for pair in pairs:
+        for text in pair:
+            parts += [struct.pack("<i", len(text)), text]
+    node.metadata = b"".join(parts)
     return node
 
 
 cdef object days(str name, object array):
     """datetime64[D] as the int32 of an Arrow date."""
-    numbers = array.view(np.int64)
-    narrow = numbers.astype(np.int32)
-    wrong = (narrow != numbers) & ~np.isnat(array)
-    if wrong.any():
+    cdef const int64_t[::1] numbers = array.view(np.int64)
+    narrow = np.empty(len(array), np.int32)
+    cdef int32_t[::1] out = narrow
+    cdef Py_ssize_t i
+    cdef bint fits = True
+    with nogil:
+        for i in range(numbers.shape[0]):
+            out[i] = <int32_t>numbers[i]
+            fits &= out[i] == numbers[i] or numbers[i] == NOT_A_TIME
+    if not fits:
+        wrong = (narrow != array.view(np.int64)) & ~np.isnat(array)
         raise OutOfRangeError(f"column {name!r} holds {array[wrong][0]}, which an Arrow date cannot: take it as a NumPy array")
     return narrow
 
@@ -161,7 +186,13 @@ cdef int fill_schema(Node node, ArrowSchema* out) except -1:
                 raise MemoryError
             memcpy(metadata, <const char*>node.metadata, len(node.metadata))
             out.metadata = metadata
-        out.flags = ARROW_FLAG_NULLABLE
+        out.flags = node.flags
+        if node.dictionary is not None:
+            into = <ArrowSchema*>calloc(1, sizeof(ArrowSchema))
+            if into == NULL:
+                raise MemoryError
+            out.dictionary = into
+            fill_schema(node.dictionary, into)
         out.children = <ArrowSchema**>calloc(len(node.children) + 1, sizeof(void*))
         if out.children == NULL:
             raise MemoryError

@@ -3,6 +3,7 @@ from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_IsValid
 from libc.stdint cimport int64_t
 
 import sys
+from collections.abc import Mapping
 from importlib.util import find_spec
 
 from tilekv.errors import InvalidValueError, WrongTypeError
@@ -12,11 +13,13 @@ from tilekv.kvcore.values.arrow_types cimport format_of
 
 
 cdef bint is_arrow(object given) except -1:
-    return producer_of(given) is not None
+    return producer_of(given) is not None and not isinstance(given, Mapping)    # a Store shows its rows, and stands for its keys
 
 
 cdef object producer_of(object given):
     """What shows it as Arrow: itself, or the array of pandas' Index, and of pandas 2's Series; None when nothing does."""
+    if isinstance(given, type):                                 # its instances may: it has their methods
+        return None
     if hasattr(given, "__arrow_c_stream__") or hasattr(given, "__arrow_c_array__"):
         return given
     try:

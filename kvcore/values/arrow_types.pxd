@@ -14,5 +14,8 @@ cdef int offset_bytes(str format) except -1
 cdef object size_in(str format, str what)
 # As in `list<int32>`: for messages.
 cdef str type_name(const ArrowSchema* schema)
+cdef str field_name(const ArrowSchema* schema)
+# All metadata of a field: (key, value) pairs of bytes.
+cdef list metadata_pairs(const ArrowSchema* schema)
 # What the metadata of a field say of `key`, or None.
 cdef bytes metadata_of(const ArrowSchema* schema, bytes key)

@@ -115,20 +115,28 @@ cdef str field_name(const ArrowSchema* schema):
 
 
 cdef bytes metadata_of(const ArrowSchema* schema, bytes key):
+    for name, text in metadata_pairs(schema):
+        if name == key:
+            return text
+    return None
+
+
+cdef list metadata_pairs(const ArrowSchema* schema):
     cdef const char* at = schema.metadata
-    cdef int32_t pairs = 0, size = 0, i
+    cdef int32_t n = 0, size = 0, i
+    cdef list pairs = []
     if at == NULL:
-        return None
-    memcpy(&pairs, at, 4)
+        return pairs
+    memcpy(&n, at, 4)
     at += 4
     name = None
-    for i in range(2 * pairs):
+    for i in range(2 * n):
         memcpy(&size, at, 4)
         if size < 0:
-            return None
+            return pairs
         text = at[4:4 + size]
         at += 4 + size
-        if i % 2 and name == key:
-            return text
+        if i % 2:
+            pairs.append((name, text))
         name = text
-    return None
+    return pairs

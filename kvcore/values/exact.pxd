@@ -11,7 +11,9 @@ cdef enum Zone:                 # of the times that one call gives for one attri
 cdef object wrong_type(str name, object dtype, object given)
 cdef object out_of_range(str name, object dtype, object given)
 
-# A NumPy array has no masked element: it would be stored as the number that the mask hides.
+# Whether a NumPy array has a masked element. Of records, whose fields are masked one by one, NumPy has no answer: none.
+cdef bint is_masked(object given) except -1
+# It has none: it would be stored as the number that the mask hides.
 cdef int check_unmasked(object given, str what) except -1
 # (bytes, None) of what holds bytes; (None, why not) of a memoryview that was released.
 cdef tuple whole_bytes(object given)

@@ -34,7 +34,7 @@ _NAT = -2**63
 
 
 cdef object wrong_type(str name, object dtype, object given):
-    came = given.dtype if isinstance(given, np.ndarray) else type(given).__name__
+    came = given.dtype if isinstance(given, np.ndarray) and given.ndim else type(given).__name__
     return WrongTypeError(f"attribute {name!r} takes {dtype}, not {came}")
 
 
@@ -48,8 +48,12 @@ cdef object out_of_range(str name, object dtype, object given):
 
 # --- containers ---------------------------------------------------------------------------------------------------------
 
+cdef bint is_masked(object given) except -1:
+    return isinstance(given, np.ma.MaskedArray) and given.dtype.names is None and np.ma.is_masked(given)
+
+
 cdef int check_unmasked(object given, str what) except -1:
-    if isinstance(given, np.ma.MaskedArray) and np.ma.is_masked(given):
+    if is_masked(given):
         raise InvalidValueError(f"{what} has masked elements: fill them (numpy.ma.filled), or leave them out")
     return 0
 

@@ -1,6 +1,6 @@
 """Whatever may be given as keys or as a column, as runs of cells: arrays, Arrow, any iterable."""
 
-from tilekv.kvcore.values.column cimport Column
+from tilekv.kvcore.values.values cimport Column
 
 # Raises for what has no rows: it is one object, an array of no dimension, memory that cannot be iterated.
 cdef int check_many(object given, str what) except -1

@@ -4,11 +4,11 @@ import numpy as np
 
 from tilekv.errors import InvalidValueError, WrongTypeError
 
-from tilekv.kvcore.values.arrow_cells cimport arrow_cells
+from tilekv.kvcore.values.arrow_import cimport import_cells
 from tilekv.kvcore.values.arrow_stream cimport ArrowChunk, ArrowReader, is_arrow, open_arrow
-from tilekv.kvcore.values.column cimport KIND_INT
-from tilekv.kvcore.values.exact cimport numpy_form
+from tilekv.kvcore.values.exact cimport is_masked, numpy_form
 from tilekv.kvcore.values.input_cells cimport Cells, array_keys, fixed_cells, object_cells, spread_cells
+from tilekv.kvcore.values.values cimport KIND_INT
 
 
 cdef int check_many(object given, str what) except -1:
@@ -54,8 +54,8 @@ cdef list cells_of(object given, Column column, bint numbers, str what):
             chunk = reader.next()
             if chunk is None:
                 return pieces
-            pieces.append(arrow_cells(chunk, &chunk.types.schema, &chunk.array, slice(0, chunk.array.length), column,
-                                      numbers, what))
+            pieces.append(import_cells(chunk, &chunk.types.schema, &chunk.array, slice(0, chunk.array.length), column,
+                                       numbers, what))
     objects = list(given)
     if column is not None and column.valid:
         missing = missing_of(given)
@@ -93,13 +93,13 @@ cdef Cells nullable_cells(object given, object form, Column column, str what):
 
 
 cdef object masked_of(object array, str what):
-    """Which rows are masked: all of a row, or nothing of it."""
+    """Which rows are masked: all of a row, or nothing of it. None: none is, or they are of records, which no attribute takes."""
+    cdef tuple within = tuple(range(1, array.ndim))
     mask = np.ma.getmaskarray(array)
-    if array.ndim == 0:
+    if array.ndim == 0 or mask.dtype != bool:
         return None
-    mask = mask.reshape(len(mask), -1)
-    rows = mask.any(axis=1)
-    if (rows & ~mask.all(axis=1)).any():
+    rows = mask.any(axis=within)
+    if (rows & ~mask.all(axis=within)).any():
         raise InvalidValueError(f"{what} has rows of which a part is masked: a value is null as a whole")
     return rows if rows.any() else None
 
@@ -148,6 +148,6 @@ cdef object missing_of(object given):
 cdef object checked_array(object array, str what):
     if array.ndim == 0:
         raise WrongTypeError(f"{what} must be a list or an array, not an array of no dimension")
-    if np.ma.is_masked(array):
+    if is_masked(array):
         raise InvalidValueError(f"{what} has masked values: fill them, or leave their rows out")
     return array

@@ -6,6 +6,7 @@ Of cells that are written it keeps what the metadata needs: 16 bytes a chunk, an
 from libc.stdint cimport uint32_t, uint64_t
 
 from tilekv.kvcore.base.wire cimport Out
+from tilekv.kvcore.format.bloom cimport Bloom
 from tilekv.kvcore.format.layout cimport Layout
 from tilekv.kvcore.format.tile cimport CellSource
 
@@ -19,6 +20,7 @@ cdef struct SlotState:
     Out raw_size                # u64 a tile (bytes slots)
     Out first_chunk             # u32 a tile
     Out chunks                  # u64 start, u64 position, a chunk
+    Out uniform                 # u32 a tile (bytes slots, key types): what its cells have in common, or NOT_UNIFORM
 
 
 cdef class FragmentBuilder:
@@ -34,4 +36,7 @@ cdef class FragmentBuilder:
     cdef readonly uint64_t cells
     cdef readonly uint64_t tombstones
     cdef uint64_t _tiles
+    cdef uint64_t _expected     # cells, for the filter
+    cdef Bloom _bloom
+    cdef Out _pages             # of the filter
     cdef int _add_boxes(self, CellSource source, uint64_t capacity, uint64_t* c0, uint64_t* c1) noexcept nogil

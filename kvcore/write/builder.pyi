@@ -16,7 +16,9 @@ class FragmentBuilder:
     layout: Layout
     cells: int
     tombstones: int
-    def __new__(cls, layout: Layout) -> FragmentBuilder: ...
+    def __new__(
+        cls, layout: Layout, cells: int = 0, low: int = 0, width: int = 0
+    ) -> FragmentBuilder: ...
     @overload
     def add(self, source: CellSource, workers: None = None) -> list[ChunkPlan]: ...
     @overload
@@ -30,4 +32,6 @@ class FragmentBuilder:
         sources: Iterable[str] = (),
         bound: bool = True,
         expired: int = 0,
+        filtered: bool = True,
+        first_output: str = "",
     ) -> bytes: ...

@@ -1,9 +1,10 @@
 cimport cython
-from libc.stdint cimport uint8_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 
 from tilekv.kvcore.base.wire cimport out32, out64, out_bytes, out_free
-from tilekv.kvcore.format.footer cimport FileTable, Metadata, need, write_metadata
+from tilekv.kvcore.format.bloom cimport bloom_add, bloom_begin, bloom_seal
+from tilekv.kvcore.format.footer cimport NOT_UNIFORM, FileTable, Metadata, need, write_metadata
 from tilekv.kvcore.format.layout cimport SLOT_BYTES, TILE_COUNT
 from tilekv.kvcore.format.tile cimport SOURCE_FAILED, CellSource, PlannedChunk, ChunkPlan, plan_chunks
 
@@ -11,10 +12,15 @@ from tilekv.kvcore.format.tile cimport SOURCE_FAILED, CellSource, PlannedChunk, 
 @cython.final
 @cython.no_gc                   # in no cycle; __dealloc__ needs the layout
 cdef class FragmentBuilder:
-    def __cinit__(self, Layout layout not None):
+    def __cinit__(self, Layout layout not None, uint64_t cells=0, uint64_t low=0, uint64_t width=0):
+        """cells: about how many there will be, for a Bloom filter over them; 0: there is none. low, width: their first
+        coordinates lie among the `width` from `low` on; a width of 0 stands for 2^64."""
         self.layout = layout
         self.states = <SlotState*>calloc(layout.nslots, sizeof(SlotState))
         if self.states == NULL:
+            raise MemoryError
+        self._expected = cells
+        if cells and bloom_begin(&self._bloom, &self._pages, cells, low, width) < 0:
             raise MemoryError
 
     def __dealloc__(self):
@@ -25,8 +31,10 @@ cdef class FragmentBuilder:
                 out_free(&self.states[slot].raw_size)
                 out_free(&self.states[slot].first_chunk)
                 out_free(&self.states[slot].chunks)
+                out_free(&self.states[slot].uniform)
         free(self.states)
         out_free(&self.mbrs)
+        out_free(&self._pages)
 
     def add(self, CellSource source not None, workers=None):
         """Plan one portion of cells: the ChunkPlan of every slot, in slot order.
@@ -69,6 +77,9 @@ cdef class FragmentBuilder:
             for i in range(1, hi - lo):
                 box[2] = min(box[2], c1[i])
                 box[3] = max(box[3], c1[i])
+            if self._bloom.blocks:
+                for i in range(hi - lo):
+                    bloom_add(&self._bloom, &self._pages, c0[i], c1[i])
             if out_bytes(&self.mbrs, box, sizeof(box)) < 0:
                 return -1
             lo = hi
@@ -78,35 +89,20 @@ cdef class FragmentBuilder:
     def written(self, ChunkPlan plan not None):
         """All chunks of `plan` are in their file: note where. Call once for each ChunkPlan of a portion, after its last run."""
         cdef SlotState* state = &self.states[plan.slot]
-        cdef bint var = self.layout.slots[plan.slot].kind == SLOT_BYTES
-        cdef bint opens
-        cdef size_t i
-        cdef PlannedChunk* chunk
-        cdef uint64_t raw = 0
-        for i in range(plan.n):
-            chunk = &plan.chunks[i]
-            opens = chunk.opens or chunk.empty
-            if opens:
-                state.tile_start = state.size
-                need(out64(&state.tile_at, state.size))
-                need(out32(&state.first_chunk, <uint32_t>state.nchunks))
-                raw = 0
-                if chunk.opens != 1 and plan.slot != self.layout.coords:
-                    state.many = True
-            if not chunk.empty:
-                need(out64(&state.chunks, chunk.start))
-                need(out64(&state.chunks, state.size + (TILE_COUNT if opens else 0) - state.tile_start))
-                state.nchunks += 1
-                raw += chunk.raw
-            state.size += chunk.stored
-            if var and (i + 1 == plan.n or plan.chunks[i + 1].opens or plan.chunks[i + 1].empty):
-                need(out64(&state.raw_size, raw))
+        cdef int status
+        with nogil:
+            status = note_chunks(state, plan, self.layout.slots[plan.slot].kind == SLOT_BYTES, plan.slot == self.layout.coords,
+                                 plan.slot == self.layout.key_type)
+        need(status)
         if state.nchunks > 0xFFFFFFFF:
             raise ValueError("more than 4,294,967,295 chunks in one file of a fragment")
 
-    def metadata(self, bytes uuid not None, uint64_t t1, uint64_t t2, sources=(), bint bound=True, uint64_t expired=0):
+    def metadata(self, bytes uuid not None, uint64_t t1, uint64_t t2, sources=(), bint bound=True, uint64_t expired=0,
+                 bint filtered=True, str first_output not None=""):
         """The metadata file, as bytes. uuid: 16 bytes; t1, t2: ms; sources: names of the fragments a consolidation read; bound:
-        every data file ends in its trailer(); expired: the moment by which what had expired was left out, in ms, or 0."""
+        every data file ends in its trailer(); expired: the moment by which what had expired was left out, in ms, or 0; filtered:
+        with the Bloom filter, unless there are over twice as many cells as were expected, of which it would let too many pass;
+        first_output: of the same consolidation, which has the list of its sources instead."""
         cdef Metadata metadata
         cdef SlotState* state
         cdef FileTable* table
@@ -123,8 +119,13 @@ cdef class FragmentBuilder:
         metadata.tombstones = self.tombstones
         metadata.boxes = <const uint64_t*>self.mbrs.data
         metadata.sources = tuple(sources)
+        metadata.first_output = first_output
         metadata.bound = bound
         metadata.expired = expired
+        if filtered and self._bloom.blocks and self.cells // 2 <= self._expected:
+            bloom_seal(&self._bloom, &self._pages)
+            metadata.bloom = self._bloom
+            metadata.bloom.data = self._pages.data
         for slot, _, is_bytes in self.layout.files:
             state = &self.states[slot]
             table = &metadata.files[slot]
@@ -136,7 +137,43 @@ cdef class FragmentBuilder:
             table.first_chunk = <const uint32_t*>state.first_chunk.data if state.many else NULL
             table.chunks = state.chunks.data
             table.nchunks = state.nchunks
+            if state.uniform.size:
+                table.uniform = <const uint32_t*>state.uniform.data
+                table.nuniform = self._tiles
         return write_metadata(metadata)
+
+
+cdef int note_chunks(SlotState* state, ChunkPlan plan, bint var, bint coords, bint types) noexcept nogil:
+    """-1: no memory."""
+    cdef bint opens
+    cdef size_t i
+    cdef const PlannedChunk* chunk
+    cdef uint64_t raw = 0, common = 0
+    cdef int failed = 0                                         # -1 once anything was
+    for i in range(plan.n):
+        chunk = &plan.chunks[i]
+        opens = chunk.opens or chunk.empty
+        if opens:
+            state.tile_start = state.size
+            failed |= out64(&state.tile_at, state.size)
+            failed |= out32(&state.first_chunk, <uint32_t>state.nchunks)
+            raw = 0
+            common = chunk.uniform
+            if chunk.opens != 1 and not coords:
+                state.many = True
+        if not chunk.empty:
+            failed |= out64(&state.chunks, chunk.start)
+            failed |= out64(&state.chunks, state.size + (TILE_COUNT if opens else 0) - state.tile_start)
+            state.nchunks += 1
+            raw += chunk.raw
+        state.size += chunk.stored
+        if var and (i + 1 == plan.n or plan.chunks[i + 1].opens or plan.chunks[i + 1].empty):
+            failed |= out64(&state.raw_size, raw)
+        if types and chunk.uniform != common:
+            common = 0
+        if (var or types) and (i + 1 == plan.n or plan.chunks[i + 1].opens or plan.chunks[i + 1].empty):
+            failed |= out32(&state.uniform, <uint32_t>(common - 1) if 0 < common <= NOT_UNIFORM else NOT_UNIFORM)
+    return failed
 
 
 @cython.final

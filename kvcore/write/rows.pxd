@@ -3,7 +3,7 @@
 from libc.stdint cimport uint8_t, uint64_t
 
 from tilekv.kvcore.hashing.digest cimport KeyRef
-from tilekv.kvcore.values.column cimport Cell, Column
+from tilekv.kvcore.values.values cimport Cell, Column
 from tilekv.kvcore.write.memtable cimport Buffer
 
 cdef enum:

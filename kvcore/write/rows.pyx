@@ -16,15 +16,15 @@ from tilekv.errors import InvalidValueError, WrongTypeError, shown
 from tilekv.kvcore.base.signals cimport CELLS, ROWS
 from tilekv.kvcore.base.wire cimport store64
 from tilekv.kvcore.format.datatypes cimport BLOB, CHAR, INT64
-from tilekv.kvcore.values.arrow_cells cimport table_cells
+from tilekv.kvcore.values.arrow_import cimport table_cells
 from tilekv.kvcore.values.arrow_stream cimport (
     ArrowChunk, ArrowReader, frame_columns, is_arrow, open_arrow, table_names, table_of
 )
-from tilekv.kvcore.values.column cimport KIND_BYTES, KIND_TEXT, Column, Kind
 from tilekv.kvcore.values.exact cimport numpy_form
 from tilekv.kvcore.values.input_cells cimport FEED_OBJECTS, Cells, Feed, cells_key, count_cells, feed_cell, feed_key
 from tilekv.kvcore.values.input_columns cimport cells_of, check_many
 from tilekv.kvcore.values.keys cimport KeyCell, key_cell
+from tilekv.kvcore.values.values cimport KIND_BYTES, KIND_TEXT, Column, Kind
 
 cdef extern from "Python.h":
     const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* size) noexcept

@@ -11,7 +11,7 @@ from tilekv.kvcore.base.signals cimport ROWS
 from tilekv.kvcore.format.datatypes cimport BLOB
 from tilekv.kvcore.hashing.digest cimport digest_keys
 from tilekv.kvcore.read.address cimport address_of_entry
-from tilekv.kvcore.read.chunks cimport context_close
+from tilekv.kvcore.read.chunk_reader cimport context_close
 from tilekv.kvcore.read.snapshot cimport BLOCK, DELETED, MISSING, PRESENT, UNOPENED
 from tilekv.kvcore.values.input_cells cimport FEED_OBJECTS, Cells, count_cells, feed_key
 from tilekv.kvcore.values.keys cimport asked_cell, load_key
@@ -35,11 +35,20 @@ cdef enum:
     PART = 4096
 
 
+cdef class Continuation:
+    cdef void resume(self, Lookup lookup) noexcept nogil:
+        pass
+
+
 @cython.final
 cdef class Lookup:
-    def __cinit__(self, Snapshot snapshot not None, Buffer buffer not None, Buffer frozen, size_t room, bint defer, int64_t now):
+    def __cinit__(self, Snapshot snapshot not None, Buffer buffer not None, Buffer frozen, size_t room, bint defer, int64_t now,
+                  bytes wanted not None):
         self.defer = defer
         self.context.now = now
+        self.wanted = wanted
+        self.context.wanted = <const uint8_t*>PyBytes_AS_STRING(wanted)
+        self.context.first = max(wanted.find(1), 1)
         self.snapshot = snapshot
         self.buffer = buffer
         self.frozen = frozen
@@ -73,7 +82,6 @@ cdef class Lookup:
 
     cdef int add(self, Cells cells, const int64_t* order, size_t start, size_t n) except -1:
         cdef bint objects = cells.feed.kind == FEED_OBJECTS
-        cdef const Entry* entry = NULL
         cdef size_t i, k = 0
         cdef void* item = NULL
         self._clear()
@@ -96,14 +104,7 @@ cdef class Lookup:
             else:
                 feed_key(&cells.feed, i if order == NULL else order[i], &self.keys[k])
             k += 1
-        if self.buffer.n or self.frozen is not None:
-            for i in range(k):
-                if self.found[i] != MISSING:
-                    continue
-                find_entry(self.buffer, self.frozen, &self.keys[i], &entry)
-                if entry != NULL:
-                    self.found[i] = DELETED if is_gone(self.buffer, entry, self.context.now) else PRESENT
-                    address_of_entry(entry, &self.addresses[i])
+        find_buffered(self.buffer, self.frozen, self.keys, k, self.context.now, self.found, self.addresses)
         self.n = k
         return 0
 
@@ -133,41 +134,84 @@ cdef class Lookup:
             else:
                 self.snapshot.raise_fault(&self.context, self.addresses[self.at].fragment)
             with nogil:
-                self.find()
+                find_all(self)
         return 0
 
     cdef void find(self) noexcept nogil:
-        cdef size_t start, stop = 0, n
-        cdef int epoch
-        self.stopped = MISSING
-        while self.at < self.n and self.snapshot.n and self.stopped == MISSING:
-            start = self.at
-            n = min(<size_t>BLOCK, self.n - start)
-            digest_keys(self.snapshot.layout.digest, self.keys + start, n, self.c0 + start, self.c1 + start)
-            epoch = cache_enter(&self.snapshot.cache.cache)
-            self.stopped = self.snapshot.probe_block(self.keys + start, n, self.c0 + start, self.c1 + start, self.defer,
-                                                     &self.context,
-                                                     self.found + start, self.addresses + start, &stop)
-            cache_exit(&self.snapshot.cache.cache, epoch)
-            self.at = start + (n if self.stopped == MISSING else stop)
+        self.stopped = find_keys(self.snapshot, self.keys, self.n, self.c0, self.c1, self.defer, &self.context, self.found,
+                                 self.addresses, &self.at)
         context_close(&self.context, &self.snapshot.codecs.pool)
+
+
+cdef int find_buffered(Buffer buffer, Buffer frozen, const KeyRef* keys, size_t n, int64_t now, int* found,
+                       CellAddress* addresses) except -1:
+    cdef const Entry* entry = NULL
+    cdef size_t i
+    if not buffer.n and frozen is None:
+        return 0
+    for i in range(n):
+        if found[i] != MISSING:
+            continue
+        find_entry(buffer, frozen, &keys[i], &entry)
+        if entry != NULL:
+            found[i] = DELETED if is_gone(buffer, entry, now) else PRESENT
+            address_of_entry(entry, &addresses[i])
+    return 0
+
+
+cdef Found find_keys(Snapshot snapshot, const KeyRef* keys, size_t n, uint64_t* c0, uint64_t* c1, bint defer,
+                     ReadContext* context, int* found, CellAddress* addresses, size_t* at) noexcept nogil:
+    cdef size_t start, many, stop = 0, ahead = at[0]
+    cdef Found stopped = MISSING
+    cdef int epoch
+    if snapshot.remote:
+        digest_keys(snapshot.layout.digest, keys + ahead, n - ahead, c0 + ahead, c1 + ahead)
+        epoch = cache_enter(&snapshot.cache.cache)
+        snapshot.plan_keys(n - ahead, found + ahead, c0 + ahead, c1 + ahead, context)
+        cache_exit(&snapshot.cache.cache, epoch)
+        ahead = n
+    while at[0] < n and snapshot.n and stopped == MISSING:
+        start = at[0]
+        many = min(<size_t>BLOCK, n - start)
+        epoch = cache_enter(&snapshot.cache.cache)
+        # While this block is searched, the disk is at work for the next one.
+        if ahead == start:
+            ahead = plan_next(snapshot, keys, n, c0, c1, context, found, ahead)
+        if ahead == start + many and ahead < n:
+            ahead = plan_next(snapshot, keys, n, c0, c1, context, found, ahead)
+        stopped = snapshot.probe_block(keys + start, many, c0 + start, c1 + start, defer, context, found + start,
+                                       addresses + start, &stop)
+        cache_exit(&snapshot.cache.cache, epoch)
+        at[0] = start + (many if stopped == MISSING else stop)
+    return stopped
+
+
+cdef size_t plan_next(Snapshot snapshot, const KeyRef* keys, size_t n, uint64_t* c0, uint64_t* c1, ReadContext* context,
+                      const int* found, size_t start) noexcept nogil:
+    """Digest a block of keys, and ask for what the search for them will read. Returns where it ends."""
+    cdef size_t many = min(<size_t>BLOCK, n - start)
+    digest_keys(snapshot.layout.digest, keys + start, many, c0 + start, c1 + start)
+    snapshot.plan_block(many, found + start, c0 + start, c1 + start, context)
+    return start + many
 
 
 cdef void find_all(Lookup lookup) noexcept nogil:
     lookup.find()
+    if lookup.stopped == MISSING and lookup.then is not None:
+        lookup.then.resume(lookup)
 
 
 @cython.final
 @cython.no_gc_clear             # the thread uses the lookups until __dealloc__ has stopped it
 cdef class LookupPipeline:
     def __cinit__(self, Snapshot snapshot not None, Buffer buffer not None, Buffer frozen, list pieces not None, bint defer,
-                  bint threaded, int64_t now):
+                  bint threaded, int64_t now, bytes wanted not None):
         cdef size_t n = count_cells(pieces), i
         cdef size_t room = min(n, <size_t>PART)
         cdef void* jobs[TKV_RING_JOBS]
         self.pieces = pieces
         self.nlookups = min((n + PART - 1) // PART, <size_t>TKV_RING_JOBS)
-        self.lookups = [Lookup(snapshot, buffer, frozen, room, defer, now) for _ in range(self.nlookups)]
+        self.lookups = [Lookup(snapshot, buffer, frozen, room, defer, now, wanted) for _ in range(self.nlookups)]
         for i in range(self.nlookups):
             jobs[i] = <void*>self.lookups[i]
         self.ring = tkv_ring_start(<void (*)(void*) noexcept nogil>find_all, jobs, <int>self.nlookups,
@@ -210,6 +254,8 @@ cdef class LookupPipeline:
             if self.start < n:
                 n = min(<size_t>PART, n - self.start)
                 lookup.add(cells, self.numbers, self.start, n)
+                lookup.first = self.keys
+                self.keys += n
                 self.start += n
                 return True
             self.piece += 1

@@ -1,12 +1,13 @@
 from libc.errno cimport errno
 from libc.string cimport memcmp, memcpy
 
-from tilekv.kvcore.base.cache cimport (cache_find, cache_insert, cache_release, chunk_data, chunk_free, chunk_new, tkv_flag,
-                                       tkv_set_flag)
-from tilekv.kvcore.base.file cimport FILE_GONE, FILE_IO, FILE_NO_MEMORY, FILE_OK, FileStatus, file_bytes
+from tilekv.kvcore.base.cache cimport (cache_find, cache_has_room, cache_insert, cache_release, chunk_data, chunk_free, chunk_new,
+                                       tkv_flag, tkv_set_flag)
+from tilekv.kvcore.base.file cimport (FILE_GONE, FILE_IO, FILE_NO_MEMORY, FILE_OK, FILE_UNFETCHED, FileStatus, file_bytes,
+                                      file_fetch, file_follow)
 from tilekv.kvcore.base.wire cimport load32, load64, out_free, out_room
-from tilekv.kvcore.codec.pipeline cimport (CORRUPT, NO_MEMORY, OK, PLAIN_HEADER, check_chunk, codec_acquire, codec_release,
-                                           decode_chunk, open_windows, plain_chunk, window_at)
+from tilekv.kvcore.codec.chunk cimport PLAIN_HEADER, check_chunk, decode_chunk, open_windows, plain_chunk
+from tilekv.kvcore.codec.pipeline cimport CORRUPT, NO_MEMORY, OK, codec_acquire, codec_release, window_at
 from tilekv.kvcore.format.footer cimport TRAILER, trailer_fits
 from tilekv.kvcore.format.layout cimport COORDS_TILE, SLOT_BYTES, SLOT_COORDS, SLOT_OFFSETS, TILE_COUNT, Slot, chunk_fits
 
@@ -18,6 +19,10 @@ cdef extern from "base/atomic.h" nogil:
 cdef extern from "base/lock.h" nogil:
     void tkv_lock_acquire(void* lock)
     void tkv_lock_release(void* lock)
+
+
+cdef enum:
+    PAGE = 4096                 # bytes, the least that systems have
 
 
 cdef void context_close(ReadContext* context, Pool* codecs) noexcept nogil:
@@ -55,6 +60,13 @@ cdef void find_stride(Windows* windows, uint64_t n, uint64_t total) noexcept nog
     if n * stride == total:
         windows.stride = stride
         windows.nbytes = 0
+
+
+cdef const uint8_t* uniform_types(FragmentData* f, uint64_t tile) noexcept nogil:
+    """The key types of a tile of which the metadata says that they are one, if the same is at hand; else NULL."""
+    cdef uint32_t type = uniform_of(&f.slots[f.key_type], tile)
+    cdef const uint8_t* same = <const uint8_t*>tkv_load_acquire(&f.same_types)
+    return same if same != NULL and type == same[0] else NULL
 
 
 cdef const uint8_t* shared_types(FragmentData* f, uint64_t tile, const uint8_t* types) noexcept nogil:
@@ -127,14 +139,23 @@ cdef Status fragment_place(FragmentData* f, int slot, uint64_t tile, uint64_t in
     return OK if chunk_fits(kind, raw[0], stored[0]) else CORRUPT
 
 
+cdef inline Status status_of(FileStatus got) noexcept nogil:
+    if got == FILE_GONE:
+        return <Status>READ_GONE
+    if got == FILE_UNFETCHED:
+        return <Status>READ_UNFETCHED
+    if got == FILE_IO:
+        return <Status>READ_FAILED
+    return NO_MEMORY if got == FILE_NO_MEMORY else CORRUPT
+
+
 cdef Status fragment_bytes(FragmentData* f, int slot, uint64_t offset, uint64_t n, ReadContext* context,
                            const uint8_t** at) noexcept nogil:
     cdef FileStatus got = file_bytes(&f.slots[slot].file, offset, n, &context.stored, at)
     if got == FILE_OK:
         return OK
     context.error = errno if got == FILE_IO else 0
-    return fail(context, <Status>READ_GONE if got == FILE_GONE else <Status>READ_FAILED if got == FILE_IO
-                else NO_MEMORY if got == FILE_NO_MEMORY else CORRUPT, slot, offset)
+    return fail(context, status_of(got), slot, offset)
 
 
 cdef Status fragment_bound(FragmentData* f, int slot, ReadContext* context) noexcept nogil:
@@ -154,15 +175,21 @@ cdef Status fragment_bound(FragmentData* f, int slot, ReadContext* context) noex
 
 cdef Status stored_chunk(FragmentData* f, int slot, uint64_t tile, uint64_t index, ReadContext* context, const uint8_t** at,
                          uint64_t* stored, uint64_t* start, uint64_t* raw) noexcept nogil:
+    cdef SlotView* s = &f.slots[slot]
     cdef uint64_t position = 0
     cdef Status status = fragment_place(f, slot, tile, index, &position, stored, start, raw)
     if status != OK:
-        return fail(context, status, slot, f.slots[slot].tile_at[tile])
+        return fail(context, status, slot, s.tile_at[tile])
     status = fragment_bound(f, slot, context)
     if status != OK:
         return status
     context.slot = slot
     context.offset = position
+    if s.file.distant and s.file.file == NULL:                  # the system reads ahead by itself of what is read by pread
+        file_follow(&s.file, s.streams, position, stored[0])
+        if (s.file.remote == NULL and (position & (PAGE - 1)) + stored[0] > PAGE and may_be_cold(f)
+                and is_cold(f, slot, position, stored[0])):
+            file_fetch(&s.file, position, stored[0])            # page by page it would be waited for several times
     return fragment_bytes(f, slot, position, stored[0], context, at)
 
 
@@ -208,6 +235,13 @@ cdef Status fragment_chunk(FragmentData* f, int slot, uint64_t tile, uint64_t in
             pin.start = 0
             pin.size = s.raw_size[tile] if s.raw_size != NULL else tile_cells(f, tile) * f.kinds[slot].width
             return OK
+        if slot == f.key_type:
+            pin.data = uniform_types(f, tile)
+            if pin.data != NULL:
+                pin.start = 0
+                pin.size = tile_cells(f, tile)
+                tkv_store_release(&s.ready[index], <void*>pin.data)
+                return OK
     status = fragment_place(f, slot, tile, index, &position, &stored, &pin.start, &pin.size)
     if status != OK:
         return fail(context, status, slot, s.tile_at[tile])
@@ -261,6 +295,17 @@ cdef Status fragment_coords(FragmentData* f, uint64_t tile, int dimension, ReadC
     return fragment_chunk(f, f.nf, tile, 2 * tile + dimension, context, pin)
 
 
+cdef void keep_windows(FragmentData* f, Windows* kept, const Windows* windows) noexcept nogil:
+    tkv_lock_acquire(f.cache.lock)
+    if kept.data == NULL:                                       # else another thread found the same, and somebody may read it
+        kept.minima = windows.minima
+        kept.stride = windows.stride
+        kept.shift = windows.shift
+        kept.nbytes = windows.nbytes
+        tkv_store_release(<void**>&kept.data, <void*>windows.data)
+    tkv_lock_release(f.cache.lock)
+
+
 cdef Status fragment_offsets(FragmentData* f, int field, uint64_t tile, ReadContext* context, Windows* windows,
                              Pin* pin) noexcept nogil:
     cdef SlotView* s = &f.slots[field]
@@ -274,6 +319,14 @@ cdef Status fragment_offsets(FragmentData* f, int field, uint64_t tile, ReadCont
         if windows.data != NULL:
             windows[0] = kept[0]
             return OK
+    if uniform_of(&f.slots[f.nf + 1 + field], tile) != NOT_UNIFORM:
+        windows.minima = windows.data = <const uint8_t*>f.leaves    # any valid pointer: nothing is read through it
+        windows.stride = uniform_of(&f.slots[f.nf + 1 + field], tile)
+        windows.shift = 63
+        windows.nbytes = 0
+        if s.in_place:
+            keep_windows(f, kept, windows)
+        return OK
     if s.first_chunk != NULL:
         return fail(context, CORRUPT, field, s.tile_at[tile])      # offsets are one chunk a tile
     if s.in_place:
@@ -292,14 +345,7 @@ cdef Status fragment_offsets(FragmentData* f, int field, uint64_t tile, ReadCont
         if status != OK:
             return fail(context, status, field, context.offset)
         find_stride(windows, raw // 8, f.slots[f.nf + 1 + field].raw_size[tile])
-        tkv_lock_acquire(f.cache.lock)
-        if kept.data == NULL:                                   # else another thread found the same, and somebody may read it
-            kept.minima = windows.minima
-            kept.stride = windows.stride
-            kept.shift = windows.shift
-            kept.nbytes = windows.nbytes
-            tkv_store_release(<void**>&kept.data, <void*>windows.data)
-        tkv_lock_release(f.cache.lock)
+        keep_windows(f, kept, windows)
         return OK
     status = fragment_chunk(f, field, tile, tile, context, pin)
     plain_windows(windows, pin.data)
@@ -326,6 +372,8 @@ cdef Status fragment_copy(FragmentData* f, int slot, uint64_t tile, uint64_t sta
                           uint8_t* out) noexcept nogil:
     cdef const SlotView* s = &f.slots[slot]
     cdef uint64_t index, position = 0, stored = 0, first = 0, raw = 0, skip, part
+    cdef bint fits = n >= DIRECT and n <= f.cache.budget // 2
+    cdef bint keep = fits and cache_has_room(f.cache, n)
     cdef Pin pin
     cdef Status status
     if n == 0:
@@ -337,8 +385,12 @@ cdef Status fragment_copy(FragmentData* f, int slot, uint64_t tile, uint64_t sta
             return fail(context, CORRUPT, slot, s.tile_at[tile])
         skip = start - first
         part = min(raw - skip, n)
-        if part == raw and raw >= DIRECT and not chunk_at_hand(f, slot, index):
+        # A copy more is a tenth of the decoding, but what is read once must not drive out what is read again and again. A chunk
+        # that went past the cache has its flag set without a home: when it is read again it is cached as any other.
+        if (part == raw and raw >= DIRECT and not keep and not chunk_at_hand(f, slot, index)
+                and not (fits and tkv_flag(&s.recent[index]))):
             status = fragment_decode(f, slot, tile, index, context, out, raw)
+            tkv_set_flag(&s.recent[index], 1)
         else:
             status = fragment_chunk(f, slot, tile, index, context, &pin)
             if status == OK:

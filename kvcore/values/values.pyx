@@ -27,12 +27,14 @@ cdef object not_text(str name, str reason):
 
 @cython.final
 cdef class Column:
-    def __cinit__(self, str name not None, int field, int datatype, object dtype, object shape, int valid=0):
+    def __cinit__(self, str name not None, int field, int datatype, object dtype, object shape, int valid=0,
+                  bytes zone=None):
         """dtype: a numpy.dtype, or None for bytes (any datatype but UTF8) and text; shape: of a cell, None when variable.
         valid: see column.pxd."""
         self.name = name
         self.field = field
         self.valid = valid
+        self.zone = zone
         self.validity = Column(f"__valid_{name}", valid, UINT8, np.dtype("u1"), ()) if valid else None
         self.dtype = dtype
         self.shape = None if shape is None else tuple(shape)

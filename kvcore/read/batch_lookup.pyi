@@ -1,8 +1,13 @@
 from typing import final
 
+from typing_extensions import disjoint_base
+
 from tilekv.kvcore.read.snapshot import Snapshot
 from tilekv.kvcore.values.input_cells import Cells
 from tilekv.kvcore.write.memtable import Buffer
+
+@disjoint_base
+class Continuation: ...
 
 @final
 class Lookup:

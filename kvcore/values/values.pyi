@@ -9,6 +9,7 @@ class Column:
     valid: int
     dtype: np.dtype[Any] | None
     shape: tuple[int, ...] | None
+    zone: bytes | None
     def __new__(
         cls,
         name: str,
@@ -17,4 +18,5 @@ class Column:
         dtype: np.dtype[Any] | None,
         shape: tuple[int, ...] | None,
         valid: int = 0,
+        zone: bytes | None = None,
     ) -> Column: ...
