@@ -64,6 +64,8 @@ from tilekv.tiledb.context import (
 from tilekv.version import VERSION
 
 if TYPE_CHECKING:
+    from tilekv.frames.loading import from_arrow, from_pandas, from_polars, schema_of
+    from tilekv.frames.reading import from_csv, from_parquet
     from tilekv.tiledb.encoding import NotTextError
     from tilekv.tiledb.kv import KV
     from tilekv.tiledb.kvschema import KVSchema
@@ -84,6 +86,8 @@ if TYPE_CHECKING:
         remove,
         walk,
     )
+    from tilekv.tools.attributes import append_attr
+    from tilekv.tools.backups import Backup, backup
     from tilekv.tools.convert import convert
     from tilekv.tools.info import Info
     from tilekv.tools.problem import Problem
@@ -102,6 +106,7 @@ __all__ = [
     "TILEDB_WRITE",
     "Attr",
     "Attribute",
+    "Backup",
     "Batch",
     "BitShuffleFilter",
     "BitWidthReductionFilter",
@@ -158,9 +163,16 @@ __all__ = [
     "WalkOrder",
     "WrongTypeError",
     "ZstdFilter",
+    "append_attr",
+    "backup",
     "convert",
     "create_group",
     "default_ctx",
+    "from_arrow",
+    "from_csv",
+    "from_pandas",
+    "from_parquet",
+    "from_polars",
     "group_create",
     "ls",
     "move",
@@ -168,12 +180,15 @@ __all__ = [
     "open",
     "remove",
     "salvage",
+    "schema_of",
     "verify",
     "walk",
 ]
 
 # The faces of TileDB and what looks at a whole store: imported when one of these names is first used (docs/design.md 9.4).
 _WHEN_USED = {
+    "tilekv.frames.loading": ("from_arrow", "from_pandas", "from_polars", "schema_of"),
+    "tilekv.frames.reading": ("from_csv", "from_parquet"),
     "tilekv.tiledb.encoding": ("NotTextError",),
     "tilekv.tiledb.kv": ("KV",),
     "tilekv.tiledb.kvschema": ("KVSchema",),
@@ -194,6 +209,8 @@ _WHEN_USED = {
         "remove",
         "walk",
     ),
+    "tilekv.tools.backups": ("Backup", "backup"),
+    "tilekv.tools.attributes": ("append_attr",),
     "tilekv.tools.convert": ("convert",),
     "tilekv.tools.info": ("Info",),
     "tilekv.tools.problem": ("Problem",),

@@ -11,8 +11,9 @@ from typing import Any, ClassVar, Final
 
 from tilekv.arguments import is_one_of, truth, whole
 from tilekv.errors import InvalidValueError, KeyNotFoundError, WrongTypeError, shown
-from tilekv.tiledb.config import IGNORED_KEYS, TILEDB_KEYS
+from tilekv.tiledb.config import IGNORED_KEYS, S3_KEYS, TILEDB_KEYS, s3_options
 
+UNSET: Final = -1  # a history that is the store's own
 _PREFIX: Final = "kv."
 _LOGGED: Final[set[str]] = set()  # keys of TileDB that were said to have no effect
 _UNITS: Final = {
@@ -36,6 +37,13 @@ def _whole(default: int, least: int, most: int, *, size: bool = False) -> int:
     return number
 
 
+def _word(default: str, *others: str, least: int = 0, most: int = -1) -> int | str:
+    """A field that is one of a few words, or a whole number from `least` to `most`."""
+    meta = {"least": least, "most": most, "size": False, "words": (default, *others)}
+    word: int | str = field(default=default, metadata=meta)
+    return word
+
+
 @dataclass(frozen=True, eq=False)
 class Config:
     """The options of handles: a mapping of strings as in TileDB-Py, whose attributes are the values.
@@ -47,8 +55,9 @@ class Config:
     params : mapping or Config, optional
         Options by dotted key, ``kv.`` and an attribute's name, or TileDB's key where it means the same:
         sm.tile_cache_size (kv.cache_bytes), sm.num_tbb_threads and sm.compute_concurrency_level
-        (kv.threads), sm.consolidation.max_fragment_size (kv.max_fragment_bytes). Values are ints and bools,
-        or strings of them: ``"64 MiB"`` (B, KB, MB, GB, TB, KiB, MiB, GiB, TiB) for bytes, ``"true"``
+        (kv.threads), sm.consolidation.max_fragment_size (kv.max_fragment_bytes). Those of vfs.s3 that are storage options are
+        options of stores on S3, where no `storage_options` are given. Values are ints and bools, or strings of them:
+        ``"64 MiB"`` (B, KB, MB, GB, TB, KiB, MiB, GiB, TiB) for bytes, ``"true"``
         and ``"false"``. They win over keyword arguments, which are the attributes. Other keys of TileDB 1.x are kept and have
         no effect; the first of each is logged.
 
@@ -75,6 +84,17 @@ class Config:
         of a process together have half of the maps that Linux gives one, beyond which files are read
         with pread, and half of its descriptors: the file that was not read for longest gives its own
         back, and is opened again when it is read. It is SnapshotGone if it was vacuumed meanwhile.
+    upkeep : str
+        ``kv.upkeep``: "on": a handle that flushes merges small fragments behind who writes, 64 to 256 MiB at a time, and removes
+        what history no longer needs; "off": `Store.upkeep` and `consolidate` do. "auto", the default, is "on"; in TileDB's two
+        faces, which do as TileDB does, it is "off".
+    history : int or str
+        ``kv.history``: for how many seconds upkeep keeps what merges have superseded, for `timestamp=` and for readers
+        elsewhere; "all" for ever. It is the store's: a handle can make it longer, `Store.vacuum(history=)` shorter; "store", the
+        default, leaves it as it is, a day at first.
+    filters : int
+        ``kv.filters``: a fragment whose files have at most so many bytes is written with a Bloom filter, 10 bits a key: a look-up
+        passes over it, at the price of a cache line, when the key is not in it. 1 GiB; 0 writes none.
     max_mapped_fragments : int
         ``kv.max_mapped_fragments``: with more fragments than this, files are opened when they are
         first used. 1000.
@@ -96,11 +116,14 @@ class Config:
     threads: int = _whole(0, 0, 4096)
     sync: bool = True
     mmap: bool = True
+    filters: int = _whole(1 << 30, 0, 1 << 60, size=True)
     max_mapped_fragments: int = _whole(1000, 0, (1 << 31) - 1)
+    upkeep: int | str = _word("auto", "on", "off")
+    history: int | str = _word("store", "all", least=0, most=10**10)
 
     def __post_init__(self, params: Config | Mapping[str, object] | None) -> None:
-        # By key: what TileDB sets and tilekv has nothing for.
-        object.__setattr__(self, "_without_effect", {})
+        # By key: what TileDB sets, and tilekv has another place or nothing for.
+        object.__setattr__(self, "_tiledbs", {})
         for option in fields(self):
             self._set(option, getattr(self, option.name))
         if params is not None:
@@ -114,11 +137,11 @@ class Config:
     def as_dict(self) -> builtins.dict[str, int | bool | str]:
         """Return every option by its dotted key; ``Config.of`` takes it back."""
         found = {_PREFIX + option.name: getattr(self, option.name) for option in fields(self)}
-        return found | self._without_effect
+        return found | self._tiledbs
 
     # --- a mapping of strings ---
 
-    _without_effect: ClassVar[builtins.dict[str, str]]  # of the instance, but no option
+    _tiledbs: ClassVar[builtins.dict[str, str]]  # of the instance, but no option
 
     def _set(self, option: Field[Any], value: object) -> None:
         key = _PREFIX + option.name
@@ -132,8 +155,8 @@ class Config:
         if key not in self:
             is_text = isinstance(key, str)
             raise KeyNotFoundError(key, None if is_text else "config keys are str")
-        if key in self._without_effect:
-            return self._without_effect[key]
+        if key in self._tiledbs:
+            return self._tiledbs[key]
         value = getattr(self, _OPTIONS[key].name)
         return str(value).lower() if isinstance(value, bool) else str(value)
 
@@ -145,13 +168,13 @@ class Config:
     def __delitem__(self, key: str) -> None:
         """Give an option its default."""
         _check_key(key)
-        if self._without_effect.pop(key, None) is None and key not in IGNORED_KEYS:
+        if self._tiledbs.pop(key, None) is None and key not in _KEPT:
             name = _known(key).name
             object.__setattr__(self, name, getattr(Config(), name))
 
     def __contains__(self, key: object) -> bool:
         """Whether there is an option of that name."""
-        return is_one_of(key, self._without_effect) or is_one_of(key, _OPTIONS)
+        return is_one_of(key, self._tiledbs) or is_one_of(key, _OPTIONS)
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the names of all options."""
@@ -202,7 +225,7 @@ class Config:
         first: builtins.dict[str, str] = {}  # by option: the key that sets it
         for key in given:
             _check_key(key)
-            if key in IGNORED_KEYS:
+            if key in _KEPT:
                 continue
             name = _known(key).name
             if name in first:
@@ -211,17 +234,17 @@ class Config:
                 )
             first[name] = key
         for key, value in given.items():
-            if key in IGNORED_KEYS:
+            if key in _KEPT:
                 self._keep(key, value)
             else:
                 self._set(_known(key), value)
 
     def _keep(self, key: str, value: object) -> None:
-        """Keep what has no effect, and say so once."""
+        """Keep what is TileDB's; of what has no effect say so once."""
         if not isinstance(value, (str, int, float)):
             raise WrongTypeError(f"{key} is a string or a number, not {_kind(value)}")
-        self._without_effect[key] = str(value).lower() if isinstance(value, bool) else str(value)
-        if key not in _LOGGED:
+        self._tiledbs[key] = str(value).lower() if isinstance(value, bool) else str(value)
+        if key in IGNORED_KEYS and key not in _LOGGED:
             import logging
 
             _LOGGED.add(key)
@@ -229,8 +252,23 @@ class Config:
 
     def clear(self) -> None:
         """Give every option its default."""
-        self._without_effect.clear()
+        self._tiledbs.clear()
         self.update(Config())
+
+    def storage_options(self, uri: object) -> builtins.dict[str, str] | None:
+        """What TileDB's keys say of S3, for the URI of something there."""
+        if not isinstance(uri, str) or not uri.lower().startswith(("s3://", "s3a://")):
+            return None
+        return (
+            s3_options({key: self._tiledbs[key] for key in S3_KEYS & self._tiledbs.keys()}) or None
+        )
+
+    @property
+    def history_ms(self) -> int | None:
+        """`history` in ms: None for ever, UNSET for what the store says."""
+        if isinstance(self.history, str):
+            return None if self.history == "all" else UNSET
+        return self.history * 1000
 
     @property
     def usable_threads(self) -> int:
@@ -250,6 +288,7 @@ Mapping.register(Config)
 
 # The options by their keys, ours and TileDB's.
 _OURS: Final = {_PREFIX + option.name: option for option in fields(Config)}
+_KEPT: Final = IGNORED_KEYS | S3_KEYS
 _OPTIONS: Final = _OURS | {key: _OURS[ours] for key, ours in TILEDB_KEYS.items()}
 
 
@@ -263,7 +302,7 @@ def _known(key: str) -> Field[Any]:
     if key not in _OPTIONS:
         import difflib
 
-        known = [*_OPTIONS, *IGNORED_KEYS]
+        known = [*_OPTIONS, *_KEPT]
         nearest = difflib.get_close_matches(key, known, n=1, cutoff=0)[0]
         raise InvalidValueError(f"there is no config key {key!r}; the nearest is {nearest!r}")
     return _OPTIONS[key]
@@ -282,7 +321,12 @@ def _as_bool(key: str, value: object) -> bool:
     return truth(key, value)
 
 
-def _as_whole(key: str, value: object, meta: Mapping[str, Any]) -> int:
+def _as_whole(key: str, value: object, meta: Mapping[str, Any]) -> int | str:
+    words = meta.get("words", ())
+    if is_one_of(value, words):
+        return str(value)
+    if meta["most"] < meta["least"]:
+        raise InvalidValueError(f"{key} is {', '.join(words)}, not {shown(value)}")
     if isinstance(value, str):
         number = _parse_whole(key, value, meta["size"])
     else:

@@ -1,44 +1,38 @@
-"""Merging fragments into fewer, and giving back the room of what they held (docs/design.md 6).
-
-Both hold the store's one lock from before they list it until their last file is durable: overlapping consolidations
-could let an older value win. Writers and readers never take it. Interrupted anywhere, both leave a store that reads as before.
-"""
+"""Merging fragments into fewer (docs/design.md 6). Interrupted anywhere, it leaves a store that reads as before."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Final
 
 from tilekv.clock import milliseconds
-from tilekv.commit import write_fragment
+from tilekv.commit import NO_KEYS, Expected, write_fragment
 from tilekv.engine import Engine
 from tilekv.errors import NotDurableError, StoreBusyError
-from tilekv.history import History, read_history, vac_bytes
+from tilekv.kvcore.format.tile import CellSource
 from tilekv.kvcore.merge.merge import Merge
 from tilekv.kvcore.merge.merge_source import MergedCells
+from tilekv.kvcore.read.fragment import Fragment
 from tilekv.kvcore.read.snapshot import Snapshot
-from tilekv.names import FragmentName, vac_file
-from tilekv.opener import Opener
+from tilekv.maintenance import CLAIM_MS, Claimed, Maintenance, State, new_owner
+from tilekv.names import FragmentName
 from tilekv.progress import Progress, reporter
-from tilekv.storage import Storage
 from tilekv.workers import Workers
 
-CACHE_BYTES: Final = 16 << 20  # decoded chunks of the sources
 PORTION_BYTES: Final = 16 << 20  # of the sources' files behind the cells that are merged at a time
 PORTION_CELLS: Final = 1 << 18  # 48 bytes each while they wait
-# What has not been expired for longer stays in a merge: hosts whose clocks are behind still see it.
-EXPIRED_MS: Final = 24 * 3600 * 1000
-ABANDONED_S: Final = (
-    24 * 3600
-)  # a temporary folder that nobody has written to for so long is nobody's
+# What is under way is waited for, no longer: flushes, and the merges of who keeps the store.
+DRAFTS_S: Final = 1.0
+BUSY_S: Final = 5.0
 
 Report = Callable[[int, int], object]
 
 
 def consolidate(engine: Engine, progress: Progress = None) -> bool:
     """Merge all visible fragments into one, or into several that split the digests where one would exceed
-    kv.max_fragment_bytes.
+    kv.max_fragment_bytes. What is flushed meanwhile stays as it is.
 
     Returns
     -------
@@ -48,80 +42,211 @@ def consolidate(engine: Engine, progress: Progress = None) -> bool:
     Raises
     ------
     StoreBusyError
-        When another consolidation or vacuum is under way.
+        When another merge is under way, and takes more than a moment.
     CorruptionError
         When a source is damaged; nothing has changed then.
     """
-    storage = engine.storage
-    with storage.lock() as held:
-        _check(held, storage)
-        engine.check_identity()
-        opener = _opener(engine)
-        snapshot = opener.snapshot()
-        expired = _expired(engine)
-        if not _worth(snapshot, expired):
-            return False
-        report = reporter(progress, "consolidating")
-        written: list[str] = []
-        try:
-            with Workers(engine.config.usable_threads) as workers:
-                _write(
-                    engine,
-                    opener,
-                    snapshot,
-                    expired,
-                    workers,
-                    report,
-                    lambda name: written.append(str(name)),
-                )
-            storage.put(vac_file(written[-1]), vac_bytes(written[-1], snapshot.names))
-        except BaseException as error:
-            _withdraw(storage, written)
-            if isinstance(error, NotDurableError):  # of what was withdrawn: nothing has changed
-                raise OSError(error.errno, error.strerror, error.filename) from error
-            raise
+    maintenance = Maintenance(engine)
+    engine.check_identity()
+    _ = maintenance.opener.snapshot().fragments  # says what is wrong, if anything is
+    expired = expired_by(maintenance)
+    claimed = _claim_all(maintenance, lambda names: _worth(maintenance.snapshot(names), expired))
+    return claimed is not None and bool(merge(maintenance, claimed, progress))
+
+
+def clear(engine: Engine, deleted: CellSource) -> bool:
+    """Let one delete take the place of all that is visible: the store is empty, however much it held. What is flushed meanwhile
+    stays. False when there was nothing. In the past it is empty since the last flush, whose moment the delete has: a later one
+    could hide what others flush at this moment.
+
+    Parameters
+    ----------
+    deleted : CellSource
+        The delete: there are no empty fragments.
+
+    Raises
+    ------
+    StoreBusyError
+        When a merge is under way, and takes more than a moment.
+    """
+    maintenance = Maintenance(engine)
+    engine.check_identity()
+    claimed = _claim_all(maintenance, bool)
+    if claimed is None:
+        return False
+    written: list[FragmentName] = []
+    committed = False
+    try:
+        with Workers(engine.config.usable_threads) as workers:
+            write_fragment(
+                maintenance.storage,
+                engine.layout,
+                maintenance.opener.codecs,
+                [deleted],
+                workers,
+                span=(
+                    min(name.t1 for name in claimed.sources),
+                    max(name.t2 for name in claimed.sources),
+                ),
+                sources=tuple(map(str, reversed(claimed.sources))),
+                keys=Expected(1),
+                filters=engine.config.filters,
+                showing=written.append,
+            )
+        committed = maintenance.commit(claimed, written, 0)
+    except NotDurableError as error:  # as in merge()
+        raise OSError(error.errno, error.strerror, error.filename) from error
+    finally:
+        if not committed:
+            _withdraw(maintenance, claimed, written)
+    if not committed:
+        raise StoreBusyError(f"others write to {engine.storage.uri}: nothing was deleted")
     return True
 
 
-def _opener(engine: Engine) -> Opener:
-    """Opens fragments for a merge."""
-    config = engine.config
-    reading = config.mmap, config.max_mapped_fragments
-    return Opener(engine.storage, engine.layout, CACHE_BYTES, *reading)
+def _claim_all(
+    maintenance: Maintenance, worth: Callable[[list[FragmentName]], bool]
+) -> Claimed | None:
+    """Claim all that is visible, after what others merge and write at this moment; None when that is not worth it."""
+    begun = time.monotonic()
+    owner = new_owner()
+    reserved = False
+    newest: list[FragmentName] = []  # when it began: what comes later may stay
+
+    def everything(state: State) -> Sequence[FragmentName]:
+        newest[:] = newest or state.visible[-1:]
+        waited = time.monotonic() - begun
+        names = settled_prefix(state)
+        free = next((i for i, n in enumerate(names) if n.short in state.busy), len(names))
+        if any(n.short in state.busy and n.order <= newest[0].order for n in state.visible):
+            if waited < BUSY_S:
+                raise _Busy
+            raise StoreBusyError(
+                f"another consolidation of {maintenance.storage.uri} is under way: nothing was done"
+            )
+        reached = bool(names) and names[-1].order >= newest[0].order
+        if not reached and len(names) < len(state.visible) and waited < DRAFTS_S:
+            raise _NotYet
+        names = whole_groups(state.visible, free)
+        return names if worth(names) else ()
+
+    try:
+        while True:
+            try:
+                claimed = maintenance.claim(everything, owner)
+                break
+            except _Busy:
+                if not reserved:  # so that no merge that has not begun by now comes between
+                    reserved = True
+                    maintenance.claim(
+                        lambda s: [n for n in s.visible if n.short not in s.busy], owner
+                    )
+            except _NotYet:
+                pass
+            time.sleep(0.01)
+    except BaseException:
+        maintenance.release(owner)
+        raise
+    if claimed is None:
+        maintenance.release(owner)
+    return claimed
 
 
-def _withdraw(storage: Storage, written: list[str]) -> None:
-    """Remove outputs that supersede nothing yet: all they hold is in their sources. A list may be there in spite of an error."""
-    with suppress(OSError):
-        if written and vac_file(written[-1]) not in storage.list().files:
-            storage.reclaim(storage.retire(written))
+class _NotYet(Exception):
+    """What is under way takes a moment."""
 
 
-def _check(held: bool, storage: Storage) -> None:
-    if not held:
-        raise StoreBusyError(
-            f"another consolidation or vacuum of {storage.uri} is under way: nothing was done"
-        )
+class _Busy(_NotYet):
+    """Others merge a part of it."""
 
 
-def _expired(engine: Engine) -> int:
-    """What expired by this moment (ms) a merge leaves out; 0 where nothing expires.
+def settled_prefix(state: State) -> list[FragmentName]:
+    """The oldest of what is visible, as far as nothing can appear among them any more, whole groups of one first time."""
+    visible = state.visible
+    end = next((i for i, n in enumerate(visible) if n not in state.settled), len(visible))
+    return whole_groups(visible, end)
 
-    No later than a day ago by the clock of whoever merges, and by that of whatever keeps the files: one host whose clock is ahead
-    must not take from others what they still see.
+
+def whole_groups(visible: list[FragmentName], end: int) -> list[FragmentName]:
+    """The first of what is visible, without the last of one first time if some of it would be left: what has the same is never
+    parted, since a merge of some would seem newer or older than the others."""
+    while 0 < end < len(visible) and visible[end - 1].t1 == visible[end].t1:
+        end -= 1
+    return visible[:end]
+
+
+def merge(
+    maintenance: Maintenance, claimed: Claimed, progress: Progress = None
+) -> Sequence[FragmentName]:
+    """Merge what was claimed, and let the result count in its place: what was made, nothing when that does not fit any more.
+
+    What had expired when history began is left out, where nothing older is left for it to hide.
     """
-    if engine.layout.expires < 0:
+    engine, storage = maintenance.engine, maintenance.storage
+    report = reporter(progress, "consolidating")
+    written: list[FragmentName] = []
+    committed = False
+    try:
+        expired = 0 if claimed.keep_deletes else expired_by(maintenance)
+        snapshot = maintenance.snapshot(claimed.sources)
+        with Workers(engine.config.usable_threads) as workers:
+            merged = _MergedFragments(maintenance, claimed, snapshot, expired, report)
+            while len(merged.portion):
+                write_fragment(
+                    storage,
+                    engine.layout,
+                    maintenance.opener.codecs,
+                    merged.portions(),
+                    workers,
+                    span=(
+                        min(name.t1 for name in claimed.sources),
+                        max(name.t2 for name in claimed.sources),
+                    ),
+                    sources=() if written else snapshot.names,
+                    first_output=str(written[0]) if written else "",
+                    expired=expired,
+                    keys=merged.expected(),
+                    filters=engine.config.filters,
+                    showing=written.append,
+                    written=merged.count,
+                )
+        committed = maintenance.commit(claimed, written, expired)
+        if committed:
+            report(merged.total, merged.total)
+    except NotDurableError as error:  # of what nobody has seen: nothing has changed
+        raise OSError(error.errno, error.strerror, error.filename) from error
+    finally:
+        if not committed:
+            _withdraw(maintenance, claimed, written)
+    return written if committed else ()
+
+
+def _withdraw(maintenance: Maintenance, claimed: Claimed, written: list[FragmentName]) -> None:
+    """Remove outputs that no record names: all they hold is in their sources. After an error one may."""
+    with suppress(Exception):
+        if written and not maintenance.is_committed(written):
+            storage = maintenance.storage
+            storage.reclaim(storage.retire(map(str, written)))
+    maintenance.release(claimed.owner)
+
+
+def expired_by(maintenance: Maintenance) -> int:
+    """What expired by this moment (ms) a merge leaves out; 0 where nothing expires, or history keeps everything.
+
+    As long ago as history reaches, by the clock of whoever merges and by that of whatever keeps the files: one host whose clock
+    is ahead must not take from others what they still see.
+    """
+    history = maintenance.history()
+    if maintenance.engine.layout.expires < 0 or history is None:
         return 0
-    return max(min(milliseconds(), engine.storage.now()) - EXPIRED_MS, 0)
+    return max(min(milliseconds(), maintenance.storage.now()) - history, 0)
 
 
 def _worth(snapshot: Snapshot, expired: int) -> bool:
     """Whether there is anything to merge or to drop; what a merge that left nothing wrote stays as it is."""
     fragments = snapshot.fragments
-    if len(fragments) > 1 and (
-        len({fragment.sources for fragment in fragments}) > 1 or not fragments[0].sources
-    ):
-        return True  # else: the outputs of one consolidation, which are as they should be
+    if len(fragments) > 1 and not _are_one_merge(fragments):
+        return True
     cells = sum(fragment.cells for fragment in fragments)
     tombstones = sum(fragment.tombstones for fragment in fragments)
     if cells < 2:
@@ -129,52 +254,43 @@ def _worth(snapshot: Snapshot, expired: int) -> bool:
     return tombstones > 0 or (expired > 0 and Merge(snapshot, now=expired).count() < cells)
 
 
-def _write(
-    engine: Engine,
-    opener: Opener,
-    snapshot: Snapshot,
-    expired: int,
-    workers: Workers,
-    report: Report,
-    showing: Callable[[FragmentName], object],
-) -> None:
-    """Write the merged cells; `showing` is told the name of every new fragment before anybody can see it."""
-    names = [name for name in map(FragmentName.parse, snapshot.names) if name is not None]
-    merged = _MergedFragments(engine, opener, snapshot, expired, report)
-    while len(merged.portion):
-        write_fragment(
-            engine.storage,
-            engine.layout,
-            opener.codecs,
-            merged.portions(),
-            workers,
-            span=(min(name.t1 for name in names), max(name.t2 for name in names)),
-            sources=snapshot.names,
-            expired=expired,
-            showing=showing,
-            written=merged.count,
-        )
-    report(merged.total, merged.total)
+def _are_one_merge(fragments: Sequence[Fragment]) -> bool:
+    """Whether one consolidation has made them all: they are as they should be."""
+    if len({fragment.first_output or fragment.name for fragment in fragments}) == 1:
+        return True
+    # Each had the list once.
+    return bool(fragments[0].sources) and len({fragment.sources for fragment in fragments}) == 1
 
 
 class _MergedFragments:
     """The merged cells, cut into portions, and those into the fragments that are written."""
 
     def __init__(
-        self, engine: Engine, opener: Opener, snapshot: Snapshot, expired: int, report: Report
+        self,
+        maintenance: Maintenance,
+        claimed: Claimed,
+        snapshot: Snapshot,
+        expired: int,
+        report: Report,
     ) -> None:
+        engine = maintenance.engine
         self.total = sum(fragment.cells for fragment in snapshot.fragments)
-        self._opener = opener
+        self._maintenance = maintenance
+        self._claimed = claimed
+        self._renewed = time.monotonic()
         self._snapshot = snapshot
         self._report = report
         self._most = engine.config.max_fragment_bytes
         self._left = self._most  # bytes that the fragment being written may still take
-        stored = sum(fragment.stored_bytes for fragment in snapshot.fragments)
-        room = min(PORTION_CELLS, min(PORTION_BYTES, self._most) * self.total // max(stored, 1))
+        self._stored = stored = max(
+            sum(fragment.stored_bytes for fragment in snapshot.fragments), 1
+        )
+        self._written = False  # whether a fragment was begun
+        room = min(PORTION_CELLS, min(PORTION_BYTES, self._most) * self.total // stored)
         capacity = engine.layout.capacity
         self._room = max(room // capacity, 1) * capacity  # cells of a portion
-        # Nothing older than all fragments is left for a tombstone to hide, so the merge leaves them out.
-        self._merge = Merge(snapshot, now=expired)
+        # Where nothing older is left for a tombstone to hide, the merge leaves them out.
+        self._merge = Merge(snapshot, tombstones=claimed.keep_deletes, now=expired)
         self.portion = MergedCells(self._merge, self._room)  # the next to be written
         if not len(self.portion):
             # There are no empty fragments: one of the tombstones stays, or of the expired.
@@ -188,72 +304,28 @@ class _MergedFragments:
         while True:
             portion = self.portion
             yield portion
-            self._opener.drop_pages(self._snapshot)
+            self._maintenance.opener.drop_pages(self._snapshot)
+            if time.monotonic() - self._renewed > CLAIM_MS / 3000:
+                self._maintenance.renew(self._claimed)
+                self._renewed = time.monotonic()
             self._report(min(self._merge.consumed, self.total - 1), self.total)
             self.portion = MergedCells(self._merge, self._room)
             if not len(self.portion) or (self._left <= 0 and self.portion.begins_after(portion)):
                 return
 
+    def expected(self) -> Expected:
+        """What the next fragment will hold, if all keys are about as large and nothing is left out."""
+        left = max(self.total - self._merge.consumed, 0) + len(self.portion)
+        # A fragment ends with the portion that fills it.
+        cells = min(left, self._most * self.total // self._stored + self._room)
+        if cells * self._stored // self.total > self._maintenance.engine.config.filters:
+            return NO_KEYS
+        low = self.portion.low if self._written else 0
+        self._written = True
+        return Expected(
+            cells, low, 0 if cells == left and not low else ((1 << 64) - low) * cells // left
+        )
+
     def count(self, size: int) -> None:
         """Note that so many bytes of the fragment were written."""
         self._left -= size
-
-
-def vacuum(engine: Engine, progress: Progress = None) -> int:
-    """Remove superseded fragments, and what crashed writers have left behind. The past that they held is gone.
-
-    Returns
-    -------
-    int
-        How many fragments were removed.
-
-    Raises
-    ------
-    StoreBusyError
-        When another consolidation or vacuum is under way.
-    CorruptionError
-        When a fragment that stays cannot be opened, or a list is damaged or lost: what was superseded may be all there is.
-    """
-    storage = engine.storage
-    report = reporter(progress, "vacuuming")
-    with storage.lock() as held:
-        _check(held, storage)
-        _ = _opener(engine).snapshot().fragments  # all that stay can be opened
-        listing = storage.list()
-        history = read_history(storage, listing)
-        total = len(history.superseded)
-        done = 0
-        for file in history.orphans:
-            storage.remove(file)
-        # Without its list a subsumed one would no longer be known as such. What it supersedes, the larger list has too.
-        hidden = storage.retire(sorted(history.subsumed))
-        for owner in sorted(history.subsumed):
-            storage.remove(vac_file(owner))
-        storage.reclaim(hidden)
-        done += len(history.subsumed)
-        for owner in _inner_first(history):
-            gone = [name for name in sorted(history.lists[owner]) if name in listing.folders]
-            hidden = storage.retire(gone)
-            storage.remove(vac_file(owner))
-            storage.reclaim(hidden)
-            done += len(gone)
-            report(min(done, total), total)
-        storage.reclaim(storage.abandoned(ABANDONED_S))
-        report(total, total)
-    return total
-
-
-def _inner_first(history: History) -> list[str]:
-    """The owners of lists, so that a list goes before the fragment that owns it: without its list, what it had superseded
-    would be seen again."""
-    ordered: list[str] = []
-    waiting = {owner: history.lists[owner] for owner in history.lists.keys() - history.subsumed}
-    while waiting:
-        # An owner may go once nothing in its list owns a list that is still there. There are no circles.
-        ready = sorted(
-            owner for owner, names in waiting.items() if not any(name in waiting for name in names)
-        )
-        ordered += ready
-        for owner in ready:
-            del waiting[owner]
-    return ordered

@@ -9,28 +9,32 @@ One JSON object, UTF-8, one key a line::
     keys           "numbers": equal integers are one key whatever their width, and equal floats;
                    absent in stores whose keys are of exact types
     expires        true: the last field but one, `__expires`, holds moments of expiry; format 2
+    record         true: there is a record of merges, which tells what counts; format 2
     version        str, the tilekv that created the store
     attrs          {name: {"dtype": str, "shape": [int, ...] or null}} in schema order; with "nullable": true
                    of an attribute whose values may be null, which a field `__valid_<name>` tells; format 2
+    frame          {"key": str, "columns": [...], ...}: the columns of the frame that the store was made of (frametypes.py);
+                   absent in others. Says nothing of what is stored
+    schema         base64 of the schema file, of a store that was made on object storage: two requests less to open it
     schema_crc32c  int, CRC-32C of the whole schema file
     crc32c         int, CRC-32C of the canonical form
 
-The canonical form is every member but ``crc32c``, those that this version does not know included,
-as JSON in ASCII with sorted keys and no white space (``json.dumps(members, sort_keys=True,
-separators=(",", ":"))``). So the file may be formatted anew but not changed. Every future format
-keeps this rule: that is how a damaged `format` is told from a newer one.
+The file is sealed (`sealed`): it may be formatted anew but not changed. Every future format keeps this rule: that is how a
+damaged `format` is told from a newer one.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from base64 import b64decode, b64encode
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Final, NamedTuple, NoReturn
 
 from tilekv.errors import CorruptionError, FormatError
+from tilekv.frametypes import FrameTypes
 from tilekv.kvcore.base.crc32c import crc32c
+from tilekv.sealed import as_json, seal, unseal
 
 DESCRIPTOR_FILE: Final = "__tilekv.json"
 FORMAT: Final = 2
@@ -68,28 +72,40 @@ class Descriptor:
     schema_crc32c: int
     numbers: bool = False  # whether `keys` is there
     expires: bool = False
+    record: bool = False
+    frame: FrameTypes | None = None
+    schema: bytes | None = None
 
     @property
     def format(self) -> int:
         """The least that has all of it, so that older programs read what they can."""
-        return 2 if self.expires or any(entry.nullable for entry in self.attrs) else 1
+        newer = self.record or self.expires or any(entry.nullable for entry in self.attrs)
+        return 2 if newer else 1
+
+    def recorded(self) -> Descriptor:
+        """The same of a store that has a record."""
+        return replace(self, record=True)
+
+    def with_schema(self, data: bytes) -> Descriptor:
+        """The same with the schema file in it."""
+        return replace(self, schema=data)
 
     def to_bytes(self) -> bytes:
         """Return the file."""
-        members = self._members()
-        members["crc32c"] = crc32c(_canonical(members))
+        members = seal(self._members())
         lines = []
         for key, value in members.items():
             if key == "attrs":
                 inner = ",\n".join(
-                    f"  {_json(name)}: {_json(entry)}" for name, entry in value.items()
+                    f"  {as_json(name)}: {as_json(entry)}" for name, entry in value.items()
                 )
                 lines.append(f' "attrs": {{\n{inner}\n }}')
             else:
-                lines.append(f" {_json(key)}: {_json(value)}")
+                lines.append(f" {as_json(key)}: {as_json(value)}")
         return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
 
     @classmethod
+    @lru_cache(16)  # every flush reads it again, and finds what it was
     def from_bytes(cls, data: bytes) -> Descriptor:
         """Parse the file.
 
@@ -100,7 +116,7 @@ class Descriptor:
         FormatError
             When a newer tilekv wrote it.
         """
-        members = _load(data)
+        members = unseal(data, DESCRIPTOR_FILE)
         version = members.get("version")
         format_ = members.get("format")
         if type(format_) is not int or format_ < 1 or not isinstance(version, str):
@@ -126,14 +142,30 @@ class Descriptor:
             raise FormatError(
                 f"{DESCRIPTOR_FILE} has keys of {keys!r}, written by tilekv {version}: update this tilekv"
             )
-        expires = members.get("expires")
-        if expires is not None and expires is not True:
-            _fail("`expires` is not true")
-        if format_ < 2 and expires:
-            _fail("`expires` in a descriptor of format 1")
+        flags = {flag: members.get(flag) for flag in ("expires", "record")}
+        for flag, value in flags.items():
+            if value is not None and value is not True:
+                _fail(f"`{flag}` is not true")
+            if format_ < 2 and value:
+                _fail(f"`{flag}` in a descriptor of format 1")
         if format_ < 2 and any(entry.nullable for entry in entries):
             _fail("`nullable` in a descriptor of format 1")
-        return cls(id_, digest, version, entries, schema_crc, keys is not None, expires is True)
+        frame = FrameTypes.of(members["frame"]) if "frame" in members else None
+        if frame is None and "frame" in members:
+            _fail("`frame` is of no frame")
+        schema = _schema(members["schema"], schema_crc) if "schema" in members else None
+        return cls(
+            id_,
+            digest,
+            version,
+            entries,
+            schema_crc,
+            keys is not None,
+            flags["expires"] is True,
+            flags["record"] is True,
+            frame,
+            schema,
+        )
 
     def check_schema(self, data: bytes, file: str) -> None:
         """Raise CorruptionError unless `data`, the bytes of schema file `file`, are the store's."""
@@ -155,46 +187,13 @@ class Descriptor:
             "digest": self.digest,
             **({"keys": "numbers"} if self.numbers else {}),
             **({"expires": True} if self.expires else {}),
+            **({"record": True} if self.record else {}),
             "version": self.version,
             "attrs": attrs,
+            **({} if self.frame is None else {"frame": self.frame.members}),
+            **({} if self.schema is None else {"schema": b64encode(self.schema).decode()}),
             "schema_crc32c": self.schema_crc32c,
         }
-
-
-def _canonical(members: Mapping[str, Any]) -> bytes:
-    return json.dumps(members, sort_keys=True, separators=(",", ":")).encode("ascii")
-
-
-def _json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _load(data: bytes) -> dict[str, Any]:
-    """The members but `crc32c`, which has been compared."""
-    try:
-        text = data.decode("utf-8")
-        members = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse)
-        if not isinstance(members, dict):
-            raise ValueError("not an object")
-        crc = members.pop("crc32c", None)
-        found = crc32c(_canonical(members))
-        _json(members).encode()  # an escape may stand for half a character, which no file can hold
-    except (ValueError, RecursionError) as error:
-        raise CorruptionError(DESCRIPTOR_FILE, 0, f"it is not JSON: {error}") from None
-    if type(crc) is not int or crc != found:
-        _fail("its checksum does not match")
-    return members
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise ValueError("a key appears twice")
-    return members
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not JSON")
 
 
 def _entry(name: str, value: object) -> AttrEntry:
@@ -209,6 +208,16 @@ def _entry(name: str, value: object) -> AttrEntry:
     if not isinstance(shape, list) or not all(type(n) is int and n > 0 for n in shape):
         _fail(f"the `shape` of attribute {name!r} is not a list of positive numbers")
     return AttrEntry(name, value["dtype"], tuple(shape), nullable is True)
+
+
+def _schema(text: object, checksum: int) -> bytes:
+    try:
+        data = b64decode(text, validate=True) if isinstance(text, str) else b""
+    except ValueError:
+        data = b""
+    if crc32c(data) != checksum:
+        _fail("`schema` is not what `schema_crc32c` is of")
+    return data
 
 
 def _fail(reason: str) -> NoReturn:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import NoReturn
 
 from tilekv.clock import milliseconds
-from tilekv.commit import write_fragment
+from tilekv.commit import Expected, write_fragment
 from tilekv.config import Config
 from tilekv.descriptor import Descriptor
 from tilekv.errors import (
@@ -19,6 +19,7 @@ from tilekv.errors import (
     StoreExistsError,
     StoreNotFoundError,
     StoreReplacedError,
+    TileKVError,
 )
 from tilekv.kvcore.format.layout import Layout
 from tilekv.kvcore.format.tile import CellSource
@@ -34,8 +35,9 @@ from tilekv.names import (
 )
 from tilekv.opener import Opener
 from tilekv.probe import Kind, Probe, probe
+from tilekv.record import parsed
 from tilekv.schema import OLD_DIGEST, Attr, Schema
-from tilekv.storage import Listing, Storage
+from tilekv.storage import Listing, Storage, in_bucket
 from tilekv.version import VERSION
 from tilekv.workers import Workers
 
@@ -73,6 +75,9 @@ class Engine:
         self.config = config
         self.key = key
         self.ignore_newer = ignore_newer
+        self.sizes: dict[
+            str, int
+        ] = {}  # bytes of fragments, by name, that upkeep has asked for: they never change
         reading = config.cache_bytes, config.mmap, config.max_mapped_fragments
         if found.kind is Kind.OLD:
             from tilekv.legacy.opener import OldOpener, OldStore
@@ -83,16 +88,22 @@ class Engine:
             self.layout = layout_of(old.schema, False)
             self.opener: Opener = OldOpener(old, self.layout, *reading)
             return
+        if not found.files and found.kind is Kind.TILEKV:
+            storage.ahead()
         descriptor = _described(found)
         if key is not None:
             raise InvalidValueError(
                 f"{storage.uri} is not encrypted: key= is for stores that TileDB 1.x encrypted"
             )
         self.id = descriptor.id
-        self.schema = Schema._from_file(_required(found, KV_SCHEMA), descriptor, KV_SCHEMA)
-        descriptor.check_schema(_required(found, ARRAY_SCHEMA), ARRAY_SCHEMA)
+        if descriptor.schema is not None:
+            self.schema = Schema._from_file(descriptor.schema, descriptor, DESCRIPTOR)
+        else:
+            self.schema = Schema._from_file(_required(found, KV_SCHEMA), descriptor, KV_SCHEMA)
+            descriptor.check_schema(_required(found, ARRAY_SCHEMA), ARRAY_SCHEMA)
         self.layout = layout_of(self.schema, descriptor.numbers)
-        self.opener = Opener(storage, self.layout, *reading, ignore_newer, found)
+        self.opener = Opener(storage, self.layout, *reading, descriptor.id, ignore_newer, found)
+        self.opener.recorded = descriptor.record
 
     def flush(
         self,
@@ -110,25 +121,52 @@ class Engine:
         StoreReplacedError
             When another store has taken the place of the one that was opened.
         """
-        self.check_identity()
-        write_fragment(
-            self.storage,
-            self.layout,
-            self.opener.codecs,
-            [source],
-            workers,
-            known=snapshot.names,
-            showing=showing,
-        )
+        # A draft in a bucket looks itself, when all is in its place.
+        looks = in_bucket(self.storage)
+        if not looks:
+            self.check_identity()
+        try:
+            name = write_fragment(
+                self.storage,
+                self.layout,
+                self.opener.codecs,
+                [source],
+                workers,
+                keys=Expected(len(source)),
+                filters=self.config.filters,
+                known=snapshot.names,
+                showing=showing,
+            )
+        except FileNotFoundError:
+            if looks:
+                self.check_identity()
+            raise
+        # The flush has happened: what only spares others something does not make it fail.
+        with suppress(OSError, MemoryError, TileKVError):
+            self.storage.spare((*snapshot.names, str(name)))
 
     def has_appeared(self, name: FragmentName) -> bool:
         """Whether a fragment is in the store, or was merged into one that is."""
-        folders = self.storage.list().folders
-        if str(name) in folders:
+        storage = self.storage
+        folders = storage.list().folders
+        if str(name) in folders or str(name) in storage.past():
+            return True
+        record = self.opener.record()
+        if record is not None and name.short in record.superseded():
             return True
         others = filter(None, map(FragmentName.parse, folders))
         around = (str(other) for other in others if other.t1 <= name.t1 <= other.t2)
         return any(str(name) in self.opener.fragment(other).sources for other in around)
+
+    def newest(self, snapshot: Snapshot, name: FragmentName) -> Snapshot:
+        """The newest state, in which a fragment has appeared that this handle has flushed."""
+        names = {*snapshot.names, str(name)}
+        with suppress(OSError, MemoryError, TileKVError):
+            there = {str(other) for other in parsed(self.storage.list().folders)}
+            # Others have done nothing, as far as two calls tell.
+            if there != names or self.storage.record_seq() != self.opener.seq:
+                return self.opener.snapshot(None, snapshot)
+        return self.in_front(snapshot, name)
 
     def in_front(self, snapshot: Snapshot, name: FragmentName) -> Snapshot:
         """The snapshot with a fragment that has appeared since. What cannot be opened now is opened when it is next needed."""
@@ -206,6 +244,8 @@ def create(
         )
     data = schema.to_file()
     descriptor = schema.describe(uuid.uuid4().hex, VERSION, numbers)
+    if in_bucket(storage):
+        descriptor = descriptor.with_schema(data)
     files = {
         KV_SCHEMA: data,
         ARRAY_SCHEMA: data,

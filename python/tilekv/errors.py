@@ -121,7 +121,7 @@ class FormatError(TileKVError, ValueError):
 
 
 class MissingPackageError(TileKVError, ImportError):
-    """An old store needs an optional package; the message says which, and how to install it."""
+    """An old store, or a frame, needs an optional package; the message says which, and how to install it."""
 
 
 class SnapshotGone(TileKVError, FileNotFoundError):

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import threading
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any, NamedTuple
 
+from tilekv.commit import StreamedCell, write_fragment
 from tilekv.engine import Engine
 from tilekv.errors import NotDurableError, ReadOnlyError, TileKVError
+from tilekv.kvcore.format.tile import CellSource
 from tilekv.kvcore.handle import Handle
-from tilekv.kvcore.write.memtable import Buffer, sort_buffer
+from tilekv.kvcore.read.snapshot import Snapshot
+from tilekv.kvcore.write.memtable import Buffer
+from tilekv.kvcore.write.sorted_buffer import sort_buffer
 from tilekv.names import FragmentName
 from tilekv.workers import Workers
 
@@ -60,6 +64,10 @@ class Flusher(Handle):
                 self._flush_all()
             finally:
                 self._busy = False
+        self._flushed()
+
+    def _flushed(self) -> None:
+        """After a flush of the handle, not of its end: nobody holds the lock."""
 
     def _check_idle(self) -> None:
         if self._busy:
@@ -74,6 +82,63 @@ class Flusher(Handle):
                 raise failure
             finally:
                 del failure  # it holds this frame
+
+    def _put_streamed(self, cell: CellSource | StreamedCell) -> None:
+        """Write one key as a fragment of its own, after all that was written before. Others write and flush meanwhile.
+
+        Raises as `flush` does, and what the parts raise: nothing is there of it then.
+        """
+        known: list[str] = []
+        shown: list[FragmentName] = []
+
+        def choosing() -> None:
+            # As a flush begins. From here on the lock is held until the fragment is there, or nothing is.
+            self._join()
+            stack.enter_context(self._lock)
+            self._open_snapshot()
+            self._check_idle()
+            self._raise_failure()
+            stack.callback(setattr, self, "_busy", False)
+            self._busy = True
+            self._flush_all()
+            self._engine.check_identity()
+            known.extend(self._open_snapshot().names)
+
+        def showing(name: FragmentName) -> None:
+            shown.append(name)
+            self._unsynced = True
+            self._attempt = _Attempt(name, None)
+
+        self._open_snapshot()
+        self._engine.check_identity()
+        with ExitStack() as stack, Workers(self._engine.config.usable_threads) as workers:
+            engine = self._engine
+            try:
+                write_fragment(
+                    engine.storage,
+                    engine.layout,
+                    engine.opener.codecs,
+                    [cell],
+                    workers,
+                    known=known,
+                    choosing=choosing,
+                    showing=showing,
+                )
+                self._unsynced = False
+                self._settle(True)
+            except BaseException as error:
+                if not shown:
+                    raise
+                with suppress(Exception):  # as in _write_frozen()
+                    self._settle(not self._unsynced or isinstance(error, NotDurableError))
+                appeared = str(shown[-1]) in self._open_snapshot().names
+                if not appeared or not isinstance(error, (OSError, MemoryError)):
+                    raise
+                if isinstance(error, NotDurableError):
+                    raise
+                if self._unsynced:
+                    raise NotDurableError.of(error, self._uri) from error
+        self._flushed()
 
     # --- behind the writers ---
 
@@ -171,19 +236,23 @@ class Flusher(Handle):
     def _settle(self, appeared: bool) -> None:
         """Go on from an attempt to flush, without what it has written if that has `appeared` or, where nobody knows, is found."""
         attempt = self._attempt
-        if attempt is not None and attempt.buffer is self._frozen:
+        if attempt is not None and (attempt.buffer is None or attempt.buffer is self._frozen):
             if appeared or self._engine.has_appeared(attempt.name):
-                self._install(self._engine.in_front(self._open_snapshot(), attempt.name), True)
+                self._install(self._with_flushed(attempt.name), attempt.buffer is not None)
             else:
                 self._unsynced = False
         self._attempt = None
+
+    def _with_flushed(self, name: FragmentName) -> Snapshot:
+        """What the handle sees from now on: a fragment more."""
+        return self._engine.in_front(self._open_snapshot(), name)
 
 
 class _Attempt(NamedTuple):
     """A fragment that may be there: a flush was about to show it, and was interrupted or told of an error."""
 
     name: FragmentName
-    buffer: Buffer  # frozen; the fragment holds all of it
+    buffer: Buffer | None  # frozen; the fragment holds all of it. None: of a stream
 
 
 def _flush_frozen(store: Flusher) -> None:
@@ -195,6 +264,7 @@ def _flush_frozen(store: Flusher) -> None:
                     store._flush_here()
             except BaseException as error:  # noqa: BLE001 - the next call raises it
                 store._failure = error
+        store._flushed()
     finally:
         _behind.pop(threading.current_thread(), None)
 

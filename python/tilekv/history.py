@@ -1,6 +1,6 @@
-"""Which fragments count: what consolidations have superseded, and what a moment in the past saw.
+"""Which fragments count in a store that has no record yet: what consolidations have superseded by their lists.
 
-docs/format.md 2.2 and 2.3, docs/design.md 5.2 and 6.2.
+docs/format.md 2.2 and 2.4, docs/design.md 6.2.
 
 A consolidated fragment supersedes exactly what its `<name>.vac` lists, never what its range of time contains: a slow writer
 may still commit an older timestamp, and its data must not vanish.
@@ -30,42 +30,22 @@ class History(NamedTuple):
         What each consolidated fragment supersedes, by name: its own list, and consolidated fragments whose lists are part of it.
     subsumed : frozenset of str
         Fragments whose list is part of another's list.
-    orphans : tuple of str
-        `.vac` files whose fragment is not there: they count for nothing.
     """
 
     visible: tuple[FragmentName, ...]
     superseded: frozenset[str]
     lists: Mapping[str, frozenset[str]]
     subsumed: frozenset[str]
-    orphans: tuple[str, ...]
-
-
-def read_history(storage: Storage, listing: Listing, timestamp: int | None = None) -> History:
-    """Look up what counts by a listing, now or at a moment (ms since 1970, inclusive).
-
-    Raises
-    ------
-    CorruptionError
-        When a `.vac` file is not what a consolidation wrote, or such files supersede one another in a circle.
-    FileNotFoundError
-        When a `.vac` file was removed since the listing.
-    """
-    lists = {owner: read_list(storage, owner) for owner in owners(listing, timestamp)}
-    return history_of(listing, lists, timestamp)
 
 
 def history_of(
-    listing: Listing,
-    lists: Mapping[str, frozenset[str]],
-    timestamp: int | None = None,
-    gone: Iterable[str] = (),
+    listing: Listing, lists: Mapping[str, frozenset[str]], gone: Iterable[str] = ()
 ) -> History:
     """What counts by a listing and the lists of its consolidated fragments; others in `lists` change nothing.
 
     `gone` is superseded too, by a list that a vacuum has removed.
     """
-    names = _seen(listing, timestamp)
+    names = _names(listing)
     lists = {owner: lists[owner] for owner in names if owner in lists}
     inner = {owner: subsumed(owner, lists) for owner in lists}
     lists = {owner: listed | inner[owner] for owner, listed in lists.items()}
@@ -74,34 +54,22 @@ def history_of(
     check_circles(lists)
     visible = [name for text, name in names.items() if text not in superseded]
     visible.sort(key=lambda name: name.order, reverse=True)
-    orphans = (f for f in listing.files if (owner := vac_owner(f)) and owner not in listing.folders)
-    return History(
-        tuple(visible), frozenset(superseded & names.keys()), lists, within, tuple(orphans)
-    )
+    return History(tuple(visible), frozenset(superseded & names.keys()), lists, within)
 
 
-def owners(listing: Listing, timestamp: int | None = None) -> list[str]:
+def owners(listing: Listing) -> list[str]:
     """The fragments that have a list."""
-    names = _seen(listing, timestamp)
+    names = _names(listing)
     return [owner for file in listing.files if (owner := vac_owner(file)) and owner in names]
 
 
-def _seen(listing: Listing, timestamp: int | None) -> dict[str, FragmentName]:
-    names = {str(name): name for name in map(FragmentName.parse, listing.folders) if name}
-    if timestamp is None:
-        return names
-    return {text: name for text, name in names.items() if name.t2 <= timestamp}
+def _names(listing: Listing) -> dict[str, FragmentName]:
+    return {str(name): name for name in map(FragmentName.parse, listing.folders) if name}
 
 
 def read_list(storage: Storage, owner: str) -> frozenset[str]:
     """What a consolidated fragment supersedes by its list. FileNotFoundError when it has none."""
     return listed(storage.read(vac_file(owner)), owner)
-
-
-def vac_bytes(owner: str, fragments: Iterable[str]) -> bytes:
-    """The contents of the `.vac` file of `owner`. TileDB wants a '/' in every line."""
-    lines = "".join(f"/{name}\n" for name in fragments).encode()
-    return lines + _check_line(owner, lines)
 
 
 def listed(data: bytes, owner: str) -> frozenset[str]:
@@ -158,3 +126,19 @@ def check_circles(lists: Mapping[str, frozenset[str]]) -> None:
                 above.add(name)
                 stack.append((name, True))
                 stack.extend((other, False) for other in lists[name])
+
+
+def inner_first(history: History) -> list[str]:
+    """The owners of lists, so that a list goes before the fragment that owns it: without its list, what it had superseded
+    would be seen again."""
+    ordered: list[str] = []
+    waiting = {owner: history.lists[owner] for owner in history.lists.keys() - history.subsumed}
+    while waiting:
+        # An owner may go once nothing in its list owns a list that is still there. There are no circles.
+        ready = sorted(
+            owner for owner, names in waiting.items() if not any(name in waiting for name in names)
+        )
+        ordered += ready
+        for owner in ready:
+            del waiting[owner]
+    return ordered

@@ -7,7 +7,12 @@ store/
   __<t1>_<t2>_<uuid>/                   a fragment, when __fragment_metadata.tdb is in it
     __fragment_metadata.tdb
     <stem>.tdb <stem>_var.tdb           a field, and its bytes if it has variable length
-  .tmp-<uuid>                           a fragment or file that is being written
+  .tmp-<uuid>[-<process>]               a fragment or file that is being written
+  .tilekv/                              what readers of the format do not look at
+    record-<seq>                        the record of merges; the greatest number counts
+    staged/<fragment>                   what a merge has made and not shown yet
+    past/<fragment>                     what a merge has superseded
+    .tmp-<uuid>                         a fragment that is being removed, a record that is being written
 """
 
 from __future__ import annotations
@@ -15,6 +20,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from tilekv.descriptor import DESCRIPTOR_FILE
@@ -27,6 +33,12 @@ LOCK: Final = "__lock.tdb"
 DESCRIPTOR: Final = DESCRIPTOR_FILE
 FRAGMENT_METADATA: Final = "__fragment_metadata.tdb"
 
+ASIDE: Final = ".tilekv"
+STAGED: Final = "staged"
+PAST: Final = "past"
+SERVER_LOCK: Final = "serve.lock"  # that the one server of a store holds
+_RECORD: Final = re.compile("record-([1-9][0-9]{0,18})")
+
 MAX_TIMESTAMP: Final = 2**64 - 1  # milliseconds since 1970; a u64 in the private block
 
 _FRAGMENT: Final = re.compile("__(0|[1-9][0-9]{0,19})_(0|[1-9][0-9]{0,19})_([0-9a-f]{32})")
@@ -36,17 +48,30 @@ NEWER_SCHEMAS: Final = "__schema"  # where TileDB 2.4 and later keep their schem
 _NEWER_FOLDERS: Final = ("__commits", "__fragments", NEWER_SCHEMAS)
 # TileDB opens any other folder with '_' in its name as a fragment; only a leading dot is safe.
 _TEMPORARY: Final = ".tmp-"
+# Names that are parsed once: a flush looks at all that are there, and each takes 2 us.
+_PARSED: Final = 1 << 12
 
 
 class FragmentName(NamedTuple):
     """The name of a fragment: the range of its timestamps, in ms since 1970, and a uuid.
 
-    A fragment of one flush has t1 == t2, a consolidated one the first and last of its sources.
+    A fragment of one flush has t1 == t2, a merged one the first and last of its sources, and a uuid of version 8.
     """
 
     t1: int
     t2: int
     uuid: str
+
+    @property
+    def merged(self) -> bool:
+        """Whether a merge made it: it counts only if the record names it. Those older than records do not show it here."""
+        return self.uuid[12] == "8"
+
+    @property
+    def short(self) -> str:
+        """What the record calls it as long as it is superseded: its times and eight bytes of its uuid."""
+        times = f"{self.t1}" if self.t1 == self.t2 else f"{self.t1}_{self.t2}"
+        return f"{times}_{self.uuid[:16]}"
 
     @classmethod
     def new(cls, t1: int, t2: int | None = None, unique: str | None = None) -> FragmentName:
@@ -60,6 +85,7 @@ class FragmentName(NamedTuple):
         return cls(t1, last, unique or uuid.uuid4().hex)
 
     @classmethod
+    @lru_cache(_PARSED)
     def parse(cls, name: str) -> FragmentName | None:
         """Return the parts of a folder's name; None when it is not a fragment of format 3."""
         match = _FRAGMENT.fullmatch(name)
@@ -83,9 +109,30 @@ class FragmentName(NamedTuple):
         return self.t1, -self.t2, self.uuid
 
 
-def temporary_name() -> str:
-    """Return a new name under which nothing is seen, by tilekv or TileDB, until it is renamed."""
-    return _TEMPORARY + uuid.uuid4().hex
+def merged_uuid() -> uuid.UUID:
+    """A new uuid for what a merge makes: random, of version 8 (RFC 9562, 5.8), where a flush takes one of version 4."""
+    return uuid.UUID(int=uuid.uuid4().int & ~(0xF << 76) | 8 << 76)
+
+
+def record_file(seq: int) -> str:
+    """The file of a record."""
+    return f"record-{seq}"
+
+
+def record_number(file: str) -> int | None:
+    """The number of such a file; None for another."""
+    match = _RECORD.fullmatch(file)
+    return int(match[1]) if match else None
+
+
+def temporary_name(owner: str = "") -> str:
+    """Return a new name under which nothing is seen, by tilekv or TileDB, until it is renamed; and whose it is."""
+    return f"{_TEMPORARY}{uuid.uuid4().hex}{'-' if owner else ''}{owner}"
+
+
+def temporary_owner(name: str) -> str:
+    """Whose a temporary name is; empty when it does not say."""
+    return name.removeprefix(_TEMPORARY)[33:]
 
 
 def is_temporary(name: str) -> bool:

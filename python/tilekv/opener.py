@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from tilekv.clock import milliseconds
 from tilekv.errors import CorruptionError, HistoryVacuumed, SnapshotGone
-from tilekv.history import History, history_of, owners, read_history, read_list
 from tilekv.kvcore.base.cache import ChunkCache
 from tilekv.kvcore.base.file import File
 from tilekv.kvcore.codec.pipeline import CodecPool
@@ -19,11 +17,12 @@ from tilekv.names import (
     FRAGMENT_METADATA,
     FragmentName,
     data_file,
-    vac_file,
 )
 from tilekv.newer import check_newer
 from tilekv.probe import Probe
-from tilekv.storage import Listing, Storage
+from tilekv.record import RECORD, Record, parsed
+from tilekv.seeding import record_of_lists
+from tilekv.storage import Listing, RecordFile, Storage
 
 # Two do while others write; each consolidation that is vacuumed meanwhile takes one more. Nothing makes so many in a moment.
 MOST_LISTINGS: Final = 64
@@ -38,6 +37,8 @@ class Opener:
         Map files; False reads them with pread.
     eager : int
         With more fragments than this, each is opened when it is first needed. It may be gone by then.
+    store : str
+        The id of the store, which its record repeats; empty when nobody knows.
     ignore_newer : bool
         Show the store without what TileDB 2 has added to it.
     found : Probe, optional
@@ -45,8 +46,14 @@ class Opener:
 
     Attributes
     ----------
+    recorded : bool
+        Whether the descriptor says that the store has a record.
+    seq : int
+        The number of the record at the last look; 0: there was none.
     looked : int
         The moment of the last look, in ms since 1970: all that had been flushed by then was shown.
+    files : dict of str to mapping of str to File, or None
+        The files of each fragment that is opened, for who sets it to a dict.
     """
 
     def __init__(
@@ -56,17 +63,23 @@ class Opener:
         cache_bytes: int,
         mmap: bool,
         eager: int,
+        store: str = "",
         ignore_newer: bool = False,
         found: Probe | None = None,
     ) -> None:
         self.storage = storage
+        self.store = store
         self.layout = layout
         self.cache = ChunkCache(cache_bytes)
         self.codecs = CodecPool()
         self.mmap = mmap
         self.eager = eager
         self.ignore_newer = ignore_newer
+        self.recorded = False
+        self.seq = 0
         self.looked = 0
+        self._last: tuple[RecordFile, Record] | None = None
+        self.files: dict[str, Mapping[str, File]] | None = None
         self._found = found
 
     def snapshot(self, timestamp: int | None = None, known: Snapshot | None = None) -> Snapshot:
@@ -100,9 +113,54 @@ class Opener:
         """The visible fragments, newest first; those that are to be open are added to `opened`. `first`: a new listing."""
         return _Look(self, timestamp, opened).names(first or self.storage.list())
 
+    def record(self) -> Record | None:
+        """The record of the store's merges; see `newest_record`."""
+        return self.newest_record()[1]
+
+    def newest_record(self) -> tuple[int, Record | None]:
+        """The number of the newest record, 0 if there is none, and what is in it: None when the store has none of its own yet.
+
+        Raises
+        ------
+        CorruptionError
+            When it is damaged, or missing from a store that has had one.
+        """
+        # Asked before looking: meanwhile another thread of this handle may make the first one.
+        recorded = self.recorded
+        file = self.storage.record()
+        record = self._parsed(file) if file else None
+        if record is not None and self.store not in (record.store, ""):
+            record = None
+        if record is None and recorded:
+            raise CorruptionError(RECORD, None, f"it is missing from the store {self.storage.uri}")
+        return file.seq if file else 0, record
+
+    def _parsed(self, file: RecordFile) -> Record:
+        """The record in a file, or the last one if that was the same: parsing is what an upkeep spends most of its time with."""
+        last = self._last
+        if last is None or last[0] != file:
+            last = self._last = file, Record.from_file(file)
+        return last[1]
+
+    def seed(self, listing: Listing) -> Record:
+        """The record that stands for what is listed of a store that has none; see `record_of_lists`."""
+        opened: dict[str, Fragment] = {}
+
+        def open_(name: str) -> Fragment:
+            if name not in opened:
+                opened[name] = self.open_listed(name)
+            return opened[name]
+
+        expires = self.layout.expires >= 0
+        return record_of_lists(self.storage, listing, self.store, open_, expires)
+
     def superseded(self) -> frozenset[str]:
-        """Fragments whose cells consolidated ones hold, and that are still there. FileNotFoundError when a vacuum is at work."""
-        return read_history(self.storage, self.storage.list()).superseded
+        """Fragments whose cells merged ones hold, and that are still there. FileNotFoundError when a vacuum is at work."""
+        listing = self.storage.list()
+        record = self.record() or self.seed(listing)
+        gone = record.superseded()
+        there = parsed({*listing.folders, *self.storage.past()})
+        return frozenset(str(name) for name in there if name.short in gone)
 
     def assemble(self, fragments: Iterable[Fragment | str]) -> Snapshot:
         """A Snapshot of these fragments, newest first; those given by name are opened when first needed."""
@@ -123,6 +181,8 @@ class Opener:
         With `partial` it opens as long as its metadata is whole: of a data file that is short or missing there is what there is.
         """
         opened = self.storage.open_files(name, self.mmap)
+        if self.files is not None:
+            self.files[name] = opened
         files = [data_file(stem, is_bytes) for _, stem, is_bytes in self.layout.files]
         if partial:
             opened = dict.fromkeys(files, File.memory(b"")) | opened
@@ -166,16 +226,14 @@ class _Look:
     """One look at what is visible, with the fragments held open that it shows.
 
     A listing is no snapshot: of what appears and goes meanwhile it can show the later and miss the earlier. Two, one after the
-    other, are enough to show what was committed at a moment between them, however many write:
+    other, with the same record around the second, are enough to show what was committed at a moment between them, however many
+    write:
 
-    * All that had been committed by then is in one of them, but for what a consolidation holds by now.
-    * A flush chooses a time that is later than all it can see. So what began after the second listing did is later than all
-      that is in the first, and is left out; what took its time earlier and is in neither was under way all along.
-    * A consolidated fragment holds what its sources hold: either it or all of them are shown. Vacuums hide sources only once it
-      has its list, and remove the list last: whether it counts is told by its list, and where the listings have missed that,
-      by its sources, asked for by name.
-
-    What vanished and is in nothing that was listed is in a fragment that appeared meanwhile: that takes a listing more.
+    * The record tells what merges have made and superseded. While it stays the same no merge commits, and what it does not
+      supersede does not leave the root.
+    * All that had been flushed before the second listing is in one of them. A flush chooses a time that is later than all it can
+      see. So what began after the second listing did is later than all that is in the first, and is left out; what took its
+      time earlier and is in neither was under way all along.
     """
 
     def __init__(self, opener: Opener, timestamp: int | None, opened: dict[str, Fragment]) -> None:
@@ -183,160 +241,112 @@ class _Look:
         self._storage = opener.storage
         self._timestamp = timestamp
         self._opened = opened
-        self._lists: dict[str, frozenset[str]] = {}  # by consolidated fragment; they never change
-        self._vacuumed: dict[
-            str, frozenset[str]
-        ] = {}  # the same, of those whose lists were removed
-        self._lost: CorruptionError | None = None  # a list, if nothing has changed meanwhile
 
     def names(self, first: Listing) -> list[str]:
         """See `Opener._names`."""
+        before: CorruptionError | None = None
         for _ in range(MOST_LISTINGS - 1):
-            shown = self._shown(first, first, self._timestamp)
+            past = self._storage.past() if self._timestamp is not None else ()
+            seq, record = self._opener.newest_record()
             second = self._storage.list()
-            if second != first:
-                shown = self._between(first, second)
-            elif self._lost:
-                break
-            if shown is not None:
-                return shown
+            if self._storage.record_seq() == seq:
+                shown = self._shown(record, first, second, past)
+                if isinstance(shown, list):
+                    self._opener.seq = seq
+                    return shown
+                if before and shown and second == first:
+                    raise shown
+                before = shown
             first = second
-        raise self._lost or SnapshotGone(
+        raise SnapshotGone(
             f"the fragments of {self._storage.uri} were consolidated and vacuumed again and again while they were being opened"
         )
 
-    def _between(self, first: Listing, second: Listing) -> list[str] | None:
-        """What was visible between two listings; None when they do not tell."""
-        both = Listing(
-            tuple(sorted({*first.folders, *second.folders})),
-            tuple(sorted({*first.files, *second.files})),
-        )
-        latest = max((name.t2 for name in _parsed(first.folders)), default=-1)
-        try:
-            for name in _parsed({*second.folders}.difference(first.folders)):
-                # One that is left out holds nothing that is not listed, or that was there before.
-                if name.t2 > latest and not {*both.folders}.issuperset(self._open(name).sources):
-                    return None
-        except FileNotFoundError:
-            return None
-        asked = self._timestamp
-        shown = self._shown(both, second, latest if asked is None else min(asked, latest))
-        if shown is None or not {*second.folders}.issuperset(shown):
-            return None
-        return shown
-
-    def _shown(self, listing: Listing, newest: Listing, moment: int | None) -> list[str] | None:
-        """The visible fragments by a listing, opened if they are to be; None when some have vanished.
-
-        `newest` is the part of it that was listed last.
-        """
-        check_newer(self._storage, listing, self._opener.ignore_newer)
-        self._lost = None
-        everything = listing
-        try:
-            if self._timestamp is not None and self._opener.layout.expires >= 0:
-                listing = self._without_later(listing, self._timestamp)
-            for owner in owners(listing, moment):
-                if owner not in self._lists:
-                    self._lists[owner] = self._list_of(owner)
-            there: Callable[[str], bool] = {*newest.folders}.__contains__
-            while True:
-                gone = frozenset[str]().union(*self._vacuumed.values())
-                history = history_of(listing, self._lists, moment, gone)
-                if self._find_lists(history, there):
-                    continue
-                try:
-                    if len(history.visible) <= self._opener.eager:
-                        for name in history.visible:
-                            self._open(name)
-                except FileNotFoundError:
-                    there = self._opener.is_there
-                    if not self._find_lists(history, there):
-                        raise
-                else:
-                    break
-            if self._timestamp is not None:
-                self._check_past(everything, self._timestamp)
-        except FileNotFoundError:
-            return None
-        return [str(name) for name in history.visible]
-
-    def _without_later(self, listing: Listing, timestamp: int) -> Listing:
-        """Without what lacks cells that had not expired yet at that moment: their sources show it."""
-        later = {
+    def _shown(
+        self, record: Record | None, first: Listing, second: Listing, past: tuple[str, ...]
+    ) -> list[str] | CorruptionError | None:
+        """The visible fragments, opened if they are to be; None when something has changed meanwhile, and damage when either that
+        is so or the record is wrong."""
+        check_newer(self._storage, second, self._opener.ignore_newer)
+        latest = max((name.t2 for name in parsed(first.folders)), default=-1)
+        listed = {
             str(name)
-            for name in _parsed(listing.folders)
-            if name.t2 <= timestamp < self._open(name).expired
+            for name in parsed(second.folders)
+            if name.t2 <= latest or str(name) in first.folders
         }
-        return listing._replace(folders=tuple(f for f in listing.folders if f not in later))
-
-    def _list_of(self, owner: str) -> frozenset[str]:
-        """FileNotFoundError when the fragment itself is gone."""
         try:
-            return read_list(self._storage, owner)
-        except FileNotFoundError:  # a vacuum has removed all that it lists
-            return frozenset(self._open(owner).sources)
+            if record is None:
+                if first.files != second.files:
+                    return None
+                record = self._opener.seed(second)
+            gone = record.superseded()
+            vanished = {*parsed(first.folders)}.difference(parsed(second.folders))
+            if any(not name.merged and name.short not in gone for name in vanished):
+                return None
+            made = {name for commit in record.commits for name in commit.outputs}
+            for name in parsed(second.folders):
+                if name.merged and name not in made and name.short not in gone:
+                    reason = "a merge has shown it, and the record does not know it: that is an older one, or another store's"
+                    return CorruptionError(str(name), None, reason)
+            there = {*listed, *past}
+            visible = record.visible(there, self._timestamp)
+            if lost := self._find_unlisted(visible, there):
+                return lost
+            if len(visible) <= self._opener.eager:
+                self._storage.expect(str(n) for n in visible if str(n) not in self._opened)
+                for name in visible:
+                    self._open(name)
+            if self._timestamp is not None:
+                self._check_past(record, there, self._timestamp)
+        except FileNotFoundError:
+            return None
+        return [str(name) for name in visible]
 
-    def _find_lists(self, history: History, there: Callable[[str], bool]) -> bool:
-        """Add lists that the listing has missed: False when there are none. FileNotFoundError when it takes another listing.
+    def _find_unlisted(
+        self, visible: list[FragmentName], there: set[str]
+    ) -> CorruptionError | None:
+        """What the record names and no listing has must be on the stage."""
+        for name in visible:
+            if str(name) not in there and not self._opener.is_there(str(name)):
+                reason = "the record of merges names it, and it is missing"
+                return CorruptionError(str(name), None, reason)
+        return None
 
-        A consolidated fragment without one does not supersede anything yet, and is shown beside all of its sources; or a vacuum
-        is at work, or done; or one that another has superseded has lost its list, without which its sources would be seen again.
-        """
-        visible = sorted(history.visible)
-        starts = [name.t1 for name in visible]
-        shown = {str(name) for name in visible}
-        found = False
-        for name in (*visible, *_parsed(history.superseded)):
-            if str(name) in self._lists or str(name) in self._vacuumed:
-                continue
-            within = visible[bisect_left(starts, name.t1) : bisect_right(starts, name.t2)]
-            if not any(other != name and other.t2 <= name.t2 for other in within):
-                continue
-            sources = [str(source) for source in _parsed(self._open(name).sources)]
-            again = shown.intersection(sources)
-            if not again or (str(name) in shown and all(map(there, sources))):
-                continue
-            try:
-                self._lists[str(name)] = read_list(self._storage, str(name))
-            except FileNotFoundError:
-                if all(map(self._opener.is_there, sources)):
-                    if str(name) not in shown:
-                        reason = f"it is missing: {name} holds all of {min(again)}, which would be seen again"
-                        self._lost = CorruptionError(vac_file(str(name)), None, reason)
-                    raise  # else the listing has missed a source
-                # Not a list of its own: of several fragments of one consolidation only the last has one.
-                self._vacuumed[str(name)] = frozenset(sources)
-            found = True
-        return found
-
-    def _check_past(self, listing: Listing, timestamp: int) -> None:
-        """A moment inside a consolidated range needs the sources of that time; vacuum removes them."""
-        for name in _parsed(listing.folders):
-            if not name.t1 <= timestamp:
+    def _check_past(self, record: Record, there: set[str], timestamp: int) -> None:
+        """A moment inside a merged range needs the sources of that time; vacuum removes them."""
+        made = {name for commit in record.commits for name in commit.outputs}
+        dropped = record.superseded(0)  # at every moment, by a backup that removes it
+        kept = {name for name in (*parsed(there), *made) if name.short not in dropped}
+        for name in kept:
+            if name.t1 > timestamp or (name.t1 == name.t2 and not name.merged):
                 continue
             if timestamp >= name.t2 and (
                 self._opener.layout.expires < 0 or timestamp >= self._open(name).expired
             ):
                 continue
-            for source in _parsed(self._open(name).sources):
-                if source.t1 > timestamp or str(source) in listing.folders:
+            for source in self._sources(name):
+                if source.t1 > timestamp or source in kept:
                     continue
-                if self._opener.is_there(str(source)):
-                    raise FileNotFoundError(str(source))  # in the listing
+                if source.short not in dropped and self._opener.is_there(str(source)):
+                    raise FileNotFoundError(str(source))  # in the listings
                 oldest = max(name.t2, self._open(name).expired)
                 raise HistoryVacuumed(
                     f"the state at {timestamp} ms was consolidated into {name} and vacuumed: "
-                    f"the oldest that can be shown is {oldest}, the newest before it {name.t1 - 1}"
+                    f"the oldest that can be shown is {oldest}, the newest before it {name.t1 - 1}; "
+                    "kv.history keeps more"
                 )
 
-    def _open(self, name: FragmentName | str) -> Fragment:
+    def _sources(self, name: FragmentName) -> Iterable[FragmentName]:
+        """What a merge has made a fragment of. FileNotFoundError when it, or what lists them, is gone: they go together."""
+        first = FragmentName.parse(self._open(name).first_output)
+        listed = self._open(first or name).sources
+        if first is not None and not listed:
+            raise CorruptionError(str(name), None, f"{first} does not list what it was made from")
+        return parsed(listed)
+
+    def _open(self, name: FragmentName) -> Fragment:
         """FileNotFoundError when it is gone."""
         text = str(name)
         if text not in self._opened:
             self._opened[text] = self._opener.open_listed(text)
         return self._opened[text]
-
-
-def _parsed(names: Iterable[str]) -> list[FragmentName]:
-    return [name for name in map(FragmentName.parse, names) if name]

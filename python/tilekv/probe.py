@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 from tilekv.clock import milliseconds
@@ -75,10 +75,10 @@ def probe(storage: Storage) -> Probe:
     return Probe(storage, moment, listing, kind, damage)
 
 
-def listed_root(storage: Storage) -> Listing | None:
-    """The listing of a place, None when nothing is there. NotADirectoryError when a file is there."""
+def listed_root(storage: Storage, of: Callable[[Storage], Listing] | None = None) -> Listing | None:
+    """The listing of a place, None when nothing is there. NotADirectoryError when a file is there. `of`: what lists it."""
     try:
-        return storage.list()
+        return of(storage) if of else storage.list()
     except FileNotFoundError:
         return None
     except OSError:

@@ -27,6 +27,7 @@ from tilekv.filters import (
     RleFilter,
     ZstdFilter,
 )
+from tilekv.frametypes import FrameTypes
 from tilekv.kvcore.base.crc32c import crc32c
 from tilekv.schemafile import SCHEMA_FILE, Field, StoredSchema, read_schema, write_schema
 from tilekv.tiledb.context import Ctx, chosen_ctx, takes_ctx
@@ -305,6 +306,7 @@ class Schema:
     offsets_filters: FilterList
     key_filters: FilterList
     expires: bool
+    _frame: FrameTypes | None = field(compare=False)
 
     def __init__(
         self,
@@ -338,6 +340,7 @@ class Schema:
         object.__setattr__(self, "offsets_filters", offsets)
         object.__setattr__(self, "key_filters", keys)
         object.__setattr__(self, "expires", truth("expires", expires))
+        object.__setattr__(self, "_frame", None)
         if self.expires and any(one.name == "expire" for one in found):
             raise InvalidValueError(
                 "attribute 'expire': where entries expire, put_many(expire=) is their moment; name it otherwise"
@@ -349,6 +352,58 @@ class Schema:
         schema = cls(attrs, capacity=capacity)
         object.__setattr__(schema, "digest", digest)
         return schema
+
+    def _of_frame(self, frame: FrameTypes | None) -> Schema:
+        """The schema of a store that gives its rows back as those of a frame."""
+        found = copy.copy(self)
+        object.__setattr__(found, "_frame", frame)
+        return found
+
+    @property
+    def key_name(self) -> str | None:
+        """What the column of the keys is called in the frame that the schema was made of (`schema_of`); None in others."""
+        return None if self._frame is None else self._frame.key
+
+    def replace(
+        self,
+        *attrs: Attr,
+        digest: str | None = None,
+        capacity: int | None = None,
+        offsets_filters: Filters = None,
+        key_filters: Filters = None,
+        expires: bool | None = None,
+    ) -> Schema:
+        """Return the schema with other attributes in the place of those of their names, and other options; of the same frame.
+
+        Parameters
+        ----------
+        *attrs : Attr
+        digest, capacity, offsets_filters, key_filters, expires : optional
+            As of `Schema`; what is left out stays.
+
+        Raises
+        ------
+        WrongTypeError, InvalidValueError
+            For arguments that are refused, and for an attribute of a name that the schema does not have.
+        """
+        for one in attrs:
+            if not isinstance(one, Attr):
+                raise WrongTypeError(f"a schema is made of Attr objects, not {shown(one)}")
+        given = {one.name: one for one in attrs}
+        unknown = given.keys() - {one.name for one in self.attrs}
+        if unknown:
+            raise InvalidValueError(
+                f"the schema has no attribute {', '.join(map(repr, sorted(unknown)))} to replace"
+            )
+        found = Schema(
+            [given.get(one.name, one) for one in self.attrs],
+            self.digest if digest is None else digest,
+            self.capacity if capacity is None else capacity,
+            self.offsets_filters if offsets_filters is None else offsets_filters,
+            self.key_filters if key_filters is None else key_filters,
+            self.expires if expires is None else expires,
+        )
+        return found._of_frame(self._frame)
 
     @property
     def fields(self) -> tuple[Field, ...]:
@@ -404,7 +459,14 @@ class Schema:
         )
         crc = crc32c(self.to_file())
         return Descriptor(
-            store_id, self.digest, version, entries, crc, numbers=numbers, expires=self.expires
+            store_id,
+            self.digest,
+            version,
+            entries,
+            crc,
+            numbers=numbers,
+            expires=self.expires,
+            frame=self._frame,
         )
 
     @classmethod
@@ -477,7 +539,7 @@ class Schema:
             stored.offsets_filters,
             stored.fields[0].filters,
             descriptor.expires,
-        )
+        )._of_frame(descriptor.frame)
 
     def __repr__(self) -> str:
         """Return the expression that makes it, without the filters that are default."""

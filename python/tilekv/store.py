@@ -12,13 +12,15 @@ from collections.abc import (
     Mapping,
     MutableMapping,
 )
+from contextlib import contextmanager
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Self
 
 import numpy as np
 
-from tilekv import consolidation
-from tilekv.arguments import NO_VALUE, is_one_of, truth
-from tilekv.clock import milliseconds
+from tilekv import consolidation, vacuuming
+from tilekv.arguments import NO_VALUE, is_one_of, truth, whole
+from tilekv.commit import StreamedCell
 from tilekv.config import Config
 from tilekv.engine import DEFAULT_SCHEMA, Engine, open_engine
 from tilekv.equality import EqualItems, EqualValues, equal_items
@@ -32,17 +34,29 @@ from tilekv.errors import (
 )
 from tilekv.expiry import expires_at, moment, moments, seen_at
 from tilekv.flusher import Flusher
+from tilekv.keeper import Keeper
+from tilekv.kvcore.batch.key_scan import FoundKeys
+from tilekv.kvcore.batch.results import Batch
+from tilekv.kvcore.batch.scan import Scan
 from tilekv.kvcore.read.fragment import Fragment
 from tilekv.kvcore.read.snapshot import Snapshot
-from tilekv.kvcore.values.column import Column
+from tilekv.kvcore.values.key_filter import KeyFilter
 from tilekv.kvcore.values.keys import key_bytes
+from tilekv.kvcore.values.values import Column
+from tilekv.names import FragmentName
 from tilekv.probe import Probe, probe
-from tilekv.progress import Progress
+from tilekv.progress import Progress, reporter
 from tilekv.schema import Schema
 from tilekv.storage import open_storage
+from tilekv.storage.streams import PART_BYTES, Readable, checked_parts, opened_source
 from tilekv.tools.info import Info, describe
+from tilekv.upkeeping import Upkeep, Upkept
+from tilekv.valuefile import open_stored
+from tilekv.workers import Workers
 
 if TYPE_CHECKING:
+    from io import BufferedReader
+
     from tilekv.tools.problem import Problem
 
 MODES: Final = ("r", "a", "x", "w")
@@ -63,7 +77,13 @@ class Store(Flusher, MutableMapping[Any, Any]):
     """
 
     def __init__(
-        self, uri: str, mode: str, engine: Engine, timestamp: int | None, config: Config
+        self,
+        uri: str,
+        mode: str,
+        engine: Engine,
+        timestamp: int | None,
+        config: Config,
+        storage_options: Mapping[str, object] | None = None,
     ) -> None:
         if not isinstance(engine, Engine):
             raise WrongTypeError("a Store is made by tilekv.open")
@@ -72,6 +92,7 @@ class Store(Flusher, MutableMapping[Any, Any]):
         self._engine = engine
         self._timestamp = timestamp
         self._config = config
+        self._storage_options = storage_options
         self._attach(
             engine.layout,
             columns_of(engine.schema),
@@ -79,8 +100,29 @@ class Store(Flusher, MutableMapping[Any, Any]):
             engine.config.buffer_bytes,
             engine.config.usable_threads,
             seen_at(timestamp),
+            Frames(engine.schema),
         )
+        self._keeper = Keeper() if self._keeps() else None
         self._install(self._look(), False)
+
+    def _keeps(self) -> bool:
+        """Whether its flushes keep the store."""
+        return self._mode != "r" and self._engine.config.upkeep != "off"
+
+    def _flushed(self) -> None:
+        if self._keeper is not None:
+            self._keeper.flushed(self)
+
+    def _with_flushed(self, name: FragmentName) -> Snapshot:
+        if self._keeper is None:
+            return super()._with_flushed(name)
+        return self._engine.newest(self._open_snapshot(), name)
+
+    def _follow(self) -> None:
+        """Move the snapshot to what an upkeep has made."""
+        with self._lock:
+            if self._snapshot is not None and not self._closing:
+                self._install(self._look(self._snapshot), False)
 
     def _look(self, known: Snapshot | None = None) -> Snapshot:
         """The fragments that are there now, or were at `timestamp`."""
@@ -123,12 +165,14 @@ class Store(Flusher, MutableMapping[Any, Any]):
         return self._open_snapshot().fragments
 
     def info(self) -> Info:
-        """What the store holds, and whether consolidating or vacuuming would pay.
+        """What the store holds, and what of its upkeep is left to be done by hand.
 
         With several fragments their coordinates are merged to tell live cells from dead ones; no value is read.
         """
         snapshot = self._open_snapshot()
-        return describe(self._uri, self._engine, snapshot, self._unflushed(), self._timestamp)
+        failure = self._keeper and self._keeper.failure
+        unflushed = self._unflushed()
+        return describe(self._uri, self._engine, snapshot, unflushed, self._timestamp, failure)
 
     def __repr__(self) -> str:
         state = " closed" if self.closed else ""
@@ -174,6 +218,10 @@ class Store(Flusher, MutableMapping[Any, Any]):
         if self._inherited():
             self._after_fork()
         self._join()
+        with self._alone():
+            self._close(discard)
+
+    def _close(self, discard: bool) -> None:
         with self._lock:
             if self.closed:
                 return
@@ -221,7 +269,8 @@ class Store(Flusher, MutableMapping[Any, Any]):
             )
         mode = "r" if self._mode == "r" else "a"
         newer = self._engine.ignore_newer
-        return _reopened, (self._uri, mode, self._timestamp, self._config.as_dict(), newer)
+        opening = self._uri, mode, self._timestamp, self._config.as_dict(), newer
+        return _reopened, (*opening, self._storage_options)
 
     def __copy__(self) -> NoReturn:
         raise WrongTypeError(
@@ -250,21 +299,78 @@ class Store(Flusher, MutableMapping[Any, Any]):
             When a fragment is damaged; nothing has changed then.
         """
         truth("vacuum", vacuum)
-        self.flush()
-        consolidation.consolidate(self._engine, progress)
-        if vacuum:
-            consolidation.vacuum(self._engine, progress)
-        self.reopen()
+        with self._alone():
+            self.flush()
+            consolidation.consolidate(self._engine, progress)
+            if vacuum:
+                vacuuming.vacuum(self._engine, progress)
+            self.reopen()
 
-    def vacuum(self, *, progress: Progress = None) -> None:
-        """Remove the fragments that consolidations have superseded, and what crashed writers have left behind.
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Without the thread that keeps the store."""
+        if self._keeper is not None:
+            self._keeper.stop()
+        try:
+            yield
+        finally:
+            if self._keeper is not None:
+                self._keeper.go_on()
+
+    def upkeep(self, *, dry_run: bool = False, progress: Progress = None) -> Upkept:
+        """Flush, merge small fragments that lie beside one another in time, remove what history no longer needs, and move the
+        snapshot to that.
+
+        Unlike `consolidate` it merges what pays: each entry is written again about once whenever the store has become eight times
+        as large. Handles that flush do the same by themselves, up to merges of 64 to 256 MiB (``kv.upkeep``).
+
+        Parameters
+        ----------
+        dry_run : bool
+            Do nothing; the result says with what it would begin.
+        progress : bool or callable, optional
+            True for a line on stderr a merge, or a callable that is told (cells done, cells in all).
+
+        Returns
+        -------
+        Upkept
+            What was done; `str` makes a sentence of it.
+
+        Raises
+        ------
+        CorruptionError
+            When a fragment is damaged; what was done before stays.
+        """
+        self._open_snapshot()
+        if truth("dry_run", dry_run):
+            return Upkeep(self._engine).foresee()
+        with self._alone():
+            self.flush()
+            done = Upkeep(self._engine).run(None, reporter(progress, "merging"))
+            self.reopen()
+        return done
+
+    def vacuum(
+        self,
+        *,
+        history: float | dt.timedelta | Literal["all"] = 0,
+        progress: Progress = None,
+    ) -> None:
+        """Remove the fragments that merges have superseded, and what crashed writers have left behind.
 
         `timestamp=` can no longer show the moments that they held. Handles that see them keep them.
+
+        Parameters
+        ----------
+        history : float, datetime.timedelta or "all"
+            Keep what was superseded in these last seconds; unless it is 0, the store keeps so much from now on (``kv.history``).
+        progress : bool or callable, optional
+            True for a line on stderr, or a callable that is told (fragments done, fragments in all).
 
         Raises
         ------
         StoreBusyError
-            When another process or thread consolidates or vacuums this store; nothing was removed then.
+            When another process makes the store's first record at this moment; nothing was removed then.
         CorruptionError
             When a fragment that stays cannot be opened; nothing was removed then.
         """
@@ -273,7 +379,8 @@ class Store(Flusher, MutableMapping[Any, Any]):
             raise ReadOnlyError(
                 "this store is open for reading only: open it with mode 'a' to vacuum it"
             )
-        consolidation.vacuum(self._engine, progress)
+        kept = vacuuming.history_ms(history)
+        vacuuming.vacuum(self._engine, progress, kept)
 
     def verify(self) -> list[Problem]:
         """Check every chunk, every digest against its key, and the order of all cells.
@@ -288,10 +395,268 @@ class Store(Flusher, MutableMapping[Any, Any]):
 
         return verify_store(self.fragments)
 
+    # --- parts of a value ---
+
+    def open_value(self, key: Any, attr: str | None = None) -> BufferedReader:
+        """The bytes of a value as a file to read from: buffered and seekable, like one that was opened with mode "rb".
+
+        It reads the value as it was then, whatever is written, flushed or merged meanwhile, and after the handle was closed. Of a
+        large value only what is asked for is read.
+
+        Parameters
+        ----------
+        key : object
+        attr : str, optional
+            The attribute, of bytes or of text, whose bytes are its UTF-8; needed when there are several.
+
+        Raises
+        ------
+        KeyNotFoundError
+            When the key is not there.
+        InvalidValueError
+            When the value is a null; and all that `get_range` raises, which reading the file raises too.
+        """
+        value = self._stored(key, attr)
+        if value is None:
+            raise InvalidValueError("the value is null: there are no bytes to read")
+        return open_stored(value)
+
+    def put_stream(
+        self,
+        key: Any,
+        source: Readable | str | os.PathLike[str],
+        size: int | None = None,
+        **attrs: Any,
+    ) -> None:
+        """Set a key to what comes from a file or a stream, however large.
+
+        It goes straight into a fragment of its own, in some MiB of memory.
+
+        What is buffered is flushed first, so that nothing older is newer, and all of it is durable when this returns. While the
+        stream comes others use the handle. After an error of the stream nothing of it is there.
+
+        Parameters
+        ----------
+        key : object
+        source : binary file, str or os.PathLike
+            Whatever has ``read(n)``, which is read to its end; or the path of a file.
+        size : int, optional
+            The bytes that have to come, no more and no fewer.
+        **attrs : object
+            Values of the other attributes; all but one, of bytes, which the stream is for.
+
+        Raises
+        ------
+        InvalidValueError
+            When the stream has not the `size` given, or cannot be waited for.
+        WrongTypeError, OutOfRangeError
+            For a key and values that are refused, and a stream of text.
+        ReadOnlyError, ClosedError, NotDurableError, StoreReplacedError, OSError
+            As of `flush`; what the stream raises is raised as it is.
+        """
+        names = [attr.name for attr in self.schema.attrs]
+        unknown = [name for name in attrs if name not in names]
+        left = [name for name in names if name not in attrs]
+        if unknown or len(left) != 1:
+            raise InvalidValueError(
+                f"put_stream takes all attributes but one, which the stream is for; the store has {', '.join(map(repr, names))}"
+            )
+        length = None if size is None else whole("size", size)
+        # Before anything is read: what is refused leaves the stream as it is.
+        row, slot = self._streamed(key, left[0], attrs)
+        with opened_source(source) as file:
+            parts = checked_parts(file, length)
+            first = next(parts, b"")
+            second = next(parts, b"") if len(first) == PART_BYTES else b""
+            if not second:
+                values = {**attrs, left[0]: first}
+                self._put_streamed(self._sorted_row(key, values if len(names) > 1 else first))
+                return
+            self._put_streamed(StreamedCell(row, slot, chain((first, second), parts), length))
+
+    # --- keys ---
+
+    def scan_keys(
+        self,
+        *,
+        prefix: str | bytes | None = None,
+        glob: str | bytes | None = None,
+        start: str | bytes | None = None,
+        stop: str | bytes | None = None,
+        limit: int | None = None,
+        sorted: bool = False,
+    ) -> list[Any]:
+        """The text and bytes keys that all of what is given asks for, as a list; keys of other types are left out.
+
+        All keys of the store are looked at, tens of millions a second: there is no index of them, and for those that do not
+        match no object is made. What is buffered counts; what is deleted or expired does not.
+
+        Parameters
+        ----------
+        prefix : str or bytes, optional
+            What the keys begin with. A str asks for text keys, bytes for bytes keys; so do the following, which are of one type.
+        glob : str or bytes, optional
+            A pattern of the whole key, as of `fnmatch.fnmatchcase`: ``*`` matches ``/`` too, and case counts.
+        start : str or bytes, optional
+            The least key, in the order of bytes. That of text, in UTF-8, is the order of Python's str.
+        stop : str or bytes, optional
+            The least key that is beyond the range.
+        limit : int, optional
+            The most keys: the first ones of the order.
+        sorted : bool
+            Ascending, text before bytes; else in ascending order of the keys' digests.
+
+        Raises
+        ------
+        WrongTypeError, InvalidValueError
+            For arguments that are refused.
+        ClosedError, CorruptionError, SnapshotGone, OSError
+            As of `get`.
+        """
+        asked = KeyFilter(prefix, glob, start, stop)
+        most = None if limit is None else whole("limit", limit)
+        if most is not None and most < 0:
+            raise InvalidValueError(f"limit is at least 0, not {shown(limit)}")
+        ordered = truth("sorted", sorted)
+        search = self._key_scan(asked)
+        found: list[FoundKeys] = []
+        with Workers(self._engine.config.usable_threads) as workers:
+            for part in workers.map_in_order(search.part, range(search.parts)):
+                found.append(part)
+                if most is not None and not ordered and sum(map(len, found)) >= most:
+                    break
+        return search.keys(found, most, ordered)
+
+    # --- frames ---
+
+    def _rows(self, keys: Any, attrs: Iterable[str] | None, missing: str) -> Any:
+        return self.scan(attrs) if keys is None else self.read(keys, attrs, missing)
+
+    def to_arrow(
+        self, keys: Any = None, attrs: Iterable[str] | None = None, missing: str = "raise"
+    ) -> Any:
+        """Rows as a pyarrow Table; of a store that was made of a frame, with that frame's columns and types.
+
+        Parameters
+        ----------
+        keys : iterable of keys, optional
+            The rows wanted, in this order, as of `read`. All of them unless given, in ascending order of the keys' digests.
+        attrs : iterable of str, optional
+            The attributes wanted; all unless given.
+        missing : {"raise", "mask"}
+            What becomes of keys that are not there: an error, or nulls.
+
+        Raises
+        ------
+        MissingPackageError
+            When pyarrow is not installed.
+        InvalidValueError
+            When the keys are of several types, which are no column.
+        KeyNotFoundError, WrongTypeError, ClosedError, CorruptionError, SnapshotGone, OSError
+            As of `read` and `scan`.
+        """
+        return self._frames.make("arrow", self._rows(keys, attrs, missing))
+
+    def to_pandas(
+        self, keys: Any = None, attrs: Iterable[str] | None = None, missing: str = "raise"
+    ) -> Any:
+        """Rows as a pandas DataFrame; of a store that was made of a frame, with that frame's columns, index and types.
+
+        Integers and bools of which one is null are of pandas' nullable types, which keep them exact. Arguments and errors are
+        those of `to_arrow`; it takes pandas and pyarrow.
+        """
+        return self._frames.make("pandas", self._rows(keys, attrs, missing))
+
+    def to_polars(
+        self, keys: Any = None, attrs: Iterable[str] | None = None, missing: str = "raise"
+    ) -> Any:
+        """Rows as a polars DataFrame; of a store that was made of a frame, with that frame's columns and types.
+
+        Arguments and errors are those of `to_arrow`; it takes polars, and not pyarrow.
+        """
+        return self._frames.make("polars", self._rows(keys, attrs, missing))
+
+    def to_dataset(self) -> Any:
+        """All rows, as they are now, as a pyarrow Dataset: who asks it for some columns has these read, and no others.
+
+        For DuckDB, which asks by the name of its variable, `polars.scan_pyarrow_dataset`, and pyarrow. Its filters look at every
+        row: keys that are known come by `read`. MissingPackageError when pyarrow is not installed.
+        """
+        from tilekv.frames.dataset import dataset_of
+
+        moment = self.scan()
+        columns = {column.name: column for column in self._columns}
+
+        def scan(attrs: Iterable[str]) -> Scan:
+            return moment._of(tuple(columns[name] for name in attrs))
+
+        return dataset_of(self.schema, scan)
+
+    def to_parquet(
+        self,
+        path: str | os.PathLike[str],
+        keys: Any = None,
+        attrs: Iterable[str] | None = None,
+        *,
+        progress: Progress = None,
+        **options: Any,
+    ) -> None:
+        """Write rows into a Parquet file, a batch at a time; it appears when it is whole, and replaces one that is there.
+
+        Parameters
+        ----------
+        path : str or os.PathLike
+        keys, attrs : optional
+            As of `to_arrow`.
+        progress : bool or callable, optional
+            True for a line on stderr, or a callable that is told (rows done, rows in all).
+        **options
+            Of pyarrow.parquet.ParquetWriter, such as ``compression="snappy"``; zstd unless given.
+
+        Raises
+        ------
+        OSError
+            When the file cannot be written.
+        MissingPackageError, InvalidValueError, KeyNotFoundError, CorruptionError, SnapshotGone
+            As of `to_arrow`; InvalidValueError also for options and columns that pyarrow refuses.
+        """
+        from tilekv.frames.saving import write_parquet
+
+        rows = self._rows(keys, attrs, "raise")
+        total = len(self) if keys is None else len(rows)
+        write_parquet(self.schema, rows, total, path, progress, options)
+
+    def to_csv(
+        self,
+        path: str | os.PathLike[str],
+        keys: Any = None,
+        attrs: Iterable[str] | None = None,
+        *,
+        progress: Progress = None,
+        **options: Any,
+    ) -> None:
+        """Write rows into a CSV file, as `to_parquet` does. options: of pyarrow.csv.WriteOptions, such as ``delimiter=";"``.
+
+        A CSV file holds no arrays and no types: arrays are refused.
+        """
+        from tilekv.frames.saving import write_csv
+
+        rows = self._rows(keys, attrs, "raise")
+        total = len(self) if keys is None else len(rows)
+        write_csv(self.schema, rows, total, path, progress, options)
+
+    def __arrow_c_schema__(self) -> object:
+        """The type of the rows, a struct, as an Arrow PyCapsule: that of a `scan`."""
+        return self.scan().__arrow_c_schema__()
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """All rows as an Arrow PyCapsule, those of a `scan`: pyarrow.table(db), duckdb.sql("from db")."""
+        return self.scan().__arrow_c_stream__()
+
     # --- entries that expire ---
 
     def _moments(self, expire: object, rows: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-        return moments(expire, rows, milliseconds())
+        return moments(expire, rows, self._clock())
 
     def expires(self, key: Any) -> dt.datetime | None:
         """When a key will be as if deleted, as a datetime in UTC; None for never.
@@ -350,7 +715,7 @@ class Store(Flusher, MutableMapping[Any, Any]):
             raise WrongTypeError(
                 f"expires is a mapping of keys to moments, not {type(expires).__name__}"
             )
-        now = milliseconds()
+        now = self._clock()
         wanted = [
             (key, self._bytes_of(key), moment(expire, now))
             for key, expire in ({} if expires is None else expires).items()
@@ -439,6 +804,7 @@ class Store(Flusher, MutableMapping[Any, Any]):
             _INHERITED.append((self._snapshot, self._engine))
             closed = self.closed
             self._attempt = self._thread = None
+            self._keeper = Keeper() if self._keeps() else None
             self._unsynced = False
             old = self._engine
             self._engine = Engine(probe(old.storage), self._config, old.key, old.ignore_newer)
@@ -455,6 +821,20 @@ def _renew() -> None:
 
 
 os.register_at_fork(after_in_child=_renew)
+
+
+class Frames:
+    """Makes frames of the rows of a store: for its batches, which may outlive the handle."""
+
+    def __init__(self, schema: Schema) -> None:
+        self._schema = schema
+        self.key = schema.key_name
+
+    def make(self, kind: str, rows: Batch | Scan) -> Any:
+        """The rows as a frame of "arrow", "pandas" or "polars"."""
+        from tilekv.frames import giving
+
+        return giving.MAKERS[kind](self._schema, rows)
 
 
 class ValuesView(EqualValues):
@@ -487,13 +867,14 @@ def open(
     key: bytes | str | None = None,
     ignore_newer: bool = False,
     expires: bool = False,
+    storage_options: Mapping[str, object] | None = None,
 ) -> Store:
     """Open a store: one of tilekv's, or, to read it, a key-value store of TileDB 1.3 to 1.7.
 
     Parameters
     ----------
     uri : str or os.PathLike
-        A folder, ``file:///...`` or ``memory://name``.
+        A folder, ``file:///...``, ``memory://name``, or ``s3://bucket/prefix``, ``gs://...``, ``az://...``.
     mode : {"r", "a", "x", "w"}
         Read; read and write, created if missing; create, fail if there; create, replacing a store that is there.
     schema : Schema, optional
@@ -510,6 +891,9 @@ def open(
     expires : bool
         Entries may have a moment after which they are as if deleted (`Store.set`): of a store that is created without `schema`,
         that it keeps them; of another, that it must.
+    storage_options : mapping, optional
+        Of a store on object storage: where that is, who asks, how long and how often. Without them, those of TileDB's that are in
+        `config`. What is not given is taken from the environment. A pickled handle has them in it.
 
     Raises
     ------
@@ -520,20 +904,22 @@ def open(
     InvalidValueError, WrongTypeError
         For arguments that are refused.
     MissingPackageError
-        When a store of TileDB 1.x needs a package that is not installed.
+        When a store of TileDB 1.x, or on object storage, needs a package that is not installed.
     """
     options, moment = _checked(mode, schema, timestamp, config, ignore_newer)
     default = Schema(DEFAULT_SCHEMA.attrs, expires=truth("expires", expires))
     if expires and schema is not None and not schema.expires:  # before a store is made, or replaced
         raise InvalidValueError("expires=True, but the schema given keeps no moments of expiry")
-    found = probe(open_storage(uri, options.sync))
+    if storage_options is None:
+        storage_options = options.storage_options(uri)
+    found = probe(open_storage(uri, options.sync, storage_options))
     engine = open_engine(found, mode, schema, options, key, ignore_newer, default)
     if expires and not engine.schema.expires:
         raise InvalidValueError(f"{found.storage.uri} keeps no moments of expiry").advised(
             "convert(expires=True) makes a store that does",
             "convert --expires makes a store that does",
         )
-    return Store(found.storage.uri, mode, engine, moment, options)
+    return Store(found.storage.uri, mode, engine, moment, options, storage_options)
 
 
 def open_probed(
@@ -546,7 +932,8 @@ def open_probed(
     """As `open`, of what was looked at already."""
     options, moment = _checked(mode, None, timestamp, config, False)
     engine = open_engine(found, mode, None, options, key, False)
-    return Store(found.storage.uri, mode, engine, moment, options)
+    uri = found.storage.uri
+    return Store(uri, mode, engine, moment, options, options.storage_options(uri))
 
 
 def _checked(
@@ -568,9 +955,21 @@ def _checked(
 
 
 def _reopened(
-    uri: str, mode: Any, timestamp: int | None, config: dict[str, object], ignore_newer: bool
+    uri: str,
+    mode: Any,
+    timestamp: int | None,
+    config: dict[str, object],
+    ignore_newer: bool,
+    storage_options: Mapping[str, object] | None = None,
 ) -> Store:
-    return open(uri, mode, timestamp=timestamp, config=config, ignore_newer=ignore_newer)
+    return open(
+        uri,
+        mode,
+        timestamp=timestamp,
+        config=config,
+        ignore_newer=ignore_newer,
+        storage_options=storage_options,
+    )
 
 
 def _milliseconds(moment: int | dt.datetime | np.datetime64) -> int:
@@ -621,5 +1020,6 @@ def columns_of(schema: Schema) -> tuple[Column, ...]:
         shape = None if attr.var else attr.shape or ()
         dtype = None if plain else np.dtype(attr.type_name).newbyteorder("<")
         null = valid if attr.nullable else 0
-        columns.append(Column(attr.name, field, attr.datatype, dtype, shape, null))
+        zone = None if schema._frame is None else schema._frame.zone(attr.name)
+        columns.append(Column(attr.name, field, attr.datatype, dtype, shape, null, zone))
     return tuple(columns)

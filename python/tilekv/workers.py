@@ -17,19 +17,25 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 R = TypeVar("R")
 
+# Results beyond those that are being made, of which the caller has one: what others go on with meanwhile. With 1 two threads took
+# 8 % longer to flush 1,500,000 keys, with 4 as long as three did.
+AHEAD: Final = 4
+
 
 class Workers:
-    """Up to `most` threads, which one flush or merge shares: a context manager, at whose end all have ended, after an error or an
-    interrupt too.
+    """Up to `most` threads at work, which one flush or merge shares, its caller among them: a context manager, at whose end all
+    others have ended, after an error or an interrupt too.
 
-    Each piece of work starts one until there are `most`; where that is 1, the caller does it all.
-    Where no thread can be started, as while the interpreter ends, whoever has work does it. What is under way when the context
-    ends is finished, and what nobody has begun is left out: results are taken within.
+    Who waits for a result does what nobody has begun meanwhile, so no more threads want a core than `most`: one more, and the
+    system would take the core from one that has the interpreter's lock. Each piece of work after the first starts a thread until
+    there are enough; where none can be started, as while the interpreter ends, the caller does it all. What is under way when the
+    context ends is finished, and what nobody has begun is left out: results are taken within.
     """
 
     def __init__(self, most: int) -> None:
         self.most: Final = most
-        self._room = most if most > 1 else 0  # threads that may still be started
+        self._room = most - 1  # threads that may still be started
+        self._begun = False
         self._threads: list[threading.Thread] = []
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
 
@@ -61,28 +67,32 @@ class Workers:
         if not self._room and not self._threads:
             return map(work, items)
         tasks = [self._begin(work, item) for item in items]
-        return (task.result() for task in tasks)
+        return map(self._result, tasks)
 
     def map_in_order(self, work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-        """`map` with at most `most` + 1 results under way."""
+        """`map` with at most `most` + AHEAD results under way."""
         under_way: deque[_Task[R]] = deque()
         for item in items:
             under_way.append(self._begin(work, item))
-            if len(under_way) > self.most or not self._threads:
-                yield under_way.popleft().result()
+            if len(under_way) == self.most + AHEAD or not (self._room or self._threads):
+                yield self._result(under_way.popleft())
         while under_way:
-            yield under_way.popleft().result()
+            yield self._result(under_way.popleft())
 
     def _begin(self, work: Callable[[T], R], item: T) -> _Task[R]:
-        """What a thread does, or, when none can be had, what is done already."""
         task: _Task[R] = _Task(lambda: work(item))
-        if self._room:
+        if self._room and self._begun:
             self._start()
-        if self._threads:
-            self._jobs.put(task.do)
-        else:
-            task.do()
+        self._begun = True
+        self._jobs.put(task.do)
         return task
+
+    def _result(self, task: _Task[R]) -> R:
+        """What comes of a task; while it does not, this thread does others."""
+        with suppress(Empty):
+            while not task.ended:
+                self._jobs.get_nowait()()  # type: ignore[misc]  # None comes at the end
+        return task.result()
 
     def _start(self) -> None:
         self._room -= 1
@@ -125,6 +135,10 @@ class _Task(Generic[R]):
             self._error = error
         finally:
             self._ended.release()
+
+    @property
+    def ended(self) -> bool:
+        return not self._ended.locked()
 
     def result(self) -> R:
         self._ended.acquire()

@@ -13,10 +13,20 @@ from io import TextIOWrapper
 from typing import Any, Final
 
 from tilekv.cli.entries import KEY_TYPES, get_value, key_of, list_keys, put_value, remove_keys
+from tilekv.cli.options import option_of, options_of
+from tilekv.cli.redis import export_redis, import_redis, is_redis
 from tilekv.cli.report import salvage_store, show_info, show_problems
+from tilekv.cli.serve import add_options, serve_store
+from tilekv.cli.tables import load_table, unload_table
 from tilekv.cli.text import error_text, seconds_of
 from tilekv.cli.tree import export_tree, import_tree
-from tilekv.cli.upkeep import consolidate_store, convert_store, vacuum_store
+from tilekv.cli.upkeep import (
+    backup_store,
+    consolidate_store,
+    convert_store,
+    keep_store,
+    vacuum_store,
+)
 from tilekv.config import Config
 from tilekv.errors import TileKVError
 
@@ -83,8 +93,12 @@ def build_parser() -> argparse.ArgumentParser:
     one = _command(commands, "import", "store every file below a folder")
     one.description = """Store every regular file below DIR: the key is its path from DIR on, the value what is in it.
         A file that is stored already, with the same content, is not stored again. Symbolic links are not followed. A file that
-        cannot be read is reported and does not keep the others out."""
-    one.epilog = f"example: {PROGRAM} import photos photos.kv"
+        cannot be read is reported and does not keep the others out. DIR may also be redis://host:port/db or unix://path: every
+        string of that database is stored under its key, until the moment at which it expires. A password is in the URL, or in the
+        environment as TILEKV_PASSWORD."""
+    one.epilog = (
+        f"example: {PROGRAM} import photos photos.kv; {PROGRAM} import redis://localhost/0 cache.kv"
+    )
     one.add_argument("dir", metavar="DIR")
     one.add_argument("store", metavar="STORE", help="created if it is missing")
     one.add_argument(
@@ -100,15 +114,22 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _add_progress(one)
     one.set_defaults(
-        run=lambda args: import_tree(
-            args.dir, args.store, args.batch_bytes, args.expires, _shown(args)
+        run=lambda args: (
+            import_redis(args.dir, args.store, args.batch_bytes, _shown(args))
+            if is_redis(args.dir)
+            else import_tree(
+                args.dir, args.store, args.batch_bytes, args.expires, _shown(args), options_of(args)
+            )
         )
     )
 
     one = _command(commands, "export", "write every value to a file")
     one.description = """Write every value to the file below DIR that its key names. Keys that lead out of DIR, and all
-        that are not str, are refused before anything is written."""
-    one.epilog = f"example: {PROGRAM} export photos.kv copy"
+        that are not str, are refused before anything is written. DIR may also be redis://host:port/db: every entry is set there,
+        with the moment at which it expires."""
+    one.epilog = (
+        f"example: {PROGRAM} export photos.kv copy; {PROGRAM} export cache.kv redis://localhost/0"
+    )
     one.add_argument("store", metavar="STORE")
     one.add_argument("dir", metavar="DIR", help="created if it is missing; must be empty")
     _add_attr(one)
@@ -117,41 +138,97 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _add_newer(one)
     one.set_defaults(
-        run=lambda args: export_tree(args.store, args.dir, args.attr, args.force, args.ignore_newer)
+        run=lambda args: (
+            export_redis(args.store, args.dir, args.attr, sys.stderr.isatty())
+            if is_redis(args.dir)
+            else export_tree(
+                args.store, args.dir, args.attr, args.force, args.ignore_newer, options_of(args)
+            )
+        )
+    )
+
+    one = _command(commands, "load", "make a store of a Parquet or CSV file")
+    one.description = """Make a store of a .parquet or .csv file: the keys are the values of one column, and every other is an
+        attribute. It is read in batches, whatever its size. Needs pyarrow."""
+    one.epilog = f"example: {PROGRAM} load packages.parquet packages.kv --key name"
+    one.add_argument("file", metavar="FILE")
+    one.add_argument("store", metavar="STORE", help="must not be there")
+    one.add_argument(
+        "--key", metavar="COLUMN", required=True, help="no two rows may have one value of it"
+    )
+    _add_progress(one)
+    one.set_defaults(
+        run=lambda args: load_table(args.file, args.store, args.key, _shown(args), options_of(args))
+    )
+
+    one = _command(commands, "unload", "write all rows to a Parquet or CSV file")
+    one.description = """Write all rows to a .parquet or .csv file, with the columns and types of the file or frame that the store
+        was made of. Needs pyarrow."""
+    one.epilog = f"example: {PROGRAM} unload packages.kv packages.parquet"
+    one.add_argument("store", metavar="STORE")
+    one.add_argument("file", metavar="FILE", help="replaced if it is there")
+    _add_progress(one)
+    _add_newer(one)
+    one.set_defaults(
+        run=lambda args: unload_table(
+            args.store, args.file, _shown(args), args.ignore_newer, options_of(args)
+        )
     )
 
     one = _command(commands, "ls", "list the keys")
     one.description = """List the keys, a line each, in the order of the store, which is that of their digests. Keys that
         are not str are shown as Python writes them."""
-    one.epilog = f"example: {PROGRAM} ls -l --glob '2024/*.jpg' photos.kv | sort -k 3"
+    one.epilog = f"example: {PROGRAM} ls -l --sorted --prefix 2024/ --glob '*.jpg' photos.kv"
     one.add_argument("store", metavar="STORE")
     one.add_argument(
         "-l", dest="long", action="store_true", help="with size of the value and type of the key"
     )
+    one.add_argument("--prefix", metavar="TEXT", help="only str keys that begin with TEXT")
     one.add_argument("--glob", metavar="PATTERN", help="only str keys that match; * matches / too")
+    one.add_argument("--sorted", action="store_true", help="only str keys, in their order")
     _add_newer(one)
     one.set_defaults(
-        run=lambda args: list_keys(args.store, args.glob, args.long, args.ignore_newer)
+        run=lambda args: list_keys(
+            args.store,
+            args.prefix,
+            args.glob,
+            args.long,
+            args.sorted,
+            args.ignore_newer,
+            options_of(args),
+        )
     )
 
     one = _command(commands, "get", "print a value, or write it to a file")
     one.description = """Print a value: bytes as they are, text in UTF-8, a number on a line."""
-    one.epilog = f"example: {PROGRAM} get photos.kv 2024/cat.jpg -o cat.jpg"
+    one.epilog = f"example: {PROGRAM} get photos.kv 2024/cat.jpg -o cat.jpg; {PROGRAM} get slides.kv 7.svs --range 0:16384"
     one.add_argument("store", metavar="STORE")
     one.add_argument("key", metavar="KEY")
     one.add_argument("-o", dest="output", metavar="FILE", help="write to FILE, not to stdout")
+    one.add_argument(
+        "--range",
+        metavar="START:STOP",
+        type=_part,
+        help="only these bytes, as Python slices them: 100:200, :16, -16: (write --range=-16:)",
+    )
     _add_attr(one)
     _add_type(one)
     _add_newer(one)
     one.set_defaults(
         run=lambda args: get_value(
-            args.store, key_of(args.key, args.type), args.attr, args.output, args.ignore_newer
+            args.store,
+            key_of(args.key, args.type),
+            args.attr,
+            args.output,
+            args.range,
+            args.ignore_newer,
+            options_of(args),
         )
     )
 
     one = _command(commands, "put", "set a key")
     one.description = """Set KEY to what is in FILE, or to the TEXT of --value: bytes as they are, text in UTF-8, a
-        number as it is written."""
+        number as it is written. Bytes go into the store as they come, however many, unless they are to expire."""
     one.epilog = f"example: {PROGRAM} put photos.kv 2024/cat.jpg cat.jpg; {PROGRAM} put sessions.kv abc --value x --expire 30m"
     one.add_argument("store", metavar="STORE", help="of one attribute; created if it is missing")
     one.add_argument("key", metavar="KEY")
@@ -168,7 +245,12 @@ def build_parser() -> argparse.ArgumentParser:
     _add_type(one)
     one.set_defaults(
         run=lambda args: put_value(
-            args.store, key_of(args.key, args.type), args.file, args.value, args.expire
+            args.store,
+            key_of(args.key, args.type),
+            args.file,
+            args.value,
+            args.expire,
+            options_of(args),
         )
     )
 
@@ -179,7 +261,9 @@ def build_parser() -> argparse.ArgumentParser:
     one.add_argument("keys", metavar="KEY", nargs="+")
     _add_type(one)
     one.set_defaults(
-        run=lambda args: remove_keys(args.store, [key_of(key, args.type) for key in args.keys])
+        run=lambda args: remove_keys(
+            args.store, [key_of(key, args.type) for key in args.keys], options_of(args)
+        )
     )
 
     one = _command(commands, "info", "show schema, counts, sizes and fragments")
@@ -187,7 +271,9 @@ def build_parser() -> argparse.ArgumentParser:
     one.add_argument("store", metavar="STORE")
     _add_json(one)
     _add_newer(one)
-    one.set_defaults(run=lambda args: show_info(args.store, args.json, args.ignore_newer))
+    one.set_defaults(
+        run=lambda args: show_info(args.store, args.json, args.ignore_newer, options_of(args))
+    )
 
     one = _command(commands, "consolidate", "merge all fragments into one")
     one.description = """Merge all fragments into one, without what was overwritten or deleted. What was merged stays, so that
@@ -196,15 +282,73 @@ def build_parser() -> argparse.ArgumentParser:
     one.add_argument("store", metavar="STORE")
     one.add_argument("--vacuum", action="store_true", help="remove what was merged, too")
     _add_progress(one)
-    one.set_defaults(run=lambda args: consolidate_store(args.store, args.vacuum, _shown(args)))
+    one.set_defaults(
+        run=lambda args: consolidate_store(args.store, args.vacuum, _shown(args), options_of(args))
+    )
 
-    one = _command(commands, "vacuum", "remove what consolidations have replaced")
-    one.description = """Remove the fragments that consolidations have replaced, and the past with them; also what crashed
-        writers have left behind."""
-    one.epilog = f"example: {PROGRAM} vacuum photos.kv"
+    one = _command(commands, "upkeep", "merge what pays, and remove what history no longer needs")
+    one.description = """Merge small fragments that lie beside one another in time, the smallest first, and remove what was
+        superseded longer ago than the store's history says. Programs that write do the same by themselves, up to merges of
+        64 MiB, unless kv.upkeep is off."""
+    one.epilog = f"example: {PROGRAM} upkeep --watch 60 photos.kv"
     one.add_argument("store", metavar="STORE")
+    how = one.add_mutually_exclusive_group()
+    how.add_argument(
+        "--once", action="store_true", help="do what there is to do, and end (the default)"
+    )
+    how.add_argument(
+        "--watch",
+        metavar="SECONDS",
+        type=_every,
+        help="again and again, until SIGTERM or SIGINT: a line each time that something was done",
+    )
+    how.add_argument("--dry-run", action="store_true", help="only say what there is to do")
+    one.set_defaults(
+        run=lambda args: keep_store(args.store, args.watch, args.dry_run, options_of(args))
+    )
+
+    one = _command(commands, "vacuum", "remove what merges have replaced")
+    one.description = """Remove the fragments that merges have replaced, and the past with them; also what crashed writers have
+        left behind."""
+    one.epilog = f"example: {PROGRAM} vacuum --history 7d photos.kv"
+    one.add_argument("store", metavar="STORE")
+    one.add_argument(
+        "--history",
+        metavar="TIME",
+        type=_span,
+        default=0,
+        help="""keep what was replaced in this last time: seconds, or 10m, 2h, 3d; or never remove it. Unless it is 0, the
+            default, the store keeps so much from now on""",
+    )
     _add_progress(one)
-    one.set_defaults(run=lambda args: vacuum_store(args.store, _shown(args)))
+    one.set_defaults(
+        run=lambda args: vacuum_store(args.store, args.history, _shown(args), options_of(args))
+    )
+
+    one = _command(commands, "backup", "copy a store while others write to it")
+    one.description = """Copy STORE as it is at one moment to DESTINATION, which is a store itself, while others write,
+        consolidate and vacuum. Again to the same DESTINATION only what is new is copied, and what STORE has no more is removed.
+        To restore, copy back."""
+    one.epilog = (
+        f"example: {PROGRAM} backup photos.kv /mnt/photos.kv && {PROGRAM} verify /mnt/photos.kv"
+    )
+    one.add_argument("store", metavar="STORE")
+    one.add_argument(
+        "destination", metavar="DESTINATION", help="a new place, or the last backup of STORE"
+    )
+    _add_progress(one)
+    one.set_defaults(
+        run=lambda args: backup_store(args.store, args.destination, _shown(args), options_of(args))
+    )
+
+    one = _command(commands, "serve", "serve a store to clients of Redis")
+    one.description = """Serve STORE by the protocol of Redis, to programs that keep blobs, sessions and cache entries in it:
+        strings, expiry, transactions, publish and subscribe. One server writes to a store; others read, and one that is given
+        --readonly serves what they see. What was written last is flushed within a second, and when the server ends."""
+    one.epilog = f"example: {PROGRAM} serve cache.kv --port 6380 --unixsocket cache.sock"
+    one.add_argument("store", metavar="STORE", help="created if it is missing")
+    add_options(one)
+    one.set_defaults(run=serve_store)
 
     one = _command(commands, "convert", "make a tilekv store of one that TileDB 1.x wrote")
     one.description = """Copy every entry of OLD, a key-value store of TileDB 1.3 to 1.7 or of tilekv, to NEW. Keys and values
@@ -223,7 +367,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_progress(one)
     one.set_defaults(
         run=lambda args: convert_store(
-            args.old, args.new, args.key_file, args.expires, _shown(args)
+            args.old, args.new, args.key_file, args.expires, _shown(args), options_of(args)
         )
     )
 
@@ -235,7 +379,7 @@ def build_parser() -> argparse.ArgumentParser:
     one.epilog = f"example: {PROGRAM} verify photos.kv"
     one.add_argument("store", metavar="STORE")
     _add_json(one)
-    one.set_defaults(run=lambda args: show_problems(args.store, args.json))
+    one.set_defaults(run=lambda args: show_problems(args.store, args.json, options_of(args)))
 
     one = _command(commands, "salvage", "copy what is whole out of a damaged store")
     one.description = """Copy every entry of OLD that is proven right and current to NEW, and say what could not be copied. An
@@ -251,13 +395,22 @@ def build_parser() -> argparse.ArgumentParser:
     _add_json(one)
     _add_progress(one)
     one.set_defaults(
-        run=lambda args: salvage_store(args.old, args.new, args.stale, args.json, _shown(args))
+        run=lambda args: salvage_store(
+            args.old, args.new, args.stale, args.json, _shown(args), options_of(args)
+        )
     )
     return parser
 
 
 def _command(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
     made: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
+    made.add_argument(
+        "--storage-option",
+        metavar="NAME=VALUE",
+        action="append",
+        type=option_of,
+        help="of a store on object storage, such as region=eu-central-1; again for each. Others come from the environment",
+    )
     return made
 
 
@@ -301,6 +454,23 @@ def _size(text: str) -> int:
         return Config.of({"kv.buffer_bytes": text}).buffer_bytes
     except TileKVError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _part(text: str) -> slice:
+    start, colon, stop = text.partition(":")
+    try:
+        if not colon:
+            raise ValueError
+        return slice(*[int(word) if word else None for word in (start, stop)])
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no START:STOP such as 100:200") from None
+
+
+def _every(text: str) -> float:
+    seconds = _span(text)
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no time to wait")
+    return seconds
 
 
 def _span(text: str) -> float:

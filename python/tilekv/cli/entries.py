@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
-from fnmatch import fnmatchcase
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from io import BufferedIOBase, BytesIO
 from itertools import islice
 from math import isinf
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 
+from tilekv.cli.options import Options
 from tilekv.cli.text import key_text
 from tilekv.errors import InvalidValueError, KeyNotFoundError, WrongTypeError
 from tilekv.schema import Attr
@@ -27,16 +28,25 @@ KEY_TYPES: Final[dict[str, Callable[[str], Any]]] = {
 }
 
 LINES: Final = 1000  # that are printed at once
+COPIED_BYTES: Final = 1 << 20  # of a value
 
 
-def list_keys(uri: str, glob: str | None, long: bool, ignore_newer: bool) -> int:
-    """Print the keys in digest order, with the size of the value and the type of the key if `long`."""
-    with open_store(uri, ignore_newer=ignore_newer) as db:
-        lines = (
-            long_line(db, key) if long else key_text(key)
-            for key in db
-            if glob is None or (isinstance(key, str) and fnmatchcase(key, glob))
-        )
+def list_keys(
+    uri: str,
+    prefix: str | None,
+    glob: str | None,
+    long: bool,
+    ordered: bool,
+    ignore_newer: bool,
+    options: Options,
+) -> int:
+    """Print the keys in digest order, with the size of the value and the type of the key if `long`; or, of a prefix or a
+    pattern or in the order of the keys, those that are text."""
+    with open_store(uri, ignore_newer=ignore_newer, storage_options=options) as db:
+        keys: Iterable[Any] = db
+        if prefix is not None or glob is not None or ordered:
+            keys = db.scan_keys(prefix=prefix or "", glob=glob, sorted=ordered)
+        lines = (long_line(db, key) if long else key_text(key) for key in keys)
         # A terminal, and PYTHONUNBUFFERED, would make two system calls of each line.
         while some := list(islice(lines, LINES)):
             sys.stdout.write("\n".join([*some, ""]))
@@ -49,40 +59,85 @@ def long_line(db: Store, key: Any) -> str:
     return f"{size:>13,}  {type(key).__name__:<5}  {key_text(key)}"
 
 
-def get_value(uri: str, key: Any, attr: str | None, output: str | None, ignore_newer: bool) -> int:
-    """Write one attribute of a key to a file, or to stdout."""
-    with open_store(uri, ignore_newer=ignore_newer) as db:
-        value = value_bytes(read_cell(db, key, named_attr(db, attr)))
-    with nullcontext(sys.stdout.buffer) if output is None else open(output, "wb") as file:
-        file.write(value)
+def get_value(
+    uri: str,
+    key: Any,
+    attr: str | None,
+    output: str | None,
+    part: slice | None,
+    ignore_newer: bool,
+    options: Options,
+) -> int:
+    """Write one attribute of a key, or a part of it, to a file or to stdout: some bytes at a time, however large it is."""
+    with (
+        open_store(uri, ignore_newer=ignore_newer, storage_options=options) as db,
+        ExitStack() as stack,
+    ):
+        source = stack.enter_context(opened_value(db, key, named_attr(db, attr), part))
+        file = sys.stdout.buffer if output is None else stack.enter_context(open(output, "wb"))
+        size = source.seek(0, os.SEEK_END)
+        start, stop, _ = (part or slice(None)).indices(size)
+        source.seek(start)
+        copy_bytes(source, file, max(stop - start, 0))
     return 0
 
 
-def put_value(uri: str, key: Any, file: str, value: str | None, expire: float | None) -> int:
+def copy_bytes(source: BufferedIOBase, file: BinaryIO, n: int | None = None) -> int:
+    """Copy `n` bytes, or all there are, some at a time: how many there were."""
+    done = 0
+    while some := source.read(COPIED_BYTES if n is None else min(n - done, COPIED_BYTES)):
+        file.write(some)
+        done += len(some)
+    return done
+
+
+def opened_value(db: Store, key: Any, attr: Attr, part: slice | None) -> BufferedIOBase:
+    """What is written of one attribute of a key, as a file."""
+    if attr.type_name not in ("bytes", "str"):
+        if part is not None:
+            raise WrongTypeError(f"--range is for bytes and text; {attr} is neither")
+        return BytesIO(value_bytes(read_cell(db, key, attr)))
+    if attr.nullable and read_cell(db, key, attr) is None:
+        return BytesIO()
+    try:
+        return db.open_value(key, attr.name)
+    except KeyNotFoundError:
+        raise KeyNotFoundError(f"{db.uri} has no key {key!r}") from None
+
+
+def put_value(
+    uri: str, key: Any, file: str, value: str | None, expire: float | None, options: Options
+) -> int:
     """Set a key to `value`, or to what is in a file; `-` is stdin. Creates a store that is missing.
 
-    With `expire`, in seconds, infinite for never, the store must keep moments of expiry, and does when it is created.
+    With `expire`, in seconds, infinite for never, the store must keep moments of expiry, and does when it is created. What
+    expires is read into memory; other bytes are written as they come.
     """
-    if value is not None:
-        data = os.fsencode(value)
-    elif file == "-":
-        data = sys.stdin.buffer.read()
-    else:
-        with open(file, "rb") as source:
-            data = source.read()
-    with open_store(uri, "a", expires=expire is not None) as db:
+    with ExitStack() as stack:
+        source: BinaryIO = BytesIO(os.fsencode(value or ""))
+        if value is None:
+            source = sys.stdin.buffer if file == "-" else stack.enter_context(open(file, "rb"))
+        db = stack.enter_context(
+            open_store(uri, "a", expires=expire is not None, storage_options=options)
+        )
         if len(db.schema.attrs) > 1:
             names = ", ".join(attr.name for attr in db.schema.attrs)
             raise InvalidValueError(f"put is for stores of one attribute; {uri} has {names}")
         never = expire is None or isinf(expire)
-        db.set(key, parse_value(data, db.schema.attrs[0]), None if never else expire)
+        if never and db.schema.attrs[0].type_name == "bytes":
+            db.put_stream(key, source)
+        else:
+            value_read = parse_value(source.read(), db.schema.attrs[0])
+            db.set(key, value_read, None if never else expire)
     return 0
 
 
-def remove_keys(uri: str, keys: Sequence[Any]) -> int:
+def remove_keys(uri: str, keys: Sequence[Any], options: Options) -> int:
     """Delete keys, all or none: a key that is missing leaves the others where they are."""
-    open_store(uri).close()  # mode "a" would create a store that is missing
-    with open_store(uri, "a") as db:
+    open_store(
+        uri, storage_options=options
+    ).close()  # mode "a" would create a store that is missing
+    with open_store(uri, "a", storage_options=options) as db:
         for key in keys:
             if key not in db:
                 raise KeyNotFoundError(f"{uri} has no key {key!r}")

@@ -8,6 +8,7 @@ from typing import Final
 
 import numpy as np
 
+from tilekv.cli.options import Options
 from tilekv.cli.text import counted, size_text
 from tilekv.schema import Attr
 from tilekv.storage import open_storage
@@ -18,9 +19,9 @@ from tilekv.tools.verify import examine
 NEWEST: Final = 10  # fragments that info prints; --json has all
 
 
-def show_info(uri: str, as_json: bool, ignore_newer: bool) -> int:
+def show_info(uri: str, as_json: bool, ignore_newer: bool, options: Options) -> int:
     """Print schema, counts, sizes and fragments, newest first."""
-    with open_store(uri, ignore_newer=ignore_newer) as db:
+    with open_store(uri, ignore_newer=ignore_newer, storage_options=options) as db:
         schema, fragments = db.schema, db.fragments
         info = db.info()
     facts = asdict(info) | {"keys": info.live, "advice": info.advice}
@@ -65,6 +66,9 @@ def show_info(uri: str, as_json: bool, ignore_newer: bool) -> int:
     if info.superseded:
         replaced = counted(info.superseded, "replaced fragment")
         lines.append(("past", f"{info.superseded_bytes:,} bytes in {replaced}"))
+    if not info.old:
+        kept = "for ever" if info.history is None else f"for {info.history:,g} s"
+        lines.append(("history", f"what is replaced is kept {kept}"))
     if info.advice:
         lines.append(("advice", info.advice))
     for name, fact in lines:
@@ -80,12 +84,13 @@ def show_info(uri: str, as_json: bool, ignore_newer: bool) -> int:
 
 
 def attr_text(attr: Attr) -> str:
-    """An attribute with its filters: `rgb: uint8 (3,), ZstdFilter(level=1)`."""
+    """An attribute with its filters: `rgb: uint8 (3,), nullable, ZstdFilter(level=1)`."""
     form = " of any length" if attr.var and attr.dtype.kind not in "SU" else f" {attr.shape or ''}"
-    return ", ".join([f"{attr.name}: {attr.type_name}{form}".rstrip(), *map(repr, attr.filters)])
+    kind = f"{attr.name}: {attr.type_name}{form}".rstrip()
+    return ", ".join([kind, *(["nullable"] if attr.nullable else []), *map(repr, attr.filters)])
 
 
-def show_problems(uri: str, as_json: bool) -> int:
+def show_problems(uri: str, as_json: bool, options: Options) -> int:
     """Check the whole store and print all that is wrong with it.
 
     Returns
@@ -93,7 +98,7 @@ def show_problems(uri: str, as_json: bool) -> int:
     int
         The exit code: 1 for a damaged store.
     """
-    found = examine(open_storage(uri))
+    found = examine(open_storage(uri, options=options))
     if as_json:
         facts = {
             "uri": uri,
@@ -115,7 +120,9 @@ def show_problems(uri: str, as_json: bool) -> int:
     return 1 if found.problems else 0
 
 
-def salvage_store(old: str, new: str, stale: str | None, as_json: bool, shown: bool) -> int:
+def salvage_store(
+    old: str, new: str, stale: str | None, as_json: bool, shown: bool, options: Options
+) -> int:
     """Copy what can be proven out of a damaged store; print what could not be.
 
     Returns
@@ -123,7 +130,7 @@ def salvage_store(old: str, new: str, stale: str | None, as_json: bool, shown: b
     int
         The exit code: 1 when anything may be missing from the new store.
     """
-    found = salvage(old, new, stale=stale, progress=shown)
+    found = salvage(old, new, stale=stale, progress=shown, storage_options=options)
     whole = not (found.stale or found.lost or found.unreadable)
     if as_json:
         print(json.dumps(asdict(found), indent=2))

@@ -9,16 +9,19 @@ import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Final
+from typing import BinaryIO, Final
 
-from tilekv.cli.entries import named_attr, read_cell, value_bytes
+from tilekv.cli.entries import copy_bytes, named_attr, opened_value
+from tilekv.cli.options import Options
 from tilekv.cli.progress import Progress
 from tilekv.cli.text import counted, error_text, size_text
 from tilekv.config import Config
 from tilekv.errors import InvalidValueError, WrongTypeError
+from tilekv.store import Store
 from tilekv.store import open as open_store
 
 BATCH_BYTES: Final = 4 << 20  # of files that are handed to the store in one call
+LARGE_BYTES: Final = 64 << 20  # a larger file is never in memory: it becomes a fragment of its own
 
 
 @dataclass
@@ -26,10 +29,13 @@ class Walk:
     """The regular files below a folder, in batches, and a count of what is passed over."""
 
     folder: str
-    avoid: os.stat_result  # a folder that is not entered: the store, which may lie in the tree
+    avoid: (
+        os.stat_result | None
+    )  # a folder that is not entered: the store, which may lie in the tree
     links: int = 0
     special: int = 0  # FIFOs, sockets, devices
     errors: list[OSError] = field(default_factory=list)
+    large: list[str] = field(default_factory=list)  # paths of the files that `batches` has left out
 
     def entries(self) -> Iterator[os.DirEntry[str]]:
         """Every regular file, a folder's own files before those of its folders."""
@@ -45,7 +51,8 @@ class Walk:
                 if entry.is_symlink():
                     self.links += 1
                 elif entry.is_dir():
-                    if not os.path.samestat(entry.stat(follow_symlinks=False), self.avoid):
+                    found_one = entry.stat(follow_symlinks=False)
+                    if self.avoid is None or not os.path.samestat(found_one, self.avoid):
                         folders.append(entry.path)
                 elif entry.is_file():
                     yield entry
@@ -71,6 +78,9 @@ class Walk:
         size = 0
         for entry in self.entries():
             try:
+                if entry.stat(follow_symlinks=False).st_size > LARGE_BYTES:
+                    self.large.append(entry.path)
+                    continue
                 with open(entry.path, "rb", buffering=0) as file:
                     value = file.read()
             except OSError as error:
@@ -86,7 +96,41 @@ class Walk:
             yield keys, values
 
 
-def import_tree(folder: str, uri: str, batch_bytes: int | None, expires: bool, shown: bool) -> int:
+@dataclass
+class Source:
+    """A file that is read, and what went wrong with reading it."""
+
+    file: BinaryIO
+    error: OSError | None = None
+    size: int = 0
+
+    def read(self, n: int, /) -> bytes:
+        """The next bytes."""
+        try:
+            data = self.file.read(n)
+        except OSError as error:
+            self.error = error
+            raise
+        self.size += len(data)
+        return data
+
+
+def import_large(db: Store, key: str, source: Source) -> bool:
+    """Store what is in a file, some MiB of it in memory at a time; False when it is stored with the same content already."""
+    if key in db:
+        with db.open_value(key) as stored:
+            while (some := source.read(BATCH_BYTES)) == stored.read(BATCH_BYTES):
+                if not some:
+                    return False
+        source.file.seek(0)
+        source.size = 0
+    db.put_stream(key, source)
+    return True
+
+
+def import_tree(
+    folder: str, uri: str, batch_bytes: int | None, expires: bool, shown: bool, options: Options
+) -> int:
     """Store every regular file below `folder` under its relative path, but for those that are there with the same content.
 
     Parameters
@@ -101,6 +145,8 @@ def import_tree(folder: str, uri: str, batch_bytes: int | None, expires: bool, s
         Whether the store must keep moments of expiry, and does when it is created.
     shown : bool
         Whether to draw a progress bar on stderr.
+    options : dict, optional
+        Of object storage.
 
     Returns
     -------
@@ -110,11 +156,11 @@ def import_tree(folder: str, uri: str, batch_bytes: int | None, expires: bool, s
     if not os.path.isdir(folder):
         raise NotADirectoryError(f"{folder} is not a directory")
     config = None if batch_bytes is None else Config(buffer_bytes=batch_bytes)
-    with open_store(uri, "a", config=config, expires=expires) as db:
+    with open_store(uri, "a", config=config, expires=expires, storage_options=options) as db:
         attrs = db.schema.attrs
         if len(attrs) > 1 or attrs[0].type_name != "bytes":
             raise WrongTypeError(f"files go into a store of one bytes attribute; {uri} has {attrs}")
-        store = os.stat(db.uri)
+        store = os.stat(db.uri) if os.path.isdir(db.uri) else None
         bar = Progress(*Walk(folder, store).totals(), sys.stderr) if shown else None
         walk = Walk(folder, store)
         before = db.info().stored_bytes
@@ -136,6 +182,24 @@ def import_tree(folder: str, uri: str, batch_bytes: int | None, expires: bool, s
                 added += sum(len(value) for _, value in new)
                 if bar:
                     bar.advance(len(keys), batch)
+            for path in walk.large:
+                source: Source | None = None
+                try:
+                    with open(path, "rb") as file:
+                        source = Source(file)
+                        key = path[len(os.path.join(folder, "")) :]
+                        new_one = import_large(db, key, source)
+                except OSError as raised:
+                    if source is not None and source.error is not raised:
+                        raise  # of the store
+                    walk.errors.append(raised)
+                    continue
+                files += 1
+                size += source.size
+                equal += not new_one
+                added += source.size if new_one else 0
+                if bar:
+                    bar.advance(1, source.size)
             db.flush()
         seconds = max(time.monotonic() - started, 1e-9)
         stored = db.info().stored_bytes - before
@@ -154,7 +218,9 @@ def import_tree(folder: str, uri: str, batch_bytes: int | None, expires: bool, s
     return 1 if walk.errors else 0
 
 
-def export_tree(uri: str, folder: str, attr: str | None, force: bool, ignore_newer: bool) -> int:
+def export_tree(
+    uri: str, folder: str, attr: str | None, force: bool, ignore_newer: bool, options: Options
+) -> int:
     """Write every value of a store to the file below `folder` that its key names.
 
     All keys are checked before the first file is written. Nothing is ever written outside `folder`:
@@ -172,6 +238,8 @@ def export_tree(uri: str, folder: str, attr: str | None, force: bool, ignore_new
         Write into a folder that has files, and over those that have an entry's name.
     ignore_newer : bool
         Leave out what TileDB 2 has added to the store.
+    options : dict, optional
+        Of object storage.
 
     Returns
     -------
@@ -179,7 +247,7 @@ def export_tree(uri: str, folder: str, attr: str | None, force: bool, ignore_new
         The exit code, 0.
     """
     started = time.monotonic()
-    with open_store(uri, ignore_newer=ignore_newer) as db:
+    with open_store(uri, ignore_newer=ignore_newer, storage_options=options) as db:
         chosen = named_attr(db, attr)
         for key in db:
             check_path(key)
@@ -189,18 +257,17 @@ def export_tree(uri: str, folder: str, attr: str | None, force: bool, ignore_new
         root = os.path.realpath(folder)
         files = size = 0
         for key in db:
-            value = value_bytes(read_cell(db, key, chosen))
             path = os.path.join(root, key)
             if os.path.realpath(path) != path:
                 raise InvalidValueError(
                     f"{path} is reached through a symbolic link, and may lie elsewhere"
                 )
-            os.makedirs(os.path.dirname(path), exist_ok=True)
             # Without force nothing is there, but two keys may name one file where case does not count.
-            with open(path, "wb" if force else "xb") as file:
-                file.write(value)
+            with opened_value(db, key, chosen, None) as value:
+                os.makedirs(os.path.dirname(path), exist_ok=True)
+                with open(path, "wb" if force else "xb") as file:
+                    size += copy_bytes(value, file)
             files += 1
-            size += len(value)
     print(f"{counted(files, 'file')}, {size_text(size)} in {time.monotonic() - started:.1f} s")
     return 0
 

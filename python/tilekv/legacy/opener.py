@@ -131,7 +131,7 @@ class OldOpener(Opener):
         self, store: OldStore, layout: Layout, cache_bytes: int, mmap: bool, eager: int
     ) -> None:
         super().__init__(
-            store.storage, layout, cache_bytes, mmap, eager, store.ignore_newer, store.found
+            store.storage, layout, cache_bytes, mmap, eager, "", store.ignore_newer, store.found
         )
         self._store = store
 

@@ -13,6 +13,7 @@ from tilekv.datatypes import UINT64, datatype
 from tilekv.errors import FormatError, MissingPackageError
 from tilekv.filters import FILTER_NAMES
 from tilekv.kvcore.codec import pipeline as codec
+from tilekv.kvcore.codec.chunk import decode
 from tilekv.legacy.cipher import Cipher
 
 # TileDB's filter numbers that old stores use, and version 0's own numbers of compressors.
@@ -171,7 +172,7 @@ def _chunks(
             stored = cipher.chunk(stored, cursor.file, cursor.base + at)
         try:
             parts.append(
-                codec.decode(
+                decode(
                     descriptor,
                     element.size,
                     element.signed,

@@ -4,31 +4,58 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
 
 from tilekv.errors import InvalidValueError, WrongTypeError, shown
 from tilekv.storage.local import LocalBuild, LocalStorage
 from tilekv.storage.memory import MemoryBuild, MemoryStorage
-from tilekv.storage.protocol import Build, Draft, FileWriter, Listing, Storage
+from tilekv.storage.protocol import (
+    Build,
+    Draft,
+    FileWriter,
+    Listing,
+    Offer,
+    OfferedDraft,
+    RecordFile,
+    Storage,
+)
+
+if TYPE_CHECKING:
+    from tilekv.storage.objectstore import ObjectStorage
 
 __all__ = [
     "Build",
     "Draft",
     "FileWriter",
     "Listing",
+    "Offer",
+    "OfferedDraft",
+    "RecordFile",
     "Storage",
+    "in_bucket",
     "move_storage",
     "open_storage",
+    "outline",
     "remove_storage",
 ]
 
+_OBJECT_STORES: Final = ("s3", "s3a", "gs", "gcs", "az", "azure", "abfs", "abfss", "adl")
 
-def open_storage(uri: str | os.PathLike[str], sync: bool = True) -> Storage:
+
+def open_storage(
+    uri: str | os.PathLike[str],
+    sync: bool = True,
+    options: Mapping[str, object] | None = None,
+) -> Storage:
     """Return the storage of a URI; nothing is read or made.
 
     Parameters
     ----------
     uri : str or os.PathLike
-        A path, ``file:///absolute/path`` (percent-encoded) or ``memory://name``.
+        A path, ``file:///absolute/path`` (percent-encoded), ``memory://name``, or ``s3://bucket/prefix`` and its like.
+    options : mapping, optional
+        Of an object store; see docs/cloud.md. Other places have none, and pass them over.
     sync : bool
         False: nothing is ever synced. A crash of the machine may then lose or damage data.
 
@@ -36,6 +63,8 @@ def open_storage(uri: str | os.PathLike[str], sync: bool = True) -> Storage:
     ------
     WrongTypeError
         For a URI that is neither str nor a path of str.
+    MissingPackageError
+        For an object store, when the package for it is not installed.
     InvalidValueError
         For an empty one, one with a NUL or lone surrogates that os.fsdecode does not make, and schemes that tilekv does not know.
     """
@@ -56,8 +85,13 @@ def open_storage(uri: str | os.PathLike[str], sync: bool = True) -> Storage:
         return MemoryStorage(rest)
     if scheme[1].lower() == "file":
         return LocalStorage(_file_path(text, rest), sync)
+    if scheme[1].lower() in _OBJECT_STORES:
+        from tilekv.storage.objectstore import open_object_storage
+
+        return open_object_storage(text, options)
     raise InvalidValueError(
-        f"tilekv cannot open {text!r}: use a path, file:///absolute/path or memory://name"
+        f"tilekv cannot open {text!r}: use a path, file:///absolute/path, memory://name, s3://bucket/prefix, "
+        "gs://bucket/prefix or az://container/prefix"
     )
 
 
@@ -67,7 +101,13 @@ def move_storage(old: Storage, new: Storage) -> bool:
         return LocalBuild(old.uri, new.uri, True).commit(replace=False)
     if isinstance(old, MemoryStorage) and isinstance(new, MemoryStorage):
         return MemoryBuild(old.name, new.name).commit(replace=False)
-    raise InvalidValueError(f"nothing moves between memory and files: {old.uri}, {new.uri}")
+    if (there := _in_bucket(old)) and (place := _in_bucket(new)):
+        from tilekv.storage.objectmove import move
+
+        return move(there, place)
+    raise InvalidValueError(
+        f"nothing moves between a folder, memory and object storage: tilekv.backup({old.uri!r}, {new.uri!r}) copies a store"
+    )
 
 
 def remove_storage(storage: Storage) -> None:
@@ -75,8 +115,33 @@ def remove_storage(storage: Storage) -> None:
     if isinstance(storage, MemoryStorage):
         MemoryBuild(storage.name, storage.name).abandon()
         return
+    if there := _in_bucket(storage):
+        from tilekv.storage.objectmove import remove
+
+        remove(there)
+        return
     parent = LocalStorage(os.path.dirname(storage.uri), True)
     parent.reclaim(parent.retire([os.path.basename(storage.uri)]))
+
+
+def outline(storage: Storage) -> Listing:
+    """`Storage.list`, but for the fragments of a store in a bucket, each of which is a request."""
+    there = _in_bucket(storage)
+    return there.outline() if there else storage.list()
+
+
+def in_bucket(storage: Storage) -> bool:
+    """Whether a place is on object storage."""
+    return storage.uri.partition("://")[0] in _OBJECT_STORES
+
+
+def _in_bucket(storage: Storage) -> ObjectStorage | None:
+    """It, if it is there."""
+    if not in_bucket(storage):
+        return None
+    from tilekv.storage.objectstore import ObjectStorage
+
+    return storage if isinstance(storage, ObjectStorage) else None
 
 
 def _file_path(uri: str, rest: str) -> str:

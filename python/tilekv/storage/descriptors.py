@@ -9,24 +9,14 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from typing import Final
 
-from tilekv.kvcore.base.file import close_all, give_back_descriptors
+from tilekv.kvcore.base.file import Holding, give_back_descriptors
 
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
 
 @contextmanager
-def holding() -> Iterator[list[int]]:
-    """Descriptors that are closed at the end."""
-    held: list[int] = []
-    try:
-        yield held
-    finally:
-        close_all(held)
-
-
-@contextmanager
 def opening(path: str, how: int) -> Iterator[int]:
-    with holding() as held:
+    with Holding() as held:
         yield open_held(held, path, how)
 
 
@@ -69,7 +59,7 @@ def remove_tree(name: str, parent: int | None = None) -> None:
     Not shutil.rmtree: interrupted, it leaves descriptors open or closes one twice, which by then may be another thread's.
     """
     with suppress(OSError):
-        with holding() as held:
+        with Holding() as held:
             folder = open_held(held, name, _FOLDER, parent)
             with scan(folder) as entries:
                 inside = list(entries)

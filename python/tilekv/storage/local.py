@@ -7,6 +7,7 @@ import fcntl
 import math
 import os
 import stat
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,11 +21,22 @@ from tilekv.errors import (
     StoreNotFoundError,
     TileKVError,
 )
-from tilekv.kvcore.base.file import File
+from tilekv.kvcore.base.file import File, Holding
 from tilekv.kvcore.base.writeback import begin_writing, sync_all
-from tilekv.names import LOCK, is_temporary, temporary_name
+from tilekv.names import (
+    ASIDE,
+    FRAGMENT_METADATA,
+    LOCK,
+    PAST,
+    SERVER_LOCK,
+    STAGED,
+    is_temporary,
+    record_file,
+    record_number,
+    temporary_name,
+    temporary_owner,
+)
 from tilekv.storage.descriptors import (
-    holding,
     open_held,
     open_into,
     opening,
@@ -33,9 +45,12 @@ from tilekv.storage.descriptors import (
 )
 from tilekv.storage.exchange import move_new, swap
 from tilekv.storage.overlay import remove_in_place, replace_in_place
-from tilekv.storage.protocol import SMALL_FILE, Listing, check_component
+from tilekv.storage.process import has_ended, process_name
+from tilekv.storage.protocol import DRAFT_S, SMALL_FILE, Listing, RecordFile, check_component
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from typing_extensions import Buffer
 
 # Inside a store no link is followed; without O_NONBLOCK a FIFO would hang whoever opens it.
@@ -51,6 +66,9 @@ DRAFT_FILES: Final = 12
 # Bytes of a fragment's smallest files that are read into memory when it is opened: they need neither map nor descriptor, and a
 # read costs what a map and its first touch cost.
 SMALL_FRAGMENT: Final = 100 << 10
+_LOOKS: Final = 10
+# What file systems say that have no hard links, or no more of one file.
+_NO_LINKS: Final = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
 _IS_NO_FILE: Final = (errno.ELOOP, errno.ENOTDIR, errno.ENXIO)
 
 
@@ -80,9 +98,11 @@ class LocalStorage:
 
     def is_empty(self, folder: str = "") -> bool:
         """Tell whether nothing at all is there, hidden files included."""
-        place = self._opened_folder(folder) if folder else self._opened_root()
         try:
-            with place as fd, scan(fd) as entries:
+            if not folder:
+                with self._opened_root() as fd, scan(fd) as entries:
+                    return next(entries, None) is None
+            with self._opened_folder(folder) as (fd, _), scan(fd) as entries:
                 return next(entries, None) is None
         except FileNotFoundError:
             return True
@@ -92,7 +112,7 @@ class LocalStorage:
         folders, files = [], []
         with self._scanned_root() as entries:
             for entry in entries:
-                if is_temporary(entry.name):
+                if is_temporary(entry.name) or entry.name == ASIDE:
                     continue
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(entry.name)
@@ -103,42 +123,36 @@ class LocalStorage:
     def files(self, folder: str) -> dict[str, int]:
         """Return sizes by name."""
         with (
-            self._opened_folder(folder) as fd,
-            _explained("list the fragment", self._in_root(folder)),
+            self._opened_folder(folder) as (fd, path),
+            _explained("list the fragment", path),
         ):
             return {name: size for size, name in _sizes(fd)}
 
     def read(self, name: str) -> bytes:
         """Return a file of the root."""
         path = self._in_root(name)
-        with self._opened_root() as root, _opened_file(name, name, root, path) as (fd, size):
-            if size > SMALL_FILE:
-                raise CorruptionError(name, 0, f"it has {size} bytes, over {SMALL_FILE}")
-            parts = []
-            while part := os.read(fd, 1 << 20):
-                parts.append(part)
-        return b"".join(parts)
+        with self._opened_root() as root, _opened_file(name, name, root, path) as (fd, _):
+            return _read_all(fd, name)
 
     def open_file(self, folder: str, file: str, mmap: bool) -> File:
         """Open a file of a folder."""
         check_component(file)
         place = f"{folder}/{file}"
-        path = os.path.join(self._path, folder, file)
         with (
-            self._opened_folder(folder) as parent,
-            _opened_file(file, place, parent, path) as (fd, size),
+            self._opened_folder(folder) as (parent, path),
+            _opened_file(file, place, parent, os.path.join(path, file)) as (fd, size),
         ):
-            inside = os.fsencode(os.path.dirname(path)), os.fsencode(file)
+            inside = self._places(folder), os.fsencode(file)
             return File.open(fd, size, *inside, mmap, size <= SMALL_FRAGMENT)
 
     def open_files(self, folder: str, mmap: bool) -> dict[str, File]:
         """Open every file of a folder."""
         found = {}
-        path = os.fsencode(self._in_root(folder))
-        with self._opened_folder(folder) as parent, _explained("read", self._in_root(folder)):
+        places = self._places(folder)
+        with self._opened_folder(folder) as (parent, path), _explained("read", path):
             left = SMALL_FRAGMENT
             for size, name in sorted(_sizes(parent)):
-                with holding() as held:
+                with Holding() as held:
                     try:
                         fd = open_held(held, name, _READ, parent)
                     except OSError as error:
@@ -147,9 +161,18 @@ class LocalStorage:
                         raise
                     left -= size
                     found[name] = File.open(
-                        fd, os.fstat(fd).st_size, path, os.fsencode(name), mmap, left >= 0
+                        fd, os.fstat(fd).st_size, places, os.fsencode(name), mmap, left >= 0
                     )
         return found
+
+    def expect(self, folders: Iterable[str]) -> None:
+        """Do nothing: files are opened as they are needed."""
+
+    def spare(self, folders: Iterable[str]) -> None:
+        """Do nothing: an open takes what it needs."""
+
+    def ahead(self) -> None:
+        """Do nothing: each takes some microseconds."""
 
     def put(self, name: str, data: bytes) -> None:
         """Write a file of the root, under a hidden name first."""
@@ -191,27 +214,210 @@ class LocalStorage:
             raise FileNotFoundError(errno.ENOENT, "there is no folder to make a store in", parent)
         return LocalBuild(os.path.join(parent, temporary_name()), target, self._sync)
 
-    def draft(self) -> LocalDraft:
-        """Begin a folder, under a hidden name in the root."""
-        path = os.path.join(self._path, temporary_name())
+    def draft(self, staged: bool = False) -> LocalDraft:
+        """Begin a folder, under a hidden name in the root, or where it is to be staged."""
+        where = self._aside(STAGED) if staged else self._path
+        path = os.path.join(where, temporary_name(process_name()))
         with _explained("write into the store", self._path):
             try:
                 os.mkdir(path)
             except FileNotFoundError:
                 self._missing()
-        return LocalDraft(path, self._path, self._sync)
+        return LocalDraft(path, where, self._sync)
+
+    def settled(self, folders: Iterable[str]) -> frozenset[str]:
+        """By the times of the file system: when a folder was renamed, and when a draft got its metadata."""
+        with self._scanned_root() as entries:
+            hidden = [entry.name for entry in entries if is_temporary(entry.name)]
+        drafts = [name for name in hidden if not has_ended(temporary_owner(name))]
+        begun = {
+            name: self._time_of(name, False)
+            for name in drafts
+            if os.path.lexists(os.path.join(self._in_root(name), FRAGMENT_METADATA))
+        }
+        if not begun:
+            return frozenset(folders)
+        limit = self.now() * 1_000_000 - DRAFT_S * 10**9
+        oldest = math.inf
+        for name, moment in begun.items():
+            if moment is None:
+                continue
+            if moment > limit:
+                oldest = min(oldest, moment)
+            else:
+                # It has chosen its time, and slept since: it must not appear any more.
+                with suppress(FileNotFoundError):
+                    os.rename(self._in_root(name), self._in_root(temporary_name()))
+        return frozenset(
+            folder
+            for folder in folders
+            if (moment := self._time_of(folder, True)) is None or moment < oldest
+        )
+
+    def _time_of(self, folder: str, renamed: bool) -> int | None:
+        """When a folder of the root was renamed, or got its last file, in ns; None when it is not there or no folder."""
+        try:
+            status = os.lstat(self._in_root(folder))
+        except OSError:
+            return None
+        if not stat.S_ISDIR(status.st_mode):
+            return None
+        return status.st_ctime_ns if renamed else status.st_mtime_ns
+
+    def record(self) -> RecordFile | None:
+        """The file of the greatest number. One that is replaced meanwhile is looked for again."""
+        while seq := self.record_seq():
+            name = record_file(seq)
+            path = os.path.join(self._path, ASIDE, name)
+            try:
+                with (
+                    opening(os.path.dirname(path), _FOLDER | os.O_NOFOLLOW) as folder,
+                    _opened_file(name, f"{ASIDE}/{name}", folder, path) as (fd, _),
+                ):
+                    return RecordFile(seq, _read_all(fd, f"{ASIDE}/{name}"))
+            except FileNotFoundError:
+                continue
+        return None
+
+    def record_seq(self) -> int:
+        """The greatest number."""
+        for _ in range(_LOOKS):
+            numbers = self._record_numbers()
+            # A listing may miss both the one that has gone meanwhile and the one that has come.
+            others = {*self._names_in(os.path.join(self._path, ASIDE))} - {SERVER_LOCK}
+            if numbers or not others:
+                break
+        return max(numbers, default=0)
+
+    def _record_numbers(self) -> Sequence[int]:
+        numbers = (record_number(name) for name in self._names_in(os.path.join(self._path, ASIDE)))
+        return [number for number in numbers if number is not None]
+
+    def replace_record(self, seq: int, data: bytes) -> bool:
+        """Give a synced file the number by a link, which fails where one has it: of several writers one succeeds."""
+        folder = self._aside()
+        hidden = os.path.join(folder, temporary_name())
+        path = os.path.join(folder, record_file(seq))
+        with _explained("write the record", path):
+            numbers = self._record_numbers()
+            if max(numbers, default=0) >= seq:
+                return False
+            try:
+                _write_file(hidden, data, self._sync)
+                try:
+                    os.link(hidden, path)
+                except OSError as error:
+                    if error.errno not in _NO_LINKS:
+                        raise
+                    move_new(hidden, path)
+            except FileExistsError:
+                return False
+            finally:
+                with suppress(OSError):
+                    os.unlink(hidden)
+            self._sync_folder(folder)
+            # The last one stays: who has seen its name is about to read it.
+            for number in sorted(numbers)[:-1]:
+                with suppress(OSError):
+                    os.unlink(os.path.join(folder, record_file(number)))
+        return True
+
+    def staged(self, seconds: float = 0) -> tuple[str, ...]:
+        """What is in its folder."""
+        found = self._folders_in(STAGED)
+        if not seconds:
+            return found
+        limit = time.time() - seconds
+        place = os.path.join(self._path, ASIDE, STAGED)
+        return tuple(name for name in found if _last_change(os.path.join(place, name)) < limit)
+
+    def past(self) -> tuple[str, ...]:
+        """What is in its folder."""
+        return self._folders_in(PAST)
+
+    def show(self, folders: Iterable[str]) -> None:
+        """Rename into the root, and sync it."""
+        moved = [self._move(os.path.join(ASIDE, STAGED, name), name) for name in folders]
+        if any(moved):
+            with _explained("commit to the store", self._path):
+                self._sync_folder(self._path)
+
+    def set_aside(self, folders: Iterable[str]) -> None:
+        """Rename. What cannot be renamed stays: the record says what counts."""
+        folder = self._aside(PAST)
+        moved = [
+            self._move(os.path.join(ASIDE, STAGED, name), os.path.join(ASIDE, PAST, name))
+            or self._move(name, os.path.join(ASIDE, PAST, name))
+            for name in folders
+        ]
+        if any(moved):
+            with _explained("clean up the store", self._path):
+                self._sync_folder(folder)
+                self._sync_folder(self._path)
+
+    def _move(self, old: str, new: str) -> bool:
+        """Rename a folder of the store; False where it is not there any more, or was moved already, or cannot be renamed."""
+        check_component(os.path.basename(old))
+        path = os.path.join(self._path, old)
+        with _explained("clean up the store", path):
+            try:
+                move_new(path, os.path.join(self._path, new))
+            except (FileNotFoundError, FileExistsError):
+                return False
+            except OSError as error:
+                if error.errno != errno.EXDEV:
+                    raise
+                return False
+        return True
+
+    def _aside(self, *inside: str) -> str:
+        """The folder of what is not listed, or one in it; made where it is missing."""
+        path = self._path
+        for name in (ASIDE, *inside):
+            parent, path = path, os.path.join(path, name)
+            with _explained("write into the store", path):
+                try:
+                    os.mkdir(path)
+                except FileExistsError:
+                    continue
+                except FileNotFoundError:
+                    self._missing()
+                self._sync_folder(parent)
+        return path
+
+    def _names_in(self, path: str) -> Sequence[str]:
+        """What is in a folder of the store; nothing where there is none. No link is followed."""
+        with _explained("list the store", path):
+            try:
+                if not os.path.islink(path):
+                    return os.listdir(path)
+            except FileNotFoundError:
+                return []
+            except OSError as error:
+                if error.errno not in _IS_NO_FILE:
+                    raise
+        raise CorruptionError(os.path.relpath(path, self._path), None, "it is not a folder")
+
+    def _folders_in(self, place: str) -> tuple[str, ...]:
+        names = self._names_in(os.path.join(self._path, ASIDE, place))
+        return tuple(sorted(name for name in names if not is_temporary(name)))
 
     def sync(self) -> None:
-        """Sync the root."""
-        if self._sync:
-            with self._opened_root() as root:
-                _sync_root(root, self._path)
+        """Sync the root, and where the record is, and the stage."""
+        if not self._sync:
+            return
+        with self._opened_root() as root:
+            _sync_root(root, self._path)
+        aside = os.path.join(self._path, ASIDE)
+        for path in (aside, os.path.join(aside, STAGED)):
+            with suppress(FileNotFoundError), opening(path, _FOLDER | os.O_NOFOLLOW) as folder:
+                _sync_root(folder, path)
 
     @contextmanager
     def lock(self) -> Iterator[bool]:
         """An exclusive flock on the store's lock file, which the system drops when the process dies."""
         path = self._in_root(LOCK)
-        with holding() as held:
+        with Holding() as held:
             with _explained("lock the store", path):
                 try:
                     fd = open_held(held, path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
@@ -223,36 +429,55 @@ class LocalStorage:
             except BlockingIOError:
                 yield False
                 return
+            _locked[fd] = threading.get_ident()
             try:
                 yield True
             finally:
+                del _locked[fd]
                 # Not left to close(): a child forked meanwhile has the descriptor too.
                 fcntl.flock(fd, fcntl.LOCK_UN)
+
+    def room(self) -> int | None:
+        """What the file system has for who is not root."""
+        with _explained("look for room", self._path):
+            status = os.statvfs(self._path)
+        return status.f_bavail * status.f_frsize
 
     def now(self) -> int:
         """When the lock file was touched, by the clock of the file system, which may be another machine's."""
         path = self._in_root(LOCK)
         with _explained("ask the file system for the time", path):
-            os.utime(path)
+            try:
+                os.utime(path)
+            except FileNotFoundError:
+                with opening(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW):
+                    pass
             return os.stat(path).st_mtime_ns // 1_000_000
 
     def retire(self, folders: Iterable[str]) -> Sequence[str]:
         """Rename to hidden names, or remove what cannot be renamed, and sync the root."""
         hidden = []
+        # In the root it would seem to be a draft that is under way.
+        where = ASIDE if os.path.isdir(os.path.join(self._path, ASIDE)) else ""
+        changed = {os.path.join(self._path, where).rstrip("/")}
         with _explained("clean up the store", self._path):
             for folder in folders:
-                name = temporary_name()
-                try:
-                    os.rename(self._in_root(folder), self._in_root(name))
-                except FileNotFoundError:
-                    continue
-                except OSError as error:
-                    if error.errno != errno.EXDEV:
-                        raise
-                    remove_in_place(self._in_root(folder), self._sync_folder)
-                    continue
-                hidden.append(name)
-            self._sync_folder(self._path)
+                name = os.path.join(where, temporary_name())
+                for place in self._where(folder):
+                    try:
+                        os.rename(place, os.path.join(self._path, name))
+                    except FileNotFoundError:
+                        continue
+                    except OSError as error:
+                        if error.errno != errno.EXDEV:
+                            raise
+                        remove_in_place(place, self._sync_folder)
+                    else:
+                        hidden.append(name)
+                    changed.add(os.path.dirname(place))
+                    break
+            for path in sorted(changed):
+                self._sync_folder(path)
         return hidden
 
     def remove(self, name: str) -> None:
@@ -268,7 +493,7 @@ class LocalStorage:
     def reclaim(self, hidden: Iterable[str]) -> None:
         """Unlink. What cannot be is left for a later vacuum."""
         for name in hidden:
-            path = self._in_root(name)
+            path = os.path.join(self._path, name)
             if os.path.isdir(path) and not os.path.islink(path):
                 remove_tree(path)
             else:
@@ -276,14 +501,32 @@ class LocalStorage:
                     os.unlink(path)
 
     def abandoned(self, seconds: float) -> Sequence[str]:
-        """Hidden entries of the root whose newest file, or they themselves, have not changed since."""
+        """Hidden entries whose newest file, or they themselves, have not changed since, or whose process has ended."""
         limit = time.time() - seconds
         with self._scanned_root() as entries:
             hidden = [entry.name for entry in entries if is_temporary(entry.name)]
-        return [name for name in sorted(hidden) if _last_change(self._in_root(name)) < limit]
+        for place in (ASIDE, os.path.join(ASIDE, STAGED)):
+            inside = self._names_in(os.path.join(self._path, place))
+            hidden += [os.path.join(place, name) for name in inside if is_temporary(name)]
+        return [
+            name
+            for name in sorted(hidden)
+            if has_ended(temporary_owner(os.path.basename(name)))
+            or _last_change(os.path.join(self._path, name)) < limit
+        ]
 
     def _in_root(self, name: str) -> str:
         return os.path.join(self._path, check_component(name))
+
+    def _where(self, folder: str) -> tuple[str, ...]:
+        """Where a folder can be. It goes from the stage to the root and to the past: who looks in this order does not miss it."""
+        root = self._in_root(folder)
+        staged, past = (os.path.join(self._path, ASIDE, place, folder) for place in (STAGED, PAST))
+        return root, staged, root, past
+
+    def _places(self, folder: str) -> bytes:
+        """The same, as `File.open` takes it."""
+        return b"\0".join(map(os.fsencode, self._where(folder)))
 
     def _missing(self) -> NoReturn:
         raise StoreNotFoundError(f"there is no store at {self._path!r}") from None
@@ -294,7 +537,7 @@ class LocalStorage:
 
     @contextmanager
     def _opened_root(self) -> Iterator[int]:
-        with holding() as held:
+        with Holding() as held:
             with _explained("open the store", self._path):
                 try:
                     fd = open_held(held, self._path, _FOLDER)
@@ -312,17 +555,38 @@ class LocalStorage:
             yield entries
 
     @contextmanager
-    def _opened_folder(self, folder: str) -> Iterator[int]:
-        path = self._in_root(folder)
-        with holding() as held:
-            with _explained("open the fragment", path):
-                try:
-                    fd = open_held(held, path, _FOLDER | os.O_NOFOLLOW)
-                except OSError as error:
-                    if error.errno in _IS_NO_FILE:
-                        raise CorruptionError(folder, None, "it is not a folder") from None
-                    raise
-            yield fd
+    def _opened_folder(self, folder: str) -> Iterator[tuple[int, str]]:
+        """Its descriptor and path."""
+        places = self._where(folder)
+        with Holding() as held:
+            for path in places:
+                with _explained("open the fragment", path):
+                    try:
+                        fd = open_held(held, path, _FOLDER | os.O_NOFOLLOW)
+                        break
+                    except FileNotFoundError:
+                        if path is places[-1]:
+                            raise
+                    except OSError as error:
+                        if error.errno in _IS_NO_FILE:
+                            raise CorruptionError(folder, None, "it is not a folder") from None
+                        raise
+            yield fd, path
+
+
+_locked: dict[int, int] = {}  # descriptors that hold a lock, with their threads
+
+
+def _leave_locks() -> None:
+    """In a forked child: a lock belongs to a thread of the parent, and would outlive that for as long as the child has it."""
+    for fd, thread in list(_locked.items()):
+        if thread != threading.get_ident():
+            del _locked[fd]
+            with suppress(OSError):
+                os.close(fd)
+
+
+os.register_at_fork(after_in_child=_leave_locks)
 
 
 class LocalBuild:
@@ -385,6 +649,7 @@ class LocalDraft:
         self._unsynced: set[str] = set()  # files with bytes that may not be durable
         self._new_names = False  # files may be missing from the folder after a crash
         self._lost = False  # a sync failed
+        self._shown = False
         self._open = OrderedDict[str, int]()  # descriptors by path, the last used last
 
     def create(self, file: str) -> LocalWriter:
@@ -394,6 +659,13 @@ class LocalDraft:
             _take(path, _CREATE, self._open)
         self._new_names = True
         return LocalWriter(path, self._open, self._unsynced if self._sync else None)
+
+    def discard(self, file: str) -> None:
+        """Unlink."""
+        path = os.path.join(self._path, check_component(file))
+        with _explained("write into the store", path):
+            os.unlink(path)
+        self._unsynced.discard(path)
 
     def sync(self, *, names: bool = True) -> None:
         """Sync every file that was written since the last time, and with `names` the folder, at once."""
@@ -414,7 +686,7 @@ class LocalDraft:
                 self._new_names = False
 
     def _sync_at_once(self, paths: list[str]) -> None:
-        with holding() as held:
+        with Holding() as held:
             fds = [self._open.get(path) or open_held(held, path, _READ) for path in paths]
             errors = dict(zip(paths, sync_all(fds), strict=True))
         if errors.get(self._path) == errno.EINVAL:
@@ -432,18 +704,21 @@ class LocalDraft:
         with _explained("commit to the store", path):
             if not self._sync:
                 move_new(self._path, path)
+                self._shown = True
                 return
             # First: no lack of descriptors comes between.
             with opening(self._root, _FOLDER) as root:
                 move_new(self._path, path)
+                self._shown = True
                 _sync_root(root, path)
 
     def abandon(self) -> None:
-        """Remove the folder; after a commit there is none of its hidden name."""
+        """Remove the folder, unless it was committed."""
         for path in list(self._open):
             with suppress(OSError):
                 _give_back(path, self._open)
-        remove_tree(self._path)
+        if not self._shown:
+            remove_tree(self._path)
 
 
 class LocalWriter:
@@ -471,6 +746,17 @@ class LocalWriter:
             if self._size - self._begun >= EARLY_WRITE:
                 begin_writing(fd, self._begun, self._size - self._begun)
                 self._begun = self._size
+
+    def replace_start(self, data: bytes) -> None:
+        """Put `data` in the place of the first bytes."""
+        if self._closed:
+            raise ValueError("the file is closed")
+        # Through a descriptor of its own: what is written through one that appends goes to the end, wherever it is to go.
+        with (
+            _explained("write into the store", self._path),
+            opening(self._path, os.O_WRONLY | os.O_NOFOLLOW) as fd,
+        ):
+            _write_all(fd, data)
 
     def close(self) -> None:
         """Close the file."""
@@ -564,6 +850,17 @@ def _write_all(fd: int, data: Buffer) -> int:
     return size
 
 
+def _read_all(fd: int, name: str) -> bytes:
+    """All of a small file."""
+    size = os.fstat(fd).st_size
+    if size > SMALL_FILE:
+        raise CorruptionError(name, 0, f"it has {size} bytes, over {SMALL_FILE}")
+    parts = []
+    while part := os.read(fd, 1 << 20):
+        parts.append(part)
+    return b"".join(parts)
+
+
 def _write_file(path: str, data: bytes, sync: bool) -> None:
     with opening(path, _CREATE) as fd:
         _write_all(fd, data)
@@ -583,7 +880,7 @@ def _sizes(folder: int) -> Iterator[tuple[int, str]]:
 @contextmanager
 def _opened_file(name: str, place: str, parent: int, path: str) -> Iterator[tuple[int, int]]:
     """The descriptor and size of a regular file in the folder `parent`; `place` is for errors."""
-    with _explained("read", path), holding() as held:
+    with _explained("read", path), Holding() as held:
         try:
             fd = open_held(held, name, _READ, parent)
         except OSError as error:
@@ -596,15 +893,26 @@ def _opened_file(name: str, place: str, parent: int, path: str) -> Iterator[tupl
         yield fd, status.st_size
 
 
-@contextmanager
-def _explained(what: str, path: str) -> Iterator[None]:
+class _explained:
     """Turn what the system says into an error of the same kind that says what could not be done."""
-    try:
-        yield
-    except TileKVError:
-        raise
-    except OSError as error:
-        if error.errno is None:
-            raise
-        text = f"cannot {what}: {os.strerror(error.errno)}"
-        raise OSError(error.errno, text, path) from error
+
+    __slots__ = ("_path", "_what")
+
+    def __init__(self, what: str, path: str) -> None:
+        self._what = what
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if isinstance(error, OSError) and error.errno is not None:
+            if isinstance(error, TileKVError):
+                return
+            text = f"cannot {self._what}: {os.strerror(error.errno)}"
+            raise OSError(error.errno, text, self._path) from error

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from tilekv.clock import milliseconds
 from tilekv.errors import StoreNotFoundError
 from tilekv.kvcore.base.file import File
-from tilekv.names import temporary_name
-from tilekv.storage.protocol import Listing, check_component
+from tilekv.names import FRAGMENT_METADATA, temporary_name
+from tilekv.storage.protocol import Listing, RecordFile, check_component
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -24,10 +24,20 @@ class _Root:
     def __init__(self, files: Mapping[str, bytes]) -> None:
         self.files = dict(files)
         self.folders: dict[str, dict[str, bytes]] = {}
-        self.locked = False  # by a consolidation or a vacuum
+        self.staged: dict[str, dict[str, bytes]] = {}
+        self.past: dict[str, dict[str, bytes]] = {}
+        self.record: RecordFile | None = None
+        self.locked = False  # by who makes the first record
+        self.events = 0  # what has happened to folders and drafts, to tell what came first
+        self.appeared: dict[str, int] = {}  # the event, by folder
+        self.drafts: dict[MemoryDraft, int] = {}  # the event of the metadata of those that have it
 
     def is_empty(self) -> bool:
         return not (self.files or self.folders)
+
+    def event(self) -> int:
+        self.events += 1
+        return self.events
 
 
 _lock = threading.Lock()
@@ -101,6 +111,15 @@ class MemoryStorage:
         with _lock:
             return {name: File.memory(data) for name, data in self._folder(folder).items()}
 
+    def expect(self, folders: Iterable[str]) -> None:
+        """Do nothing: there is nothing to wait for."""
+
+    def spare(self, folders: Iterable[str]) -> None:
+        """Do nothing: there is nothing to spare."""
+
+    def ahead(self) -> None:
+        """Do nothing: there is nothing to wait for."""
+
     def put(self, name: str, data: bytes) -> None:
         """Write a file of the root."""
         check_component(name)
@@ -122,10 +141,64 @@ class MemoryStorage:
         """Begin a root under a hidden name."""
         return MemoryBuild(temporary_name(), self.name)
 
-    def draft(self) -> MemoryDraft:
+    def draft(self, staged: bool = False) -> MemoryDraft:
         """Begin a folder."""
         with _lock:
-            return MemoryDraft(self, self._root())
+            return MemoryDraft(self, self._root(), staged)
+
+    def settled(self, folders: Iterable[str]) -> frozenset[str]:
+        """Those that appeared before the oldest draft began its metadata."""
+        with _lock:
+            root = self._root()
+            oldest = min(root.drafts.values(), default=root.events + 1)
+            return frozenset(f for f in folders if root.appeared.get(f, 0) < oldest)
+
+    def record(self) -> RecordFile | None:
+        """The record."""
+        with _lock:
+            return self._root().record
+
+    def record_seq(self) -> int:
+        """Its number."""
+        record = self.record()
+        return record.seq if record else 0
+
+    def replace_record(self, seq: int, data: bytes) -> bool:
+        """Keep it, unless there is one as new."""
+        with _lock:
+            root = self._root()
+            if root.record and root.record.seq >= seq:
+                return False
+            root.record = RecordFile(seq, bytes(data))
+            return True
+
+    def staged(self, seconds: float = 0) -> tuple[str, ...]:
+        """What is not shown yet; nobody knows since when, and nothing dies here that could leave it behind."""
+        with _lock:
+            return () if seconds else tuple(sorted(self._root().staged))
+
+    def past(self) -> tuple[str, ...]:
+        """What was set aside."""
+        with _lock:
+            return tuple(sorted(self._root().past))
+
+    def show(self, folders: Iterable[str]) -> None:
+        """List them."""
+        with _lock:
+            root = self._root()
+            for folder in folders:
+                if files := root.staged.pop(check_component(folder), None):
+                    root.folders[folder] = files
+                    root.appeared[folder] = root.event()
+
+    def set_aside(self, folders: Iterable[str]) -> None:
+        """List them no longer."""
+        with _lock:
+            root = self._root()
+            for folder in folders:
+                for place in (root.staged, root.folders):
+                    if files := place.pop(check_component(folder), None):
+                        root.past[folder] = files
 
     def sync(self) -> None:
         """Do nothing: memory is as durable as it gets."""
@@ -143,6 +216,10 @@ class MemoryStorage:
             if held:
                 root.locked = False
 
+    def room(self) -> int | None:
+        """Nobody knows."""
+        return None
+
     def now(self) -> int:
         """The time of this machine."""
         return milliseconds()
@@ -150,8 +227,11 @@ class MemoryStorage:
     def retire(self, folders: Iterable[str]) -> Sequence[str]:
         """Forget the folders: nothing is left to erase."""
         with _lock:
+            root = self._root()
             for folder in folders:
-                self._root().folders.pop(check_component(folder), None)
+                for place in (root.folders, root.staged, root.past):
+                    place.pop(check_component(folder), None)
+                root.appeared.pop(folder, None)
         return []
 
     def remove(self, name: str) -> None:
@@ -173,10 +253,11 @@ class MemoryStorage:
         return root
 
     def _folder(self, folder: str) -> dict[str, bytes]:
-        folders = self._root().folders
-        if folder not in folders:
-            raise FileNotFoundError(f"there is no folder {folder!r} in {self.uri!r}")
-        return folders[folder]
+        root = self._root()
+        for place in (root.folders, root.staged, root.past):
+            if folder in place:
+                return place[folder]
+        raise FileNotFoundError(f"there is no folder {folder!r} in {self.uri!r}")
 
     def _file(self, files: dict[str, bytes], name: str) -> bytes:
         if name not in files:
@@ -214,9 +295,10 @@ class MemoryBuild:
 class MemoryDraft:
     """A Draft of a MemoryStorage."""
 
-    def __init__(self, storage: MemoryStorage, root: _Root) -> None:
+    def __init__(self, storage: MemoryStorage, root: _Root, staged: bool) -> None:
         self._storage = storage
         self._root = root
+        self._staged = staged
         self._files: dict[str, bytearray] | None = {}  # None once it is committed or abandoned
 
     def create(self, file: str) -> MemoryWriter:
@@ -225,7 +307,14 @@ class MemoryDraft:
         if check_component(file) in files:
             raise FileExistsError(f"the draft has a file {file!r}")
         files[file] = bytearray()
+        if file == FRAGMENT_METADATA and not self._staged:
+            with _lock:
+                self._root.drafts[self] = self._root.event()
         return MemoryWriter(files[file])
+
+    def discard(self, file: str) -> None:
+        """Forget a file."""
+        self._open().pop(check_component(file), None)
 
     def sync(self, *, names: bool = True) -> None:
         """Do nothing: memory is as durable as it gets."""
@@ -238,14 +327,20 @@ class MemoryDraft:
         with _lock:
             if _roots.get(self._storage.name) is not self._root:
                 raise FileNotFoundError(f"the store at {self._storage.uri!r} was replaced")
-            if name in self._root.folders or name in self._root.files:
+            root = self._root
+            if name in root.folders or name in root.files or name in root.staged:
                 raise FileExistsError(f"{name!r} exists in {self._storage.uri!r}")
-            self._root.folders[name] = {file: bytes(data) for file, data in files.items()}
+            place = root.staged if self._staged else root.folders
+            place[name] = {file: bytes(data) for file, data in files.items()}
+            root.appeared[name] = root.event()
+            root.drafts.pop(self, None)
         self._files = None
 
     def abandon(self) -> None:
         """Forget the draft."""
         self._files = None
+        with _lock:
+            self._root.drafts.pop(self, None)
 
     def _open(self) -> dict[str, bytearray]:
         if self._files is None:
@@ -265,6 +360,12 @@ class MemoryWriter:
         if self._closed:
             raise ValueError("the file is closed")
         self._data += memoryview(data).cast("B")
+
+    def replace_start(self, data: bytes) -> None:
+        """Put `data` in the place of the first bytes."""
+        if self._closed:
+            raise ValueError("the file is closed")
+        self._data[: len(data)] = data
 
     def close(self) -> None:
         """End the file."""

@@ -7,9 +7,9 @@ this: nothing here is renamed, locked or half visible.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 from tilekv.errors import InvalidValueError
 from tilekv.kvcore.base.file import File
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Listing(NamedTuple):
-    """What is in a store's root, each sorted; without drafts and what is neither file nor folder.
+    """What is in a store's root, each sorted; without drafts, what is staged or set aside, and what is neither file nor folder.
 
     The names come from disk and may be anything.
     """
@@ -28,11 +28,21 @@ class Listing(NamedTuple):
     files: tuple[str, ...]
 
 
+class RecordFile(NamedTuple):
+    """The record of a store's merges, as it is kept: its number, and what is in it."""
+
+    seq: int
+    data: bytes
+
+
 class FileWriter(Protocol):
     """A file of a draft. One thread at a time."""
 
     def write(self, data: Buffer) -> None:
         """Append all of `data`, any contiguous buffer."""
+
+    def replace_start(self, data: bytes) -> None:
+        """Put `data` in the place of as many bytes at the file's beginning, which are written already."""
 
     def close(self) -> None:
         """End the file; again is harmless."""
@@ -59,8 +69,12 @@ class Draft(Protocol):
         After an error the draft can only be abandoned: what a failed sync has lost the system does not write again.
         """
 
+    def discard(self, file: str) -> None:
+        """Remove a file that was closed, so that it can be begun again."""
+
     def commit(self, name: str) -> None:
-        """Show the folder under `name`, whole and durable, or not at all.
+        """Show the folder under `name`, whole and durable, or not at all. A staged one appears to `Storage.staged` and to those
+        who ask for it by name.
 
         Close the files before. After an error that is none of those below nobody knows whether it is
         visible, and it may not be durable.
@@ -77,6 +91,33 @@ class Draft(Protocol):
 
     def abandon(self) -> None:
         """Remove the draft; harmless after a commit. Never raises."""
+
+
+class Offer(NamedTuple):
+    """What was there when a draft was in its place: names of folders, and the record of merges."""
+
+    names: Collection[str]
+    record: RecordFile | None
+
+
+@runtime_checkable
+class OfferedDraft(Draft, Protocol):
+    """A draft where waiting is dear: its time is chosen first, and found to be late enough once all is in its place.
+
+    A time is late enough if it is later than all that `look`, or the first `offer`, has found.
+    """
+
+    def look(self) -> Offer:
+        """From now on merges leave alone what appears; then look what is there. FileNotFoundError as for `offer`."""
+
+    def offer(self, name: str, metadata: bytes) -> Offer:
+        """Put all of it, and its metadata, where `commit` shows it under this name, then `look`. Again to change the name.
+
+        Raises
+        ------
+        FileNotFoundError
+            When the draft has vanished, or another store is there.
+        """
 
 
 class Build(Protocol):
@@ -124,7 +165,8 @@ class Storage(Protocol):
         """List the root."""
 
     def files(self, folder: str) -> dict[str, int]:
-        """Return the size in bytes of each file of a folder, by name."""
+        """Return the size in bytes of each file of a folder, by name. Folders that are staged or set aside are found too, here
+        and by `open_file` and `open_files`."""
 
     def read(self, name: str) -> bytes:
         """Return a small file of the root; CorruptionError when it has over 64 MiB."""
@@ -137,6 +179,16 @@ class Storage(Protocol):
 
         What is no file is left out.
         """
+
+    def expect(self, folders: Iterable[str]) -> None:
+        """Told which folders `open_files` is about to be asked for, one by one: what takes long is done for all at once."""
+
+    def spare(self, folders: Iterable[str]) -> None:
+        """Told what is visible after a flush: something may be written that spares whoever opens it."""
+
+    def ahead(self) -> None:
+        """Told, after `list`, that a store is about to be opened: its descriptor, its record and another listing may be read at
+        once, and are then what `read`, `record`, `list` and `record_seq` give."""
 
     def put(self, name: str, data: bytes) -> None:
         """Write a small file of the root, durably: readers see the old one or all of `data`."""
@@ -154,17 +206,50 @@ class Storage(Protocol):
     def build(self) -> Build:
         """Begin a store that is to be here. FileNotFoundError when there is no folder to make it in."""
 
-    def draft(self) -> Draft:
-        """Begin a folder."""
+    def draft(self, staged: bool = False) -> Draft:
+        """Begin a folder; a staged one is committed where `list` does not show it, until `show`."""
+
+    def settled(self, folders: Iterable[str]) -> frozenset[str]:
+        """Which of these folders had appeared before any draft that is under way now has begun its metadata.
+
+        Whoever chooses a time for such a draft, after it has begun its metadata, chooses one that is later than those; a draft
+        without metadata will choose one that is later than all there is now. Drafts that have begun it longer than `DRAFT_S`
+        ago do not count, and cannot be committed any more. Ask after the listing.
+        """
+
+    def record(self) -> RecordFile | None:
+        """The newest record of the store's merges; None when there is none."""
+
+    def record_seq(self) -> int:
+        """Its number; 0 when there is none."""
+
+    def replace_record(self, seq: int, data: bytes) -> bool:
+        """Make `data` the record of this number, durably; False, and nothing is done, when there is one of it or a newer one."""
+
+    def staged(self, seconds: float = 0) -> tuple[str, ...]:
+        """The folders that were committed as staged and are not shown yet, sorted; those that have not changed for so long."""
+
+    def past(self) -> tuple[str, ...]:
+        """The folders that were set aside, sorted."""
+
+    def show(self, folders: Iterable[str]) -> None:
+        """Have staged folders listed, durably; those that are not staged any more are passed over."""
+
+    def set_aside(self, folders: Iterable[str]) -> None:
+        """Have folders, staged ones too, no longer listed, one after the other; those that are gone are passed over. They are
+        opened by name."""
 
     def sync(self) -> None:
-        """Make durable what is visible in the root, after a NotDurableError; NotDurableError when that fails too."""
+        """Make durable what is visible in the root or staged, after a NotDurableError; NotDurableError when that fails too."""
 
     def lock(self) -> AbstractContextManager[bool]:
         """Hold the one lock of a store's maintenance: the value says whether it was free. Never waits."""
 
+    def room(self) -> int | None:
+        """Bytes that may still be written; None where nobody knows."""
+
     def now(self) -> int:
-        """The time of whatever keeps the files, in ms since 1970. The caller holds the lock."""
+        """The time of whatever keeps the files, in ms since 1970."""
 
     def retire(self, folders: Iterable[str]) -> Sequence[str]:
         """Take folders out of sight, for good and durably; those that are gone are passed over.
@@ -187,6 +272,7 @@ class Storage(Protocol):
         """Return what is hidden and has not been written to for so long: left behind by a crash."""
 
 
+DRAFT_S: int = 60  # a draft that has begun its metadata so long ago is not committed any more
 SMALL_FILE: int = 64 << 20  # most bytes that `Storage.read` takes into memory
 
 

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Literal, NoReturn, Self
 
+from tilekv.config import Config
 from tilekv.errors import (
     ClosedError,
     InvalidValueError,
@@ -81,7 +82,9 @@ def open_existing(
     None is "a" for what can be written: "r" with a key or timestamp, and for a store of TileDB 1.x.
     """
     options = ctx.config()
-    found = _probed(uri, options.sync)
+    if options.upkeep == "auto":  # TileDB merges nothing by itself
+        options["kv.upkeep"] = "off"
+    found = _probed(uri, options)
     if found is None:
         raise StoreNotFoundError(
             f"there is no key-value store at {os.fspath(uri)}: create one first, with a schema"
@@ -92,9 +95,9 @@ def open_existing(
     return open_probed(found, mode, timestamp, options, key)
 
 
-def encryption_of(uri: Uri) -> EncryptionType:
+def encryption_of(uri: Uri, ctx: Ctx) -> EncryptionType:
     """How a store is encrypted: those of TileDB 1.4 to 1.6 may be."""
-    found = _probed(uri, False)
+    found = _probed(uri, ctx.config())
     if found is None:
         raise StoreNotFoundError(f"there is no key-value store at {os.fspath(uri)}")
     if found.damage:
@@ -104,10 +107,10 @@ def encryption_of(uri: Uri) -> EncryptionType:
     return TILEDB_NO_ENCRYPTION
 
 
-def _probed(uri: Uri, sync: bool) -> Probe | None:
+def _probed(uri: Uri, options: Config) -> Probe | None:
     """What is at a URI; None when it is no key-value store."""
     try:
-        found = probe(open_storage(uri, sync))
+        found = probe(open_storage(uri, options.sync, options.storage_options(uri)))
     except NotADirectoryError:
         return None
     return found if kind_of(found.listing) == "kv" else None

@@ -136,8 +136,7 @@ class Map(Face):
     @staticmethod
     def encryption_type(ctx: Ctx, uri: Uri) -> EncryptionType:
         """Tell how a map is encrypted; StoreNotFoundError when there is none."""
-        checked_ctx(ctx)
-        return encryption_of(uri)
+        return encryption_of(uri, checked_ctx(ctx))
 
     @staticmethod
     def create_item(ctx: Ctx, key: Any) -> MapItem:

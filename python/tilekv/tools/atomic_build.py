@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
+from tilekv.config import Config
 from tilekv.engine import create
 from tilekv.errors import StoreExistsError
 from tilekv.probe import probe
@@ -15,26 +16,37 @@ from tilekv.store import Store, open_probed
 
 
 @contextmanager
-def whole_store(uri: str | os.PathLike[str], schema: Schema, numbers: bool) -> Iterator[Store]:
+def whole_store(
+    uri: str | os.PathLike[str],
+    schema: Schema,
+    numbers: bool,
+    replacing: Callable[[], object] | None = None,
+    storage_options: Mapping[str, object] | None = None,
+) -> Iterator[Store]:
     """A store to fill, under a hidden name beside `uri`; at the end of `with` it is flushed and takes its place.
 
     numbers: whether equal numbers are one key of it. After an exception nothing is left of it. StoreExistsError when there is
-    something at `uri`, before or by then.
+    something at `uri`, before or by then; unless it is `replacing` the store there, which is called at the last moment, and whose
+    error keeps that store.
     """
-    place = open_storage(uri)
-    if not place.is_empty():
+    place = open_storage(uri, options=storage_options)
+    if replacing is None and not place.is_empty():
         raise _taken(place)
     build = place.build()
     try:
-        made = create(probe(open_storage(build.uri)), schema, numbers=numbers)
+        made = create(
+            probe(open_storage(build.uri, options=storage_options)), schema, numbers=numbers
+        )
         assert made is not None  # the name is random
-        target = open_probed(made, "a")
+        target = open_probed(made, "a", config=Config({"kv.upkeep": "off"}))
         try:
             yield target
             target.close()
         finally:
             target.close(discard=True)
-        if not build.commit(replace=False):
+        if replacing is not None:
+            replacing()
+        if not build.commit(replace=replacing is not None):
             raise _taken(place)
     finally:
         build.abandon()

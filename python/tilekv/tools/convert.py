@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import islice
 from typing import Any, Final
 
@@ -25,6 +25,8 @@ def convert(
     key: bytes | str | None = None,
     progress: Progress = None,
     expires: bool = False,
+    *,
+    storage_options: Mapping[str, object] | None = None,
 ) -> int:
     """Copy every entry of a key-value store of TileDB 1.3 to 1.7 into a new tilekv store.
 
@@ -41,6 +43,8 @@ def convert(
         True for a line on stderr, or a callable that is told (entries done, entries in all).
     expires : bool
         Whether entries of the new store may have a moment after which they are as if deleted, as those of a store that has such.
+    storage_options : mapping, optional
+        As of `open`.
 
     Returns
     -------
@@ -56,11 +60,14 @@ def convert(
     """
     truth("expires", expires)
     with (
-        open_store(old, key=key) as source,
+        open_store(old, key=key, storage_options=storage_options) as source,
         whole_store(
             new,
-            Schema(source.schema.attrs, expires=expires or source.schema.expires),
+            Schema(source.schema.attrs, expires=expires or source.schema.expires)._of_frame(
+                source.schema._frame
+            ),
             numbers=False,
+            storage_options=storage_options,
         ) as target,
     ):
         return _copy(source, target, reporter(progress, "converting"))

@@ -14,7 +14,6 @@ from typing import Final
 from tilekv.descriptor import AttrEntry, Descriptor
 from tilekv.engine import layout_of
 from tilekv.errors import CorruptionError, InvalidValueError, WrongTypeError
-from tilekv.history import read_history
 from tilekv.kvcore.base.crc32c import crc32c
 from tilekv.kvcore.check.recovery import proven_keys
 from tilekv.kvcore.read.fragment import Fragment
@@ -132,7 +131,7 @@ def _default_schema(descriptor: Descriptor) -> Schema | None:
         except (InvalidValueError, WrongTypeError):
             return None
         if crc32c(schema.to_file()) == descriptor.schema_crc32c:
-            return schema
+            return schema._of_frame(descriptor.frame)
     return None
 
 
@@ -202,16 +201,16 @@ def open_partial(
     return None
 
 
-def half_removed(storage: Storage, listing: Listing) -> frozenset[str]:
+def half_removed(opener: Opener) -> frozenset[str]:
     """Replaced fragments that a vacuum was removing file by file, as it does where folders cannot be renamed."""
     found = set()
     try:
-        for name in read_history(storage, listing).superseded:
-            files = storage.files(name)
+        for name in opener.superseded():
+            files = opener.storage.files(name)
             if FRAGMENT_METADATA not in files and (not files or any(map(is_temporary, files))):
                 found.add(name)
     except DAMAGE:
-        return frozenset()  # a list tells nothing, or a vacuum is at work
+        return frozenset()  # the record tells nothing, or a vacuum is at work
     return frozenset(found)
 
 

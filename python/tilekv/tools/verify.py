@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
 from tilekv.config import Config
@@ -40,7 +40,9 @@ class Findings(NamedTuple):
     cells: int
 
 
-def verify(uri: str | os.PathLike[str]) -> list[Problem]:
+def verify(
+    uri: str | os.PathLike[str], *, storage_options: Mapping[str, object] | None = None
+) -> list[Problem]:
     """Check every file of a store, whether it opens or not.
 
     More than `Store.verify`, which checks what one handle sees: both copies of the schema, the lists of replaced fragments, the
@@ -51,6 +53,8 @@ def verify(uri: str | os.PathLike[str]) -> list[Problem]:
     ----------
     uri : str or os.PathLike
         A store of tilekv; of a store of TileDB 1.x, which has no checksums, what can be checked.
+    storage_options : mapping, optional
+        As of `open`.
 
     Returns
     -------
@@ -64,7 +68,7 @@ def verify(uri: str | os.PathLike[str]) -> list[Problem]:
     OSError, MemoryError
         When the system gives no descriptor, no memory, no permission or no answer: that tells nothing of the store.
     """
-    return examine(open_storage(uri, False)).problems
+    return examine(open_storage(uri, False, storage_options)).problems
 
 
 def examine(storage: Storage) -> Findings:
@@ -86,17 +90,21 @@ def examine(storage: Storage) -> Findings:
         storage, layout_of(recovered.schema, recovered.numbers), _CACHE, False, _MOST_OPEN
     )
     checked: dict[str, int] = {}  # cells by fragment
-    gone = half_removed(storage, listing)
-    for folder in listing.folders:
-        if folder in gone:
+    gone = half_removed(opener)
+    for folder in (*listing.folders, *storage.past()):
+        if folder in gone or folder in checked:
             continue
         if FragmentName.parse(folder) is None:
             problems += _strange_folder(storage, folder)
         else:
             problems += _check(opener, folder, checked)
-    problems += _wrong_lists(storage, listing)
+    try:
+        if opener.record() is None:
+            problems += _wrong_lists(storage, listing)
+    except DAMAGE as error:
+        problems.append(Problem._of(error))
     if not problems:
-        # What only all of the lists together show; and what has taken the place of fragments that a vacuum removed meanwhile.
+        # What only the record, or all lists together, show; and what has taken the place of others meanwhile.
         try:
             newer = [name for name in opener.snapshot().names if name not in checked]
         except CorruptionError as error:

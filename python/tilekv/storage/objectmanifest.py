@@ -1,0 +1,76 @@
+"""What spares a reader of many fragments a request for each: their metadata, and how large their files are (docs/format.md 2.7).
+
+It is a copy, written now and then, and counts only while the descriptor and the record of merges have the versions that it names:
+until then nothing of it goes. What was flushed since it lacks.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from base64 import b64decode, b64encode
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from tilekv.storage.objectclient import Stored
+from tilekv.storage.protocol import SMALL_FILE
+
+
+class Listed(NamedTuple):
+    """A fragment: its files by size, and its metadata, unless that is large."""
+
+    files: Mapping[str, int]
+    metadata: bytes | None
+
+
+class Manifest(NamedTuple):
+    """What is in it; versions are ETags."""
+
+    descriptor: Stored
+    record: Stored | None
+    fragments: Mapping[str, Listed]
+    moment: int = 0  # when it was written, in ms by the server's clock
+
+    def to_bytes(self) -> bytes:
+        """The object: JSON, deflated."""
+        members = {
+            "descriptor": _named(self.descriptor),
+            "record": None if self.record is None else _named(self.record),
+            "fragments": {
+                name: [files, None if data is None else b64encode(data).decode()]
+                for name, (files, data) in self.fragments.items()
+            },
+        }
+        return zlib.compress(json.dumps(members).encode(), 1)
+
+    @classmethod
+    def of(cls, found: Stored) -> Manifest | None:
+        """None when it is none: then it spares nothing."""
+        try:
+            inflating = zlib.decompressobj()
+            members = json.loads(inflating.decompress(found.data, SMALL_FILE))
+            fragments = {
+                str(name): Listed(
+                    {str(file): int(size) for file, size in files.items()},
+                    None if text is None else b64decode(text),
+                )
+                for name, (files, text) in members["fragments"].items()
+            }
+            record = members["record"]
+            return cls(
+                _stored(members["descriptor"]),
+                None if record is None else _stored(record),
+                fragments,
+                found.moment,
+            )
+        except (ValueError, KeyError, TypeError, AttributeError, zlib.error):
+            return None
+
+
+def _named(found: Stored) -> list[str]:
+    return [str(found.version["e_tag"]), b64encode(found.data).decode()]
+
+
+def _stored(member: list[str]) -> Stored:
+    tag, text = member
+    return Stored(b64decode(text), 0, {"e_tag": str(tag), "version": None})
