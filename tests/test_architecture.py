@@ -5,30 +5,32 @@ import runpy
 import pytest
 
 import tilekv
-from house_rules import (
+from cython_rules import contract_complaints, guard_complaints, stub_complaints
+from import_rules import (
+    for_tests_complaints,
+    import_complaints,
+    os_complaints,
+    pickle_complaints,
+    ranks,
+)
+from repository import (
     CORE,
     ROOT,
     Sources,
-    citation_complaints,
-    contract_complaints,
     core_sources,
-    docstring_complaints,
-    for_tests_complaints,
-    guard_complaints,
     header_sources,
-    import_complaints,
     module_of,
-    os_complaints,
-    pickle_complaints,
     python_sources,
-    ranks,
     repository_texts,
-    stub_complaints,
+)
+from text_rules import (
+    citation_complaints,
+    docstring_complaints,
     subject_complaints,
     text_complaints,
     whereabouts_complaints,
-    word_complaints,
 )
+from word_rules import moved_complaints, word_complaints
 
 
 def test_imports_go_down() -> None:
@@ -42,6 +44,10 @@ def test_only_storage_touches_the_operating_system() -> None:
 
 def test_no_retired_words() -> None:
     assert word_complaints(core_sources() | header_sources() | python_sources()) == []
+
+
+def test_no_retired_modules() -> None:
+    assert moved_complaints(repository_texts()) == []
 
 
 def test_headers_are_guarded_by_their_names() -> None:
@@ -271,8 +277,8 @@ def test_signature_with_contract(line: str) -> None:
         ("tilekv.commit", "for window in cells: ...", "window", "portion"),
         ("tilekv.kvcore.read.column_reader.pxd", "FEW_LANES = 8", "FEW_LANES", "FieldCursor"),
         ("tilekv.kvcore.hashing.message.h", "int lane;", "lane", "FieldCursor"),
-        ("tilekv.kvcore.read.lookup.pyx", "cdef class Parts:", "Parts", "LookupPipeline"),
-        ("tilekv.kvcore.batch.batch_get.pyx", "for landing in x:", "landing", "ColumnBuilder"),
+        ("tilekv.kvcore.read.batch_lookup.pyx", "cdef class Parts:", "Parts", "LookupPipeline"),
+        ("tilekv.kvcore.batch.read_batch.pyx", "for landing in x:", "landing", "ColumnBuilder"),
         ("tilekv.kvcore.format.tile.pxd", "cdef struct Cut:", "Cut", "ChunkPlan"),
         ("tilekv.kvcore.base.slabs.h", "slab->cut = 0; /* in pieces */", "cut", "ChunkPlan"),
         ("tilekv.kvcore.format.layout.pxd", "PIECE = 1 << 20", "PIECE", "MAX_CHUNK"),
@@ -289,13 +295,17 @@ def test_signature_with_contract(line: str) -> None:
         ("tilekv.kvcore.base.cache.pxd", "Chunk* evicted", "evicted", "limbo"),
         ("tilekv.kvcore.base.cache.pxd", "int turn", "turn", "epoch"),
         ("tilekv.tools.salvage", "find_remains(x)", "find_remains", "recover_schema"),
-        ("tilekv.kvcore.read.lookup.pxd", "tkv_beside* b", "tkv_beside", "tkv_ring"),
+        ("tilekv.kvcore.read.batch_lookup.pxd", "tkv_beside* b", "tkv_beside", "tkv_ring"),
         ("tilekv.kvcore.read.column_reader.pxd", "Stretch* at", "Stretch", "Selection"),
         ("tilekv.kvcore.batch.requests.pxd", "cdef class Asked:", "Asked", "Selection"),
         ("tilekv.kvcore.read.snapshot.pxd", "Place* place", "Place", "CellAddress"),
         ("tilekv.kvcore.batch.requests.pyx", "sort_spots(x)", "sort_spots", "NumberedCell"),
-        ("tilekv.kvcore.batch.batch_get.pyx", "return LANDED", "LANDED", "TAKEN"),
+        ("tilekv.kvcore.batch.read_batch.pyx", "return LANDED", "LANDED", "TAKEN"),
         ("tilekv.kvcore.base.slabs.h", "tkv_spoil(at, n);", "tkv_spoil", "tkv_poison"),
+        ("tilekv.kvcore.write.rows.pyx", "arrow_cells(x)", "arrow_cells", "import_cells"),
+        ("tilekv.kvcore.batch.get_many.pxd", "cdef batch_get(x)", "batch_get", "get_many"),
+        ("tilekv.kvcore.handle.pyx", "look_up_batch(x)", "look_up_batch", "read_batch"),
+        ("tilekv.kvcore.handle.pyx", "self._after_write()", "_after_write", "flush_if_full"),
         ("tilekv.kvcore.base.descriptors.h", "&tkv_files_lock", "tkv_files_lock", "tkv_descr"),
     ],
 )
@@ -321,6 +331,28 @@ def test_retired_word(name: str, code: str, word: str, now: str) -> None:
 )
 def test_no_retired_word(name: str, code: str) -> None:
     assert word_complaints({name: code}) == []
+
+
+# In halves, or this file would break the rule.
+@pytest.mark.parametrize(
+    ("name", "halves", "now"),
+    [
+        ("docs/design.md", "see `read/ lookup`", "read/batch_lookup"),
+        ("kvcore/handle.pyx", "from tilekv.kvcore.values. column cimport Column", "values/values"),
+        ("ARCHITECTURE.md", "| `kvcore/read/ chunks.pyx` |", "codec/chunk"),
+        ("kvcore/batch/ batch_get.pyi", "", "batch/get_many"),
+    ],
+)
+def test_retired_module(name: str, halves: str, now: str) -> None:
+    texts = {name.replace("/ ", "/"): halves.replace("/ ", "/").replace(". ", ".")}
+    (complaint,) = moved_complaints(texts)
+    assert now in complaint
+
+
+def test_no_retired_module() -> None:
+    """Attributes, and what only begins so, are other names."""
+    text = "values.column = bread/chunks; read/chunk_reader; values/columns"
+    assert moved_complaints({"a.py": text}) == []
 
 
 @pytest.mark.parametrize("guard", ["TKV_LANES_H", "TILEKV_MULTI_HASH_H"])

@@ -78,6 +78,15 @@ def test_a_changed_pixel_is_noticed(demo, pictures) -> None:
         demo.compare_picture(path, other | {"width": 7})
 
 
+def test_without_a_server(demo, pictures, tmp_path, monkeypatch, capsys) -> None:
+    """One line says so."""
+    monkeypatch.setattr(demo.sys, "executable", str(tmp_path / "python"))
+    demo.show_bucket(pictures)
+    out = capsys.readouterr().out
+    assert out.startswith("  left out: pip did not install ")
+    assert out.count("\n") == 1
+
+
 def test_tree(demo, tree, tmp_path, capfd) -> None:
     demo.show_tree(tree, tmp_path / "tree.kv")
     captured = capfd.readouterr()

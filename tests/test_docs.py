@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import tilekv
-from house_rules import ROOT
+from repository import ROOT
 
 DOCS = ROOT / "docs"
 
@@ -149,6 +149,7 @@ def test_every_public_property_is_told() -> None:
     [
         ("get", ["Parameters", "Returns", "Raises"]),
         ("get_many", ["Parameters", "Returns", "Raises"]),
+        ("get_range", ["Parameters", "Returns", "Raises"]),
         ("put_many", ["Parameters", "Raises"]),
         ("delete_many", ["Parameters", "Raises"]),
         ("read", ["Parameters", "Returns", "Raises"]),

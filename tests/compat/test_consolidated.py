@@ -17,6 +17,7 @@ import tilekv
 from oracle import read_store
 from sample_stores import SAMPLES, Row, Sample, coords, key_of, rows_of
 from tilekv import Attr, Schema
+from tilekv.storage.local import LocalStorage
 
 READER = Path(__file__).parents[1] / "support" / "tiledb_reader.py"
 TOMBSTONE = 0x80
@@ -82,9 +83,9 @@ def test_before_after_and_vacuumed(name: str, tmp_path: Path) -> None:
     with tilekv.open(path, "a") as db:
         db.consolidate()
         check(path, alive, tmp_path, 1)
-        assert list(path.glob("*.vac"))
+        assert list(path.glob(".tilekv/past/*"))
         db.vacuum()
-    assert not list(path.glob("*.vac"))
+    assert not list(path.glob(".tilekv/past/*"))
     check(path, alive, tmp_path, 1)
 
 
@@ -104,7 +105,7 @@ def test_two_consolidations_before_the_vacuum(tmp_path: Path) -> None:
             db.flush()
         check(path, alive, tmp_path)
         db.consolidate()
-        assert len(list(path.glob("*.vac"))) == 2
+        assert len(list(path.glob(".tilekv/past/*"))) > 2
         check(path, alive, tmp_path, 1)
         db.vacuum()
     check(path, alive, tmp_path, 1)
@@ -134,6 +135,49 @@ def test_only_a_tombstone_is_left(tmp_path: Path) -> None:
         check(path, {}, tmp_path, 1)
         db.vacuum()
     check(path, {}, tmp_path, 1)
+
+
+def test_tiledb_reads_right_after_every_step_of_a_merge(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It sees the root alone: sources, then beside what was made of them, then fewer and fewer, the oldest first."""
+    path = tmp_path / "store"
+    schema = Schema([Attr("value", bytes)], capacity=4)
+    tilekv.open(path, "x", schema=schema).close()
+    flushes: list[tuple[dict[object, bytes], list[object]]] = [
+        ({"a": b"1", "b": b"1", "c": b"1"}, []),
+        ({"a": b"2", "d": b"2"}, ["b"]),
+        ({"b": b"3"}, ["c"]),
+        ({"e": b"4"}, ["d"]),
+    ]
+    for puts, deletes in flushes:
+        with tilekv.open(path, "a") as db:
+            db.put_many(puts)
+            db.delete_many(deletes)
+    alive = {
+        key_of(key): {"value": value} for key, value in (("a", b"2"), ("b", b"3"), ("e", b"4"))
+    }
+    seen: set[frozenset[str]] = set()
+    move = LocalStorage._move
+
+    def look() -> None:
+        root = frozenset(each.name for each in path.glob("__*_*_*/"))
+        if root not in seen:
+            seen.add(root)
+            assert sorted(tiledb_live(path, tmp_path)) == sorted(alive.items())
+
+    def moved(storage: LocalStorage, old: str, new: str) -> bool:
+        look()
+        done = move(storage, old, new)
+        look()
+        return done
+
+    look()
+    monkeypatch.setattr(LocalStorage, "_move", moved)
+    with tilekv.open(path, "a") as db:
+        db.consolidate()
+    look()
+    assert len(seen) == 6  # four; with the output; three fewer, one by one; the output alone
 
 
 def test_commit_within_the_range(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,7 +35,8 @@ from tilekv.filters import (
     RleFilter,
     ZstdFilter,
 )
-from tilekv.kvcore.codec.pipeline import decode, decode_block
+from tilekv.kvcore.codec.chunk import decode
+from tilekv.kvcore.codec.pipeline import decode_block
 
 SUPPORT = Path(__file__).parents[1] / "support"
 FIXTURES = Path(__file__).parents[1] / "fixtures"

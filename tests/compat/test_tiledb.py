@@ -1,6 +1,7 @@
 """Today's TileDB opens a store as it stands, and shows every cell, key and value (docs/format.md 14)."""
 
 import datetime as dt
+import io
 import json
 import re
 import shutil
@@ -13,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 import tilekv
-from house_rules import ROOT
+from repository import ROOT
 from sample_stores import SAMPLES, coords
 
 READER = Path(__file__).parents[1] / "support" / "tiledb_reader.py"
@@ -104,6 +106,18 @@ def test_an_attribute_without_a_name(tmp_path: Path) -> None:
     assert sorted(columns[""]["cells"]) == [b"\1\0\0\0", b"\2\0\0\0"]
 
 
+def test_a_store_of_a_frame_and_an_attribute_that_came_later(tmp_path: Path) -> None:
+    path = tmp_path / "store"
+    table = pa.table({"name": ["a", "b"], "n": pa.array([1, None], pa.int16())})
+    tilekv.from_arrow(path, table, "name").close()
+    tilekv.append_attr(path, tilekv.Attr("more", str), "x")
+    columns = tiledb_shows(path, [], tmp_path)["columns"]
+    assert sorted(columns["__key"]["cells"]) == [b"a", b"b"]
+    assert sorted(columns["n"]["cells"]) == [b"\0\0", b"\1\0"]
+    assert sorted(columns["__valid_n"]["cells"]) == [b"\0", b"\1"]
+    assert columns["more"]["cells"] == [b"x", b"x"]
+
+
 def test_the_condition_of_the_page_leaves_deletes_out(tmp_path: Path) -> None:
     page = (ROOT / "docs" / "tiledb.md").read_text()
     (live,) = re.findall(r'live = r"(.*)"', page)
@@ -188,3 +202,16 @@ def test_what_is_null_is_seen(tmp_path: Path) -> None:
         b"one": (b"\1\0\0\0", b"\1"),
         b"gone": (bytes(4), b"\0"),
     }
+
+
+def test_values_that_were_streamed(tmp_path: Path) -> None:
+    """In chunks of 128 KiB, with and without a size that was known: as long as they are, and the same bytes."""
+    data = np.random.default_rng(1).bytes(1_500_000) + bytes(1_700_000)
+    with tilekv.open(tmp_path / "s", "w") as db:
+        db.put_stream("a", io.BytesIO(data))
+        db.put_stream("b", io.BytesIO(data[1:]), len(data) - 1)
+        db["c"] = data[2:]
+    found = tiledb_shows(tmp_path / "s", [], tmp_path)
+    columns = {title: column["cells"] for title, column in found["columns"].items()}
+    shown = dict(zip(columns["__key"], columns["value"], strict=True))
+    assert shown == {b"a": data, b"b": data[1:], b"c": data[2:]}

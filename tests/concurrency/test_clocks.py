@@ -130,7 +130,7 @@ def test_two_thousand_flushes_in_memory() -> None:
 def test_a_clock_that_stands_still(tmp_path: Path, clock: Clock) -> None:
     """A flush that is a little ahead of the clock waits; one that is far ahead does not."""
     path = tmp_path / "store"
-    with tilekv.open(path, "x", schema=SMALL, config=FAST) as db:
+    with tilekv.open(path, "x", schema=SMALL, config=FAST | {"kv.upkeep": "off"}) as db:
         started = clock.now
         for i in range(20):
             db["key"] = b"%d" % i
@@ -162,7 +162,7 @@ def test_a_listing_that_misses_what_the_handle_has_seen(tmp_path: Path, clock: C
 
 
 def test_a_flush_that_commits_into_a_consolidated_range(tmp_path: Path, clock: Clock) -> None:
-    """A writer chose its time, and slept while others wrote and merged: what it wrote is there, and newer than the merge."""
+    """A writer chose its time, and slept while others wrote and would have merged: its draft tells them to leave that alone."""
     path = tmp_path / "store"
     with tilekv.open(path, "x", schema=SMALL, config=FAST) as db:
         db["first"] = b"1"
@@ -188,8 +188,8 @@ def test_a_flush_that_commits_into_a_consolidated_range(tmp_path: Path, clock: C
         slow.flush()
     assert contents(path) == {"first": b"1", "other": b"2", "slow": b"3"}
     names = sorted(filter(None, map(FragmentName.parse, (each.name for each in path.iterdir()))))
-    assert [name.t2 - name.t1 for name in names] == [2000, 0]
-    assert names[0].t1 < names[1].t1 < names[0].t2
+    assert [name.t2 - name.t1 for name in names] == [0, 0, 0]
+    assert names[0].t1 < names[1].t1 < names[2].t1
     with tilekv.open(path, "a", config=FAST) as db:
         db["slow"] = b"4"
         db.flush()

@@ -5,6 +5,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 import random
+import subprocess
+import sys
+import textwrap
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +18,7 @@ import pytest
 import tilekv
 from life import SMALL, contents
 from life_workers import Numbers, forked, load
+from tilekv.storage import open_storage
 
 # Since Python 3.12 forking a process of several threads is warned of: rightly, and it is what is tested here.
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
@@ -254,3 +258,40 @@ def test_a_loader_of_workers(tmp_path: Path, method: str) -> None:
         reader.join(60)
         assert [process.exitcode for process in processes] == [0] * workers
         assert len(db) == n
+
+
+def test_a_lock_does_not_live_on_in_a_child(tmp_path: Path) -> None:
+    """A holder that is killed after a fork, by another of its threads, leaves nobody who holds it."""
+    path = tmp_path / "store"
+    tilekv.open(path, "x").close()
+    code = """
+        import os, signal, sys, threading
+        from tilekv.storage import open_storage
+        held, go = threading.Event(), threading.Event()
+        def hold():
+            with open_storage(sys.argv[1]).lock() as free:
+                assert free
+                held.set()
+                go.wait()
+        threading.Thread(target=hold, daemon=True).start()
+        held.wait()
+        read, write = os.pipe()
+        if os.fork() == 0:
+            print("forked", flush=True)
+            os.write(write, b"x")
+            sys.stdin.read()
+            os._exit(0)
+        os.read(read, 1)
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    with subprocess.Popen(
+        [sys.executable, "-P", "-c", textwrap.dedent(code), str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as holder:
+        assert holder.stdout
+        assert holder.stdout.readline() == "forked\n"
+        holder.wait()  # its child goes on
+        with open_storage(path).lock() as free:
+            assert free

@@ -60,7 +60,13 @@ class Threads:
 
 # --- all at once ------------------------------------------------------------------------------------
 
-SCHEMA = Schema([Attr("text", bytes), Attr("number", "int64"), Attr("long", bytes)], capacity=8)
+ATTRS = [
+    Attr("text", bytes),
+    Attr("number", "int64"),
+    Attr("long", bytes),
+    Attr("note", str, nullable=True),
+]
+DAY = 24 * 3600
 LENGTHS = [1, 0, 20, 60, 3, 6000]  # the last is decoded past the cache
 
 
@@ -70,6 +76,7 @@ def row(key: str, turn: int) -> dict[str, Any]:
         "text": f"{key} {turn}".encode(),
         "number": turn,
         "long": f"{key} {turn} ".encode() * LENGTHS[sum(key.encode()) % len(LENGTHS)],
+        "note": f"{key} {turn}" if turn % 3 else None,
     }
 
 
@@ -120,12 +127,24 @@ class Writer:
         if key in self.model:
             del db[key]
             del self.model[key]
+        if db.schema.expires:
+            self.expire(turn)
         names = [f"{self.number} own {i}" for i in range(OWN)]
         assert db.get_many(names) == [self.model.get(name) for name in names]
         asked = db.read(names, missing="mask")
         assert asked.found.tolist() == [name in self.model for name in names]
         if turn % 7 == self.number:
             db.flush()
+
+    def expire(self, turn: int) -> None:
+        """One at once, which is as if deleted, and one after a day, and then not at all."""
+        soon, later = (f"{self.number} own {i}" for i in self.rng.sample(range(OWN), 2))
+        rows = {name: row(name, turn) for name in (soon, later)}
+        self.db.apply(rows, expires={soon: 0, later: DAY})
+        self.model[later] = rows[later]
+        self.model.pop(soon, None)
+        self.db.touch(later)
+        self.db.update_many([later], note=[rows[later]["note"]])
 
 
 class Others:
@@ -152,9 +171,10 @@ class Others:
         """Whole columns: each row is of one moment."""
         rows: dict[str, dict[str, Any]] = {}
         for batch in self.db.scan(rows=50):
-            columns = [batch["text"].to_list(), batch["number"].tolist(), batch["long"].to_list()]
-            for key, *values in zip(batch.keys, *columns, strict=True):
-                rows[key] = dict(zip(("text", "number", "long"), values, strict=True))
+            numbers = batch["number"].tolist()
+            texts, longs, notes = (batch[name].to_list() for name in ("text", "long", "note"))
+            for key, *values in zip(batch.keys, texts, numbers, longs, notes, strict=True):
+                rows[key] = dict(zip(("text", "number", "long", "note"), values, strict=True))
         check_batches(rows)
 
     def count(self) -> None:
@@ -174,10 +194,14 @@ class Others:
 
 
 @pytest.mark.parametrize(("cache", "mmap"), [(TINY, False), (LARGE, True)])
-def test_sixteen_threads_and_a_close(tmp_path: Path, cache: int, mmap: bool, tally: Any) -> None:
+@pytest.mark.parametrize("expires", [False, True])
+def test_sixteen_threads_and_a_close(
+    tmp_path: Path, cache: int, mmap: bool, expires: bool, tally: Any
+) -> None:
     path = tmp_path / "store"
+    schema = Schema(ATTRS, capacity=8, expires=expires)
     config = {"kv.sync": False, "kv.threads": 2, "kv.cache_bytes": cache, "kv.mmap": mmap}
-    db = tilekv.open(path, "x", schema=SCHEMA, config=config)
+    db = tilekv.open(path, "x", schema=schema, config=config)
     others = Others(db)
     writers = [Writer(db, number) for number in range(WRITERS)]
     jobs = [writer.turn for writer in writers]

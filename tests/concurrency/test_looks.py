@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 
 import tilekv
-from tilekv.history import vac_bytes
-from tilekv.names import FragmentName, vac_file
+from tilekv.names import FragmentName
 from tilekv.opener import MOST_LISTINGS, Opener
-from tilekv.storage import Listing
+from tilekv.record import Commit, Record, shorts
+from tilekv.storage import Listing, RecordFile
 from tilekv.storage.local import LocalStorage
 
 NIGHTLY = "TILEKV_NIGHTLY" in os.environ
@@ -34,12 +34,15 @@ class World:
     def __init__(self, rng: random.Random) -> None:
         self.rng = rng
         self.actors: list[Iterator[None]] = []
-        self.folders: dict[str, tuple[str, ...]] = {}  # sources by name
-        self.markers: dict[str, bytes] = {}
+        self.folders: set[FragmentName] = set()
+        self.staged: set[FragmentName] = set()
+        self.aside: set[FragmentName] = set()
+        self.newest = Record("")
         self.slots: dict[str, float] = {}  # where names are in a listing
-        self.known: dict[str, tuple[str, ...]] = {}  # all that ever were, and their sources
-        self.begun: dict[str, int] = {}  # by flush: when it looked what is there,
-        self.ended: dict[str, int] = {}  # and when it had appeared
+        # All that ever were, and their sources.
+        self.known: dict[FragmentName, tuple[FragmentName, ...]] = {}
+        self.begun: dict[FragmentName, int] = {}  # by flush: when it looked what is there,
+        self.ended: dict[FragmentName, int] = {}  # and when it had appeared
         self.now = self.listings = 0
         self.pace = rng.choice([0.02, 0.1, 0.3, 0.6])  # how often the others are faster
 
@@ -48,54 +51,63 @@ class World:
     def flushes(self, n: int) -> Iterator[None]:
         for _ in range(n):
             begun = self.now
-            latest = [FragmentName.parse(name) for name in self.folders]
-            t = max(self.now // 8, max((name.t2 for name in latest if name), default=-1) + 1)
+            t = max(self.now // 8, max((name.t2 for name in self.folders), default=-1) + 1)
             yield
             name = self.name(t, t)
             self.begun[name] = begun
-            self.appear(name, ())
+            self.known[name] = ()
+            self.appear(name)
             self.ended[name] = self.now
             yield
 
     def merges(self, n: int, vacuum: bool) -> Iterator[None]:
         for _ in range(n):
-            sources = self.visible()
+            sources = sorted(self.visible(), key=lambda name: name.order)
             if len(sources) < 2:
                 yield
                 continue
-            parsed = list(filter(None, map(FragmentName.parse, sources)))
-            span = min(name.t1 for name in parsed), max(name.t2 for name in parsed)
-            outputs = [self.name(*span) for _ in range(self.rng.choice([1, 1, 2]))]
+            span = min(name.t1 for name in sources), max(name.t2 for name in sources)
+            outputs = tuple(
+                self.name(*span, merged=True) for _ in range(self.rng.choice([1, 1, 2]))
+            )
             for output in outputs:
-                self.appear(output, tuple(sources))
+                self.known[output] = tuple(sources)
+                self.staged.add(output)
                 yield
-            file = vac_file(outputs[-1])
-            self.markers[file] = vac_bytes(outputs[-1], sources)
-            self.slots[file] = self.rng.random()
+            self.commit(Commit(outputs, shorts(sources), 0))
             yield
+            for output in outputs:
+                self.staged.remove(output)
+                self.appear(output)
+                yield
+            for source in sources:
+                self.folders.remove(source)
+                self.aside.add(source)
+                yield
             if vacuum:
                 yield from self.vacuum()
 
     def vacuum(self) -> Iterator[None]:
-        waiting = {file[:-4]: self.known[file[:-4]] for file in self.markers}
-        while waiting:
-            owner = next(o for o, names in waiting.items() if not waiting.keys() & set(names))
-            for source in sorted(waiting.pop(owner)):
-                self.folders.pop(source, None)
-                yield
-            del self.markers[vac_file(owner)]
+        gone = sorted(self.aside)
+        for name in gone:
+            self.aside.remove(name)
             yield
+        self.newest = self.newest.without(shorts(gone))
+        yield
 
-    def visible(self) -> list[str]:
-        gone = {source for file in self.markers for source in self.known[file[:-4]]}
-        return sorted(self.folders.keys() - gone)
+    def commit(self, commit: Commit) -> None:
+        self.newest = self.newest.committed(commit, "")
 
-    def name(self, t1: int, t2: int) -> str:
-        return str(FragmentName(t1, t2, f"{self.rng.getrandbits(128):032x}"))
+    def visible(self) -> list[FragmentName]:
+        return self.newest.visible(map(str, self.folders))
 
-    def appear(self, name: str, sources: tuple[str, ...]) -> None:
-        self.folders[name] = self.known[name] = sources
-        self.slots[name] = self.rng.random()
+    def name(self, t1: int, t2: int, merged: bool = False) -> FragmentName:
+        text = f"{self.rng.getrandbits(128):032x}"
+        return FragmentName(t1, t2, f"{text[:12]}{'8' if merged else '4'}{text[13:]}")
+
+    def appear(self, name: FragmentName) -> None:
+        self.folders.add(name)
+        self.slots[str(name)] = self.rng.random()
 
     def go_on(self) -> None:
         while self.rng.random() < self.pace and self.actors:
@@ -118,62 +130,72 @@ class World:
         at = 0.0
         while True:
             self.go_on()
-            there = {*self.folders, *self.markers}
+            there = map(str, self.folders)
             at, name = min(
                 ((self.slots[n], n) for n in there if self.slots[n] > at), default=(2, "")
             )
             if not name:
-                break
+                return Listing(tuple(sorted(found)), ())
             found.append(name)
-        files = {name for name in found if name.endswith(".vac")}
-        return Listing(tuple(sorted({*found} - files)), tuple(sorted(files)))
 
-    def read(self, name: str) -> bytes:
+    def record(self) -> RecordFile | None:
         self.go_on()
-        if name not in self.markers:
-            raise FileNotFoundError(name)
-        return self.markers[name]
+        return RecordFile(self.newest.seq, self.newest.to_bytes()) if self.newest.seq else None
+
+    def expect(self, folders: Iterable[str]) -> None:
+        pass
+
+    def record_seq(self) -> int:
+        self.go_on()
+        return self.newest.seq
 
     def is_empty(self, folder: str) -> bool:
         raise AssertionError("TileDB 2 adds nothing to a model")
 
     def files(self, folder: str) -> dict[str, int]:
-        self.go_on()
-        if folder not in self.folders:
-            raise FileNotFoundError(folder)
+        self.find(folder)
         return {}
 
     def open(self, name: str) -> Any:
-        self.go_on()
-        if name not in self.folders:
-            raise FileNotFoundError(name)
-        return SimpleNamespace(name=name, sources=self.folders[name])
+        sources = self.known[self.find(name)]
+        return SimpleNamespace(name=name, sources=tuple(map(str, sources)))
+
+    def find(self, name: str) -> FragmentName:
+        """In one place after the other, as it moves."""
+        found = FragmentName.parse(name)
+        assert found
+        for place in (self.folders, self.staged, self.folders, self.aside):
+            self.go_on()
+            if found in place:
+                return found
+        raise FileNotFoundError(name)
 
     # --- what may be shown ---
 
-    def holds(self, name: str) -> frozenset[str]:
+    def holds(self, name: FragmentName) -> frozenset[FragmentName]:
         """The flushes in a fragment."""
         sources = self.known[name]
         return frozenset().union(*map(self.holds, sources)) if sources else frozenset({name})
 
-    def check(self, shown: list[str], since: int) -> None:
+    def check(self, texts: list[str], since: int) -> None:
+        shown = [name for name in map(FragmentName.parse, texts) if name]
         assert len(set(shown)) == len(shown)
 
-        def whole(name: str) -> bool:
+        def whole(name: FragmentName) -> bool:
             sources = self.known[name]
             return name in shown or (bool(sources) and all(map(whole, sources)))
 
         for name in shown:
             if self.below(name) & {*shown}:
                 assert all(map(whole, self.known[name])), "a part of what was merged"
-        held = frozenset[str]().union(*map(self.holds, shown))
+        held = frozenset[FragmentName]().union(*map(self.holds, shown))
         for flush, ended in self.ended.items():
             assert flush in held or ended > since, "a flush that had ended is missing"
             assert flush in held or not any(self.begun[other] >= ended for other in held), (
                 "the later of two flushes, without the earlier"
             )
 
-    def below(self, name: str) -> set[str]:
+    def below(self, name: FragmentName) -> set[FragmentName]:
         sources = self.known[name]
         return {*sources}.union(*map(self.below, sources)) if sources else set()
 
@@ -190,7 +212,7 @@ def explore(seed: int, merges: int) -> int:
     for _ in range(rng.randrange(12)):
         world.step()
     since = world.now
-    opener = Opener(world, None, 0, True, 1000)  # type: ignore[arg-type]
+    opener = Opener(world, SimpleNamespace(expires=-1), 0, True, 1000)  # type: ignore[arg-type]
     opener.open_listed = world.open  # type: ignore[method-assign]
     world.check(opener._names(None, {}), since)
     return world.listings
@@ -236,7 +258,7 @@ def test_five_writers_without_a_pause(tmp_path: Path, monkeypatch: pytest.Monkey
     ]
     try:
         with tilekv.open(path) as db:
-            while len(db) < 10 or len(db.fragments) < 60:
+            while len(db) < 10 or len(db.fragments) < 20:
                 time.sleep(0.01)
                 db.reopen()
             start = before = dict(db)

@@ -24,14 +24,14 @@ import tilekv
 from life import age, contents, folders
 from looks import interrupt, looks
 from tilekv import Attr, Schema
-from tilekv.kvcore.write.memtable import sort_buffer
+from tilekv.kvcore.write.sorted_buffer import sort_buffer
 from tilekv.storage import Storage, open_storage
 
 FEW, N = 10, 300_000
 OFTEN = (
     N // 150_000
 )  # looks that N rows take more than a few do: one every 131,072 rows is the rarest there is
-FAST = {"kv.sync": False}
+FAST: dict[str, object] = {"kv.sync": False, "kv.upkeep": "off"}  # no thread beside
 KEYS = [b"key %d" % i for i in range(N)]
 VALUES = [b"value %d" % i for i in range(N)]
 NUMBERS = np.arange(N)
@@ -253,7 +253,7 @@ def test_no_interrupt_of_a_store_leaves_a_descriptor_open(name: str, tmp_path: P
         "consolidate": lambda: (db.put_many({1: b"1"}), db.flush(), db.consolidate(vacuum=True)),
         "open": lambda: tilekv.open(path).close(),
     }
-    with tilekv.open(path, "x", config={"kv.sync": name == "flush"}) as db:
+    with tilekv.open(path, "x", config={"kv.sync": name == "flush", "kv.upkeep": "off"}) as db:
         calls["consolidate"]()
         calls["flush"]()
         before = descriptors()

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
-import os
-import signal
-import traceback
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import tilekv
-from faulty import Call, Faults, meet
 from life import SMALL, age, contents
+from suspended import Suspension, suspended
 
 FAST = {"kv.sync": False}
 BATCH = 5  # keys of a flush
@@ -25,27 +21,18 @@ def keys(turn: int) -> list[str]:
 
 def write_and_sleep(path: Path, forgotten: bool) -> None:
     """Flush, suspended before the first call to the storage; flush, suspended before the second; and so on, to the last."""
-    left = failed = 0
-
-    def suspend(call: Call) -> None:
-        nonlocal left
-        left -= 1
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGSTOP)
-
+    failed = 0
     with tilekv.open(path, "a", config=FAST) as db:
-        meet(db, Faults(suspend))
-        for turn in itertools.count(1):
-            left = turn
+        suspension = Suspension(db)
+        for turn in suspension.turns():
             db.put_many(dict.fromkeys([*keys(turn), "slow", f"moving {turn}"], b"%d" % turn))
             db.delete_many([f"moving {turn - 1}"])
-            try:
-                db.flush()
-            except FileNotFoundError:
-                db.flush()
-                failed += 1
-            if left > 0:
-                break
+            with suspension.at_work():
+                try:
+                    db.flush()
+                except FileNotFoundError:
+                    db.flush()
+                    failed += 1
     assert failed > 20 if forgotten else failed == 0, failed
 
 
@@ -59,28 +46,21 @@ def check(found: dict[str, bytes], turns: int, others: int) -> None:
 
 
 @pytest.mark.parametrize("forgotten", [False, True])
-def test_suspended_anywhere_in_a_flush(tmp_path: Path, forgotten: bool, tally: Any) -> None:
+def test_suspended_anywhere_in_a_flush(
+    folder: Path, forgotten: bool, tally: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Meanwhile others write, merge and remove, and write and merge.
 
     forgotten: for so long that the folder it writes is removed too; then the flush fails, and succeeds when it is called again.
     """
-    path = tmp_path / "store"
+    # What the suspended one is about to commit a merge would wait for: it does not come meanwhile.
+    monkeypatch.setattr("tilekv.consolidation.DRAFTS_S", 0)
+    path = folder / "store"
     tilekv.open(path, "x", schema=SMALL).close()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            write_and_sleep(path, forgotten)
-        except BaseException:  # noqa: BLE001 - nothing of the parent's may run in the child
-            traceback.print_exc()
-            os._exit(1)
-        os._exit(0)
-    others = 0
-    try:
-        for turn in itertools.count(1):
-            _, status = os.waitpid(pid, os.WUNTRACED)
-            if not os.WIFSTOPPED(status):
-                break
-            check(contents(path), turn - 1, others)
+    turns = others = 0
+    with suspended(lambda: write_and_sleep(path, forgotten)) as suspensions:
+        for turns in suspensions:
+            check(contents(path), turns - 1, others)
             for each in path.glob(".tmp-*") if forgotten else []:
                 age(each, 2)
             for vacuum in (True, False):  # at last there is a list of what was merged
@@ -88,13 +68,7 @@ def test_suspended_anywhere_in_a_flush(tmp_path: Path, forgotten: bool, tally: A
                     db[f"other {others}"] = b""
                     db.consolidate(vacuum=vacuum)
                 others += 1
-            check(contents(path), turn - 1, others)
-            os.kill(pid, signal.SIGCONT)
-    except BaseException:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-        raise
-    assert os.waitstatus_to_exitcode(status) == 0
-    check(contents(path), turn, others)
+            check(contents(path), turns - 1, others)
+    check(contents(path), turns + 1, others)
     assert others > 40
-    tally("suspensions in a flush", turn - 1)
+    tally("suspensions in a flush", turns)

@@ -18,6 +18,8 @@ from faulty import BEFORE, KILLS, Fault, Faults, Killed, everywhere, fault_at, f
 from grounds import LocalGround, MemoryGround
 from operations import OPERATIONS, Operation, State
 from survival import check, go_on
+from tilekv.names import ASIDE
+from tilekv.record import Record
 from tilekv.storage import open_storage
 
 NIGHTLY = bool(os.environ.get("TILEKV_NIGHTLY"))
@@ -89,6 +91,8 @@ class Runs:
         self.states = operation.states(template)
         store = template / "store"
         self.before = set(os.listdir(store)) if store.exists() else set()
+        record = open_storage(store).record() if store.exists() else None
+        self.commits = len(Record.from_file(record).commits) if record else 0
         self.went_on: set[object] = set()
 
     def calls(self) -> list[str]:
@@ -118,13 +122,19 @@ class Runs:
 
     def tidy(self, uri: str) -> None:
         """A full disk must not be left fuller: no drafts, no half store, no output of a consolidation that superseded nothing."""
-        if self.ground.name == "memory" or self.operation.name == "vacuum":
+        if self.ground.name == "memory" or self.operation.name in ("vacuum", "seed"):
             return
-        new = set(os.listdir(uri) if os.path.exists(uri) else ()) - self.before
+        new = set(os.listdir(uri) if os.path.exists(uri) else ()) - self.before - {ASIDE}
         beside = os.listdir(os.path.dirname(uri))
         assert not [name for name in [*new, *beside] if name.startswith(".tmp-")]
-        if "consolidate" in self.operation.name and not any(name.endswith(".vac") for name in new):
-            assert not new
+        merges = "consolidate" in self.operation.name or "upkeep" in self.operation.name
+        if merges and os.path.exists(uri):
+            assert self.made(uri) or not (new or open_storage(uri).staged())
+
+    def made(self, uri: str) -> bool:
+        """Whether a merge was committed since."""
+        record = open_storage(uri).record()
+        return record is not None and len(Record.from_file(record).commits) > self.commits
 
     def layout(self, uri: str) -> object:
         """What the listing shows: of what was there before, the names; of the rest, how many."""
@@ -133,7 +143,10 @@ class Runs:
             return None
         names = {name for names in storage.list() for name in names}
         new = names - self.before
-        return frozenset(names & self.before), len(new), sum(name.endswith(".vac") for name in new)
+        record = storage.record()
+        seen = record and Record.from_file(record)
+        commits = len(seen.commits) if seen else 0
+        return frozenset(names & self.before), len(new), commits, len(storage.staged())
 
 
 @pytest.fixture(params=["local", "memory"])

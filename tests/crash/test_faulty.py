@@ -21,8 +21,13 @@ def real(tmp_path: Path) -> Storage:
     return storage
 
 
-def commit(storage: Storage, name: str = "folder") -> None:
-    draft = storage.draft()
+def commit(storage: Storage, name: str = "folder", *, staged: bool = False) -> None:
+    draft = storage.draft(staged)
+    other = draft.create("other")
+    other.write(b"01")
+    other.replace_start(b"2")
+    other.close()
+    draft.discard("other")
     writer = draft.create("file")
     writer.write(b"0123456789")
     writer.close()
@@ -39,6 +44,19 @@ def use_everything(storage: Storage) -> None:
     storage.files("folder")
     storage.read("a")
     storage.sync()
+    commit(storage, "staged", staged=True)
+    storage.staged()
+    storage.show(["staged"])
+    storage.settled(["folder"])
+    storage.set_aside(["staged"])
+    storage.past()
+    storage.replace_record(1, b"x")
+    storage.record()
+    storage.record_seq()
+    storage.room()
+    storage.expect(["folder"])
+    storage.ahead()
+    storage.spare(["folder"])
     storage.open_file("folder", "file", True)
     storage.open_files("folder", True)
     storage.put("b", b"")
@@ -123,9 +141,9 @@ def test_the_dead_do_nothing(real: Storage) -> None:
         return faults
 
     runs = every_call(attempt)
-    assert runs == 8
+    assert runs == 13
     # Before the commit, and once by a run without a fault; the draft of who is killed after it has nothing to abandon.
-    assert real.list().folders == ("folder 7", "folder 8")
+    assert real.list().folders == ("folder 12", "folder 13")
 
 
 def test_the_dead_hold_no_lock(real: Storage) -> None:

@@ -78,6 +78,16 @@ def test_the_tail_after_a_sync_is_lost_and_the_rest_is_not(disk: Disk) -> None:
     assert left(disk, use) == states(*({"new": end} for end in ends))
 
 
+def test_what_is_written_over_is_old_or_new(disk: Disk) -> None:
+    def use(root: str) -> None:
+        fd = local.os.open(f"{root}/old", os.O_WRONLY)
+        local.os.write(fd, b"n")
+        local.os.write(fd, b"e")
+        local.os.close(fd)
+
+    assert left(disk, use) == states({}, {"old": b"ned"})
+
+
 def test_changes_of_a_folder_come_in_any_order(disk: Disk) -> None:
     def use(root: str) -> None:
         for name in "ab":

@@ -31,10 +31,15 @@ LARGE = random.Random(6).randbytes(400_000)
 
 
 def written(path: Path) -> Path:
-    """A store of two fragments."""
+    """A store of two fragments, and of what the first of them has superseded."""
     with tilekv.open(path, "x", schema=SMALL) as db:
-        for key, value in BEFORE.items():
-            db[key] = value
+        first, *others = BEFORE
+        for _ in range(2):
+            db[first] = BEFORE[first]
+            db.flush()
+        db.consolidate()
+        for key in others:
+            db[key] = BEFORE[key]
             db.flush()
     return path
 

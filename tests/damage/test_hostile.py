@@ -17,10 +17,10 @@ import pytest
 import tilekv
 from damage import TALLY, Image, Place
 from hostile import CHUNKS, IDENTITY, PAYLOAD, SOURCES, Metadata, plain_chunk
+from lists import vac_bytes
 from tilekv import Attr, FilterList, Schema
 from tilekv.descriptor import AttrEntry, Descriptor
 from tilekv.errors import CorruptionError
-from tilekv.history import vac_bytes
 from tilekv.kvcore.base.crc32c import crc32c
 from tilekv.schemafile import Field, write_schema
 
@@ -208,7 +208,7 @@ def test_sources_that_are_no_names(image: Image, place: Place) -> None:
 
 
 def fragments(place: Place, n: int) -> Image:
-    with tilekv.open(place.uri, "w", schema=SCHEMA) as db:
+    with tilekv.open(place.uri, "w", schema=SCHEMA, config={"kv.upkeep": "off"}) as db:
         for i in range(n):
             db[i] = b"x"
             db.flush()

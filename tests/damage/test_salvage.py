@@ -17,7 +17,8 @@ from tilekv.__main__ import main
 from tilekv.engine import create
 from tilekv.errors import CorruptionError, FormatError, StoreExistsError
 from tilekv.probe import probe
-from tilekv.storage import open_storage
+from tilekv.record import Record
+from tilekv.storage import RecordFile, open_storage
 
 METADATA = "__fragment_metadata.tdb"
 
@@ -92,7 +93,7 @@ def test_coordinates_tell_which_keys_are_concerned(place: Place) -> None:
     rows |= dict.fromkeys(range(0, 64, 2), b"new")
     image = place.image(rows, {key: [b"old", b"new"] for key in rows})
     newest = image.folders()[-1]
-    for file, most in (("__coords.tdb", 24), ("__key_var.tdb", 4), ("__key_type.tdb", 4)):
+    for file, most in (("__coords.tdb", 24), ("__key_var.tdb", 4)):
         data = image.files[f"{newest}/{file}"]
         at = len(data) // 2
         report, found, aside = salvaged(
@@ -106,12 +107,24 @@ def test_coordinates_tell_which_keys_are_concerned(place: Place) -> None:
         assert report.copied >= 64 - most
 
 
-def test_sources_stand_in_for_a_consolidation(images: dict[str, Image], place: Place) -> None:
+def owners(image: Image) -> list[str]:
+    """What its merges have made, by the record or by lists."""
+    for path, data in image.files.items():
+        if path.startswith(".tilekv/record-"):
+            record = Record.from_file(RecordFile(int(path.rpartition("-")[2]), data))
+            return [str(name) for commit in record.commits for name in commit.outputs]
+    return [path.removesuffix(".vac") for path in image.files if path.endswith(".vac")]
+
+
+@pytest.mark.parametrize("by", ["consolidated", "listed"])
+def test_sources_stand_in_for_a_consolidation(
+    images: dict[str, Image], place: Place, by: str
+) -> None:
     """Before a vacuum nothing of it is lost, however little of it can be read."""
-    image = images["consolidated"]
-    with_list = [path.removesuffix(".vac") for path in image.files if path.endswith(".vac")]
-    for owner in with_list:
-        inside = [path for path in image.files if path.startswith(f"{owner}/")]
+    image = images[by]
+    assert len(owners(image)) == 2
+    for owner in owners(image):
+        inside = [path for path in image.files if f"{owner}/" in path]
         for path in inside:
             for data in (b"", bytes(len(image.files[path])), None):
                 report, rows, aside = salvaged(place, image.with_file(path, data))
@@ -119,9 +132,14 @@ def test_sources_stand_in_for_a_consolidation(images: dict[str, Image], place: P
                 assert (report.stale, report.lost, report.unreadable) == (0, 0, ())
                 assert aside == {}
         # Without its list the fragments that it has replaced may be anything.
-        broken = image.with_file(f"{owner}/{METADATA}", b"").with_file(f"{owner}.vac", b"")
-        place.show(broken)
+        (metadata,) = (path for path in inside if path.endswith(METADATA))
+        list_ = f"{owner}.vac" if by == "listed" else max(p for p in image.files if "/record-" in p)
+        place.show(image.with_file(metadata, b"").with_file(list_, b""))
         check_salvage(image, place.uri)
+        place.show(image.with_file(list_, b""))
+        report = check_salvage(image, place.uri)
+        assert report
+        assert report.copied == len(image.rows)
 
 
 def test_a_slow_writer_behind_a_damaged_consolidation(
@@ -146,14 +164,14 @@ def test_a_slow_writer_behind_a_damaged_consolidation(
     with tilekv.open(place.uri) as db:
         rows = dict(db.items())
     assert rows == {"a": b"newer", "c": b"c", "d": b"slow", "e": b"slow"}
-    [owner] = [path.removesuffix(".vac") for path in image.files if path.endswith(".vac")]
+    [owner] = owners(image)
     for file in (METADATA, "__coords.tdb", "__key_var.tdb", "value_var.tdb"):
         report, found, aside = salvaged(place, image.with_file(f"{owner}/{file}", b""))
         assert (found, aside) == (rows, {})
         assert (report.stale, report.lost, report.unreadable) == (0, 0, ())
     # When the newer of its sources cannot tell either, what the older one holds may be stale, and is newer than the slow one's.
-    metadata = [f"{folder}/{METADATA}" for folder in (owner, image.folders()[-1])]
-    broken = image.with_file(metadata[0], b"").with_file(metadata[1], b"")
+    newest = max(path for path in image.files if "/past/" in path and path.endswith(METADATA))
+    broken = image.with_file(f"{owner}/{METADATA}", b"").with_file(newest, b"")
     report, found, aside = salvaged(place, broken)
     assert (found, report.stale) == ({}, 5)
     assert aside == {"a": b"newer", "b": b"b", "c": b"c", "d": b"slow", "e": b"slow"}

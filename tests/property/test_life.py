@@ -1,13 +1,16 @@
 """Several handles on one store over its whole life, against dicts: one for what is flushed, one for each handle's snapshot.
 
 The oracle is a log of flushes in order. A handle holds the state it last saw and its own buffer; the past is the state after each
-flush, as long as no vacuum has removed it.
+flush, as long as no vacuum and no upkeep has removed it. Some handles keep the store: each of their flushes shows what others
+have flushed, and the thread behind it is waited for. Backups go to one place.
 """
 
 from __future__ import annotations
 
+import io
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,8 +21,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 import tilekv
-from life import age
+from life import age, record_of
 from tilekv import Attr, Schema
+from tilekv.record import DAY_MS
+from tilekv.storage.local import LocalStorage
 
 KEYS = st.integers(0, 11) | st.sampled_from(["", "a", b"a", 1.0])
 VALUES = st.binary(max_size=6) | st.integers(0, 9).map(lambda n: b"%d" % n * 900)
@@ -58,36 +63,77 @@ class Life(RuleBasedStateMachine):
         most=st.sampled_from([1, 600, 1 << 30]),
         mmap=st.booleans(),
         cache=st.sampled_from([0, 1 << 20]),
+        history=st.sampled_from(["store", 0, 60]),
     )
-    def create(self, capacity: int, most: int, mmap: bool, cache: int) -> None:
+    def create(self, capacity: int, most: int, mmap: bool, cache: int, history: Any) -> None:
+        self.patch = pytest.MonkeyPatch()
+        self.ahead = 0  # ms, of the clock of whatever keeps the files
+        now = LocalStorage.now
+        self.patch.setattr(LocalStorage, "now", lambda storage: now(storage) + self.ahead)
+        self.asked = 0 if history == "store" else history * 1000
+        self.history = DAY_MS if history == "store" else self.asked
         self.root = Path(tempfile.mkdtemp(prefix="life"))
         self.path = self.root / "store"
         self.config = {
             "kv.sync": False,
+            "kv.upkeep": "off",  # fragments and what handles see are counted
             "kv.max_fragment_bytes": most,
             "kv.mmap": mmap,
             "kv.cache_bytes": cache,
+            "kv.history": history,
         }
         schema = Schema([Attr("value", bytes)], digest=self.digest, capacity=capacity)
         tilekv.open(self.path, "x", schema=schema).close()
-        self.handles = [Opened(self.open(), {}) for _ in range(3)]
+        self.handles = [Opened(self.open(keeps=at > 0), {}) for at in range(3)]
         self.store: State = {}
         self.moments: dict[int, State] = {}
-        self.first_kept = 0  # what is before was merged and vacuumed
+        self.first_kept = 0  # what is before was merged and removed
+        self.may_be_gone = (
+            0  # what is before has outlived its history, and is removed by who keeps the store next
+        )
 
-    def open(self, mode: Any = "a", timestamp: int | None = None) -> tilekv.Store:
-        return tilekv.open(self.path, mode, timestamp=timestamp, config=self.config)
+    def open(
+        self, mode: Any = "a", timestamp: int | None = None, keeps: bool = False
+    ) -> tilekv.Store:
+        config = self.config | {"kv.upkeep": "on" if keeps else "off"}
+        return tilekv.open(self.path, mode, timestamp=timestamp, config=config)
 
-    def flushed(self, handle: Opened) -> None:
-        """The model of a flush: after all that is there, whoever wrote it."""
-        if not handle.buffer:
-            return
-        handle.seen = handle.reads()
-        self.store = Opened(handle.db, self.store, handle.buffer).reads()
-        handle.buffer = {}
-        moment = max(fragment.t2 for fragment in handle.db.fragments)
-        assert moment > max(self.moments, default=0)
-        self.moments[moment] = dict(self.store)
+    def flush_of(self, handle: Opened, flush: Callable[[], object] | None = None) -> None:
+        """A flush comes after all that is there, whoever wrote it. Who keeps the store follows."""
+        keeper, before = handle.db._keeper, handle.db._snapshot
+        (flush or handle.db.flush)()
+        if keeper is not None:
+            if keeper._thread is not None:
+                keeper._thread.join()
+            assert keeper.failure is None
+            self.note_history()
+        followed = keeper is not None and handle.db._snapshot is not before
+        if handle.buffer:
+            assert followed or keeper is None
+            handle.seen = handle.reads()
+            self.store = Opened(handle.db, self.store, handle.buffer).reads()
+            handle.buffer = {}
+            moment = max(fragment.t2 for fragment in handle.db.fragments)
+            assert moment > max(self.moments, default=0)
+            self.moments[moment] = dict(self.store)
+        if followed:
+            handle.seen = dict(self.store)
+
+    def note_history(self) -> int:
+        """The moment before which history needs nothing, by the commits that there are now."""
+        if not (self.path / ".tilekv").exists():
+            return 0
+        now = LocalStorage(str(self.path), False).now()
+        record = record_of(self.path)
+        for commit in record.commits:
+            if self.history == 0 or max(commit.time, commit.t2) + self.history < now:
+                self.may_be_gone = max(self.may_be_gone, commit.t2)
+        assert record.history is not None
+        assert record.history in (self.history, max(self.history, self.asked))
+        self.history = (
+            record.history
+        )  # whoever keeps the store lengthens it to what his handle asks for
+        return self.may_be_gone
 
     # --- one handle ---
 
@@ -123,8 +169,7 @@ class Life(RuleBasedStateMachine):
 
     @rule(at=HANDLES)
     def flush(self, at: int) -> None:
-        self.handles[at].db.flush()
-        self.flushed(self.handles[at])
+        self.flush_of(self.handles[at])
 
     @rule(at=HANDLES)
     def reopen(self, at: int) -> None:
@@ -134,18 +179,16 @@ class Life(RuleBasedStateMachine):
     @rule(at=HANDLES)
     def close_and_open(self, at: int) -> None:
         handle = self.handles[at]
-        handle.db.flush()
-        self.flushed(handle)
+        self.flush_of(handle)
         handle.db.close()
-        self.handles[at] = Opened(self.open(), dict(self.store))
+        self.handles[at] = Opened(self.open(keeps=at > 0), dict(self.store))
 
     # --- the store ---
 
     @rule(at=HANDLES, vacuum=st.booleans())
     def consolidate(self, at: int, vacuum: bool) -> None:
         handle = self.handles[at]
-        handle.db.flush()
-        self.flushed(handle)
+        self.flush_of(handle)
         handle.db.consolidate(vacuum=vacuum)
         handle.seen = dict(self.store)
         if vacuum:
@@ -156,11 +199,49 @@ class Life(RuleBasedStateMachine):
         self.handles[at].db.vacuum()
         self.forget()
 
+    @rule(at=HANDLES)
+    def upkeep(self, at: int) -> None:
+        handle = self.handles[at]
+        self.flush_of(handle)
+        handle.db.upkeep()
+        handle.seen = dict(self.store)
+        self.note_history()
+
+    @rule(at=HANDLES, seconds=st.sampled_from([1, 60, 1000]))
+    def vacuum_but_for_history(self, at: int, seconds: int) -> None:
+        """It shortens history, too, until an upkeep of a handle that asks for more."""
+        self.note_history()
+        self.handles[at].db.vacuum(history=seconds)
+        assert record_of(self.path).history == 1000 * seconds
+        self.history = 1000 * seconds
+        self.note_history()
+
+    @rule(at=HANDLES, key=KEYS, value=VALUES)
+    def put_stream(self, at: int, key: Any, value: bytes) -> None:
+        handle = self.handles[at]
+        self.flush_of(handle)
+        handle.buffer[key_of(key)] = value
+        self.flush_of(handle, lambda: handle.db.put_stream(key, io.BytesIO(value)))
+
+    @rule(seconds=st.sampled_from([1, 50, 61, 100_000]))
+    def time_goes_on(self, seconds: int) -> None:
+        self.note_history()
+        self.ahead += 1000 * seconds
+        self.note_history()
+
+    @rule()
+    def backup(self) -> None:
+        place = self.root / "backup"
+        tilekv.backup(self.path, place)
+        with tilekv.open(place) as db:
+            assert {key_of(key): value for key, value in db.items()} == self.store
+            assert db.verify() == []
+
     def forget(self) -> None:
         """The past before the last merge is gone, where there was one."""
         with self.open("r") as db:
             for fragment in db.fragments:
-                if fragment.sources:
+                if fragment.sources or fragment.first_output:
                     self.first_kept = max(self.first_kept, fragment.t2)
         assert not list(self.path.glob("*.vac"))
 
@@ -182,7 +263,7 @@ class Life(RuleBasedStateMachine):
             with self.open("r", moment) as db:
                 assert {key_of(key): value for key, value in db.items()} == self.moments[moment]
         except tilekv.HistoryVacuumed:
-            assert moment < self.first_kept
+            assert moment < max(self.first_kept, self.may_be_gone)
         else:
             assert moment >= self.first_kept
 
@@ -218,6 +299,7 @@ class Life(RuleBasedStateMachine):
                 self.flushed_at_close(handle)
             with self.open("r") as db:
                 assert {key_of(key): value for key, value in db.items()} == self.store
+            self.patch.undo()
             shutil.rmtree(self.root)
 
     def flushed_at_close(self, handle: Opened) -> None:

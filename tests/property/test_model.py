@@ -198,6 +198,7 @@ class Machine(RuleBasedStateMachine):
         self.config = {
             "kv.buffer_bytes": buffer_bytes, "kv.cache_bytes": cache_bytes, "kv.mmap": mmap,
             "kv.threads": threads, "kv.sync": False, "kv.max_mapped_fragments": mapped,
+            "kv.upkeep": "off",  # fragments are counted
         }  # fmt: skip
         self.folder = None if memory else tempfile.TemporaryDirectory()
         self.uri = (

@@ -113,3 +113,25 @@ def test_in_and_out(index: dict[str, list[Any]], make: Callable[..., Any]) -> No
                 ROWS - index["rank"].count(None),
                 ROWS - index["summary"].count(None),
             )
+
+
+def test_a_frame_of_it_comes_back_equal(index: dict[str, list[Any]]) -> None:
+    names = index["name"]
+    table = pa.table(index)
+    with tilekv.from_arrow("memory://index-arrow", table, "name") as db:
+        assert db.to_arrow(names).equals(table)
+        found = duckdb.sql("select count(*), count(rank), count(summary) from db").fetchall()[0]
+        assert found == tuple(
+            ROWS - index[name].count(None) for name in ("name", "rank", "summary")
+        )
+    relation = duckdb.connect().from_arrow(table)
+    with tilekv.from_arrow("memory://index-duckdb", relation, "name") as db:
+        assert db.to_arrow(names).equals(table)
+    frame = of_polars(index)
+    with tilekv.from_polars("memory://index-polars", frame, "name") as db:
+        assert db.to_polars(names).equals(frame)
+        assert db.to_polars().sort("name").equals(frame.sort("name"))
+    for kind in (of_pandas, of_pandas_types, of_pandas_times):
+        panda = kind(index)
+        with tilekv.from_pandas(f"memory://index-{kind.__name__}", panda, "name") as db:
+            pd.testing.assert_frame_equal(db.to_pandas(names), panda)

@@ -21,9 +21,11 @@ import numpy as np
 
 import tilekv
 from counts import COUNTS
+from lists import merge_by_list
 from tilekv import Attr, FilterList, Schema
 from tilekv.errors import CorruptionError
-from tilekv.storage import memory
+from tilekv.names import ASIDE, PAST, STAGED, record_file, record_number
+from tilekv.storage import RecordFile, memory
 
 NIGHTLY = os.environ.get("TILEKV_NIGHTLY") == "1"
 TALLY = COUNTS["damage"]
@@ -47,7 +49,7 @@ class Image:
         return sum(map(len, self.files.values()))
 
     def folders(self) -> list[str]:
-        return sorted({path.split("/")[0] for path in self.files if "/" in path})
+        return sorted({path.split("/")[0] for path in self.files if "/" in path} - {ASIDE})
 
     def with_file(self, path: str, data: bytes | None) -> Image:
         """A copy in which one file is another, or gone."""
@@ -75,14 +77,7 @@ class Place:
         self.uri = f"memory://{self.name}"
 
     def show(self, image: Image) -> None:
-        root = memory._Root({})
-        for path, data in image.files.items():
-            first, *rest = path.split("/")
-            if rest:
-                root.folders.setdefault(first, {})[rest[0]] = data
-            else:
-                root.files[first] = data
-        memory._roots[self.name] = root
+        memory._roots[self.name] = root_of(image.files)
 
     def image(self, rows: Rows, ever: Rows) -> Image:
         """What stands here now."""
@@ -92,11 +87,34 @@ class Place:
         memory._roots.pop(self.name, None)
 
 
+def root_of(files: Mapping[str, bytes]) -> memory._Root:
+    """A store in memory that has these files; paths that mean nothing there are left out."""
+    root = memory._Root({})
+    for path, data in files.items():
+        match path.split("/"):
+            case [file]:
+                root.files[file] = data
+            case [aside, file] if aside == ASIDE:
+                seq = record_number(file)
+                if seq and (not root.record or root.record.seq < seq):
+                    root.record = RecordFile(seq, data)
+            case [folder, file]:
+                root.folders.setdefault(folder, {})[file] = data
+            case [aside, place, folder, file] if aside == ASIDE and place in (STAGED, PAST):
+                where = root.staged if place == STAGED else root.past
+                where.setdefault(folder, {})[file] = data
+    return root
+
+
 def files_at(name: str) -> Files:
     root = memory._roots[name]
     files = dict(root.files)
-    for folder, inner in root.folders.items():
-        files |= {f"{folder}/{file}": data for file, data in inner.items()}
+    if root.record:
+        files[f"{ASIDE}/{record_file(root.record.seq)}"] = root.record.data
+    aside = {f"{ASIDE}/{STAGED}/": root.staged, f"{ASIDE}/{PAST}/": root.past}
+    for place, folders in {"": root.folders, **aside}.items():
+        for folder, inner in folders.items():
+            files |= {f"{place}{folder}/{file}": data for file, data in inner.items()}
     return files
 
 
@@ -106,7 +124,7 @@ def files_at(name: str) -> Files:
 @contextmanager
 def standing_still() -> Iterator[None]:
     """One moment, and uuids that count: what is written meanwhile is the same in every run, and so is how much can be damaged."""
-    names = map(uuid.UUID, map("{:032x}".format, itertools.count(1)))
+    names = map(uuid.UUID, map("{:08x}000040000000000000000000".format, itertools.count(1)))
     with (
         mock.patch.object(time, "time_ns", return_value=1_700_000_000 * 10**9),
         mock.patch.object(uuid, "uuid4", side_effect=names),
@@ -149,7 +167,12 @@ def filtered() -> Image:
     return _image(schema, rows, [{3: rows[4]}])
 
 
-def consolidated() -> Image:
+def listed() -> Image:
+    """The same of the time before the record."""
+    return consolidated(by_list=True)
+
+
+def consolidated(*, by_list: bool = False) -> Image:
     """Two consolidations, one over the other, a flush after them, and all that they have superseded."""
     rows: Rows = {}
     ever: Rows = {}
@@ -164,7 +187,10 @@ def consolidated() -> Image:
                     db.delete_many([step])
                     rows.pop(step, None)
                 db.flush()
-                if step in (1, 2):
+                if step in (1, 2) and by_list:
+                    merge_by_list(place.uri)
+                    db.reopen()
+                elif step in (1, 2):
                     db.consolidate()
         return place.image(rows, ever)
     finally:
@@ -239,6 +265,7 @@ IMAGES: dict[str, Callable[[], Image]] = {
     "plain": plain,
     "filtered": filtered,
     "consolidated": consolidated,
+    "listed": listed,
     "pieces": pieces,
     "expiring": expiring,
 }
@@ -358,6 +385,17 @@ def check_salvage(image: Image, uri: str) -> tilekv.Salvage | None:
         aside.close()
 
 
+def unmoved(path: str) -> str:
+    """The path of a file before its fragment was set aside."""
+    return path.removeprefix(f"{ASIDE}/{PAST}/").removeprefix(f"{ASIDE}/{STAGED}/")
+
+
+def _data(files: Files) -> Files:
+    """The files of the fragments, wherever they are."""
+    moved = {unmoved(path): data for path, data in files.items()}
+    return {path: data for path, data in moved.items() if "/" in path and ASIDE not in path}
+
+
 def check_consolidation(image: Image, place: Place) -> bool:
     """Consolidate and vacuum what stands at `place`: right afterwards, or CorruptionError and not a byte has changed. Whether it
     was done."""
@@ -368,9 +406,9 @@ def check_consolidation(image: Image, place: Place) -> bool:
     except CorruptionError:
         after = files_at(place.name)
         # Merged but not vacuumed is a state like any other: nothing of what was there has gone.
-        if not before.items() <= after.items():
+        if not _data(before).items() <= _data(after).items():
             raise WrongAnswer("a consolidation that failed has changed or removed files") from None
-        if after != before and probe(place.uri, image.rows):
+        if _data(after) != _data(before) and probe(place.uri, image.rows):
             raise WrongAnswer("a consolidation that failed has left something unreadable") from None
         return False
     if probe(place.uri, image.rows):

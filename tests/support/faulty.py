@@ -14,7 +14,7 @@ import pytest
 
 import tilekv
 from tilekv.kvcore.base.file import File
-from tilekv.storage import Storage, open_storage
+from tilekv.storage import RecordFile, Storage, open_storage
 
 
 class Killed(BaseException):
@@ -53,7 +53,7 @@ class Fault(NamedTuple):
 # A read that gives half of the bytes: no error, the file is shorter than it was.
 SHORT_READ = Fault(0, "short")
 
-READS = ("read", "open_file", "open_files")
+READS = ("read", "open_file", "open_files", "record")
 BEFORE = tuple(Fault(code) for code in (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EINTR))
 AFTER = Fault(errno.EIO, "after")
 KILLS = (Fault(0), Fault(0, "after"))
@@ -110,7 +110,11 @@ class Faults:
         raise fault.error(fault.code, f"injected: {os.strerror(fault.code)}", name)
 
 
-def _halved(found: bytes | File | Mapping[str, File]) -> Any:
+def _halved(found: bytes | File | RecordFile | Mapping[str, File] | None) -> Any:
+    if found is None:
+        return None
+    if isinstance(found, RecordFile):
+        return found._replace(data=_halved(found.data))
     if isinstance(found, bytes):
         return found[: len(found) // 2]
     if isinstance(found, File):
@@ -129,8 +133,8 @@ class FaultyStorage:
     def uri(self) -> str:
         return self._inner.uri
 
-    def draft(self) -> Any:
-        return _Part("draft", self._faults.call("draft", self._inner.draft), self._faults)
+    def draft(self, staged: bool = False) -> Any:
+        return _Part("draft", self._faults.call("draft", self._inner.draft, staged), self._faults)
 
     def build(self) -> Any:
         return _Part("build", self._faults.call("build", self._inner.build), self._faults)
@@ -196,6 +200,7 @@ def everywhere(faults: Faults) -> Iterator[None]:
         for module in (
             "tilekv.store",
             "tilekv.tools.atomic_build",
+            "tilekv.tools.backups",
             "tilekv.tools.verify",
             "tilekv.tools.salvage",
         ):
@@ -204,7 +209,7 @@ def everywhere(faults: Faults) -> Iterator[None]:
 
 
 def _opened_with(faults: Faults) -> Callable[..., Any]:
-    return lambda *arguments: faults.storage(open_storage(*arguments))
+    return lambda *arguments, **options: faults.storage(open_storage(*arguments, **options))
 
 
 def meet(db: tilekv.Store, faults: Faults) -> Faults:

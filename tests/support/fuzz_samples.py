@@ -16,6 +16,7 @@ import damage
 import tilekv
 from fuzz_seals import Files
 from old_stores import OldStoreWriter
+from tilekv.storage import memory
 from tilekv.storage.memory import MemoryStorage
 from tilekv.storage.protocol import check_component
 
@@ -24,18 +25,16 @@ TESTS = Path(__file__).parents[1]
 
 def stored(files: Files) -> MemoryStorage:
     """A store in memory that has these files; paths that no file system has are left out."""
-    storage = MemoryStorage("fuzz")
-    parts = [(path.split("/"), data) for path, data in files.items()]
-    parts = [(path, data) for path, data in parts if len(path) < 3 and _is_name(*path)]
-    storage.create({path[0]: data for path, data in parts if len(path) == 1}, True)
-    folders = {path[0] for path, _ in parts if len(path) == 2}
-    for folder in sorted(folders - {path[0] for path, _ in parts if len(path) == 1}):
-        draft = storage.draft()
-        for path, data in parts:
-            if len(path) == 2 and path[0] == folder:
-                draft.create(path[1]).write(data)
-        draft.commit(folder)
-    return storage
+    named = {path: data for path, data in files.items() if _is_name(*path.split("/"))}
+    files_first = {path for path in named if "/" not in path}
+    memory._roots["fuzz"] = damage.root_of(
+        {
+            path: data
+            for path, data in named.items()
+            if path.split("/")[0] not in files_first - {path}
+        }
+    )
+    return MemoryStorage("fuzz")
 
 
 def _is_name(*names: str) -> bool:
@@ -94,6 +93,14 @@ def consolidated() -> Files:
         with damage.standing_still():
             _found["consolidated"] = damage.consolidated().files
     return _found["consolidated"]
+
+
+def listed() -> Files:
+    """The same of the time before the record."""
+    if "listed" not in _found:
+        with damage.standing_still():
+            _found["listed"] = damage.listed().files
+    return _found["listed"]
 
 
 # --- encrypted ones --------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from tilekv.kvcore.base.crc32c import crc32c
 Files = dict[str, bytes]
 
 CHUNK_HEADER = 12
+BLOOM, BLOCK, BLOCKS = 4, 32, 127  # the record, bytes of a block, blocks of a page
 TILE_PAYLOAD = 72  # of a generic tile as tilekv writes it
 MAGIC = b"TKVB"
 
@@ -78,9 +79,24 @@ def sealed_metadata(data: bytes) -> bytes:
     (length,) = struct.unpack_from("<I", made, footer - 12)
     start = footer - 12 - length
     if start >= 0:
+        seal_bloom(made, start, footer - 12)
         crc = crc32c(made[footer:], crc32c(made[start : footer - 8]))
         struct.pack_into("<I", made, footer - 8, crc)
     return bytes(made)
+
+
+def seal_bloom(made: bytearray, at: int, end: int) -> None:
+    """The checksums of a Bloom filter's pages, as far as the records from `at` to `end` say where it is."""
+    while at + 16 <= end:
+        tag, size = struct.unpack_from("<II", made, at)
+        if tag == BLOOM and size == 32 and at + 40 <= end:
+            page, blocks = struct.unpack_from("<QQ", made, at + 8)
+            while 0 < blocks <= end and page + BLOCK * (min(blocks, BLOCKS) + 1) <= end:
+                n = BLOCK * min(blocks, BLOCKS)
+                struct.pack_into("<I", made, page + n, crc32c(made[page : page + n]))
+                page += n + BLOCK
+                blocks -= min(blocks, BLOCKS)
+        at += 8 + -(-size // 8) * 8
 
 
 def sealed_descriptor(data: bytes, schema: bytes | None = None) -> bytes:
@@ -114,6 +130,8 @@ def sealed_store(files: Files) -> Files:
             made[path] = sealed_descriptor(data, schema)
         elif path == "__array_schema.tdb":
             made[path] = schema
+        elif path.startswith(".tilekv/record-"):
+            made[path] = sealed_descriptor(data)
         elif path.endswith(".vac"):
             made[path] = sealed_list(data, path.removesuffix(".vac"))
         elif path.endswith("/__fragment_metadata.tdb"):

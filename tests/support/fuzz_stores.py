@@ -18,7 +18,16 @@ from cryptography.hazmat.primitives.ciphers import aead
 import tilekv
 from damage import Place
 from fuzz_mutations import mutated
-from fuzz_samples import KEY, PlainCipher, consolidated, encrypted, goldens, old_stores, stored
+from fuzz_samples import (
+    KEY,
+    PlainCipher,
+    consolidated,
+    encrypted,
+    goldens,
+    listed,
+    old_stores,
+    stored,
+)
 from fuzz_seals import Files, sealed_store
 from fuzz_targets import REFUSED, Target
 from tilekv.tools.verify import verify
@@ -55,7 +64,7 @@ class Stores(Target):
     key: ClassVar[bytes | None] = None
 
     def seeds(self) -> Sequence[bytes]:
-        return [packed(files) for files in (*goldens().values(), consolidated())]
+        return [packed(files) for files in (*goldens().values(), consolidated(), listed())]
 
     def mutated(self, rng: random.Random, data: bytes, other: bytes) -> bytes:
         files, others = unpacked(data), unpacked(other)

@@ -11,6 +11,7 @@ import copy
 import itertools
 import json
 import random
+import re
 import struct
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -22,17 +23,20 @@ import tilekv
 from fuzz_mutations import mutated
 from fuzz_samples import goldens, old_stores, stored
 from fuzz_seals import sealed_chunk, sealed_descriptor, sealed_list
+from lists import vac_bytes
 from tilekv.descriptor import Descriptor
 from tilekv.engine import layout_of
-from tilekv.history import listed, read_history, vac_bytes
+from tilekv.history import history_of, listed, owners, read_list
 from tilekv.kvcore import testing
 from tilekv.kvcore.base.crc32c import crc32c
 from tilekv.kvcore.codec import pipeline as codec
+from tilekv.kvcore.codec.chunk import decode
 from tilekv.legacy.schema import read_old_schema
 from tilekv.names import FragmentName, newer_tiledb, vac_owner
+from tilekv.record import Claim, Commit, Record, shorts
 from tilekv.schema import Schema
 from tilekv.schemafile import read_schema
-from tilekv.storage import Listing
+from tilekv.storage import Listing, RecordFile
 
 REFUSED = (tilekv.CorruptionError, tilekv.FormatError)
 
@@ -179,10 +183,35 @@ class Lists(Target):
                 listed(part, owner)
         storage = stored(dict(files))
         listing = Listing(tuple(self.folders), tuple(files))
-        for timestamp in (None, 7, 10**12):
-            with contextlib.suppress(*REFUSED):
-                history = read_history(storage, listing, timestamp)
-                assert history.visible, "everything has vanished"
+        with contextlib.suppress(*REFUSED):
+            lists = {owner: read_list(storage, owner) for owner in owners(listing)}
+            assert history_of(listing, lists).visible, "everything has vanished"
+
+
+class Records(Target):
+    """The record of merges, sealed."""
+
+    name = "records"
+    short = 1500
+
+    def seeds(self) -> Sequence[bytes]:
+        names = [FragmentName(t, t + 1, f"{t:012x}8{t:019x}") for t in (1, 5, 9)]
+        empty = Record("store")
+        one = empty.committed(Commit((names[0],), shorts(names[1:]), 5), "")
+        two = one.committed(Commit((names[2],), shorts(names[:1]), 9, 7), "")
+        many = (empty, one, two, two.claimed(Claim("who", shorts(names), 3)).keeping(None))
+        return [record.to_bytes() for record in many]
+
+    def run(self, data: bytes) -> None:
+        with contextlib.suppress(*REFUSED):
+            Record.from_file(RecordFile(1, data))
+        data = sealed_descriptor(data)
+        seq = int(found[1]) if (found := re.search(rb'"seq": ([0-9]{1,18})', data)) else 1
+        record = Record.from_file(RecordFile(seq, data))
+        assert Record.from_file(RecordFile(record.seq, record.to_bytes())) == record
+        names = [str(name) for commit in record.commits for name in commit.outputs]
+        for moment in (None, 5):
+            assert len(record.visible(names, moment)) <= len({*names})
 
 
 class Names(Target):
@@ -205,7 +234,8 @@ class Names(Target):
             vac_owner(name)
         newer_tiledb(names, names, lambda _: False)
         with contextlib.suppress(*REFUSED):
-            read_history(stored({}), Listing(tuple(names), ()), None)
+            history_of(Listing(tuple(names), ()), {})
+            Record("").visible(names)
 
 
 # --- codec -----------------------------------------------------------------------------------------
@@ -290,9 +320,9 @@ class Chunks(Target):
         with contextlib.suppress(ValueError):
             rewritten = testing.rewritten(described)
             assert testing.rewritten(rewritten) == rewritten
-        raw = codec.decode(described, element, signed, integer, stored, raw_size, True, cell)
+        raw = decode(described, element, signed, integer, stored, raw_size, True, cell)
         assert len(raw) == raw_size
-        codec.decode(described, element, signed, integer, stored, raw_size, False, cell)
+        decode(described, element, signed, integer, stored, raw_size, False, cell)
 
 
 # --- wire ------------------------------------------------------------------------------------------
@@ -317,5 +347,5 @@ class Checksums(Target):
 
 
 BYTES: Sequence[Target] = (
-    *(SchemaFile(), DescriptorFile(), Lists(), Names(), Chunks(), Checksums()),
+    *(SchemaFile(), DescriptorFile(), Lists(), Records(), Names(), Chunks(), Checksums()),
 )

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
+from damage import root_of
 from tilekv.names import LOCK
 from tilekv.storage import memory
 
@@ -47,22 +48,15 @@ class MemoryGround:
         name = f"ground {template}"
         memory._roots.pop(name, None)
         if (template / "store").exists():
-            memory._roots[name] = memory._Root(self._files(template))
-            memory._roots[name].folders.update(self._folders(template))
+            memory._roots[name] = root_of(self._files(template))
         yield f"memory://{name}", template
         memory._roots.pop(name, None)
 
     @cache  # noqa: B019 - one ground a test
     def _files(self, template: Path) -> dict[str, bytes]:
+        store = template / "store"
         return {
-            each.name: each.read_bytes()
-            for each in (template / "store").iterdir()
+            str(each.relative_to(store)): each.read_bytes()
+            for each in store.rglob("*")
             if each.is_file()
-        }
-
-    @cache  # noqa: B019
-    def _folders(self, template: Path) -> dict[str, dict[str, bytes]]:
-        return {
-            folder.name: {each.name: each.read_bytes() for each in folder.iterdir()}
-            for folder in (template / "store").glob("__*_*_*/")
         }

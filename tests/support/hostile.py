@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from tilekv.kvcore.base.crc32c import crc32c
 
 PAYLOAD = 72  # of a vector's tile
-IDENTITY, SOURCES, CHUNKS = 1, 2, 3
+IDENTITY, SOURCES, CHUNKS, BLOOM, UNIFORM, FIRST = 1, 2, 3, 4, 7, 8
 
 
 class Metadata:

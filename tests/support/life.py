@@ -11,6 +11,9 @@ import pytest
 
 import tilekv
 from tilekv import Attr, Schema
+from tilekv.names import ASIDE, DESCRIPTOR
+from tilekv.record import Record
+from tilekv.storage import open_storage
 
 SMALL = Schema([Attr("value", bytes)], capacity=4)
 
@@ -29,6 +32,18 @@ class Clock:
         self.now += round(seconds * 1000)
 
 
+def write(path: Path, *flushes: dict[object, bytes | None], config: object = None) -> None:
+    """Each mapping becomes a fragment; None deletes."""
+    with tilekv.open(path, "a", schema=None if path.exists() else SMALL, config=config) as db:
+        for flush in flushes:
+            for key, value in flush.items():
+                if value is None:
+                    db.delete_many([key])
+                else:
+                    db[key] = value
+            db.flush()
+
+
 def contents(path: Path, timestamp: Any = None, **config: Any) -> dict[Any, Any]:
     """What a fresh handle reads, the same in every way of reading; nothing of it is damaged."""
     config = {f"kv.{name}": value for name, value in config.items()}
@@ -42,14 +57,33 @@ def contents(path: Path, timestamp: Any = None, **config: Any) -> dict[Any, Any]
 
 
 def folders(path: Path) -> set[str]:
-    """The committed fragments, superseded ones too."""
+    """The fragments in the root."""
     return {each.name for each in path.glob("__*_*_*/")}
 
 
-def everything(path: Path) -> dict[str, bytes]:
-    """Every file below a folder, hidden ones too."""
-    return {
+def past(path: Path) -> set[str]:
+    """The fragments that merges have superseded and set aside."""
+    return {each.name for each in path.glob(".tilekv/past/*/")}
+
+
+def record_of(path: Path) -> Record:
+    """The record of merges."""
+    file = open_storage(path).record()
+    assert file
+    return Record.from_file(file)
+
+
+def everything(path: Path, *, record: bool = True) -> dict[str, bytes]:
+    """Every file below a folder, hidden ones too; the record, and what the descriptor says of it, only if they are asked for."""
+    found = {
         str(each.relative_to(path)): each.read_bytes() for each in path.rglob("*") if each.is_file()
+    }
+    if record:
+        return found
+    return {
+        name: data
+        for name, data in found.items()
+        if name != DESCRIPTOR and not name.startswith(f"{ASIDE}/record-")
     }
 
 

@@ -107,6 +107,12 @@ def consolidate_often(path: str, number: int, start: Barrier, stop: Event, resul
         results.put(("consolidator", number, None, merged))
 
 
+def back_up_often(path: str, destination: str) -> None:
+    """Until it is killed."""
+    while True:
+        tilekv.backup(path, destination)
+
+
 def verify_often(path: str, number: int, start: Barrier, stop: Event, results: Any) -> None:
     """Check the whole store; there is no damage."""
     checked = 0

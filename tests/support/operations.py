@@ -9,7 +9,9 @@ from typing import Any, NamedTuple, Protocol
 
 import tilekv
 from life import SMALL, age
+from lists import merge_by_list
 from old_stores import OldStoreWriter
+from tilekv.tiers import FAN
 
 State = Mapping[Any, Any] | None  # what a store reads as; None: there is none
 SPLIT = {"kv.max_fragment_bytes": 600}
@@ -37,7 +39,7 @@ class Operation(NamedTuple):
     prepare : callable
         Makes what is there before, in an empty folder.
     run : callable
-        Does it, given the uri of the store and the Steps. What an old store is converted from is beside it, in the folder given.
+        Does it, given the uri of the store and the Steps. What it is converted or copied from is beside it, in the folder given.
     states : callable
         Given the folder: what the store reads as before, and after each step.
     """
@@ -148,6 +150,52 @@ def _vacuum(uri: str, folder: Path, steps: Steps) -> None:
     steps.take(steps.open(uri, "a", {}).vacuum)
 
 
+def _tier(folder: Path) -> None:
+    """A fragment that is larger, and as many small ones as make a tier; no record."""
+    rng = random.Random(6)
+    with tilekv.open(
+        folder / "store", "x", schema=SMALL, config={"kv.sync": False, "kv.upkeep": "off"}
+    ) as db:
+        db.put_many({key: rng.randbytes(900) for key in range(6)})
+        db.flush()
+        for flush in range(FAN):
+            db["all"] = db[flush] = b"%d" % flush
+            db.delete_many([5 - flush])
+            db.flush()
+
+
+def _filled_tier(folder: Path) -> None:
+    """The same upon what a merge has superseded."""
+    filled(folder)
+    with tilekv.open(folder / "store", "a", config={"kv.sync": False, "kv.upkeep": "off"}) as db:
+        for flush in range(FAN):
+            db["all"] = db[flush] = b"%d" % flush
+            db.flush()
+
+
+def _upkeep(uri: str, folder: Path, steps: Steps) -> None:
+    steps.take(steps.open(uri, "a", {"kv.upkeep": "off"}).upkeep)
+
+
+def _upkeep_and_remove(uri: str, folder: Path, steps: Steps) -> None:
+    steps.take(steps.open(uri, "a", {"kv.upkeep": "off", "kv.history": 0}).upkeep)
+
+
+def _lists(folder: Path) -> None:
+    """Of the time before the record: a merge of a merge, and what came since."""
+    store = folder / "store"
+    with tilekv.open(store, "x", schema=SMALL, config={"kv.sync": False}) as db:
+        for flush in range(5):
+            db["all"] = db[flush] = b"%d" % flush
+            db.delete_many([flush - 2])
+            db.flush()
+            if flush in (1, 3):
+                merge_by_list(store)
+                db.reopen()
+    assert len(list(store.glob("*.vac"))) == 2
+    assert not (store / ".tilekv").exists()
+
+
 # --- convert -------------------------------------------------------------------------------------
 
 
@@ -166,6 +214,39 @@ def _converted(folder: Path) -> list[State]:
         return [None, dict(db.items())]
 
 
+# --- backup --------------------------------------------------------------------------------------
+
+
+def _source(folder: Path) -> None:
+    filled(folder)
+    (folder / "store").rename(folder / "source")
+
+
+def _backup(uri: str, folder: Path, steps: Steps) -> None:
+    steps.take(lambda: tilekv.backup(folder / "source", uri))
+
+
+def _copied(folder: Path) -> list[State]:
+    with tilekv.open(folder / "source") as db:
+        return [None, dict(db.items())]
+
+
+def _backed_up(folder: Path) -> None:
+    """The store has fragments that the last backup has, others, and lacks some."""
+    _source(folder)
+    with tilekv.open(folder / "source", "a", config={"kv.sync": False}) as db:
+        tilekv.backup(folder / "source", folder / "store")
+        db.consolidate(vacuum=True)
+        for number in range(2):
+            db.put_many(NEW | {number: b"later"})
+            db.delete_many(GONE)
+            db.flush()
+
+
+def _newer(folder: Path) -> list[State]:
+    return [_model(folder), _copied(folder)[1]]
+
+
 OPERATIONS = (
     Operation("create", lambda folder: None, _create, lambda folder: [None, {}]),
     Operation("replace", filled, _replace, lambda folder: [_model(folder), {}]),
@@ -174,5 +255,10 @@ OPERATIONS = (
     Operation("consolidate", filled, _consolidate, _unchanged),
     Operation("consolidate and split", filled, _consolidate_split, _unchanged),
     Operation("vacuum", _superseded, _vacuum, _unchanged),
+    Operation("upkeep", _filled_tier, _upkeep, _unchanged),
+    Operation("upkeep and remove", _tier, _upkeep_and_remove, _unchanged),
+    Operation("seed", _lists, _vacuum, _unchanged),
     Operation("convert", _old, _convert, _converted),
+    Operation("backup", _source, _backup, _copied),
+    Operation("backup again", _backed_up, _backup, _newer),
 )

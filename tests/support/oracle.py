@@ -70,23 +70,90 @@ def read_store(root: Path) -> Store:
     store.dumps["__array_schema.tdb"] = walk.dump()
     names = {path.name for path in root.iterdir()}
     names -= {"__array_schema.tdb", "__kv_schema.tdb", "__lock.tdb", "__tilekv.json"}
+    if ".tilekv" in names:
+        return _read_recorded(root, names - {".tilekv"}, store)
     lists = {name.removesuffix(".vac"): read_list(root / name) for name in names if ".vac" in name}
     gone = set().union(*lists.values())
+    for fragment in _read_fragments(root, names - {f"{owner}.vac" for owner in lists}, store):
+        (store.superseded if fragment.name in gone else store.fragments).append(fragment)
+    sources = {fragment.name: fragment.sources for fragment in store.fragments + store.superseded}
+    for owner, listed in lists.items():
+        expect(owner in sources, f"{owner}.vac has no fragment")
+        expect(set(sources[owner]) == listed, f"{owner}.vac is not what it was made from")
+    return store
+
+
+def _read_fragments(root: Path, names: set[str], store: Store) -> Iterator[Fragment]:
+    """Oldest first."""
     folders = []
-    for name in names - {f"{owner}.vac" for owner in lists}:
+    for name in names:
         match = re.fullmatch("__([0-9]+)_([0-9]+)_[0-9a-f]{32}", name)
         expect(match, f"{name} has no place in a store")
         assert match
         folders.append((int(match[1]), -int(match[2]), name))
     for t1, minus_t2, name in sorted(folders):
         fragment = FragmentReader(store.schema, root / name, t1, -minus_t2).read()
-        (store.superseded if name in gone else store.fragments).append(fragment)
         store.dumps |= {f"{name}/{file}": text for file, text in fragment.dumps.items()}
-    sources = {fragment.name: fragment.sources for fragment in store.fragments + store.superseded}
-    for owner, listed in lists.items():
-        expect(owner in sources, f"{owner}.vac has no fragment")
-        expect(set(sources[owner]) == listed, f"{owner}.vac is not what it was made from")
+        yield fragment
+
+
+def _read_recorded(root: Path, names: set[str], store: Store) -> Store:
+    """A store with a record, whose merges have all been completed."""
+    aside = root / ".tilekv"
+    there = {path.name for path in aside.iterdir()} - {"staged", "past"}
+    expect(
+        all(re.fullmatch("record-[1-9][0-9]*", name) for name in there) and len(there) <= 2,
+        f"{there} in .tilekv",
+    )
+    newest = max(there, key=lambda name: int(name[7:]))
+    record = sealed((aside / newest).read_bytes(), newest)
+    expect(record["seq"] == int(newest[7:]), f"{newest} is number {record['seq']}")
+    expect(record["store"] == store.descriptor["id"], f"{newest} is of another store")
+    expect(
+        store.descriptor.get("record") is True, "the descriptor does not say that there is a record"
+    )
+    staged, past = (
+        {path.name for path in (aside / place).iterdir()} if (aside / place).exists() else set()
+        for place in ("staged", "past")
+    )
+    expect(not staged, f"{staged} was not shown")
+    gone = {name for commit in record["commits"] for name in commit["sources"]}
+    made = {name for commit in record["commits"] for name in commit["outputs"]}
+    expect(all(short(name) in gone for name in past), "something in the past that counts")
+    expect(not any(short(name) in gone for name in names), "something in the root that does not")
+    for name in names:
+        expect((name in made) == (name[-20] == "8"), f"{name}: who made it?")
+    expect({name for name in made if short(name) not in gone} <= names, "what counts is not there")
+    store.fragments += _read_fragments(root, names, store)
+    store.superseded += _read_fragments(aside / "past", past, store)
+    made_by = {fragment.name: fragment for fragment in store.fragments + store.superseded}
+    for commit in record["commits"]:
+        first = commit["outputs"][:1]
+        for name in commit["outputs"]:
+            fragment = made_by[name]
+            if fragment.first_output:
+                expect([fragment.first_output] == first, f"{name} is of another merge")
+            expect(
+                {*commit["sources"]}
+                <= {*map(short, made_by[fragment.first_output or name].sources)},
+                f"{name} is not what it was made from",
+            )
     return store
+
+
+def short(name: str) -> str:
+    """What the record calls a fragment that is superseded."""
+    _, _, t1, t2, unique = name.split("_")
+    return f"{t1}_{unique[:16]}" if t1 == t2 else f"{t1}_{t2}_{unique[:16]}"
+
+
+def sealed(data: bytes, file: str) -> dict[str, Any]:
+    """The members of a JSON object whose checksum is right."""
+    members: dict[str, Any] = json.loads(data)
+    crc = members.pop("crc32c")
+    canonical = json.dumps(members, sort_keys=True, separators=(",", ":")).encode()
+    expect(crc == crc32c(canonical), f"the checksum of {file}")
+    return members
 
 
 def read_list(path: Path) -> set[str]:
@@ -108,12 +175,12 @@ def read_list(path: Path) -> set[str]:
 
 
 def read_descriptor(data: bytes, schema: bytes) -> dict[str, Any]:
-    members = json.loads(data)
-    crc = members.pop("crc32c")
-    canonical = json.dumps(members, sort_keys=True, separators=(",", ":")).encode()
-    expect(crc == crc32c(canonical), "the checksum of __tilekv.json")
+    members = sealed(data, "__tilekv.json")
     expect(members["schema_crc32c"] == crc32c(schema), "the checksum of the schema file")
-    expect(members["format"] == 1 and members["digest"] in ("blake2b", "md5"), "__tilekv.json")
+    expect(
+        members["format"] == 1 + ("record" in members) and members["digest"] in ("blake2b", "md5"),
+        "__tilekv.json",
+    )
     expect(re.fullmatch("[0-9a-f]{32}", members["id"]), "the id of the store")
     return members
 

@@ -90,9 +90,9 @@ class Walk:
     def u64s(self, n: int, label: str) -> list[int]:
         return [self.u64(f"{label}[{i}]") for i in range(n)]
 
-    def zeros(self, to: int, label: str = "padding") -> None:
+    def zeros(self, to: int, label: str = "padding", most: int = 8) -> None:
         """Zero bytes up to the position `to`, which is near."""
-        expect(0 <= to - self.at < 8, f"{self.name}: {label} from {self.at} to {to}")
+        expect(0 <= to - self.at < most, f"{self.name}: {label} from {self.at} to {to}")
         expect(
             not any(self.take(to - self.at, label)), f"{self.name}: {label} before {to} is not zero"
         )

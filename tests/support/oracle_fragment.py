@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -17,7 +18,19 @@ TOMBSTONE = 0x80
 MAX_CHUNK = 1 << 20  # only a longer cell may be cut
 PLAIN = 1 << 16  # the most bytes of a chunk of several cells that no filter touches
 FANOUT = 10
-IDENTITY, SOURCES, CHUNKS, BOUND = 1, 2, 3, 5  # tags of records
+IDENTITY, SOURCES, CHUNKS, BLOOM, BOUND, UNIFORM, FIRST = 1, 2, 3, 4, 5, 7, 8  # tags of records
+NOT_UNIFORM = 0xFFFFFFFF
+BLOCK, BLOCKS = 32, 127  # bytes of a block of the Bloom filter, blocks of a page
+SALTS = (
+    0x47B6137B,
+    0x44974D91,
+    0x8824AD5B,
+    0xA2B7289D,
+    0x705495C7,
+    0x2DF1424B,
+    0x9EFC4947,
+    0x5C6BFB31,
+)
 TRAILER = 20  # bytes at the end of a data file that the footer does not count
 
 
@@ -65,6 +78,7 @@ class Fragment:
     t2: int
     cells: list[Cell] = field(default_factory=list)
     sources: tuple[str, ...] = ()
+    first_output: str = ""
     tiles: dict[str, list[Tile]] = field(default_factory=dict)
     dumps: dict[str, str] = field(default_factory=dict)
 
@@ -95,6 +109,12 @@ class FragmentReader:
         expect(found == names, f"{self.folder.name} has the files {sorted(found ^ names)}")
         self.make_cells(coords, columns)
         self.check_cells()
+        self.check_bloom()
+        for i, one in enumerate(self.fields):
+            if one.var:
+                self.check_uniform(self.na + 1 + i, columns[i], len)
+        self.check_uniform(self.na - 1, columns[-1], lambda cell: cell[0])
+        expect(not self.uniform, f"uniform cells of slots {list(self.uniform)}")
         self.check_bounds()
         self.check_directory()
         return self.fragment
@@ -131,6 +151,7 @@ class FragmentReader:
         self.offsets = vectors[: na + 1]
         self.var_offsets = vectors[na + 1 : 2 * na + 1]
         self.var_raw_sizes = vectors[2 * na + 1 :]
+        self.bloom_pages(walk, footer)
         walk.zeros(-walk.at % 8 + walk.at)
         self.private_block(walk, footer)
         walk.lines += notes
@@ -180,11 +201,64 @@ class FragmentReader:
         expect(n in (0, self.ntiles), f"{walk.name}: a vector of {n} for {self.ntiles} tiles")
         return walk.u64s(n, "vector")
 
+    def bloom_pages(self, walk: Walk, footer: int) -> None:
+        """The pages of the Bloom filter, if there are any before the private block: blocks and their CRC-32C."""
+        self.blocks: list[int] = []
+        end = footer - 12 - int.from_bytes(walk.data[footer - 12 : footer - 8], "little")
+        self.bloom_at = -walk.at % 64 + walk.at
+        if end < self.bloom_at + BLOCK:
+            return
+        walk.zeros(self.bloom_at, most=64)
+        left = (end - walk.at) // BLOCK  # blocks, and another for each page
+        while left:
+            n = min(BLOCKS, left - 1)
+            page = walk.take(BLOCK * n, "Bloom filter: page")
+            expect(
+                walk.u32("Bloom filter: CRC-32C") == crc32c(page), f"{walk.name}: a filter's CRC"
+            )
+            walk.zeros(walk.at + BLOCK - 4, most=BLOCK)
+            self.blocks += (
+                int.from_bytes(page[at : at + BLOCK], "little") for at in range(0, BLOCK * n, BLOCK)
+            )
+            left -= n + 1
+
+    def check_bloom(self) -> None:
+        """It has the bits of these cells, and no others."""
+        if not self.blocks:
+            return
+        made = [0] * len(self.blocks)
+        for cell in self.fragment.cells:
+            block = min((cell.c0 - self.low) * self.factor >> 64, len(made) - 1)
+            for i, salt in enumerate(SALTS):
+                made[block] |= 1 << (32 * i + (cell.c1 * salt % 2**32 >> 27))
+        expect(made == self.blocks, "the Bloom filter is not that of the cells")
+
+    def uniform_cells(self, walk: Walk) -> None:
+        slot, n = walk.u32("uniform cells: slot"), walk.u32("uniform cells: tiles, or 1")
+        expect(n in (1, self.ntiles), f"{walk.name}: uniform cells of {n} tiles")
+        said = [walk.u32(f"what cells have in common [{i}]") for i in range(n)]
+        expect(slot not in self.uniform, f"{walk.name}: two records of uniform cells of a slot")
+        self.uniform[slot] = said * self.ntiles if n == 1 else said
+
+    def check_uniform(self, slot: int, cells: list[bytes], common: Callable[[bytes], int]) -> None:
+        """Of each tile is said what all its cells have in common, and of others that they have nothing."""
+        found = []
+        for number in range(self.ntiles):
+            first = number * self.schema.capacity
+            values = {common(cell) for cell in cells[first : first + self.cells_of(number)]}
+            found.append(values.pop() if len(values) == 1 else NOT_UNIFORM)
+        said = self.uniform.pop(slot, None)
+        if self.blocks:  # written since there are such records
+            expect(said == (found if set(found) != {NOT_UNIFORM} else None), f"slot {slot}: {said}")
+        else:
+            expect(said in (None, found), f"slot {slot}: {said}")
+
     def private_block(self, walk: Walk, footer: int) -> None:
         """Tagged records, u32 length, u32 CRC-32C over block and footer, TKVB."""
         start, end = walk.at, footer - 12
         expect(start % 8 == 0 and start <= end, f"{walk.name}: the private block at {start}")
         self.directory: dict[int, list[tuple[int, int, int]]] = {}
+        self.uniform: dict[int, list[int]] = {}
         seen: list[int] = []
         while walk.at < end:
             tag, size = walk.u32("record: tag"), walk.u32("record: size")
@@ -196,8 +270,17 @@ class FragmentReader:
                 while walk.at < after:
                     names.append(walk.take(walk.u32("source: size"), "source").decode())
                 self.fragment.sources = tuple(names)
+            elif tag == FIRST:
+                self.fragment.first_output = walk.take(size, "the first output").decode()
             elif tag == CHUNKS:
                 self.chunk_directory(walk)
+            elif tag == BLOOM:
+                walk.u64("Bloom filter: position", self.bloom_at)
+                walk.u64("Bloom filter: blocks", len(self.blocks))
+                self.low = walk.u64("Bloom filter: low")
+                self.factor = walk.u64("Bloom filter: factor")
+            elif tag == UNIFORM:
+                self.uniform_cells(walk)
             elif tag == BOUND:
                 expect(size == 0, f"{walk.name}: a record of tag {BOUND} with a payload")
             else:
@@ -206,6 +289,10 @@ class FragmentReader:
             walk.zeros(-walk.at % 8 + walk.at)
             seen.append(tag)
         expect(walk.at == end and seen.count(IDENTITY) == 1, f"{walk.name}: records {seen}")
+        expect(seen.count(SOURCES) + seen.count(FIRST) <= 1, f"{walk.name}: records {seen}")
+        expect(
+            seen.count(BLOOM) == (len(self.blocks) > 0), f"{walk.name}: a filter without a record"
+        )
         expect(seen.count(BOUND) == 1, f"{walk.name}: its data files need not end in a trailer")
         walk.u32("private block: length", end - start)
         block = walk.data[start : walk.at]

@@ -6,7 +6,8 @@ at this moment may leave. The rules are those of POSIX, and a little worse than 
 
 * bytes written since a file's last sync may be kept, lost, zeroed or torn;
 * names made, renamed, swapped and removed since their folder's last sync may each be there or not, in any order;
-* a rename is one change of its folder: it happens or it does not.
+* a rename is one change of its folder: it happens or it does not; from one folder to another, what it moves is in the new one
+  before it has left the old one, and a sync of the old one keeps both.
 """
 
 from __future__ import annotations
@@ -36,6 +37,10 @@ class File:
 
     def after(self, how: str) -> bytes:
         """What is read after the cut."""
+        if not self.data.startswith(
+            self.synced
+        ):  # written over since: each of its blocks may be old or new
+            return self.data if how in ("kept", "torn") else self.synced
         tail = len(self.data) - len(self.synced)
         if how == "kept" or tail <= 0:
             return self.data if how == "kept" else self.synced
@@ -49,16 +54,31 @@ class File:
         )
 
 
+class Change(dict[str, "File | Folder | None"]):
+    """Names set or taken away by one call; None: taken away."""
+
+    after: tuple[Folder, Change] | None = None  # it happens only if this has, in that folder
+
+    def happens(self, kept: Callable[[Change], bool]) -> bool:
+        if not kept(self):
+            return False
+        if self.after is None:
+            return True
+        folder, other = self.after
+        return other.happens(kept) or not any(each is other for each in folder.pending)
+
+
 @dataclass(eq=False)
 class Folder:
     now: dict[str, File | Folder] = field(default_factory=dict)
     synced: dict[str, File | Folder] = field(default_factory=dict)
-    # Names set or taken away since, one mapping for each call; None: taken away.
-    pending: list[dict[str, File | Folder | None]] = field(default_factory=list)
+    pending: list[Change] = field(default_factory=list)  # since
 
-    def change(self, names: dict[str, File | Folder | None]) -> None:
-        self.pending.append(names)
-        _apply(self.now, names)
+    def change(self, names: Mapping[str, File | Folder | None]) -> Change:
+        change = Change(names)
+        self.pending.append(change)
+        _apply(self.now, change)
+        return change
 
 
 def _apply(entries: dict[str, File | Folder], names: Mapping[str, File | Folder | None]) -> None:
@@ -97,6 +117,7 @@ class Disk:
         self._root = _loaded(folder)
         self._lower = set(_folders(self._root)) if layered else set()
         self.opened: dict[int, tuple[File | Folder, str]] = {}  # by descriptor
+        self._places: dict[int, int] = {}  # where those that do not append write next
 
     @contextmanager
     def recording(self) -> Iterator[None]:
@@ -105,7 +126,8 @@ class Disk:
         with pytest.MonkeyPatch.context() as patch:
             for module in (local, exchange, overlay, descriptors):
                 patch.setattr(module, "os", recorder)
-            patch.setattr(descriptors, "close_all", recorder.close_all)
+            for module in (local, descriptors):
+                patch.setattr(module, "Holding", recorder.holding)
             patch.setattr(exchange, "_rename", self.renamed)
             patch.setattr(local, "sync_all", self.synced_at_once)
             yield
@@ -153,7 +175,9 @@ class Disk:
         self.log.append(" ".join([words[0], *shown]))
         self.changed(self.log[-1])
 
-    def begun(self, fd: int, path: str, new: bool) -> None:
+    def begun(self, fd: int, path: str, new: bool, appends: bool) -> None:
+        if not appends:
+            self._places[fd] = 0
         if new:
             parent, name = self._parent(path)
             parent.change({name: File()})
@@ -163,11 +187,15 @@ class Disk:
 
     def closed(self, fd: int) -> None:
         self.opened.pop(fd, None)
+        self._places.pop(fd, None)
 
     def written(self, fd: int, data: bytes) -> None:
         file, path = self.opened[fd]
         assert isinstance(file, File)
-        file.data += data
+        at = self._places.get(fd, len(file.data))
+        file.data = file.data[:at] + data + file.data[at + len(data) :]
+        if fd in self._places:
+            self._places[fd] = at + len(data)
         self._done("write", path)
 
     def synced(self, fd: int) -> None:
@@ -209,10 +237,15 @@ class Disk:
         node = parent.now[name]
         if parent is other:
             parent.change({name: None, target: node})
-        else:  # a little worse than any file system: it may be in neither, until both are synced
-            other.change({target: node})
-            parent.change({name: None})
+        else:
+            arrival = other.change({target: node})
+            parent.change({name: None}).after = (other, arrival)
         self._done("rename", old, new)
+
+    def linked(self, old: str, new: str) -> None:
+        parent, name = self._parent(new)
+        parent.change({name: self._node(old)})
+        self._done("link", old, new)
 
     def check_layer(self, path: str) -> None:
         """As overlayfs does before a rename."""
@@ -252,17 +285,21 @@ class _Recorder:
         new = bool(flags & os.O_CREAT) and not os.path.lexists(path)
         fd = os.open(path, flags, mode, dir_fd=dir_fd)
         if dir_fd is None and self._disk.holds(path):
-            self._disk.begun(fd, path, new)
+            self._disk.begun(fd, path, new, bool(flags & os.O_APPEND))
         return fd
 
     def close(self, fd: int) -> None:
         self._disk.closed(fd)
         os.close(fd)
 
-    def close_all(self, fds: list[int]) -> None:
-        for fd in fds:
-            self.close(fd)
-        fds.clear()
+    @contextmanager
+    def holding(self) -> Iterator[list[int]]:
+        fds: list[int] = []
+        try:
+            yield fds
+        finally:
+            for fd in fds:
+                self.close(fd)
 
     def write(self, fd: int, data: Any) -> int:
         done = os.write(fd, data)
@@ -291,6 +328,11 @@ class _Recorder:
         if self._disk.holds(path):
             self._disk.removed(path)
 
+    def link(self, old: str, new: str) -> None:
+        os.link(old, new)
+        if self._disk.holds(new):
+            self._disk.linked(old, new)
+
     def rmdir(self, path: str, *, dir_fd: int | None = None) -> None:
         path = _whole(path, dir_fd)
         os.rmdir(path)
@@ -300,12 +342,25 @@ class _Recorder:
 
 def _synced_now(node: File | Folder) -> Callable[[], None]:
     """Sync it; the result undoes that."""
-    kept = vars(node).copy()
+    kept = [(node, vars(node).copy())]
     if isinstance(node, File):
         node.synced = node.data
     else:
+        for change in node.pending:
+            if change.after:
+                folder, other = change.after
+                kept.append((folder, vars(folder).copy()))
+                if any(each is other for each in folder.pending):
+                    folder.synced = dict(folder.synced)
+                    _apply(folder.synced, other)
+                    folder.pending = [each for each in folder.pending if each is not other]
         node.synced, node.pending = dict(node.now), []
-    return lambda: vars(node).update(kept)
+
+    def undo() -> None:
+        for each, before in reversed(kept):
+            vars(each).update(before)
+
+    return undo
 
 
 def _whole(path: str, folder: int | None) -> str:
@@ -332,7 +387,7 @@ def _loaded(path: Path) -> Folder:
     return folder
 
 
-def _pending(folder: Folder) -> Iterator[Mapping[str, File | Folder | None]]:
+def _pending(folder: Folder) -> Iterator[Change]:
     """The changes that are not durable, of all folders that may still be reached."""
     seen: set[int] = set()
     stack = [folder]
@@ -354,7 +409,7 @@ def _survivors(root: Folder, durable: set[int], fate: Callable[[], str]) -> Tree
     def walk(folder: Folder, prefix: str) -> None:
         entries = dict(folder.synced)
         for change in folder.pending:
-            if id(change) in durable:
+            if change.happens(lambda each: id(each) in durable):
                 _apply(entries, change)
         for name, node in sorted(entries.items()):
             if isinstance(node, Folder):

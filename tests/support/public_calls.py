@@ -117,7 +117,7 @@ def odd_objects() -> list[Any]:
         0.0, -0.0, 0.5, 1e308, float("nan"), float("inf"), 1j,
         "", "a", "value", "n", "key", "\0", "\ud83d", "\udcff", "\udcc3\udca9", "\u00e9", "a" * 300, "a/b", "..", ".",
         "r", "a", "w", "x", "mask", "64 MiB", "-1", "kv.threads", "int32", "<U3", "M8[ns]", "M8[x]", "O",
-        "memory://", "memory://odd", "file://", "file:///dev/null/%ff", "s3://bucket", "http://a", Text("a"),
+        "memory://", "memory://odd", "file://", "file:///dev/null/%ff", "hdfs://bucket", "http://a", Text("a"),
         b"", b"a", b"\0\xff", bytearray(b"a"), memoryview(b"abc"), memoryview(b"abcdef")[::2], released,
         memoryview(np.zeros((2, 2))), b"k" * 32,
         (), (1,), (1, 2), ("a", b"1"), ("a", b"1", 2), [], [1], ["a"], [None], [[]], [[1, 2], [3]], [b"1"], [("a", b"1")],
@@ -150,7 +150,8 @@ METHODS: Final = {
 
 
 COMMANDS: Final = (
-    "import", "export", "ls", "get", "put", "rm", "info", "consolidate", "vacuum", "convert", "verify", "salvage", "--version",
+    "import", "export", "ls", "get", "put", "rm", "info", "consolidate", "vacuum", "backup", "convert", "verify", "salvage",
+    "--version",
 )  # fmt: skip
 
 

@@ -147,7 +147,7 @@ def walk(seed: int, folder: Path) -> int:
     probes = [*keys, *range(n, n + 3), "none"]
     pick.shuffle(probes)
     options = {"kv.mmap": pick.random() < 0.5, "kv.cache_bytes": pick.choice([0, 1000, 1 << 24])}
-    config: Any = {"kv.sync": False, "kv.threads": pick.choice([1, 2])}
+    config: Any = {"kv.sync": False, "kv.threads": pick.choice([1, 2]), "kv.upkeep": "off"}
 
     def rows(db: tilekv.Store) -> Rows:
         return ways(db, probes)["items"]()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
+
 import tilekv
 from life import contents
 from operations import State
@@ -28,8 +30,19 @@ def check(uri: Any, states: Sequence[State], acknowledged: int) -> State:
     return now
 
 
-def go_on(uri: Any, now: State) -> None:
-    """Put, flush, consolidate, vacuum: nothing of what was found is lost, and nothing comes back."""
+def go_on(uri: Any, now: State, *, dead: bool = False) -> None:
+    """Put, flush, consolidate, vacuum: nothing of what was found is lost, and nothing comes back. `dead`: the system knows that
+    who was interrupted has ended; else this process stands for it, and its claims are still alive."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "tilekv.consolidation.DRAFTS_S", 0
+        )  # nobody is about to commit what was interrupted
+        if not dead:
+            patch.setattr("tilekv.maintenance._is_over", lambda claim, now: True)
+        _go_on(uri, now)
+
+
+def _go_on(uri: Any, now: State) -> None:
     expected = dict(now or {}) | {"gone on": b"1"}
     with tilekv.open(uri, "a", config=FAST) as db:
         if len(db.schema.attrs) > 1:

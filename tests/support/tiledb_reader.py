@@ -4,10 +4,11 @@
 
 URI is a store, POINTS a JSON file with a list of [c0, c1], CONDITION a query condition for "columns". OUT becomes {"columns":
 {name: {"shown": type, "cells": [hex]}}, "points": [[hex of __key] for each point]}: cells in TileDB's order, a cell's bytes
-little-endian.
+little-endian. READER_CONFIG, in the environment, is what TileDB is told, as JSON.
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,8 @@ def cell_bytes(column: np.ndarray[Any, Any]) -> list[bytes]:
 
 def main(uri: str, out: str, points: str | None = None, condition: str | None = None) -> None:
     asked = json.loads(Path(points).read_text()) if points else []
-    with tiledb.open(uri) as array:
+    config = json.loads(os.environ.get("READER_CONFIG", "{}"))
+    with tiledb.open(uri, ctx=tiledb.Ctx(config)) as array:
         everything = array[:] if condition is None else array.query(cond=condition)[:]
         found = [array.multi_index[c0:c0, c1:c1]["__key"] for c0, c1 in asked]
     columns = {

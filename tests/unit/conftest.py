@@ -6,9 +6,17 @@ from importlib.util import find_spec
 if not all(map(find_spec, ("cryptography", "duckdb", "pandas", "polars", "pyarrow"))):
     collect_ignore_glob = [
         "test_arrow*.py",
+        "test_dataset.py",
         "test_exact.py",
         "test_expiry.py",
+        "test_fields.py",
+        "test_frametypes.py",
+        "test_giving.py",
         "test_keys.py",
+        "test_loading.py",
         "test_nulls.py",
+        "test_reading.py",
+        "test_saving.py",
+        "test_tables.py",
         "test_types.py",
     ]

@@ -90,6 +90,26 @@ def test_utf8_is_what_python_takes(store: Make, text: bytes) -> None:
         assert db[1] == text.decode()
 
 
+@pytest.mark.parametrize(
+    "bad", [b"\xff", b"\xc3", b"\x80", "é".encode(), "😀".encode(), b"\xf4\x90\x80\x80"]
+)
+def test_utf8_is_checked_at_every_place(store: Make, bad: bytes) -> None:
+    """It is read by words, and by several of them; cells that follow one another are read as one."""
+    db = store(Attr("v", str))
+    for place in range(80):
+        text = b"." * place + bad + b"." * (90 - place)
+        for cut in sorted({0, place // 2, place, place + 1, len(text)}):
+            column = buffers(pa.string(), 2, np.array([0, cut, len(text)], "i4"), text)
+            try:
+                halves = [text[:cut].decode(), text[cut:].decode()]
+            except UnicodeDecodeError:
+                with pytest.raises(InvalidValueError, match="not UTF-8"):
+                    db.put_many([1, 2], v=column)
+            else:
+                db.put_many([1, 2], v=column)
+                assert [db[1], db[2]] == halves
+
+
 def pointer_to(capsule: Any, name: bytes) -> Any:
     get = ctypes.pythonapi.PyCapsule_GetPointer
     get.restype, get.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]

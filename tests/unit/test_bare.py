@@ -17,9 +17,16 @@ from tilekv.errors import WrongTypeError
 
 # Those that can be made without anything.
 WHOLE = {
+    "tilekv.kvcore.base.file.Holding",
     "tilekv.kvcore.codec.pipeline.CodecPool",
     "tilekv.kvcore.handle.Handle",  # closed, as a Store without one is
     "tilekv.kvcore.format.tile.CellSource",  # knows nothing, and says so
+    "tilekv.kvcore.read.batch_lookup.Continuation",  # does nothing
+    "tilekv.kvcore.serve.resp.Parser",  # has been fed nothing
+    "tilekv.kvcore.serve.resp.Push",  # a list, as the next two are an exception and a text
+    "tilekv.kvcore.serve.resp.ReplyError",
+    "tilekv.kvcore.serve.resp.Verbatim",
+    "tilekv.kvcore.values.key_filter.KeyFilter",  # asks for all keys
 }
 
 

@@ -11,7 +11,7 @@ from tilekv.kvcore.format.layout import Layout
 from tilekv.kvcore.format.tile import CellSource, encode
 from tilekv.kvcore.read.fragment import Fragment
 from tilekv.kvcore.write.builder import FragmentBuilder
-from tilekv.kvcore.write.memtable import sort_buffer
+from tilekv.kvcore.write.sorted_buffer import sort_buffer
 
 UUID = bytes(range(16))
 
@@ -53,8 +53,22 @@ def test_round_trip(n: int, capacity: int) -> None:
         (fragment.cells, fragment.tombstones) == (builder.cells, builder.tombstones) == (n, n // 2)
     )
     assert (fragment.t1, fragment.t2, fragment.uuid) == (3, 5, UUID)
-    assert list(fragment.sources) == sources
+    assert (list(fragment.sources), fragment.first_output) == (sources, "")
     assert fragment.stored_bytes == len(metadata) + sum(map(len, files.values()))
+
+
+def test_first_output() -> None:
+    """Of the outputs of one consolidation the first has the list, and the others its name."""
+    layout, source = cells(5)
+    codecs, builder = CodecPool(), FragmentBuilder(layout)
+    files = written(builder, source, codecs)
+    first = "__3_5_" + "8" * 32
+    metadata = builder.metadata(UUID, 3, 5, first_output=first)
+    views = [File.memory(files[slot]) for slot, _, _ in layout.files]
+    fragment = Fragment(
+        layout, f"__3_5_{UUID.hex()}", File.memory(metadata), views, ChunkCache(0), codecs
+    )
+    assert (fragment.sources, fragment.first_output) == ((), first)
 
 
 def test_refused() -> None:

@@ -51,6 +51,75 @@ def test_what_is_read_again_is_kept(uri: Path) -> None:
         assert cache_of(db).used == used
 
 
+MIB = 1 << 20
+
+
+def _damage(path: Path) -> None:
+    """The stored values of a store: whoever decodes one of them anew notices."""
+    (file,) = path.glob("*/value_var.tdb")
+    data = bytearray(file.read_bytes())
+    for at in range(1000, len(data), 1 << 14):
+        data[at] ^= 1
+    file.write_bytes(data)
+
+
+def _large(path: Path, size: int, count: int) -> list[bytes]:
+    values = [random.Random(each).randbytes(size) for each in range(count)]
+    with tilekv.open(path, "x") as db:
+        db.put_many(range(count), values)
+    return values
+
+
+@pytest.mark.parametrize("size", [1 << 16, 1_000_000, MIB, 3 * MIB + 5])
+@pytest.mark.parametrize("how", ["get", "part", "file"])
+def test_a_large_value_that_was_read_is_not_decoded_again(
+    tmp_path: Path, size: int, how: str
+) -> None:
+    (value,) = _large(tmp_path / "s", size, 1)
+
+    def read(db: tilekv.Store) -> bytes:
+        if how == "get":
+            return db[0]
+        if how == "part":
+            return db.get_range(0)
+        with db.open_value(0) as file:
+            return file.read()
+
+    with tilekv.open(tmp_path / "s", config={"kv.cache_bytes": "64 MiB"}) as db:
+        assert read(db) == value
+        used = cache_of(db).used
+        assert used >= size
+        _damage(tmp_path / "s")
+        assert read(db) == value
+        assert cache_of(db).used == used
+
+
+@pytest.mark.parametrize("budget", [0, MIB, 4 * MIB])
+def test_a_large_value_that_has_no_room_is_not_kept(tmp_path: Path, budget: int) -> None:
+    """More than half of the budget: two of them would drive each other out."""
+    (value,) = _large(tmp_path / "s", 3 * MIB, 1)
+    with tilekv.open(tmp_path / "s", config={"kv.cache_bytes": budget}) as db:
+        assert [db[0], db[0], db[0]] == [value] * 3
+        assert cache_of(db).used < MIB
+        _damage(tmp_path / "s")
+        with pytest.raises(tilekv.CorruptionError):
+            db[0]
+
+
+def test_large_values_that_are_read_again_drive_out_others(tmp_path: Path) -> None:
+    """Read once, a value takes the room that is free and no more; read twice, it is cached as anything is."""
+    values = _large(tmp_path / "s", 2 * MIB, 6)
+    with tilekv.open(tmp_path / "s", config={"kv.cache_bytes": 9 * MIB}) as db:
+        assert [db[i] for i in range(6)] == values
+        assert 8 * MIB <= cache_of(db).used <= 9 * MIB
+        assert db[4] == values[4]
+        assert cache_of(db).used <= 9 * MIB
+        _damage(tmp_path / "s")
+        assert db[4] == values[4]
+        with pytest.raises(tilekv.CorruptionError):
+            db[5]
+
+
 def test_fragments_take_their_chunks_with_them(uri: Path) -> None:
     db = tilekv.open(uri)
     cache = cache_of(db)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import tilekv
+from hostile import UNIFORM, Metadata
 from tilekv.kvcore.check.check import check_fragment
 
 Change = Callable[[bytearray], None]
@@ -54,3 +55,29 @@ def test_bytes_behind_the_end(root: Path) -> None:
         assert name == path.name
         assert f"{size + 4} bytes" in message
         os.truncate(path, size)
+
+
+def test_cells_that_are_not_as_alike_as_the_metadata_says(tmp_path: Path) -> None:
+    """What it tells of key types and sizes is compared with what is stored, which no look-up reads."""
+    schema = tilekv.Schema([tilekv.Attr("blob", bytes)], capacity=16)
+    with tilekv.open(tmp_path / "s", "x", schema=schema) as db:
+        db.put_many({i: b"x" * (1 + i % 2 * 2) for i in range(16)})
+    [file] = (tmp_path / "s").glob("__*/__fragment_metadata.tdb")
+    whole = Metadata(file.read_bytes(), 3)
+    [types] = [at for at in whole.records(UNIFORM) if whole.u32(at) == 2]
+    [keys] = [at for at in whole.records(UNIFORM) if whole.u32(at) == 3 + 1]
+    whole.put(types + 8, 10, 4)
+    file.write_bytes(whole.seal())
+    assert {(name, message) for name, _, message in problems(tmp_path / "s")} >= {
+        ("__key_type.tdb", "the cells of tile 0 are not as alike as the metadata says")
+    }
+    whole.put(types + 8, 1, 4)
+    whole.put(
+        keys, 3 + 1 + 1, 4
+    )  # of the blobs, whose sizes of 1 and 3 make as many bytes as sizes of 2
+    whole.put(keys + 8, 2, 4)
+    file.write_bytes(whole.seal())
+    assert problems(tmp_path / "s")[0][::2] == (
+        "blob.tdb",
+        "the cells of tile 0 are not as alike as the metadata says",
+    )

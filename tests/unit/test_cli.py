@@ -276,6 +276,57 @@ def test_ls_glob(filled, capsysbinary) -> None:
     assert sorted(lines) == [b"dog.jpg", b"notes/dog.txt"]
 
 
+def test_large_files_go_through_little_memory(tmp_path, capsysbinary, monkeypatch) -> None:
+    """In and out, and left alone when they are stored with the same content; one that cannot be read keeps no other out."""
+    monkeypatch.setattr("tilekv.cli.tree.LARGE_BYTES", 1000)
+    folder, uri = tmp_path / "tree", tmp_path / "tree.kv"
+    (folder / "in").mkdir(parents=True)
+    contents = {"in/large": bytes(range(256)) * 20_000, "in/other": b"x" * 1001, "small": b"y"}
+    for name, data in contents.items():
+        (folder / name).write_bytes(data)
+    argv = ["import", "--no-progress", str(folder), str(uri)]
+    assert b"3 files, 5.1 MB in" in output(capsysbinary, *argv)
+    with tilekv.open(uri) as db:
+        assert dict(db.items()) == contents
+        assert len(db.fragments) == 3
+    assert b"3 files as stored before" in output(capsysbinary, *argv)
+    (folder / "in/large").write_bytes(contents["in/large"][:-1])
+    assert b"2 files as stored before" in output(capsysbinary, *argv)
+    output(capsysbinary, "export", uri, tmp_path / "copy")
+    for name in contents:
+        assert (tmp_path / "copy" / name).read_bytes() == (folder / name).read_bytes()
+    real = open
+
+    def refusing(path, *arguments, **options):
+        if str(path).endswith("other"):
+            raise PermissionError(13, "no", path)
+        return real(path, *arguments, **options)
+
+    monkeypatch.setattr("builtins.open", refusing)
+    assert main(argv) == 1
+    captured = capsysbinary.readouterr()
+    assert captured.err.endswith(b"other: no\n")
+    assert b"2 files" in captured.out
+
+
+def test_put_takes_bytes_as_they_come(tmp_path, capsysbinary, monkeypatch) -> None:
+    data = bytes(range(256)) * 10_000
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+    assert output(capsysbinary, "put", tmp_path / "s", "k", "-") == b""
+    (tmp_path / "file").write_bytes(data)
+    assert output(capsysbinary, "put", tmp_path / "s", "l", tmp_path / "file") == b""
+    with tilekv.open(tmp_path / "s") as db:
+        assert db["k"] == db["l"] == data
+    assert output(capsysbinary, "get", tmp_path / "s", "k") == data
+
+
+def test_ls_prefix_and_order(filled, capsysbinary) -> None:
+    assert output(capsysbinary, "ls", "--prefix", "notes/", filled) == b"notes/dog.txt\n"
+    assert output(capsysbinary, "ls", "--prefix", "d", "--glob", "*.txt", filled) == b""
+    names = output(capsysbinary, "ls", "--sorted", filled).splitlines()
+    assert names == [b"cat.jpg", b"dog.jpg", b"notes/dog.txt"]
+
+
 def test_ls_long(filled, points, capsysbinary) -> None:
     lines = output(capsysbinary, "ls", "-l", filled).decode().splitlines()
     assert sorted(line.split() for line in lines) == [
@@ -301,6 +352,24 @@ def test_get(filled, tmp_path, capsysbinary) -> None:
     assert (tmp_path / "cat").read_bytes() == b"miau"
     assert "no key '7'" in failure(capsysbinary, "get", filled, "7")
     assert "'x' is no int key" in failure(capsysbinary, "get", filled, "x", "--type", "int")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("1:3", b"ia"), (":2", b"mi"), ("-2:", b"au"), ("3:1", b""), ("2:99", b"au"), (":", b"miau")],
+)
+def test_get_a_part(text, expected, filled, tmp_path, capsysbinary) -> None:
+    assert output(capsysbinary, "get", filled, "cat.jpg", f"--range={text}") == expected
+    argv = ("get", filled, "cat.jpg", f"--range={text}", "-o", tmp_path / "part")
+    assert output(capsysbinary, *argv) == b""
+    assert (tmp_path / "part").read_bytes() == expected
+
+
+def test_get_a_part_of_one_attribute(points, capsysbinary) -> None:
+    part = output(capsysbinary, "get", points, "p", "--attr", "tag", "--range", "2:4")
+    assert part == "ü".encode()
+    wrong = failure(capsysbinary, "get", points, "p", "--attr", "a1", "--range", "0:1")
+    assert "--range is for bytes and text" in wrong
 
 
 def test_get_leaves_the_file_when_the_key_is_missing(filled, tmp_path, capsysbinary) -> None:
@@ -577,6 +646,8 @@ def test_help_has_an_example_that_parses(command, capsys) -> None:
         ["put", "store", "key", "\ud83d"],
         ["get", "store"],
         ["get", "store", "key", "--type", "date"],
+        ["get", "store", "key", "--range", "5"],
+        ["get", "store", "key", "--range", "a:b"],
         ["put", "store", "key", "file", "--value", "text"],
         ["import", "dir", "store", "--batch-bytes", "many"],
         ["put", "store", "key", "file", "--expire", "soon"],

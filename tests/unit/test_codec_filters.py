@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tilekv.kvcore.base.crc32c import crc32c
-from tilekv.kvcore.codec.pipeline import block_ratio, decode, decode_block, ratio
+from tilekv.kvcore.codec.chunk import decode
+from tilekv.kvcore.codec.pipeline import block_ratio, decode_block, ratio
 from tilekv.kvcore.testing import encode
 
 NONE, GZIP, ZSTD, LZ4, RLE, BZIP2, DOUBLE_DELTA = range(7)

@@ -18,7 +18,7 @@ from tilekv import commit
 from tilekv.kvcore.codec.pipeline import CodecPool
 from tilekv.kvcore.format.layout import Layout
 from tilekv.kvcore.format.tile import CellSource, ChunkPlan
-from tilekv.kvcore.write.memtable import sort_buffer
+from tilekv.kvcore.write.sorted_buffer import sort_buffer
 from tilekv.names import FragmentName
 from tilekv.storage import Draft, FileWriter, Storage, open_storage
 from tilekv.workers import Workers
@@ -35,6 +35,7 @@ def drafts(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir() if path.name.startswith(".tmp-")}
 
 
+@pytest.mark.usefixtures("quick_collections")
 def test_an_exception_in_a_cycle_holds_a_failed_flush(folder: Path) -> None:
     """Its traceback holds the builder: the collector may take it apart in any order."""
 
@@ -146,11 +147,14 @@ class KeptStorage:
         self.kept = KeptDraft()
         self._storage = storage
 
-    def draft(self) -> Draft:
+    def draft(self, staged: bool = False) -> Draft:
         return self.kept
 
     def list(self) -> object:
         return self._storage.list()
+
+    def record(self) -> None:
+        return None
 
 
 def test_threads_write_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:

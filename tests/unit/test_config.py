@@ -12,7 +12,7 @@ import pytest
 import tilekv
 from tilekv import Ctx
 from tilekv import config as module
-from tilekv.config import Config
+from tilekv.config import UNSET, Config
 from tilekv.errors import InvalidValueError, WrongTypeError
 
 MIB = 1 << 20
@@ -23,12 +23,23 @@ def test_defaults() -> None:
     assert Config().as_dict() == {
         "kv.buffer_bytes": 256 * MIB,
         "kv.cache_bytes": 256 * MIB,
+        "kv.filters": 1 << 30,
         "kv.threads": 0,
         "kv.sync": True,
         "kv.mmap": True,
         "kv.max_mapped_fragments": 1000,
         "kv.max_fragment_bytes": 16 << 30,
+        "kv.upkeep": "auto",
+        "kv.history": "store",
     }
+
+
+def test_options_that_are_words() -> None:
+    config = Config({"kv.upkeep": "off", "kv.history": "3600"})
+    assert (config.upkeep, config.history, config.history_ms) == ("off", 3600, 3_600_000)
+    assert Config.of(config.as_dict()) == config
+    assert (Config({"kv.history": "all"}).history_ms, Config().history_ms) == (None, UNSET)
+    assert Config(upkeep="on")["kv.upkeep"] == "on"
 
 
 def test_as_dict_goes_back() -> None:
@@ -56,7 +67,7 @@ def test_a_mapping_of_strings() -> None:
         "kv.mmap": "true",
         "kv.max_mapped_fragments": "1000",
     }
-    assert len(config) == 7
+    assert len(config) == 10
     assert "kv.threads" in config
     assert "sm.num_tbb_threads" in config
     assert "kv.thread" not in config
@@ -166,6 +177,12 @@ def test_bools(value: object, truth: bool) -> None:
         ("kv.threads", "4 MiB", InvalidValueError),
         ("kv.threads", -1, InvalidValueError),
         ("kv.threads", 5000, InvalidValueError),
+        ("kv.upkeep", "sometimes", InvalidValueError),
+        ("kv.upkeep", True, InvalidValueError),
+        ("kv.upkeep", 5, InvalidValueError),
+        ("kv.history", "long", InvalidValueError),
+        ("kv.history", -5, InvalidValueError),
+        ("kv.history", 1.5, WrongTypeError),
         ("kv.sync", 1, WrongTypeError),
         ("kv.sync", "yes", InvalidValueError),
         ("kv.max_mapped_fragments", 1 << 31, InvalidValueError),

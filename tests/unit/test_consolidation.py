@@ -1,4 +1,4 @@
-"""Consolidation and vacuum: what is read never changes, whatever happens meanwhile (docs/design.md 6)."""
+"""Consolidation: what is read never changes, whatever happens meanwhile (docs/design.md 6)."""
 
 from __future__ import annotations
 
@@ -11,32 +11,18 @@ import sys
 import textwrap
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import tilekv
 from faulty import Faults, every_call, fault_at, meet
-from life import SMALL, Clock, age, contents, everything, folders
+from life import SMALL, Clock, contents, everything, folders, past, record_of, write
 from tilekv import Attr, Schema
-from tilekv.storage import open_storage
+from tilekv.consolidation import clear
+from tilekv.record import parsed, shorts
 
 SPLIT = {"kv.max_fragment_bytes": 1500}
-
-
-def write(path: Path, *flushes: dict[object, bytes | None], config: object = None) -> None:
-    """Each mapping becomes a fragment; None deletes."""
-    with tilekv.open(path, "a", schema=None if path.exists() else SMALL, config=config) as db:
-        for flush in flushes:
-            for key, value in flush.items():
-                if value is None:
-                    db.delete_many([key])
-                else:
-                    db[key] = value
-            db.flush()
-
-
-def vacs(path: Path) -> list[str]:
-    return sorted(each.name for each in path.glob("*.vac"))
 
 
 # --- what is read ----------------------------------------------------------------------------------
@@ -73,7 +59,7 @@ def test_every_order_of_overwrites_and_deletes(
     assert contents(path) == model
     if vacuum:
         assert len(folders(path)) == 1
-        assert vacs(path) == []
+        assert past(path) == set()
 
 
 def test_full_merge_drops_tombstones(tmp_path: Path) -> None:
@@ -106,7 +92,7 @@ def test_nothing_to_merge_in_an_empty_store(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("flushes", [1, 3])
 def test_merge_that_leaves_nothing_keeps_one_tombstone(tmp_path: Path, flushes: int) -> None:
-    """There are no empty fragments, and the .vac needs an owner."""
+    """There are no empty fragments."""
     path = tmp_path / "store"
     write(path, *[dict.fromkeys(range(9), b"x")] * (flushes - 1), dict.fromkeys(range(9)))
     with tilekv.open(path, "a") as db:
@@ -133,17 +119,21 @@ def test_outputs_split_the_digests(tmp_path: Path) -> None:
         outputs = db.fragments
         assert len(outputs) > 3
         assert sum(fragment.cells for fragment in outputs) == len(model)
-        (vac,) = vacs(path)
-        assert vac.removesuffix(".vac") in {fragment.name for fragment in outputs}
-        listed = {line.strip("/") for line in (path / vac).read_text().split()}
-        assert {name for name in listed if name.startswith("__")} == sources
+        (commit,) = record_of(path).commits
+        assert {str(name) for name in commit.outputs} == {fragment.name for fragment in outputs}
+        assert commit.sources == shorts(parsed(sources))
+        assert past(path) == sources
+        by_name = {fragment.name: fragment for fragment in outputs}
+        first = by_name.pop(str(commit.outputs[0]))
+        assert ({*first.sources}, first.first_output) == (sources, "")
+        assert {(f.sources, f.first_output) for f in by_name.values()} == {((), first.name)}
         spans = sorted(_digests(path / fragment.name) for fragment in outputs)
         assert all(a[1] < b[0] for a, b in itertools.pairwise(spans))
     assert contents(path) == model
     with tilekv.open(path, "a", config=SPLIT) as db:
         db.vacuum()
         assert folders(path) == {fragment.name for fragment in outputs}
-        assert vacs(path) == []
+        assert past(path) == set()
     assert contents(path) == model
 
 
@@ -245,65 +235,6 @@ def test_closed_handle_refuses(tmp_path: Path) -> None:
         db.vacuum()
 
 
-# --- the lock --------------------------------------------------------------------------------------
-
-
-def refused(path: Path) -> None:
-    before = everything(path)
-    with tilekv.open(path, "a") as db:
-        with pytest.raises(tilekv.StoreBusyError):
-            db.consolidate(vacuum=True)
-        with pytest.raises(tilekv.StoreBusyError):
-            db.vacuum()
-    assert everything(path) == before
-
-
-def test_lock_held_by_another_process(tmp_path: Path) -> None:
-    path = tmp_path / "store"
-    write(path, {1: b"1"}, {1: b"2"})
-    code = """
-        import sys
-        from tilekv.storage import open_storage
-        with open_storage(sys.argv[1]).lock() as held:
-            print(held, flush=True)
-            sys.stdin.read()
-    """
-    command = [sys.executable, "-c", textwrap.dedent(code), str(path)]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as other:
-        assert other.stdout
-        assert other.stdout.readline() == "True\n"
-        refused(path)
-        write(path, {2: b"2"})  # writers and readers do not care
-        assert contents(path) == {1: b"2", 2: b"2"}
-        other.kill()
-    with tilekv.open(path, "a") as db:  # the system has dropped the lock of the dead
-        db.consolidate(vacuum=True)
-        assert len(db.fragments) == 1
-
-
-def test_lock_held_by_another_thread(tmp_path: Path) -> None:
-    path = tmp_path / "store"
-    write(path, {1: b"1"}, {1: b"2"})
-    held, done = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        with open_storage(path).lock() as free:
-            assert free
-            held.set()
-            done.wait()
-
-    thread = threading.Thread(target=hold)
-    thread.start()
-    held.wait()
-    try:
-        refused(path)
-    finally:
-        done.set()
-        thread.join()
-
-
 # --- damage ----------------------------------------------------------------------------------------
 
 
@@ -317,11 +248,12 @@ def test_damaged_source_changes_nothing(tmp_path: Path, place: int, config: obje
     data = bytearray(newest.read_bytes())
     data[place] ^= 1
     newest.write_bytes(data)
-    before = everything(path)
+    before = everything(path, record=False)
     with tilekv.open(path, "a", config=config) as db, pytest.raises(tilekv.CorruptionError) as info:
         db.consolidate(vacuum=True)
     assert newest.parent.name in info.value.file
-    assert everything(path) == before
+    assert everything(path, record=False) == before
+    assert not record_of(path).claims
 
 
 # --- others at work --------------------------------------------------------------------------------
@@ -413,8 +345,8 @@ def test_flush_survives_a_vacuum_right_after_its_commit(
             def __getattr__(self, name: str) -> object:
                 return getattr(storage, name)
 
-            def draft(self) -> object:
-                draft = storage.draft()
+            def draft(self, staged: bool = False) -> object:
+                draft = storage.draft(staged)
                 commit = draft.commit
 
                 def commit_and_lose(name: str) -> None:
@@ -500,7 +432,7 @@ def test_fresh_readers_during_consolidations_and_vacuums(tmp_path: Path) -> None
 def test_progress_that_raises_changes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "store"
     write(path, {1: b"1"}, {1: b"2"})
-    before = everything(path)
+    before = everything(path, record=False)
 
     def stop(done: int, total: int) -> None:
         raise KeyboardInterrupt
@@ -508,105 +440,8 @@ def test_progress_that_raises_changes_nothing(tmp_path: Path) -> None:
     with tilekv.open(path, "a") as db, pytest.raises(KeyboardInterrupt):
         db.consolidate(progress=stop)
     assert contents(path) == {1: b"2"}
-    assert everything(path) == before
-
-
-# --- vacuum ----------------------------------------------------------------------------------------
-
-
-def test_vacuum_removes_what_is_superseded_and_nothing_else(tmp_path: Path) -> None:
-    path = tmp_path / "store"
-    write(path, {1: b"1"}, {2: b"2"})
-    with tilekv.open(path, "a") as db:
-        db.vacuum()
-        assert len(folders(path)) == 2
-        db.consolidate()
-        assert len(folders(path)) == 3
-        db[3] = b"3"
-        db.flush()
-        kept = {fragment.name for fragment in db.fragments}
-        db.vacuum()
-        assert folders(path) == kept
-        assert vacs(path) == []
-        assert list(path.glob(".tmp-*")) == []
-    assert contents(path) == {1: b"1", 2: b"2", 3: b"3"}
-
-
-@pytest.mark.parametrize("eager", [1000, 0])
-def test_vacuum_opens_all_that_stays(tmp_path: Path, eager: int) -> None:
-    """What was superseded may be all there is: also when files are opened late."""
-    path = tmp_path / "store"
-    config = {"kv.max_mapped_fragments": eager}
-    write(path, {1: b"1"}, {1: b"2", 3: b"3"}, config=config)
-    with tilekv.open(path, "a", config=config) as db:
-        db.consolidate()
-        (merged,) = (each.name for each in db.fragments)
-        assert dict(db) == {1: b"2", 3: b"3"}
-        before = folders(path)
-        metadata = path / merged / "__fragment_metadata.tdb"
-        data = metadata.read_bytes()
-        metadata.write_bytes(data[:-1] + b"\xff")
-        with pytest.raises(tilekv.CorruptionError):
-            db.vacuum()
-        assert folders(path) == before
-        metadata.write_bytes(data)
-        db.vacuum()
-    assert len(folders(path)) == 1
-
-
-def test_orphan_lists_are_removed(tmp_path: Path) -> None:
-    path = tmp_path / "store"
-    write(path, {1: b"1"})
-    (name,) = folders(path)
-    orphan = path / f"__1_1_{'a' * 32}.vac"
-    orphan.write_text(f"/{name}\n")
-    with tilekv.open(path, "a") as db:
-        db.vacuum()
-    assert not orphan.exists()
-    assert contents(path) == {1: b"1"}
-
-
-def test_abandoned_writes_are_removed_after_a_day(tmp_path: Path) -> None:
-    path = tmp_path / "store"
-    write(path, {1: b"1"})
-    (name,) = folders(path)
-    for hidden in ("old", "young", "growing", "young-empty", "old-empty"):
-        if hidden.endswith("empty"):
-            path.joinpath(f".tmp-{hidden}").mkdir()
-        else:
-            shutil.copytree(path / name, path / f".tmp-{hidden}")
-    path.joinpath(".tmp-old-file").write_bytes(b"half a list")
-    path.joinpath(".tmp-young-file").write_bytes(b"half a list")
-    for hidden in ("old", "growing", "old-empty", "old-file"):
-        age(path / f".tmp-{hidden}", 1.01)
-    for hidden in ("young", "young-empty", "young-file"):
-        age(path / f".tmp-{hidden}", 0.99)
-    os.utime(path / ".tmp-growing" / "value_var.tdb")  # a slow writer's newest file counts
-    with tilekv.open(path, "a") as db:
-        db.vacuum()
-    left = {each.name.removeprefix(".tmp-") for each in path.glob(".tmp-*")}
-    assert left == {"young", "growing", "young-empty", "young-file"}
-    assert contents(path) == {1: b"1"}
-
-
-def test_flush_whose_folder_vanished_can_be_repeated(tmp_path: Path) -> None:
-    path = tmp_path / "store"
-    write(path, {1: b"1"})
-    with tilekv.open(path, "a") as db:
-        db[2] = b"2"
-
-        def lose() -> None:
-            for hidden in path.glob(".tmp-*"):
-                shutil.rmtree(hidden)
-
-        storage = db._engine.storage
-        meet(db, fault_at(6, lose))
-        with pytest.raises(FileNotFoundError):
-            db.flush()
-        db._engine.storage = storage
-        assert db[2] == b"2"
-        db.flush()
-    assert contents(path) == {1: b"1", 2: b"2"}
+    assert everything(path, record=False) == before
+    assert not record_of(path).claims
 
 
 # --- memory ----------------------------------------------------------------------------------------
@@ -641,3 +476,27 @@ def test_memory_is_bounded(tmp_path: Path) -> None:
     before, peak = map(int, done.stdout.split())
     assert before < 220  # or else this says nothing
     assert peak < 256
+
+
+def test_a_cleared_store_is_empty_and_its_past_is_there(store: Any) -> None:
+    db = store()
+    for i in range(3):
+        db.put_many({f"k{i}-{j}": b"x" for j in range(100)})
+        db.flush()
+    before = db.fragments[0].t1 - 1
+    assert clear(db._engine, db._sorted_delete(""))
+    other = tilekv.open(db.uri)
+    assert (len(other), other.get("k1-1"), len(other.fragments)) == (0, None, 1)
+    assert other.verify() == []
+    db["k1-1"] = b"y"  # a handle that has not seen it yet
+    db.flush()
+    other.reopen()
+    assert dict(other.items()) == {"k1-1": b"y"}
+    with tilekv.open(db.uri, timestamp=before) as past:
+        assert len(past) == 200
+    other.close()
+
+
+def test_nothing_is_cleared_of_an_empty_store(store: Any) -> None:
+    db = store()
+    assert not clear(db._engine, db._sorted_delete(""))

@@ -1,6 +1,7 @@
 """`__tilekv.json`: its text, its checksum, and everything that can be wrong with it."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -155,3 +156,14 @@ def test_schema_checksum() -> None:
     with pytest.raises(CorruptionError) as caught:
         one.check_schema(b"schemb", "__kv_schema.tdb")
     assert caught.value.file == "__kv_schema.tdb"
+
+
+def test_the_schema_may_be_in_it() -> None:
+    """As it is for stores that are made on object storage."""
+    data = b"a schema file"
+    whole = replace(ONE, schema_crc32c=crc32c(data)).with_schema(data)
+    assert Descriptor.from_bytes(whole.to_bytes()) == whole
+    assert whole.recorded().schema == data
+    for wrong in ("", "YQ==", "?", 7, None):
+        with pytest.raises(CorruptionError, match="`schema` is not what"):
+            Descriptor.from_bytes(sealed(members(schema=wrong)))

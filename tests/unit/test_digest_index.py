@@ -10,9 +10,14 @@ from typing import Any
 import pytest
 
 import tilekv
+from tilekv.kvcore.hashing.digest import DIGESTS, coordinates
 
 FIXTURE = Path(__file__).parents[1] / "fixtures/md5_collisions.json"
 N = 4000
+BLOB = 40
+CELLS = 400
+BUCKETS = CELLS // 4 + 1  # of an index of so many
+Make = Callable[..., tilekv.Store]
 
 
 def tabled(db: tilekv.Store) -> bool:
@@ -87,6 +92,51 @@ def test_same_answers(tmp_path: Path, digest: str, fragments: int, mmap: bool) -
                 assert tabled(db)
                 assert found in (expected, [value is not None for value in expected])
                 assert way(db) == found
+
+
+def crowded(first: int, buckets: int, most: int) -> list[bytes]:
+    """Keys whose digests are of a few buckets, `most` of each of them."""
+    names = [b"key %d" % i for i in range(20_000)]
+    places = coordinates(DIGESTS["blake2b"], [(BLOB, name) for name in names])
+    kept: list[bytes] = []
+    for bucket in range(first, first + buckets):
+        found = [
+            name
+            for name, (c0, _) in zip(names, places, strict=True)
+            if c0 * BUCKETS >> 64 == bucket
+        ]
+        kept += found[:most]
+    assert len(kept) == buckets * most
+    return kept
+
+
+@pytest.mark.parametrize(
+    ("first", "buckets", "most"),
+    [(5, 1, 8), (5, 1, 9), (5, 1, 16), (5, 1, 17), (5, 3, 12), (BUCKETS - 1, 1, 12), (0, 2, 20)],
+)
+@pytest.mark.parametrize("fragments", [1, 3])
+def test_buckets_that_are_too_small(
+    store: Make, first: int, buckets: int, most: int, fragments: int
+) -> None:
+    """Their cells are in the next one, behind the last in the first, or in none: every key is found, and no other."""
+    close = crowded(first, buckets, most)
+    others = [b"other %d" % i for i in range(CELLS - fragments * len(close))]
+    db = store(config={"kv.cache_bytes": "64 MiB", "kv.upkeep": "off"})
+    for number in range(fragments):
+        db.put_many({key: b"%d %s" % (number, key) for key in close})
+        if number == 0:
+            db.put_many(dict.fromkeys(others, b""))
+        db.flush()
+    known = {key: b"%d %s" % (fragments - 1, key) for key in close} | dict.fromkeys(others, b"")
+    asked = [*close, *others, *(b"key %d" % i for i in range(3000))]
+    expected = [known.get(key) for key in asked]
+    db.get_many(asked)
+    assert tabled(db)
+    assert db.get_many(asked) == expected
+    assert [db.get(key) for key in asked] == expected
+    found = db.read(asked, missing="mask").found
+    assert found is not None
+    assert found.tolist() == [value is not None for value in expected]
 
 
 def test_made_when_it_pays(tmp_path: Path) -> None:

@@ -187,6 +187,19 @@ def test_an_attribute_may_be_called_expire_elsewhere() -> None:
 # --- what is seen ------------------------------------------------------------------------------------------------------
 
 
+def test_what_expires_at_once_is_not_seen(tmp_path: Path) -> None:
+    """Not for the few ms either by which one of the system's clocks may be behind another."""
+    with opened(tmp_path / "s", "x") as db:
+        until = time.monotonic() + 0.05
+        while time.monotonic() < until:
+            db.set("one", b"1", expire=0)
+            assert "one" not in db
+            db.put_many(["one"], [b"1"], expire=dt.timedelta())
+            assert db.get_many(["one"], None) == [None]
+            db.apply({"one": b"1"}, expires={"one": 0})
+            assert list(db) == []
+
+
 @pytest.mark.parametrize("schema", [None, SEVERAL], ids=["one", "several"])
 @pytest.mark.parametrize("fragments", [0, 2, 3])
 @pytest.mark.parametrize("indexed", [False, True])
@@ -504,7 +517,7 @@ def test_sources_show_what_the_merge_lacks(tmp_path: Path, monkeypatch: pytest.M
     with opened(path, "x") as db:
         with monkeypatch.context() as early:
             early.setattr("time.time_ns", lambda: ago)
-            db.set("k", b"v", DAY)
+            db.set("k", b"v", np.datetime64(ago + DAY * 10**9, "ns"))
             db.flush()
             db["for good"] = b"v"
             db.flush()

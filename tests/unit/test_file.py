@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tilekv.kvcore.base.file import File, close_all, give_back_descriptors, held, limit_maps
+from tilekv.kvcore.base.file import File, Holding, give_back_descriptors, held, limit_maps
 
 DATA = bytes(range(256)) * 20
 WAYS = ["map", "pread", "copy", "memory"]
@@ -169,10 +169,9 @@ def test_many_threads_read_with_few_descriptors(tmp_path: Path) -> None:
 def test_all_are_closed_whatever_one_says(tmp_path: Path) -> None:
     fds = [os.open(tmp_path, os.O_RDONLY) for _ in range(3)]
     os.close(fds[1])
-    kept = fds.copy()
-    with pytest.raises(OSError, match="Bad file descriptor"):
-        close_all(fds)
-    assert fds == []
-    for fd in kept:
+    with pytest.raises(OSError, match="Bad file descriptor"), Holding() as held:
+        held.extend(fds)
+    assert held == []
+    for fd in fds:
         with pytest.raises(OSError, match="Bad file descriptor"):
             os.fstat(fd)

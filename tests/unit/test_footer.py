@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fragment_files import FIELDS, METADATA, FragmentFiles
-from hostile import CHUNKS, IDENTITY, PAYLOAD, SOURCES, Metadata
+from hostile import BLOOM, CHUNKS, FIRST, IDENTITY, PAYLOAD, SOURCES, UNIFORM, Metadata
 from tilekv.errors import CorruptionError
 from tilekv.kvcore.format.footer import trailer
 
@@ -63,6 +63,21 @@ def identity(m: Metadata) -> int:
     return at
 
 
+def uniform(m: Metadata) -> int:
+    """That of the blobs, each of 2,500 bytes but for the one that is deleted."""
+    return next(at for at in m.records(UNIFORM) if m.u32(at) == FIELDS + 1 + BLOB)
+
+
+def uniform_size(m: Metadata) -> int:
+    """Where it says so of a tile."""
+    return next(at for at in range(uniform(m) + 8, m.tail, 4) if m.u32(at) == 2500)
+
+
+def bloom(m: Metadata) -> int:
+    [at] = m.records(BLOOM)
+    return at
+
+
 LIES: list[tuple[Callable[[Metadata], None], str]] = [
     (lambda m: m.put(m.tail + 8, 0, 4), "tilekv's mark is not before the footer"),
     (lambda m: m.put(m.tail, 1 << 20, 4), "a private block of 1048576 bytes"),
@@ -85,7 +100,7 @@ LIES: list[tuple[Callable[[Metadata], None], str]] = [
     (lambda m: m.put(m.rtree + PAYLOAD + 9, 1, 4), "an R-tree with 1 leaves for 3 tiles"),
     (lambda m: m.put(m.vectors[0] + PAYLOAD, 2), "a vector of 3 numbers expected"),
     (lambda m: m.put(m.block + 4, 1 << 31, 4), "a record that is longer than"),
-    (lambda m: m.put(m.block, 4, 4), "0 cells in the private block, 10 in the footer"),
+    (lambda m: m.put(identity(m) - 8, 99, 4), "0 cells in the private block, 10 in the footer"),
     (lambda m: m.put(identity(m) + 32, 11), "11 cells in the private block, 10 in the footer"),
     (lambda m: m.put(identity(m) + 40, 11), "10 cells in the private block, 10 in the footer"),
     (lambda m: m.put(identity(m) + 16, 7), "this is fragment __7_.* under another name"),
@@ -97,6 +112,17 @@ LIES: list[tuple[Callable[[Metadata], None], str]] = [
     (lambda m: m.put(directory(m) + 28, 1, 4), "directory that counts its chunks wrongly"),
     (lambda m: m.put(directory(m) + 20, 99, 4), "a chunk directory that runs backwards"),
     (lambda m: m.put(m.entry(m.raw_sizes(BLOB), 0), 1 << 40), "in chunks that hold"),
+    (lambda m: m.put(uniform(m), BLOB, 4), "what the cells of tiles have in common, of no file"),
+    (lambda m: m.put(uniform(m), COORDS, 4), "what the cells of tiles have in common, of no file"),
+    (lambda m: m.put(uniform(m), 1 << 31, 4), "what the cells of tiles have in common, of no file"),
+    (lambda m: m.put(uniform(m) + 4, 2, 4), "what the cells of tiles have in common, of no file"),
+    (lambda m: m.put(uniform(m), FIELDS - 1, 4), "a key type of 2500"),
+    (lambda m: m.put(uniform_size(m), 7, 4), "whose cells have 7 each"),
+    (lambda m: m.put(bloom(m), 1 << 40), "a filter of 1 blocks that the file has no room for"),
+    (lambda m: m.put(bloom(m) + 8, 0), "a filter of 0 blocks that the file has no room for"),
+    (lambda m: m.put(bloom(m) + 8, 1 << 40), "blocks that the file has no room for"),
+    (lambda m: m.put(bloom(m), m.u64(bloom(m)) - 64), "parts .* that do not follow one another"),
+    (lambda m: m.put(bloom(m), m.u64(bloom(m)) + 64), "no room for"),
 ]
 
 
@@ -138,6 +164,19 @@ def test_sources(files: FragmentFiles) -> None:
         metadata.put(at + 4, old, 4)
         metadata.data[at + 8 : at + 8 + len(names)] = names
         with pytest.raises(CorruptionError, match=message):
+            files.open(__fragment_metadata=metadata.seal())
+
+
+def test_first_output(files: FragmentFiles) -> None:
+    """It is a fragment's name, and nothing else: it is opened."""
+    metadata = Metadata(files.files[METADATA], FIELDS)
+    at = directory(metadata) - 8
+    name = b"__1_2_" + b"0123456789abcdef" * 2
+    for wrong in (b"", name[:-1], name + b"0", b"__1_2_" + b"A" * 32, b"../" + name, b"\xff" * 38):
+        metadata.put(at, FIRST, 4)  # instead of the directory
+        metadata.put(at + 4, len(wrong), 4)
+        metadata.data[at + 8 : at + 8 + len(wrong)] = wrong
+        with pytest.raises(CorruptionError, match="whose name is no fragment's"):
             files.open(__fragment_metadata=metadata.seal())
 
 

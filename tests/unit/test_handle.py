@@ -184,7 +184,8 @@ def test_numpy_keys_convert_one_by_one(db: tilekv.Store) -> None:
 
 def test_a_batch_is_never_split_by_the_byte_budget(tmp_path: Path) -> None:
     """The buffer flushes itself between calls only."""
-    with tilekv.open(tmp_path / "s", "x", config={"kv.buffer_bytes": 10_000}) as db:
+    config = {"kv.buffer_bytes": 10_000, "kv.upkeep": "off"}
+    with tilekv.open(tmp_path / "s", "x", config=config) as db:
         for part in range(10):
             db.put_many([(f"{part}-{i}", b"x" * 100) for i in range(95)])
             db._join()
@@ -290,7 +291,8 @@ def damaged(folder: Path, stem: str, place: float, config: dict[str, object]) ->
     return tilekv.open(folder / "s", config=config)
 
 
-@pytest.mark.parametrize("stem", ["__coords", "__key", "__key_var", "value", "value_var"])
+# Not `__key`: where all keys have one size the metadata says it.
+@pytest.mark.parametrize("stem", ["__coords", "__key_var", "value", "value_var"])
 @pytest.mark.parametrize(
     "config", [{}, {"kv.mmap": False, "kv.cache_bytes": 0}], ids=["map", "pread"]
 )
@@ -354,6 +356,7 @@ class Cycle:
     pass
 
 
+@pytest.mark.usefixtures("quick_collections")
 def test_an_iterator_in_a_reference_cycle_is_collected(tmp_path: Path) -> None:
     """The collector may take fragments apart before the iterator that has chunks of theirs pinned."""
     with tilekv.open(tmp_path / "s", "x") as db:

@@ -1,4 +1,4 @@
-"""Which fragments count: the rules of .vac files, and what a moment in the past shows (docs/design.md 5 and 6)."""
+"""Which fragments count: by the lists of stores without a record, and at a moment in the past (docs/design.md 5, 6)."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import pytest
 import tilekv
 from faulty import KILLS, Faults, Killed, every_call, fault_at, meet
 from life import SMALL, Clock, contents, folders
+from lists import merge_by_list, vac
 from tilekv import Attr, Schema
 
 NAME = "__{0}_{0}_" + "a" * 32
@@ -40,25 +41,6 @@ def consolidate(path: Path, vacuum: bool = False) -> str:
     with tilekv.open(path, "a") as db:
         db.consolidate(vacuum=vacuum)
         return db.fragments[0].name
-
-
-def vac(path: Path, owner: str) -> Path:
-    return path / f"{owner}.vac"
-
-
-def merged_apart(path: Path, sources: list[str]) -> str:
-    """Consolidate some fragments as another host would that got the lock too: on a network file system without locks."""
-    copy = path.with_name("copy")
-    shutil.copytree(path, copy)
-    for name in folders(copy) - set(sources):
-        shutil.rmtree(copy / name)
-    for list_ in copy.glob("*.vac"):
-        list_.unlink()
-    owner = consolidate(copy)
-    shutil.move(copy / owner, path / owner)
-    shutil.move(vac(copy, owner), vac(path, owner))
-    shutil.rmtree(copy)
-    return owner
 
 
 # --- .vac files ------------------------------------------------------------------------------------
@@ -98,8 +80,8 @@ def test_smaller_of_included_lists_is_ignored(tmp_path: Path, clock: Clock) -> N
     """The smaller one begins later, and would count as newer with an older value of "k"."""
     path = tmp_path / "store"
     names, model = four_overlapping(path, clock)
-    inner = merged_apart(path, names[1:3])
-    outer = merged_apart(path, names)
+    inner = merge_by_list(path, names[1:3])
+    outer = merge_by_list(path, names)
     assert inner.split("_")[2] > outer.split("_")[2]
     assert model["k"] == b"4"
     assert contents(path) == model
@@ -113,7 +95,7 @@ def test_smaller_of_included_lists_is_ignored(tmp_path: Path, clock: Clock) -> N
 def test_of_equal_lists_the_greater_name_stays(tmp_path: Path, clock: Clock) -> None:
     path = tmp_path / "store"
     names, model = four_overlapping(path, clock)
-    owners = {merged_apart(path, names) for _ in range(3)}
+    owners = {merge_by_list(path, names) for _ in range(3)}
     assert len(owners) == 3
     assert contents(path) == model
     with tilekv.open(path) as db:
@@ -131,8 +113,8 @@ def test_vacuum_of_included_lists_interrupted_anywhere(
     """Without its list the smaller one would no longer be known as the smaller one."""
     template = tmp_path / "template"
     names, model = four_overlapping(template, clock)
-    merged_apart(template, names[sources])
-    merged_apart(template, names)
+    merge_by_list(template, names[sources])
+    merge_by_list(template, names)
 
     def attempt(at: int) -> Faults:
         path = tmp_path / f"store {at}"
@@ -162,9 +144,9 @@ def test_chains(tmp_path: Path, clock: Clock) -> None:
         clock.now += 1000
         write(path, {"k": b"%d" % i, i: b"x"}, (i - 1,))
         model = {"k": b"%d" % i, i: b"x"}
-        last = consolidate(path)
+        last = merge_by_list(path)
         assert contents(path) == model
-    assert len(list(path.glob("*.vac"))) == 5  # the first for its tombstone
+    assert len(list(path.glob("*.vac"))) == 5
     with tilekv.open(path, "a") as db:
         db.vacuum()
     assert folders(path) == {last}
@@ -191,10 +173,9 @@ def test_circles(tmp_path: Path, clock: Clock, length: int) -> None:
 def test_junk_in_a_list(tmp_path: Path, clock: Clock, line: str) -> None:
     path = tmp_path / "store"
     name = write(path, {1: b"1"})
+    write(path, {1: b"2"})
+    owner = merge_by_list(path)
     with tilekv.open(path, "a") as db:
-        db[1] = b"2"
-        db.consolidate()
-        owner = db.fragments[0].name
         vac(path, owner).write_bytes(f"/{name}\n{line}\n".encode("latin-1"))
         before = folders(path)
         for use in (db.reopen, db.vacuum, db.consolidate):
@@ -208,9 +189,12 @@ def test_empty_list_is_found(tmp_path: Path, clock: Clock) -> None:
     path = tmp_path / "store"
     for i in range(2):
         write(path, {i: b"x"})
-    first = consolidate(path, vacuum=True)
+    sources = folders(path)
+    first = merge_by_list(path)
+    for name in sources:
+        shutil.rmtree(path / name)
     clock.now += 1000
-    merged_apart(path, [write(path, {i: b"y"}) for i in range(2, 4)])
+    merge_by_list(path, [write(path, {i: b"y"}) for i in range(2, 4)])
     vac(path, first).write_bytes(b"")
     with pytest.raises(tilekv.CorruptionError, match=r"\.vac"):
         tilekv.open(path)
@@ -222,7 +206,7 @@ def test_flipped_bit_in_a_list_is_found(tmp_path: Path, clock: Clock) -> None:
     for value in (b"old", b"new"):
         clock.now += 1000
         write(path, {"k": value})
-    list_ = vac(path, consolidate(path))
+    list_ = vac(path, merge_by_list(path))
     text = list_.read_bytes()
     for at in range(len(text)):
         for bit in range(8):
@@ -238,7 +222,7 @@ def test_list_cut_short_is_found(tmp_path: Path, clock: Clock) -> None:
     for value in (b"1", b"2", b"3"):
         clock.now += 1000
         write(path, {"k": value})
-    list_ = vac(path, consolidate(path))
+    list_ = vac(path, merge_by_list(path))
     lines = list_.read_bytes().splitlines(keepends=True)
     for kept in range(3):
         list_.write_bytes(b"".join(lines[:kept]))

@@ -1,6 +1,7 @@
 """kvcore.merge.merge: each key once, the newest cell of it, without what is deleted."""
 
 import hashlib
+import itertools
 import json
 import random
 import struct
@@ -14,7 +15,9 @@ from tilekv.commit import write_fragment
 from tilekv.kvcore.base.crc32c import crc32c
 from tilekv.kvcore.merge.merge import Merge
 from tilekv.kvcore.merge.merge_source import MergedCells
-from tilekv.kvcore.write.memtable import Buffer, SortedBuffer, sort_buffer
+from tilekv.kvcore.values.keys import key_bytes
+from tilekv.kvcore.write.memtable import Buffer
+from tilekv.kvcore.write.sorted_buffer import SortedBuffer, sort_buffer
 from tilekv.workers import Workers
 
 FIXTURE = Path(__file__).parents[1] / "fixtures/md5_collisions.json"
@@ -292,3 +295,80 @@ def test_coordinates_that_lie_end(tmp_path: Path, which: str, dimensions: tuple[
             assert 0 < len(pairs) <= cells
             assert all(value == b"%d" % key for key, value in pairs)
         assert len(lying) <= cells
+
+
+@pytest.mark.parametrize("capacity", [1, 3, 64])
+def test_ranges_part_the_cells(capacity: int, store: Callable[..., tilekv.Store]) -> None:
+    """Every cell is in one of any ranges that join: of several fragments and a buffer, with equal coordinates at a border too."""
+    schema = tilekv.Schema([tilekv.Attr("value", bytes)], digest="md5", capacity=capacity)
+    db = store(schema=schema)
+    colliding = [
+        tilekv.Key(pair["key_type_code"], bytes.fromhex(key))
+        for pair in json.loads(FIXTURE.read_text())
+        for key in pair["keys"]
+    ]
+    for step in range(4):
+        db.put_many([(i, b"%d" % step) for i in range(step, 300, 3)])
+        db.put_many([(key, b"%d" % step) for key in colliding[step:]])
+        db.delete_many(range(0, 50, 7))
+        if step < 3:
+            db.flush()
+    places = sorted(
+        int.from_bytes(digest[:8], "little") << 64 | int.from_bytes(digest[8:], "little")
+        for digest in map(digest_of, db)
+    )
+    whole = [(key, value) for key, value in db.items()]
+    pick = random.Random(1)
+    for _ in range(60):
+        cuts = [pick.choice([*places, pick.randrange(1 << 128)]) for _ in range(4)]
+        cuts += [cut + 1 for cut in cuts[:2]]
+        edges = [0, *sorted(cuts), None]
+        found = []
+        for low, high in itertools.pairwise(edges):
+            part = [
+                (key, value)
+                for batch in db.scan(rows=5, low=low, high=high)
+                for key, value in zip(batch.keys, batch["value"].to_list(), strict=True)
+            ]
+            last = 1 << 128 if high is None else high
+            assert low is not None
+            assert len(part) == sum(low <= place < last for place in places)
+            found += part
+        assert found == whole
+    snapshot = db._snapshot
+    assert snapshot is not None
+    newest = (sort_buffer(db._buffer),)
+    assert Merge(snapshot, newest, low=1 << 128).count() == 0
+    assert Merge(snapshot, newest, low=5, high=5).count() == 0
+    assert Merge(snapshot, newest, high=0).count() == 0
+
+
+def digest_of(key: object) -> bytes:
+    """The digest of a key, as docs/format.md 1 has it."""
+    code, data = key_bytes(key)
+    return hashlib.md5(struct.pack("<BQ", code, len(data)) + data).digest()
+
+
+def test_ranges_by_digests() -> None:
+    with tilekv.open("memory://ranges", "w") as db:
+        db.put_many([(i, b"") for i in range(100)])
+        db.flush()
+        keys = list(db)
+        code, data = key_bytes(keys[40])
+        digest = hashlib.blake2b(
+            struct.pack("<BQ", code, len(data)) + data, digest_size=16
+        ).digest()
+        assert [key for batch in db.scan(low=digest) for key in batch.keys] == keys[40:]
+        assert [key for batch in db.scan(high=digest) for key in batch.keys] == keys[:40]
+        parts = [
+            key
+            for i in range(7)
+            for batch in db.scan([], low=i * 2**128 // 7, high=(i + 1) * 2**128 // 7)
+            for key in batch.keys
+        ]
+        assert parts == keys
+        for wrong in (b"short", -1, 2**128 + 1):
+            with pytest.raises(tilekv.InvalidValueError, match="is a digest"):
+                db.scan(low=wrong)
+        with pytest.raises(tilekv.WrongTypeError, match="high is an int"):
+            db.scan(high="x")  # type: ignore[arg-type]

@@ -197,6 +197,31 @@ def test_parts_of_a_value_are_not_null(store: Make) -> None:
     assert len(db) == 0
 
 
+def test_masked_arrays_of_every_form(store: Make) -> None:
+    db = store(Attr("v", "int16", shape=2, nullable=True))
+    masked = np.ma.masked_array(np.zeros((3, 2), "int16"), np.zeros((3, 2), bool))
+    for rows in (masked, masked[:0], np.ma.masked_all((2, 2), "int16")):
+        keys = list(range(len(rows)))
+        db.put_many(keys, rows)
+        values = [None if row.mask.any() else row.data for row in rows]
+        assert all(map(equal, db.get_many(keys), values))
+    numbers = store(Attr("v", "float64", nullable=True))
+    numbers.put_many([], np.ma.masked_array(np.zeros(0), np.zeros(0, bool)))
+    assert len(numbers) == 0
+    records = np.ma.masked_array(np.zeros(2, [("a", "i4"), ("b", "i4")]), [(True, False)] * 2)
+    for wrong in (records, [np.ma.masked, 1.0]):
+        with pytest.raises(TileKVError):
+            numbers.put_many([1, 2], wrong)
+    for value in (records, records[0]):
+        for each in (db, numbers):
+            with pytest.raises(TileKVError):
+                each["a"] = value
+    with pytest.raises(TileKVError):
+        numbers.put_many(records, [1.0, 2.0])
+    with pytest.raises(WrongTypeError, match="takes float64, not MaskedConstant"):
+        numbers["a"] = np.ma.masked
+
+
 def test_what_a_null_hides_is_not_looked_at(store: Make) -> None:
     db = store(Attr("v", "int8", nullable=True))
     db.put_many(["a", "b"], np.ma.masked_array([1, 1000], [False, True]))
@@ -401,6 +426,8 @@ def test_on_the_command_line(tmp_path: Path, capfdbinary: pytest.CaptureFixture[
         assert capfdbinary.readouterr().out == said
     assert main(["ls", "-l", str(path)]) == 0
     assert capfdbinary.readouterr().out.split()[0] == b"5"
+    assert main(["info", str(path)]) == 0
+    assert b"attribute  pair: float32 (2,), nullable, " in capfdbinary.readouterr().out
 
 
 def test_against_a_dict(tmp_path: Path) -> None:

@@ -150,7 +150,7 @@ def test_move(tree: Path) -> None:
         tilekv.move(tree / "other" / "top", tree / "moved")
     with pytest.raises(FileNotFoundError, match="no key-value store and no group"):
         tilekv.move(tree / "top", tree / "x")
-    with pytest.raises(ValueError, match="between memory and files"):
+    with pytest.raises(ValueError, match="between a folder, memory and object storage"):
         tilekv.move(tree / "moved", "memory://moved")
 
 

@@ -1,6 +1,7 @@
 """opener: which fragments a handle sees."""
 
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import tilekv
 from tilekv.errors import CorruptionError, FormatError, SnapshotGone
 from tilekv.kvcore.base.file import give_back_descriptors
 from tilekv.opener import MOST_LISTINGS, Opener
+from tilekv.record import Commit, Record, parsed, shorts
 from tilekv.storage import Listing, Storage, local
 
 
@@ -148,28 +150,101 @@ def test_a_consolidation_while_a_store_is_opened(root: Path) -> None:
         sources = [folder.name for folder in folders(root)]
         with tilekv.open(root, "a") as other:
             other.consolidate()
-        (merged,) = {folder.name for folder in folders(root)}.difference(sources)
+        (merged,) = (folder.name for folder in root.glob("__*_*_*/"))
         after = db._engine.opener.storage.list()
         assert shown(db) == ([merged], 2)
         assert shown(db, before) == ([merged], 2)
-        no_list = Listing(after.folders, before.files)
-        assert shown(db, no_list) == ([merged], 2)  # its list was missed: it is asked for by name
-        for some in range(3):
+        assert shown(db, Listing((), before.files)) == ([merged], 2)  # the record names it
+        for some in range(4):
             missed = Listing((*sources[:some], merged), before.files)
             assert shown(db, missed, after) == ([merged], 2)
         with tilekv.open(root, "a") as other:
             other.vacuum()
         now = db._engine.opener.storage.list()
-        assert shown(db, after) == (
-            [merged],
-            2,
-        )  # the list has been removed: what it said stands in the fragment
-        assert shown(db, before) == ([merged], 2)
-        assert shown(db, before, before) == ([merged], 3)
-        # All sources were hidden before they were come to, and what holds them had been passed.
-        assert shown(db, Listing((), before.files)) == ([merged], 3)
+        assert shown(db, after) == ([merged], 2)
+        # The record has forgotten them: nothing tells whether they were merged or removed.
+        assert shown(db, before) == ([merged], 3)
+        assert shown(db, before, before) == ([merged], 4)
         late = Listing((f"__9_9_{'a' * 32}", *now.folders), now.files)
         assert shown(db, late, late, late) == ([merged], 5)
+
+
+def test_what_the_record_names_and_nobody_has(root: Path) -> None:
+    with tilekv.open(root, "a") as db:
+        db.consolidate()
+        (merged,) = root.glob("__*_*_*/")
+        for place in (".tilekv/staged", ".tilekv/past"):
+            merged.rename(root / place / merged.name)
+            assert shown(db) == ([merged.name], 2)
+            (root / place / merged.name).rename(merged)
+        shutil.move(merged, root.with_name("elsewhere"))
+        with pytest.raises(CorruptionError, match="it is missing") as info:
+            db.reopen()
+        assert info.value.file == merged.name
+
+
+def test_what_a_merge_has_shown_and_the_record_does_not_know(root: Path) -> None:
+    """An older record came back, from a copy: by it all that was merged since would be gone."""
+    with tilekv.open(root, "a") as db:
+        db.consolidate()
+        (old,) = root.glob(".tilekv/record-3")
+        kept = old.read_bytes()
+        db[5] = b"5"
+        db.consolidate(vacuum=True)
+        for record in root.glob(".tilekv/record-*"):
+            record.unlink()
+        old.write_bytes(kept)
+        with pytest.raises(CorruptionError, match="the record does not know it"):
+            tilekv.open(root)
+
+
+def test_a_record_that_is_lost_or_damaged(root: Path) -> None:
+    with tilekv.open(root, "a") as db:
+        db.consolidate()
+    newest = max(root.glob(".tilekv/record-*"))
+    data = newest.read_bytes()
+    newest.write_bytes(data[:-3])
+    with pytest.raises(CorruptionError, match="record"):
+        tilekv.open(root)
+    newest.write_bytes(data)
+    shutil.rmtree(root / ".tilekv")  # as a copy that leaves out hidden files does
+    with pytest.raises(CorruptionError, match="it is missing from the store"):
+        tilekv.open(root)
+
+
+def test_a_first_record_that_another_thread_makes_meanwhile(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is made after this thread has found none, and the handle says that there is one before this thread asks the handle."""
+    with tilekv.open(root, "a") as db:
+        opener = db._engine.opener
+        look = opener.storage.record
+
+        def look_and_be_overtaken() -> object:
+            found = look()
+            monkeypatch.undo()
+            thread = threading.Thread(target=db.consolidate)
+            thread.start()
+            thread.join()
+            return found
+
+        monkeypatch.setattr(opener.storage, "record", look_and_be_overtaken)
+        assert opener.record() is None  # it had looked before there was one
+        assert opener.record() is not None
+
+
+def test_the_record_of_another_store_counts_for_nothing(root: Path) -> None:
+    with tilekv.open(root, "a") as db:
+        other = Record("another", 5, (Commit((), shorts(parsed(db._open_snapshot().names)), 1),))
+        (root / ".tilekv").mkdir()
+        (root / ".tilekv" / "record-5").write_bytes(other.to_bytes())
+        before = dict(db)
+        db.reopen()
+        assert dict(db) == before
+        db.consolidate(vacuum=True)
+        assert dict(db) == before
+    with tilekv.open(root) as db:
+        assert dict(db) == before
 
 
 def test_a_store_that_never_stands_still(root: Path) -> None:

@@ -136,14 +136,16 @@ def test_tools_list_what_they_look_at_once(filled: str, asked: Counting) -> None
     asked()
     assert tilekv.verify(filled) == []
     found = asked()
-    # One to know what is there, and two to see what has taken the place of fragments meanwhile.
-    assert found["list"] == 3
+    # One to know what is there, one for what is superseded, two to see what has taken the place of fragments meanwhile.
+    assert found["list"] == 4
     assert {name: found[name] for name in ROOT} == ROOT
     with pytest.raises(StoreNotFoundError):
         tilekv.verify(f"{filled}-none")
     assert asked() == {"list": 1}
     tilekv.salvage(filled, f"{filled}-new")
-    assert asked()["list"] == 1 + 2 + 1  # the new one is made, and flushed into
+    assert (
+        asked()["list"] == 1 + 1 + 2 + 1
+    )  # what is superseded; the new one is made, and flushed into
 
 
 # --- what it tells ------------------------------------------------------------------------------

@@ -94,7 +94,8 @@ def test_keys_that_differ_in_type_only(digest: str, flush: bool) -> None:
 def test_newest_of_many_fragments() -> None:
     pick, model = random.Random(9), {}
     schema = tilekv.Schema([tilekv.Attr("value", bytes)], capacity=8)
-    with tilekv.open("memory://newest", "w", schema=schema) as db:
+    off = {"kv.upkeep": "off"}
+    with tilekv.open("memory://newest", "w", schema=schema, config=off) as db:
         for generation in range(30):
             for _ in range(20):
                 key = pick.randrange(100)

@@ -6,9 +6,10 @@ import fcntl
 import os
 import stat
 import tempfile
-import threading
+import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,283 +19,25 @@ from hypothesis import strategies as st
 
 from faulty import Faults
 from powercut import Disk
+from storage_contract import Contract, Open, fill
 from tilekv.errors import (
     CorruptionError,
     InvalidValueError,
-    StoreNotFoundError,
     WrongTypeError,
 )
+from tilekv.kvcore.base.file import give_back_descriptors
 from tilekv.kvcore.base.writeback import begin_writing, sync_all
-from tilekv.storage import Draft, Listing, Storage, exchange, local, open_storage
+from tilekv.names import is_temporary, temporary_name, temporary_owner
+from tilekv.storage import (
+    Listing,
+    RecordFile,
+    exchange,
+    local,
+    open_storage,
+)
+from tilekv.storage.process import process_name
 
 FILES = {"__schema.tdb": b"schema", "__lock.tdb": b""}
-BAD_NAMES = ["", ".", "..", "a/b", "/a", "a\\b", "a\0b"]
-Open = Callable[[], Storage]
-
-
-def fill(draft: Draft, **files: bytes) -> None:
-    for name, data in files.items():
-        writer = draft.create(name)
-        writer.write(data)
-        writer.close()
-
-
-class Contract:
-    """What holds for every Storage. `open_` opens the same place, empty at first, each time."""
-
-    @pytest.fixture
-    def open_(self) -> Open:
-        raise NotImplementedError
-
-    @pytest.fixture
-    def storage(self, open_: Open) -> Storage:
-        storage = open_()
-        assert storage.create(FILES, replace=False)
-        return storage
-
-    def test_nothing_there(self, open_: Open) -> None:
-        storage = open_()
-        assert not storage.exists()
-        assert storage.is_empty()
-        assert storage.is_empty("folder")
-        for use in (
-            storage.list,
-            storage.draft,
-            lambda: storage.read("a"),
-            lambda: storage.put("a", b""),
-            lambda: storage.files("a"),
-            lambda: storage.open_file("a", "b", True),
-        ):
-            with pytest.raises(FileNotFoundError):
-                use()
-        with pytest.raises(StoreNotFoundError):
-            storage.list()
-        with pytest.raises(StoreNotFoundError), storage.lock():
-            pass
-
-    def test_create(self, open_: Open) -> None:
-        storage = open_()
-        assert storage.create(FILES, replace=False)
-        for each in (storage, open_()):
-            assert each.exists()
-            assert not each.is_empty()
-            assert each.list() == Listing((), ("__lock.tdb", "__schema.tdb"))
-            assert each.read("__schema.tdb") == b"schema"
-            assert each.read("__lock.tdb") == b""
-
-    def test_create_over_something(self, storage: Storage) -> None:
-        fill(draft := storage.draft(), a=b"1")
-        draft.commit("folder")
-        assert not storage.create({"other": b""}, replace=False)
-        assert storage.read("__schema.tdb") == b"schema"
-        assert storage.create({"other": b"new"}, replace=True)
-        assert storage.list() == Listing((), ("other",))
-        assert storage.read("other") == b"new"
-
-    def test_build(self, open_: Open, storage: Storage) -> None:
-        """It opens by its own uri until the commit, and only then at its place."""
-        fill(draft := storage.draft(), a=b"1")
-        draft.commit("folder")
-        for replace in (False, True):
-            build = storage.build()
-            built = open_storage(build.uri, sync=False)
-            assert built.create({"new": b"1"}, replace=False)
-            fill(draft := built.draft(), a=b"2")
-            draft.commit("other")
-            assert open_().list().folders == ("folder",)
-            assert build.commit(replace) is replace
-            build.abandon()
-            build.abandon()
-            assert not built.exists()
-        assert open_().list() == Listing(("other",), ("new",))
-
-    def test_build_that_is_abandoned(self, open_: Open) -> None:
-        build = open_().build()
-        built = open_storage(build.uri, sync=False)
-        assert built.create({"new": b"1"}, replace=False)
-        build.abandon()
-        assert not built.exists()
-        assert not open_().exists()
-
-    def test_replace_nothing(self, open_: Open) -> None:
-        storage = open_()
-        assert storage.create({"a": b"1"}, replace=True)
-        assert storage.list().files == ("a",)
-
-    def test_create_race(self, open_: Open) -> None:
-        barrier = threading.Barrier(8)
-        won = []
-
-        def create(i: int) -> None:
-            storage = open_()
-            barrier.wait()
-            if storage.create({"who": b"%d" % i, "again": b"%d" % i}, replace=False):
-                won.append(i)
-
-        threads = [threading.Thread(target=create, args=(i,)) for i in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert len(won) == 1
-        assert open_().read("who") == open_().read("again") == b"%d" % won[0]
-
-    def test_put_replaces(self, storage: Storage) -> None:
-        storage.put("a.vac", b"one")
-        storage.put("a.vac", b"two")
-        assert storage.read("a.vac") == b"two"
-        assert storage.list().files == ("__lock.tdb", "__schema.tdb", "a.vac")
-
-    def test_draft_is_invisible_until_its_commit(self, open_: Open, storage: Storage) -> None:
-        draft = storage.draft()
-        fill(draft, a=b"1", b=b"")
-        draft.sync()
-        assert open_().list().folders == ()
-        with pytest.raises(FileNotFoundError):
-            open_().files("folder")
-        fill(draft, c=b"333")
-        draft.commit("folder")
-        assert open_().list().folders == ("folder",)
-        assert open_().files("folder") == {"a": 1, "b": 0, "c": 3}
-        assert not open_().is_empty("folder")
-
-    def test_listing_is_sorted(self, storage: Storage) -> None:
-        for name in ("b", "c", "a"):
-            fill(draft := storage.draft(), x=b"")
-            draft.commit(name)
-            storage.put(f"{name}.vac", b"")
-        assert storage.list() == Listing(
-            ("a", "b", "c"), ("__lock.tdb", "__schema.tdb", "a.vac", "b.vac", "c.vac")
-        )
-
-    def test_a_taken_name_keeps_both(self, storage: Storage) -> None:
-        fill(first := storage.draft(), a=b"first")
-        fill(second := storage.draft(), a=b"second")
-        first.commit("one")
-        with pytest.raises(FileExistsError):
-            second.commit("one")
-        with pytest.raises(FileExistsError):
-            second.commit("__lock.tdb")
-        assert storage.open_file("one", "a", False).read(0, 5) == b"first"
-        second.commit("two")
-        assert storage.open_file("two", "a", False).read(0, 6) == b"second"
-
-    def test_abandon(self, storage: Storage) -> None:
-        draft = storage.draft()
-        writer = draft.create("a")
-        draft.abandon()
-        draft.abandon()
-        writer.close()
-        writer.close()
-        assert storage.list().folders == ()
-        with pytest.raises(FileNotFoundError):
-            draft.commit("folder")
-        with pytest.raises(FileNotFoundError):
-            draft.create("b")
-
-    def test_abandon_after_commit(self, storage: Storage) -> None:
-        fill(draft := storage.draft(), a=b"1")
-        draft.commit("folder")
-        draft.abandon()
-        assert storage.files("folder") == {"a": 1}
-        with pytest.raises(FileNotFoundError):
-            draft.commit("again")
-
-    def test_a_draft_of_a_store_that_was_replaced(self, storage: Storage) -> None:
-        fill(draft := storage.draft(), a=b"1")
-        assert storage.create({"other": b""}, replace=True)
-        with pytest.raises(FileNotFoundError):
-            draft.commit("folder")
-        draft.abandon()
-        assert storage.list() == Listing((), ("other",))
-
-    def test_writing(self, storage: Storage) -> None:
-        draft = storage.draft()
-        writer = draft.create("a")
-        for data in (
-            b"ab",
-            bytearray(b"c"),
-            memoryview(b"xdey")[1:3],
-            memoryview(b"\1\0\2\0").cast("H"),
-            b"",
-        ):
-            writer.write(data)
-        draft.sync()
-        writer.write(b"f")
-        with pytest.raises(FileExistsError):
-            draft.create("a")
-        writer.close()
-        with pytest.raises(ValueError, match="closed"):
-            writer.write(b"g")
-        draft.commit("folder")
-        for mmap in (False, True):
-            view = storage.open_file("folder", "a", mmap)
-            assert view.size == 10
-            assert view.read(0, 10) == b"abcde"[:3] + b"de" + b"\1\0\2\0" + b"f"
-
-    def test_views_outlive_the_store(self, storage: Storage) -> None:
-        fill(draft := storage.draft(), a=b"12345", empty=b"")
-        draft.commit("folder")
-        views = [storage.open_file("folder", "a", mmap) for mmap in (False, True)]
-        empty = [storage.open_file("folder", "empty", mmap) for mmap in (False, True)]
-        for mmap in (False, True):
-            both = storage.open_files("folder", mmap)
-            assert sorted(both) == ["a", "empty"]
-            views.append(both["a"])
-            empty.append(both["empty"])
-        assert storage.create({"other": b""}, replace=True)
-        assert [view.read(1, 3) for view in views] == [b"234"] * 4
-        assert [view.size for view in empty] == [0] * 4
-
-    def test_missing(self, storage: Storage) -> None:
-        fill(draft := storage.draft(), a=b"")
-        draft.commit("folder")
-        for use in (
-            lambda: storage.read("gone"),
-            lambda: storage.files("gone"),
-            lambda: storage.open_files("gone", True),
-            lambda: storage.open_file("gone", "a", True),
-            lambda: storage.open_file("folder", "gone", True),
-        ):
-            with pytest.raises(FileNotFoundError, match="gone"):
-                use()
-
-    @pytest.mark.parametrize("name", BAD_NAMES)
-    def test_names_that_could_be_paths(self, storage: Storage, name: str) -> None:
-        fill(draft := storage.draft(), a=b"")
-        draft.commit("folder")
-        draft = storage.draft()
-        for use in (
-            lambda: storage.read(name),
-            lambda: storage.put(name, b""),
-            lambda: storage.files(name),
-            lambda: storage.open_file(name, "a", True),
-            lambda: storage.open_files(name, True),
-            lambda: storage.open_file("folder", name, True),
-            lambda: storage.create({name: b""}, replace=True),
-            lambda: draft.create(name),
-            lambda: draft.commit(name),
-        ):
-            with pytest.raises(InvalidValueError):
-                use()
-        assert storage.read("__schema.tdb") == b"schema"
-
-    def test_uri_opens_the_same_place(self, storage: Storage) -> None:
-        assert open_storage(storage.uri).read("__schema.tdb") == b"schema"
-
-    def test_commits_of_many_threads(self, open_: Open, storage: Storage) -> None:
-        def commit(i: int) -> None:
-            fill(draft := open_().draft(), a=b"%d" % i, b=b"%d" % i)
-            draft.commit(f"f{i}")
-
-        threads = [threading.Thread(target=commit, args=(i,)) for i in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert storage.list().folders == tuple(f"f{i}" for i in range(8))
-        for i in range(8):
-            assert storage.open_file(f"f{i}", "b", True).read(0, 1) == b"%d" % i
 
 
 class TestMemory(Contract):
@@ -421,6 +164,18 @@ def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 needs_proc = pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="needs /proc")
+
+
+@needs_proc
+def test_what_a_sync_makes_durable(root: Path, synced: list[str]) -> None:
+    """The names in the root, of the record and of what is staged."""
+    storage = open_storage(root)
+    storage.sync()
+    assert synced == ["store"]
+    storage.draft(staged=True).abandon()
+    del synced[:]
+    storage.sync()
+    assert synced == ["store", ".tilekv", "staged"]
 
 
 @needs_proc
@@ -974,7 +729,18 @@ def test_uris(uri: str | Path, place: str) -> None:
     "uri",
     [
         *("\ud83d", "/a\ud83d/b", "memory://\ud83d", Path("\ud83d")),
-        *("", "a\0b", "s3://bucket/x", "memory://", "file://host/a", "file://a", "file:///a?b"),
+        *(
+            "",
+            "a\0b",
+            "hdfs://bucket/x",
+            "s3://",
+            "s3://b/..",
+            "s3://b/a//b",
+            "memory://",
+            "file://host/a",
+            "file://a",
+            "file:///a?b",
+        ),
         *("file:///a#b", "http://x", "tiledb://x/y", "file:///a%00", "file:///a%", "file:///a%f"),
         *(
             "file:///a%fg",
@@ -1002,3 +768,138 @@ def test_every_path_has_a_uri_of_its_own(name: bytes) -> None:
 def test_uris_of_wrong_types(uri: object) -> None:
     with pytest.raises(WrongTypeError):
         open_storage(uri)  # type: ignore[arg-type]
+
+
+# --- the record, and where fragments are ------------------------------------------------------------
+
+
+def test_a_number_is_given_once(root: Path) -> None:
+    storage = open_storage(root)
+    assert (storage.record(), storage.record_seq()) == (None, 0)
+    assert storage.replace_record(1, b"one")
+    assert not storage.replace_record(1, b"another")
+    assert storage.replace_record(2, b"two")
+    assert not storage.replace_record(1, b"late")
+    assert storage.record() == RecordFile(2, b"two")
+    assert storage.record_seq() == 2
+    storage.replace_record(3, b"three")
+    assert sorted(os.listdir(root / ".tilekv")) == ["record-2", "record-3"]
+
+
+def test_of_two_that_give_a_number_one_succeeds(root: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        for seq in range(1, 40):
+            done = list(
+                pool.map(lambda n: open_storage(root).replace_record(seq, b"%d" % n), range(8))  # noqa: B023
+            )
+            assert sum(done) == 1
+            record = open_storage(root).record()
+            assert record == RecordFile(seq, b"%d" % done.index(True))
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.ENOTSUP, errno.EMLINK])
+def test_without_hard_links(root: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    def refused(old: str, new: str) -> None:
+        raise OSError(code, os.strerror(code), new)
+
+    monkeypatch.setattr(local.os, "link", refused)
+    test_a_number_is_given_once(root)
+
+
+def test_a_folder_is_found_wherever_it_is(root: Path) -> None:
+    storage = open_storage(root)
+    fill(draft := storage.draft(staged=True), a=b"1")
+    draft.commit("one")
+    where = [storage.staged, lambda: storage.list().folders, storage.past]
+    for move in (None, storage.show, storage.set_aside):
+        if move:
+            move(["one", "nothing"])
+            where.pop(0)
+        assert where[0]() == ("one",)
+        assert not any(other() for other in where[1:])
+        assert storage.files("one") == {"a": 1}
+        assert storage.open_file("one", "a", True).read(0, 1) == b"1"
+        assert storage.open_files("one", False)["a"].read(0, 1) == b"1"
+    storage.show(["one"])  # too late
+    assert storage.past() == ("one",)
+    storage.reclaim(storage.retire(["one"]))
+    assert storage.past() == ()
+    with pytest.raises(FileNotFoundError):
+        storage.files("one")
+
+
+def test_a_file_that_was_given_back_is_found_where_its_folder_is_by_then(root: Path) -> None:
+    storage = open_storage(root)
+    fill(draft := storage.draft(staged=True), a=b"1" * 200_000)
+    draft.commit("one")
+    file = storage.open_file("one", "a", False)
+    for move in (storage.show, storage.set_aside):
+        move(["one"])
+        while give_back_descriptors():
+            pass
+        assert file.read(199_999, 1) == b"1"
+
+
+def test_settled_is_what_came_before_the_drafts(root: Path) -> None:
+    storage = open_storage(root)
+    names = ("one", "two")
+    for name in names:
+        fill(draft := storage.draft(), a=b"1")
+        draft.commit(name)
+        time.sleep(0.02)  # the clock of a file system is coarse
+    assert storage.settled(names) == {*names}
+    fill(under_way := storage.draft(), a=b"1")
+    fill(under_way, **{"__fragment_metadata.tdb": b"1"})  # and then chooses its time
+    fill(writing := storage.draft(), a=b"1")
+    time.sleep(0.02)
+    fill(draft := storage.draft(), a=b"1")
+    draft.commit("three")
+    assert storage.settled([*names, "three"]) == {*names}
+    under_way.abandon()
+    assert storage.settled([*names, "three"]) == {*names, "three"}  # the other has yet to choose
+    time.sleep(0.02)
+    fill(writing, **{"__fragment_metadata.tdb": b"1"})
+    time.sleep(0.02)
+    fill(draft := storage.draft(), a=b"1")
+    draft.commit("four")
+    assert storage.settled([*names, "three", "four"]) == {*names, "three"}
+    writing.commit("five")
+    assert storage.settled([*names, "three", "four", "five"]) == {*names, "three", "four", "five"}
+
+
+def test_a_draft_that_slept_cannot_be_committed(root: Path) -> None:
+    storage = open_storage(root)
+    slow, chosen = storage.draft(), storage.draft()
+    fill(slow, a=b"1")  # is still writing its data
+    fill(chosen, **{"__fragment_metadata.tdb": b"1"})
+    for each in root.glob(".tmp-*"):
+        os.utime(each, (time.time() - 61,) * 2)
+    assert storage.settled([]) == frozenset()
+    slow.commit("slow")
+    with pytest.raises(FileNotFoundError):
+        chosen.commit("chosen")
+    assert storage.list().folders == ("slow",)
+
+
+def test_the_time_without_a_lock_file(root: Path) -> None:
+    storage = open_storage(root)
+    (root / "__lock.tdb").unlink(missing_ok=True)
+    assert abs(storage.now() - time.time() * 1000) < 60_000
+
+
+def test_drafts_of_the_dead_count_for_nothing(root: Path) -> None:
+    storage = open_storage(root)
+    fill(draft := storage.draft(), a=b"1")
+    draft.commit("one")
+    dead = process_name().rpartition(".")[0] + ".0"
+    time.sleep(0.02)
+    for name in (temporary_name(dead), temporary_name()):
+        (root / name).mkdir()
+        (root / name / "__fragment_metadata.tdb").touch()
+        time.sleep(0.02)
+    fill(draft := storage.draft(), a=b"1")
+    draft.commit("two")
+    assert storage.settled(["one", "two"]) == {"one"}
+    assert [temporary_owner(name) for name in storage.abandoned(3600)] == [dead]
+    storage.reclaim(storage.abandoned(3600))
+    assert len([name for name in os.listdir(root) if is_temporary(name)]) == 1

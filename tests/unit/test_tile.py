@@ -10,7 +10,7 @@ from tilekv.kvcore.codec.pipeline import CodecPool
 from tilekv.kvcore.format.layout import Layout
 from tilekv.kvcore.format.tile import CellSource, ChunkPlan, encode
 from tilekv.kvcore.write.builder import FragmentBuilder
-from tilekv.kvcore.write.memtable import sort_buffer
+from tilekv.kvcore.write.sorted_buffer import sort_buffer
 
 SCHEMA = tilekv.Schema(
     [

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import tilekv
+from lists import merge_by_list, vac
 from tilekv.cli.command import main
 from tilekv.storage import Storage, open_storage
 from tilekv.tools.problem import Problem
@@ -72,21 +73,29 @@ def test_everything_is_listed_of_a_store_that_does_not_open(root: Path) -> None:
     }
 
 
-def test_replaced_fragments_and_lists_are_checked(root: Path) -> None:
+def test_replaced_fragments_and_the_record_are_checked(root: Path) -> None:
     sources = fragments(root)
     with tilekv.open(root, "a") as db:
         db.consolidate()
     assert tilekv.verify(root) == []
-    flip(sources[1] / "__coords.tdb")
+    flip(root / ".tilekv" / "past" / sources[1].name / "__coords.tdb")
     [problem] = tilekv.verify(root)
     assert (problem.fragment, problem.file) == (sources[1].name, "__coords.tdb")
-    [list_] = root.glob("*.vac")
+    flip(max(root.glob(".tilekv/record-*")), 5)
+    assert {problem.file for problem in tilekv.verify(root)} == {"__coords.tdb", "record-3"}
+
+
+def test_lists_of_a_store_without_a_record_are_checked(root: Path) -> None:
+    sources = fragments(root)
+    list_ = vac(root, merge_by_list(root))
+    assert tilekv.verify(root) == []
+    flip(sources[1] / "__coords.tdb")
     flip(list_, 5)
     assert {problem.file for problem in tilekv.verify(root)} == {"__coords.tdb", list_.name}
 
 
 class Vacuumed:
-    """A storage in which a vacuum does its work just before a fragment, or the list of a consolidation, is looked at."""
+    """A storage in which a vacuum does its work just before a fragment is looked at."""
 
     def __init__(self, storage: Storage, name: str, vacuum: Callable[[], None]) -> None:
         self._storage = storage
@@ -103,7 +112,7 @@ class Vacuumed:
         return self._storage.uri if call == "uri" else asked
 
 
-@pytest.mark.parametrize("of", ["fragment", "list"])
+@pytest.mark.parametrize("of", ["superseded", "merged"])
 def test_a_vacuum_meanwhile_is_no_damage(root: Path, of: str) -> None:
     def vacuum() -> None:
         with tilekv.open(root, "a") as db:
@@ -116,7 +125,7 @@ def test_a_vacuum_meanwhile_is_no_damage(root: Path, of: str) -> None:
         db[0] = b"changed"
         db.consolidate()
         merged = db.fragments[0].name
-    name = f"{merged}.vac" if of == "list" else names[1]
+    name = merged if of == "merged" else names[1]
     found = examine(Vacuumed(open_storage(root), name, vacuum))  # type: ignore[arg-type]
     assert found.problems == []
     assert found.cells >= 4

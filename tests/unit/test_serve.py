@@ -1,0 +1,537 @@
+"""A served store: what clients see, what is on disk, and what a server refuses."""
+
+import errno
+import os
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tilekv
+from redis_model import encoded
+from redis_server import Client, serving
+from tilekv.errors import InvalidValueError, StoreBusyError
+from tilekv.serve import database as databases
+from tilekv.serve import upkeep
+from tilekv.serve.options import Options
+from tilekv.serve.server import Server
+from tilekv.storage.serving import resident_bytes
+
+
+@pytest.fixture(autouse=True)
+def _quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is done every second is done more often."""
+    monkeypatch.setattr(upkeep, "EVERY_S", 0.1)
+    monkeypatch.setattr(upkeep, "MERGE_S", 0.05)
+
+
+def eventually(holds: Callable[[], Any]) -> None:
+    """What holds within a moment."""
+    for _ in range(400):
+        if holds():
+            return
+        time.sleep(0.025)
+    pytest.fail("it does not come to hold")
+
+
+def test_what_is_written_is_on_disk_after_the_end(folder: Path) -> None:
+    with serving(folder) as server, Client(server.options.unixsocket) as ask:
+        assert ask("SET", "2024/cat.jpg", b"\xff\xd8") == "OK"
+        assert ask("SET", b"\xff", "bytes") == "OK"
+        assert ask("SET", "soon", 1, "EX", 100) == "OK"
+        assert ask("PING") == "PONG"
+    with tilekv.open(folder / "store.kv") as db:
+        assert dict(db.items()) == {"2024/cat.jpg": b"\xff\xd8", b"\xff": b"bytes", "soon": b"1"}
+        assert db.expires("soon") is not None
+    with serving(folder) as server, Client(server.options.unixsocket) as ask:
+        assert (ask("GET", "2024/cat.jpg"), ask("GET", b"\xff")) == (b"\xff\xd8", b"bytes")
+        assert 90 < ask("TTL", "soon") <= 100
+
+
+def test_what_is_written_is_flushed_within_a_second(folder: Path) -> None:
+    with serving(folder) as server, Client(server.options.unixsocket) as ask:
+        ask("SET", "a", 1)
+        with tilekv.open(folder / "store.kv") as db:
+
+            def there() -> bool:
+                db.reopen()
+                return "a" in db
+
+            eventually(there)
+
+
+def test_always_is_flushed_before_it_is_answered(folder: Path) -> None:
+    with (
+        serving(folder, appendfsync="always") as server,
+        Client(server.options.unixsocket) as ask,
+    ):
+        for i in range(3):
+            assert (ask("SET", f"k{i}", i) if i < 2 else ask("INCR", "k2")) in ("OK", 1)
+            with tilekv.open(folder / "store.kv") as db:
+                assert f"k{i}" in db
+
+
+def test_one_server_a_store(folder: Path) -> None:
+    with (
+        serving(folder),
+        pytest.raises(StoreBusyError, match=f"another server .process {os.getpid()}"),
+    ):
+        Server(Options(store=str(folder / "store.kv"), port=0, unixsocket=str(folder / "t")))
+    with serving(folder):
+        pass
+
+
+def test_a_mirror_follows(folder: Path) -> None:
+    with serving(folder) as server, Client(server.options.unixsocket) as ask:
+        ask("SET", "a", 1)
+        ask("SAVE")
+        with (
+            serving(folder, readonly=True, unixsocket=str(folder / "m")) as mirror,
+            Client(mirror.options.unixsocket) as look,
+        ):
+            assert look("GET", "a") == b"1"
+            assert look("SET", "a", 2).startswith("READONLY")
+            ask("SET", "a", 2)
+            eventually(lambda: look("GET", "a") == b"2")
+
+
+def test_what_python_flushes_is_seen_and_aborts_what_watches(folder: Path) -> None:
+    with serving(folder) as server, Client(server.options.unixsocket) as ask:
+        assert ask("WATCH", "other") == "OK"
+        with tilekv.open(folder / "store.kv", "a") as db:
+            db["a"] = b"from Python"
+        eventually(lambda: ask("GET", "a") == b"from Python")
+        ask("MULTI")
+        ask("SET", "b", 1)
+        assert ask("EXEC") is None
+
+
+def test_a_full_disk_refuses_writes_until_there_is_room(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(folder) as server, Client(server.options.unixsocket) as ask:
+        store = server.database(0).store
+        flush = store._engine.flush
+
+        def full(*args: Any) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(store._engine, "flush", full)
+        ask("SET", "a", 1)
+        assert ask("SAVE").startswith("ERR OSError")
+        assert ask("SAVE").startswith("ERR OSError")
+        assert ask("SET", "b", 1).startswith("MISCONF")
+        assert ask("SETNX", "b", 1).startswith("MISCONF")
+        ask("MULTI")
+        assert ask("SET", "b", 1).startswith("MISCONF")
+        assert ask("EXEC").startswith("EXECABORT")
+        assert ask("GET", "a") == b"1"
+        assert "rdb_last_bgsave_status:err" in ask("INFO", "persistence").decode()
+        monkeypatch.setattr(store._engine, "flush", flush)
+        eventually(lambda: ask("SET", "b", 1) == "OK")
+        assert ask("GET", "a") == b"1"
+
+
+def test_transactions_are_one_step(folder: Path) -> None:
+    with serving(folder) as server, Client(server.options.unixsocket) as ask:
+        for words in (["MULTI"], ["SET", "a", 1], ["INCR", "a"], ["GET", "a"], ["LPUSHX", "a", 1]):
+            ask(*words)
+        assert ask("EXEC").startswith("EXECABORT")
+        assert ask("GET", "a") is None
+        for words in (["MULTI"], ["SET", "a", 1], ["INCR", "a"], ["GET", "a"], ["INCR", "b", "c"]):
+            ask(*words)
+        assert ask("EXEC").startswith("EXECABORT")
+        for words in (
+            ["MULTI"],
+            ["SET", "a", 1],
+            ["INCR", "a"],
+            ["GET", "a"],
+            ["SETRANGE", "a", -1, "x"],
+        ):
+            ask(*words)
+        assert ask("EXEC") == ["OK", 2, b"2", "ERR offset is out of range"]
+        with Client(server.options.unixsocket) as other:
+            ask("WATCH", "a")
+            other("SET", "a", 5)
+            ask("MULTI")
+            ask("SET", "a", 6)
+            assert ask("EXEC") is None
+        assert ask("GET", "a") == b"5"
+
+
+def test_what_expires(folder: Path) -> None:
+    with serving(folder) as server, Client(server.options.unixsocket) as ask:
+        ask("SET", "a", 1, "PX", 60)
+        ask("WATCH", "a")
+        eventually(lambda: ask("GET", "a") is None)
+        assert (ask("TTL", "a"), ask("EXISTS", "a"), ask("KEYS", "*")) == (-2, 0, [])
+        ask("MULTI")
+        ask("SET", "b", 1)
+        assert ask("EXEC") is None, "what was watched has expired"
+        ask("SET", "a", 1)
+        assert (ask("EXPIRE", "a", 100), ask("PERSIST", "a"), ask("TTL", "a")) == (1, 1, -1)
+        assert (ask("EXPIRE", "a", -1), ask("EXISTS", "a")) == (1, 0)
+
+
+def test_a_store_that_keeps_no_moments_says_what_makes_one(folder: Path) -> None:
+    with tilekv.open(folder / "store.kv", "x") as db:
+        db["a"] = b"1"
+    with serving(folder) as server, Client(server.options.unixsocket) as ask:
+        assert "convert --expires" in ask("SET", "a", 1, "EX", 10)
+        assert "convert --expires" in ask("EXPIRE", "a", 10)
+        assert (ask("SET", "a", 2), ask("GET", "a"), ask("TTL", "a")) == ("OK", b"2", -1)
+
+
+def test_databases_are_stores_beside_it(folder: Path) -> None:
+    with serving(folder, databases=3) as server, Client(server.options.unixsocket) as ask:
+        ask("SET", "a", 0)
+        assert ask("SELECT", 3) == "ERR DB index is out of range"
+        assert ask("SELECT", 2) == "OK"
+        assert ask("GET", "a") is None
+        ask("SET", "a", 2)
+        assert ask("MOVE", "a", 1) == 1
+        assert (ask("GET", "a"), ask("SELECT", 1), ask("GET", "a")) == (None, "OK", b"2")
+        assert ask("FLUSHALL") == "OK"
+        assert (ask("DBSIZE"), ask("SELECT", 0), ask("DBSIZE")) == (0, "OK", 0)
+    assert sorted(path.name for path in folder.glob("*.db*")) == ["store.kv.db1", "store.kv.db2"]
+
+
+def test_scan_gives_every_key_once(folder: Path) -> None:
+    with serving(folder) as server, Client(server.options.unixsocket) as ask:
+        ask("MSET", *[word for i in range(1000) for word in (f"k{i}", i)])
+        ask("SAVE")
+        ask("MSET", *[word for i in range(1000, 1500) for word in (f"k{i}", i)])
+        ask("DEL", *[f"k{i}" for i in range(100)])
+        found: list[bytes] = []
+        cursor = b"0"
+        while True:
+            cursor, some = ask("SCAN", cursor, "COUNT", 70)
+            found += some
+            if cursor == b"0":
+                break
+        assert sorted(found) == sorted(b"k%d" % i for i in range(100, 1500))
+        assert int(cursor) < 2**53
+        assert ask("DBSIZE") == 1400
+        assert ask("SCAN", 0, "MATCH", "k14?", "COUNT", 10_000)[1].sort() is None
+        assert len(ask("KEYS", "k14?")) == 10
+        assert ask("RANDOMKEY") in found
+        assert ask("SCAN", 2**50, "COUNT", 10) == [b"0", []]
+
+
+def test_flushdb_of_a_large_store_is_one_delete(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(databases, "FEW_CELLS", 100)
+    with serving(folder) as server, Client(server.options.unixsocket) as ask:
+        for i in range(3):
+            ask("MSET", *[word for j in range(1000) for word in (f"k{i}-{j}", j)])
+            ask("SAVE")
+        ask("SET", "buffered", 1)
+        assert ask("DBSIZE") == 3001
+        assert ask("FLUSHDB") == "OK"
+        assert (ask("DBSIZE"), ask("GET", "k1-1"), ask("GET", "buffered")) == (0, None, None)
+        assert sum(fragment.cells for fragment in server.database(0).store.fragments) == 1
+        assert ask("SET", "k1-1", 2) == "OK"
+        assert ask("GET", "k1-1") == b"2"
+    assert tilekv.verify(folder / "store.kv") == []
+
+
+def test_hashes_are_stores_of_several_attributes(folder: Path) -> None:
+    schema = tilekv.Schema(
+        [
+            tilekv.Attr("name", "str"),
+            tilekv.Attr("size", "int64"),
+            tilekv.Attr("ratio", "float64", nullable=True),
+        ],
+        expires=True,
+    )
+    with tilekv.open(folder / "store.kv", "x", schema=schema) as db:
+        db["a"] = {"name": "é", "size": 5, "ratio": None}
+    with serving(folder) as server, Client(server.options.unixsocket) as ask:
+        assert (ask("TYPE", "a"), ask("HGET", "a", "size"), ask("HGET", "a", "none")) == (
+            "hash",
+            b"5",
+            None,
+        )
+        assert ask("HGETALL", "a") == [b"name", "é".encode(), b"size", b"5"]
+        assert (ask("HSET", "a", "size", 7, "ratio", 0.5), ask("HMGET", "a", "ratio", "size")) == (
+            1,
+            [b"0.5", b"7"],
+        )
+        assert ask("GET", "a").startswith("WRONGTYPE")
+        assert ask("HSET", "a", "size", "x") == "ERR the field 'size' is of int64"
+        assert "have the fields name, size, ratio" in ask("HSET", "a", "other", 1)
+        assert "takes all of its fields" in ask("HSET", "b", "size", 1)
+        assert ask("HSET", "b", "size", 1, "name", "b") == 2
+        assert (ask("HLEN", "b"), ask("HEXISTS", "b", "ratio"), ask("HSTRLEN", "b", "name")) == (
+            2,
+            0,
+            1,
+        )
+        assert (ask("HDEL", "a", "ratio"), ask("HKEYS", "a"), ask("HVALS", "b")) == (
+            1,
+            [b"name", b"size"],
+            [b"b", b"1"],
+        )
+        assert "cannot be missing" in ask("HDEL", "a", "size")
+        assert (ask("EXPIRE", "a", 100), ask("TTL", "a"), ask("HGET", "a", "size")) == (
+            1,
+            100,
+            b"7",
+        )
+        assert (ask("RENAME", "a", "c"), ask("DEL", "b"), ask("KEYS", "*")) == ("OK", 1, [b"c"])
+    with tilekv.open(folder / "store.kv") as db:
+        assert db["c"] == {"name": "é", "size": 7, "ratio": None}
+
+
+def test_values_of_text_are_text(folder: Path) -> None:
+    schema = tilekv.Schema([tilekv.Attr("text", "str")])
+    tilekv.open(folder / "store.kv", "x", schema=schema).close()
+    with serving(folder) as server, Client(server.options.unixsocket) as ask:
+        assert ask("SET", "a", "é") == "OK"
+        assert ask("SET", "a", b"\xff") == "ERR the values of this store are text: UTF-8"
+        assert ask("MSET", "b", "x", "a", b"\xff").startswith("ERR")
+        assert (ask("MGET", "a", "b"), ask("APPEND", "a", "f")) == (["é".encode(), None], 3)
+
+
+# --- clients ---
+
+
+def test_who_has_no_password_may_do_little(folder: Path) -> None:
+    with serving(folder, password="secret") as server:
+        place = server.options.unixsocket
+        with Client(place) as ask:
+            assert ask("GET", "a") == "NOAUTH Authentication required."
+            assert ask("HELLO", 3).startswith("NOAUTH")
+            assert ask("AUTH", "wrong").startswith("WRONGPASS")
+            ask.send(b"*1\r\n$16385\r\n")
+            assert ask.read() == "ERR Protocol error: unauthenticated bulk length"
+        with Client(place) as ask:
+            ask.send(b"*11\r\n")
+            assert ask.read() == "ERR Protocol error: unauthenticated multibulk length"
+        with Client(place) as ask:
+            assert ask("HELLO", 3, "AUTH", "default", "secret")[b"proto"] == 3
+            assert ask("SET", "a", "x" * 20_000) == "OK"
+        with Client(place) as ask:
+            assert (ask("AUTH", "secret"), ask("STRLEN", "a")) == ("OK", 20_000)
+
+
+def test_subscribers_are_told(folder: Path) -> None:
+    with serving(folder) as server, Client(server.options.unixsocket) as ask:
+        with Client(server.options.unixsocket) as listener:
+            assert listener("SUBSCRIBE", "c", "d") == [b"subscribe", b"c", 1]
+            assert listener.read() == [b"subscribe", b"d", 2]
+            assert listener("PSUBSCRIBE", "c*") == [b"psubscribe", b"c*", 3]
+            assert listener("GET", "a").startswith("ERR Can't execute 'get'")
+            assert listener("PING") == [b"pong", b""]
+            assert ask("PUBLISH", "c", "hello") == 2
+            assert listener.read() == [b"message", b"c", b"hello"]
+            assert listener.read() == [b"pmessage", b"c*", b"c", b"hello"]
+            assert ask("PUBSUB", "NUMSUB", "c", "x") == [b"c", 1, b"x", 0]
+        eventually(lambda: ask("PUBLISH", "c", "hello") == 0)
+
+
+def test_scripts_of_locks_and_no_others(folder: Path) -> None:
+    release = 'if redis.call("get",KEYS[1]) == ARGV[1] then\n return redis.call("del",KEYS[1])\nelse return 0 end'
+    with serving(folder) as server, Client(server.options.unixsocket) as ask:
+        ask("SET", "lock", "me", "PX", 10_000)
+        assert ask("EVAL", release, 1, "lock", "you") == 0
+        digest = ask("SCRIPT", "LOAD", release)
+        assert ask("SCRIPT", "EXISTS", digest, "0" * 40) == [1, 0]
+        assert (ask("EVALSHA", digest, 1, "lock", "me"), ask("EXISTS", "lock")) == (1, 0)
+        assert ask("EVALSHA", "0" * 40, 0).startswith("NOSCRIPT")
+        assert "scripts are not served" in ask("EVAL", "return 1", 0)
+
+
+def test_slowlog_has_what_took_long(folder: Path) -> None:
+    with (
+        serving(folder, slowlog_slower_than=0) as server,
+        Client(server.options.unixsocket) as ask,
+    ):
+        ask("STRLEN", "a" * 200)
+        entry = ask("SLOWLOG", "GET", 1)[0]
+        assert entry[3] == [b"STRLEN", b"a" * 128 + b"... (72 more bytes)"]
+        assert (ask("SLOWLOG", "LEN") > 0, ask("SLOWLOG", "RESET")) == (True, "OK")
+
+
+def test_a_fault_of_a_command_is_an_error_and_no_end(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(folder) as server, Client(server.options.unixsocket) as ask:
+        ask("SET", "a", 1)
+        monkeypatch.setattr(type(server.database(0)), "scan", None)
+        assert ask("SCAN", 0).startswith("ERR TypeError")
+        assert ask("GET", "a") == b"1"
+
+
+def test_half_a_request_and_an_end(folder: Path) -> None:
+    with serving(folder) as server:
+        with Client(server.options.unixsocket) as ask:
+            ask.send(encoded([b"SET", b"a", b"1"]) + b"*2\r\n$3\r\nGET\r\n$1\r\n")
+            ask.socket.shutdown(socket.SHUT_WR)
+            assert ask.read() == "OK"
+            with pytest.raises(EOFError):
+                ask.read()
+        eventually(lambda: not server.loop.connections)
+
+
+@pytest.mark.unsanitized
+def test_a_thousand_values_that_nobody_reads(folder: Path) -> None:
+    value = os.urandom(1 << 20)
+    with serving(folder) as server, Client(server.options.unixsocket) as ask:
+        ask("SET", "big", value)
+        before = resident_bytes()
+        requests = encoded([b"GET", b"big"]) * 1000
+        with Client(server.options.unixsocket) as other:
+            other.send(requests + encoded([b"ECHO", b"e" * 100_000]))
+            assert ask("PING") == "PONG"
+            assert resident_bytes() - before < 64 << 20
+            assert all(other.read() == value for _ in range(50))
+
+
+@pytest.mark.unsanitized
+def test_what_a_client_announces_costs_nothing(folder: Path) -> None:
+    with serving(folder) as server, Client(server.options.unixsocket) as ask:
+        before = resident_bytes()
+        hostile = [
+            b"*2147483647\r\n",
+            b"*1048576\r\n",
+            b"*2\r\n$3\r\nGET\r\n$536870912\r\n",
+            b"a" * 70_000,
+        ]
+        clients = []
+        for data in hostile:
+            client = Client(server.options.unixsocket)
+            client.send(data)
+            clients.append(client)
+        assert ask("PING") == "PONG"
+        assert resident_bytes() - before < 4 << 20
+        for client in clients:
+            client.close()
+
+
+def test_a_bound_of_bytes_takes_what_expires_next(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep, "CULL_S", 0.1)
+    with (
+        serving(folder, max_bytes=300_000) as server,
+        Client(server.options.unixsocket) as ask,
+    ):
+        ask("SET", "lasting", os.urandom(1000))
+        for i in range(600):
+            ask("SET", f"k{i}", os.urandom(1000), "EX", 1000 + i)
+        ask("SAVE")
+        eventually(lambda: server.upkeep.stored_bytes() < 300_000)
+        assert ask("EXISTS", "lasting", "k599") == 2
+        assert ask("EXISTS", "k0", "k1", "k100") == 0
+        assert ask("DBSIZE") > 100
+        assert "evicted_keys:0" not in ask("INFO", "stats").decode()
+
+
+def test_clients_that_read_nothing_are_closed_for_others(folder: Path) -> None:
+    value = os.urandom(1 << 20)
+    with (
+        serving(folder, reply_memory=4 << 20) as server,
+        Client(server.options.unixsocket) as ask,
+    ):
+        ask("SET", "big", value)
+        idle = [Client(server.options.unixsocket) for _ in range(12)]
+        for client in idle:
+            client.send(encoded([b"GET", b"big"]) * 20)
+        eventually(
+            lambda: server.loop.batch.pending <= 4 << 20 and len(server.loop.connections) < 13
+        )
+        assert ask("GET", "big") == value
+        for client in idle:
+            client.close()
+        eventually(lambda: len(server.loop.connections) == 1)
+        assert server.loop.batch.pending == 0
+
+
+def test_a_command_of_very_many_keys(folder: Path) -> None:
+    with serving(folder) as server, Client(server.options.unixsocket) as ask:
+        words = [word for i in range(70_000) for word in (f"k{i}", i)]
+        assert ask("MSET", *words) == "OK"
+        assert ask("MGET", *words[::2]) == [b"%d" % i for i in range(70_000)]
+        assert ask("DEL", *words[:70_000:2], "none", "k1") == 35_000
+        assert (ask("EXISTS", *words[::2]), ask("DBSIZE")) == (35_000, 35_000)
+
+
+def test_systemd_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
+        told.bind(str(folder / "notify"))
+        told.settimeout(20)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(folder / "notify"))
+        with serving(folder):
+            assert told.recv(100) == b"READY=1"
+        assert told.recv(100) == b"STOPPING=1"
+
+
+def test_a_hostile_client_holds_up_nobody(folder: Path) -> None:
+    """While another sends all that it may, and asks for all keys by an evil pattern, PING takes at most some milliseconds."""
+    with serving(folder) as server, Client(server.options.unixsocket) as ask:
+        ask("MSET", *[word for i in range(2000) for word in ("a" * 200 + str(i), i)])
+        with Client(server.options.unixsocket) as other:
+            other.send(b"*2147483647\r\n")
+            assert other.read().startswith("ERR Protocol error")
+        with Client(server.options.unixsocket) as other:
+            other.send(b"*1048576\r\n" + b"$1\r\na\r\n" * 100_000)
+            begun = time.monotonic()
+            assert ask("PING") == "PONG"
+            assert time.monotonic() - begun < 1
+        begun = time.monotonic()
+        assert ask("KEYS", "a*" * 50 + "b") == []
+        assert time.monotonic() - begun < 20
+
+
+# --- options ---
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"bind": ("0.0.0.0",)}, "asks for a password"),
+        ({"appendfsync": "sometimes"}, "appendfsync is one of"),
+        ({"history": "soon"}, "history is seconds"),
+        ({"port": 0}, "nobody could connect"),
+        ({"databases": 0}, "databases are"),
+    ],
+)
+def test_options_that_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidValueError, match=message):
+        Options(store="x", **options).check()
+
+
+def test_options_of_text() -> None:
+    options = Options()
+    for name, text in (
+        ("port", "7000"),
+        ("bind", "127.0.0.1 ::1"),
+        ("readonly", "yes"),
+        ("max-bytes", "2gb"),
+    ):
+        options.set(name, text)
+    assert (options.port, options.bind, options.readonly) == (7000, ("127.0.0.1", "::1"), True)
+    assert options.max_bytes == 2 << 30
+    for name, text in (("nosuch", "1"), ("port", "x"), ("readonly", "maybe"), ("tls-port", "6380")):
+        with pytest.raises(InvalidValueError, match=r"stunnel|no option|number|yes or no"):
+            options.set(name, text)
+
+
+def test_numbers_of_fields(folder: Path) -> None:
+    attrs = [("when", "datetime64[ms]"), ("yes", "bool")]
+    schema = tilekv.Schema(
+        [*[tilekv.Attr(*attr) for attr in attrs], tilekv.Attr("v", "float32", var=True)]
+    )
+    with tilekv.open(folder / "store.kv", "x", schema=schema) as db:
+        db["a"] = (np.datetime64("2026-01-02T03:04:05.006"), True, np.array([1.5], np.float32))
+    with serving(folder) as server, Client(server.options.unixsocket) as ask:
+        row = ask("HGETALL", "a")
+        assert row[1::2] == [b"2026-01-02T03:04:05.006", b"1", np.float32(1.5).tobytes()]
+        assert ask("HSET", "b", *row) == 3
+        assert ask("HGETALL", "b") == row
