@@ -4,6 +4,9 @@ Each rival has a process of its own, and the processes take turns: every workloa
 and the order of the rivals turns from round to round. Medians of the rounds are printed, and medians of the ratios of each
 round. Nothing is switched off for it: checksums, key comparison and fsync are as a user has them. Stores are made
 in the system's folder for temporary files: TMPDIR names another one.
+
+`python -m bench cold growth life redis cloud` runs other benches, any of these: look-ups beyond memory, how costs grow with the
+keys, what a store costs while it lives, what a served one costs beside Redis, and what one in a bucket costs.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from bench import report
+from bench import parts, report
 from bench.goals import Results
 from bench.place import Options
 from bench.rivals import MODULES
@@ -185,7 +188,10 @@ def show(run: Run, sets: dict[str, DataSet], goals: list[dict[str, Any]]) -> Non
 
 def main(arguments: list[str] | None = None) -> int:
     """Run and report; 1 when something failed."""
-    options = parse(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    if given and not given[0].startswith("-"):
+        return parts.run(given)
+    options = parse(given)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # stores are removed, the server ends
     if options.against:
         from bench import against

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import time
+import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -11,7 +12,7 @@ from threading import Barrier
 from typing import Any
 
 from bench.data import Source, make_data
-from bench.rivals import Rival, rival
+from bench.rivals import NotOffered, Rival, rival
 
 # A process that was forked would share what its parent's libraries hold; a spawned one starts with nothing.
 CONTEXT = multiprocessing.get_context("spawn")
@@ -23,7 +24,7 @@ def peak(name: str, source: Source, path: Path, what: str, asked: int) -> int:
     Of a fresh process, so that nothing was freed before that could be used again. Linux's VmHWM: mapped files count
     as far as they are resident.
     """
-    return int(_in_child(_peak, name, source, path, what, asked))
+    return int(in_child(_peak, name, source, path, what, asked))
 
 
 def _peak(name: str, source: Source, path: Path, what: str, asked: int) -> int:
@@ -31,7 +32,7 @@ def _peak(name: str, source: Source, path: Path, what: str, asked: int) -> int:
     store = rival(name)
     try:
         processes = store.processes()
-        before = sum(_restart_peak(process) for process in processes)
+        before = sum(restart_peak(process) for process in processes)
         if what == "consolidate":
             store.consolidate(path)
         elif what == "load":
@@ -42,25 +43,27 @@ def _peak(name: str, source: Source, path: Path, what: str, asked: int) -> int:
             store.open(path)
             store.get(data.asked[: store.lookups])
             store.close()
-        return sum(_status(process, "VmHWM") for process in processes) - before
+        return sum(status(process, "VmHWM") for process in processes) - before
     finally:
         store.stop()
 
 
-def _restart_peak(process: int) -> int:
+def restart_peak(process: int) -> int:
     """Begin VmHWM anew from what is resident now; return that."""
     Path(f"/proc/{process}/clear_refs").write_text("5")
-    return _status(process, "VmRSS")
+    return status(process, "VmRSS")
 
 
-def _status(process: int, field: str) -> int:
+def status(process: int, field: str) -> int:
+    """Bytes of memory, by their name in /proc/PID/status."""
     for line in Path(f"/proc/{process}/status").read_text().splitlines():
         if line.startswith(field + ":"):
             return int(line.split()[1]) * 1024
     raise LookupError(field)
 
 
-def _in_child(work: Any, *arguments: object) -> Any:
+def in_child(work: Any, *arguments: object) -> Any:
+    """What a function of a module returns in a process of its own, in which nothing was before."""
     ours, theirs = CONTEXT.Pipe(duplex=False)
     process = CONTEXT.Process(target=_reply, args=(theirs, work, arguments))
     process.start()
@@ -71,6 +74,24 @@ def _in_child(work: Any, *arguments: object) -> Any:
         raise RuntimeError(f"{work.__name__}{arguments} failed, see above") from None
     finally:
         process.join()
+
+
+def try_in_child(work: Any, *arguments: object) -> tuple[str, Any]:
+    """Likewise: "done" with what it returned, "absent" with why a rival cannot do it, or "failed" with the traceback."""
+    try:
+        answer: tuple[str, Any] = in_child(_try, work, *arguments)
+    except RuntimeError as died:
+        return "failed", str(died)
+    return answer
+
+
+def _try(work: Any, *arguments: object) -> tuple[str, Any]:
+    try:
+        return "done", work(*arguments)
+    except (ImportError, NotOffered) as reason:
+        return "absent", str(reason)
+    except Exception:  # noqa: BLE001 - the run goes on with the others, and tells at its end
+        return "failed", traceback.format_exc()
 
 
 def _reply(connection: Connection, work: Any, arguments: tuple[object, ...]) -> None:

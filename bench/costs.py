@@ -31,6 +31,7 @@ FIGURES = {
     "read": "ns/key",
     "items": "ns/key",
     "scan": "ns/key",
+    "prefix": "ns/key",
     "consolidate": "ns/key",
     "disk": "B/key",
     "open": "us",
@@ -122,6 +123,7 @@ def measure(case: Case, data: Data, path: Path) -> dict[str, float]:
             "read": (lambda: db.read(asked), len(asked)),
             "items": (lambda: [None for _item in db.items()], n),
             "scan": (lambda: [None for _batch in db.scan()], n),
+            "prefix": (lambda: db.scan_keys(prefix=asked[0]), n),
         }
         for name, (work, count) in reads.items():
             work()

@@ -27,7 +27,7 @@ from bench.rivals import rival
 from tilekv.kvcore.codec.pipeline import CodecPool
 from tilekv.kvcore.format.tile import encode
 from tilekv.kvcore.write.builder import FragmentBuilder
-from tilekv.kvcore.write.memtable import sort_buffer
+from tilekv.kvcore.write.sorted_buffer import sort_buffer
 
 RUN = 1 << 20
 PAGE = 4096

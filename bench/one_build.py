@@ -69,6 +69,18 @@ def get_many(subject: Subject) -> Iterator[tuple[Callable[[], object], int]]:
 
 
 @contextlib.contextmanager
+def put(subject: Subject) -> Iterator[tuple[Callable[[], object], int]]:
+    data = subject.data
+    with subject.new() as db:
+
+        def work() -> None:
+            for key, value in zip(data.keys, data.values, strict=True):
+                db[key] = value
+
+        yield work, len(data.keys)
+
+
+@contextlib.contextmanager
 def put_many(subject: Subject) -> Iterator[tuple[Callable[[], object], int]]:
     data = subject.data
     with subject.new() as db:
@@ -91,6 +103,7 @@ def scan(subject: Subject) -> Iterator[tuple[Callable[[], object], int]]:
 OPERATIONS: dict[str, Callable[[Subject], Measured]] = {
     "get": get,
     "get_many": get_many,
+    "put": put,
     "put_many": put_many,
     "flush": flush,
     "scan": scan,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from bench.life.upkeep import Kept
 from bench.report import ratio
 
 # What a program does with a store; from `what` on the first line down.
@@ -64,6 +67,61 @@ def draw_ratios(record: dict[str, Any], path: Path) -> None:
     figure.savefig(path, format="svg", metadata={"Date": None})
 
 
+def draw_cold(record: dict[str, Any], path: Path) -> None:
+    """Draw tilekv's figure over each contender's, a row a pass of `bench.cold`, on a logarithmic axis, into an SVG."""
+    rows = [
+        (data, name, contenders)
+        for data, by_pass in record["figures"].items()
+        for name, contenders in by_pass.items()
+        if "tilekv" in contenders and len(contenders) > 1
+    ]
+    rivals = list(dict.fromkeys(name for *_, each in rows for name in each if name != "tilekv"))
+    _settle()
+    figure = Figure(figsize=(8, 1.6 + 0.36 * len(rows)), layout="constrained")
+    axes = figure.add_subplot()
+    for number, rival in enumerate(rivals):
+        points = []
+        for row, (_, name, contenders) in enumerate(rows):
+            pairs = zip(contenders["tilekv"], contenders.get(rival, []), strict=False)
+            ratios = [ours["figure"] / theirs["figure"] for ours, theirs in pairs]
+            if ratios:
+                middle = statistics.median(ratios)
+                points.append((middle if record["units"][name] == "/s" else 1 / middle, row))
+        if points:
+            axes.plot(*zip(*points, strict=True), MARKERS[number % 8], label=rival, alpha=0.85)
+    axes.axvline(1, color="black", linewidth=1)
+    axes.set_xscale("log")
+    axes.set_yticks(range(len(rows)), [f"{name}, {data}" for data, name, _ in rows])
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.grid(alpha=0.3)
+    axes.set_xlabel("times better than the rival (right of the line: tilekv is ahead)")
+    axes.set_title(
+        f"{record['options']['keys']:,} keys; {record['machine']['cpu']}, {record['machine']['cores']} cores",
+        fontsize=9,
+    )
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
+    figure.savefig(path, format="svg", metadata={"Date": None})
+
+
+def draw_grown(found: dict[str, dict[int, dict[str, float]]], path: Path) -> None:
+    """Draw what a look-up, and a key of a load, costs over the keys of `bench.growth`, a panel each, into an SVG."""
+    _settle()
+    names = ("load", "get hot", "get", "miss")
+    figure = Figure(figsize=(4 * len(names), 3.6), layout="constrained")
+    panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
+    for axes, name in zip(panels, names, strict=True):
+        for number, (who, by_size) in enumerate(found.items()):
+            points = [(size, 1e9 / figures[name]) for size, figures in by_size.items()]
+            axes.plot(*zip(*points, strict=True), MARKERS[number % 8] + "-", label=who)
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xlabel(f"keys: {name}")
+        axes.grid(alpha=0.3)
+    panels[0].set_ylabel("ns a key")
+    panels[-1].legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
+    figure.savefig(path, format="svg", metadata={"Date": None})
+
+
 def draw_growth(record: dict[str, Any], path: Path) -> None:
     """Draw what a key costs over each axis of `bench.costs`, both axes logarithmic, into an SVG."""
     _settle()
@@ -85,6 +143,28 @@ def draw_growth(record: dict[str, Any], path: Path) -> None:
         axes.grid(alpha=0.3)
     panels[0].set_ylabel("ns a key")
     panels[-1].legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
+    figure.savefig(path, format="svg", metadata={"Date": None})
+
+
+def draw_life(runs: Sequence[Kept], path: Path) -> None:
+    """Draw what a store comes to as it is flushed into, a column for each size of flushes, into an SVG."""
+    _settle()
+    rows = (
+        ("fragments", lambda kept: kept.fragments),
+        ("folders", lambda kept: kept.folders),
+        ("bytes of the folder, times the live", lambda kept: kept.times_live),
+        ("gets a second", lambda kept: kept.gets),
+    )
+    figure = Figure(figsize=(4.5 * len(runs), 2 * len(rows)), layout="constrained")
+    panels = figure.subplots(len(rows), len(runs), sharex="col", squeeze=False)
+    for line, (what, figures) in zip(panels, rows, strict=True):
+        for axes, kept in zip(line, runs, strict=True):
+            axes.plot(kept.at, figures(kept), linewidth=1)
+            axes.set_ylim(bottom=0)
+            axes.grid(alpha=0.3)
+        line[0].set_ylabel(what, fontsize=8)
+    for axes, kept in zip(panels[-1], runs, strict=True):
+        axes.set_xlabel(f"flushes of {kept.entries:,} entries")
     figure.savefig(path, format="svg", metadata={"Date": None})
 
 

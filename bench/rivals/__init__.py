@@ -17,6 +17,8 @@ MODULES = {
     "plyvel": "plyvel_store",
     "sqlite3": "sqlite3_store",
     "simd-r-drive": "simd_r_drive_store",
+    "cdbx": "cdbx_store",
+    "tkrzw": "tkrzw_store",
     "redis": "redis_store",
     "tiledb": "tiledb_store",
     "dict": "dict_store",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import lmdb
 
-from bench.rivals.rival import Rival
+from bench.rivals.rival import Block, Rival
 
 
 class LMDB(Rival):
@@ -16,6 +17,7 @@ class LMDB(Rival):
     name = "lmdb"
     version = lmdb.__version__
     what = "putmulti in one transaction with sync; txn.get, getmulti and a cursor in one read transaction"
+    readahead = True  # its default; its manual advises False for random look-ups in what is larger than memory
     env: Any
     txn: Any
 
@@ -23,11 +25,24 @@ class LMDB(Rival):
         """One transaction."""
         self.write(path, keys, values)
 
+    def load_blocks(self, path: Path, blocks: Iterable[Block], keys: int) -> None:
+        """A transaction a block, synced at the end."""
+        with lmdb.open(str(path), map_size=1 << 40, sync=False) as env:
+            for some, values in blocks:
+                with env.begin(write=True) as txn, txn.cursor() as cursor:
+                    cursor.putmulti(zip(some, values, strict=True))
+            env.sync(True)
+
+    def part(self, key: bytes, start: int, stop: int) -> bytes:
+        """Of the map, without a copy of the value."""
+        with self.env.begin(buffers=True) as txn:
+            return bytes(txn.get(key)[start:stop])
+
     def open(self, path: Path, cache_bytes: int | None = None) -> None:
         """Read only, without the lock file. It has no cache of its own."""
         if cache_bytes is not None:
             self._not_offered()
-        self.env = lmdb.open(str(path), readonly=True, lock=False)
+        self.env = lmdb.open(str(path), readonly=True, lock=False, readahead=self.readahead)
         self.txn = self.env.begin()
 
     def close(self) -> None:

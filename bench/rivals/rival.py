@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NoReturn
+
+Block = tuple[list[bytes], list[bytes]]  # keys and their values
 
 
 class NotOffered(Exception):
@@ -33,6 +36,10 @@ class Rival:
         """Create the store and write all, durably."""
         raise NotImplementedError
 
+    def load_blocks(self, path: Path, blocks: Iterable[Block], keys: int) -> None:
+        """Create the store from blocks of keys and values, durably: what is too much for two lists. `keys` is how many come."""
+        self._not_offered()
+
     def settle(self, path: Path) -> None:
         """Give the store the time it wants after a load, before it is read; not timed."""
 
@@ -54,6 +61,10 @@ class Rival:
 
     def get_many(self, keys: list[bytes]) -> list[Any]:
         """Look up all, in whatever batches are fastest; values in the order asked, or (key, value) pairs."""
+        self._not_offered()
+
+    def part(self, key: bytes, start: int, stop: int) -> bytes:
+        """A part of one value."""
         self._not_offered()
 
     def read(self, keys: list[bytes]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from rocksdict import (
     WriteOptions,
 )
 
-from bench.rivals.rival import Rival
+from bench.rivals.rival import Block, Rival
 
 BATCH = 10_000  # puts of one WriteBatch
 
@@ -31,14 +32,38 @@ class RocksDict(Rival):
         "raw mode, zstd, bloom filters of 10 bits, 256 MiB block cache; WriteBatch without the log and a flush "
         "at the end; compact_range before reads"
     )
+    point_lookups = False  # its optimize_for_point_lookup: a hash index in each block besides
+    parts = 1  # that `load_blocks` makes
 
     def load(self, path: Path, keys: list[bytes], values: list[bytes]) -> None:
         """WriteBatches into memtables, flushed and synced at the end: what RocksDB's manual advises for bulk loads."""
         self.write(path, keys, values)
 
+    def load_blocks(self, path: Path, blocks: Iterable[Block], keys: int) -> None:
+        """WriteBatches into memtables; or a flush a part, each of as many keys, and no compaction meanwhile."""
+        options = self._options()
+        if self.parts > 1:
+            options.set_disable_auto_compactions(True)
+            options.set_write_buffer_size(8 << 30)
+        with Rdict(str(path), options) as db:
+            done = flushed = 0
+            for some, values in blocks:
+                self._put(db, some, values)
+                done += len(some)
+                if self.parts > 1 and done * self.parts >= keys * (flushed + 1):
+                    db.flush()
+                    flushed += 1
+            db.flush()
+
+    def part(self, key: bytes, start: int, stop: int) -> bytes:
+        """db[key], cut."""
+        value: bytes = self.db[key]
+        return value[start:stop]
+
     def settle(self, path: Path) -> None:
-        """Compact everything into the last level."""
-        self.consolidate(path)
+        """Compact everything into the last level, unless it is to be in parts."""
+        if self.parts == 1:
+            self.consolidate(path)
 
     def open(self, path: Path, cache_bytes: int | None = None) -> None:
         """Read only."""
@@ -159,6 +184,9 @@ class RocksDict(Rival):
         options.increase_parallelism(os.cpu_count() or 1)
         options.set_write_buffer_size(64 << 20)
         options.set_max_write_buffer_number(4)
+        if self.point_lookups:
+            options.optimize_for_point_lookup(cache_bytes >> 20)
+            return options
         table = BlockBasedOptions()
         table.set_block_cache(Cache(cache_bytes))
         table.set_bloom_filter(10, False)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from bench.rivals.rival import Rival
+from bench.rivals.rival import Block, Rival
 
 BATCH = 500  # keys of one IN (...)
 # SQLite's manual: WITHOUT ROWID pays while rows are smaller than about a twentieth of a page of 4 KiB.
@@ -23,13 +23,34 @@ class SQLite(Rival):
 
     def load(self, path: Path, keys: list[bytes], values: list[bytes]) -> None:
         """executemany and a checkpoint."""
+        self._create(path, keys, values)
+        self.write(path, keys, values)
+
+    def load_blocks(self, path: Path, blocks: Iterable[Block], keys: int) -> None:
+        """A transaction a block, whose keys are sorted."""
+        for number, (some, values) in enumerate(blocks):
+            if number == 0:
+                self._create(path, some, values)
+                connection = self._connection(path)
+            connection.execute("BEGIN IMMEDIATE")
+            pairs = sorted(zip(some, values, strict=True))
+            connection.executemany("INSERT INTO kv VALUES (?, ?)", pairs)
+            connection.execute("COMMIT")
+        self.connection.close()
+
+    def _create(self, path: Path, keys: list[bytes], values: list[bytes]) -> None:
         path.mkdir()
         row = (sum(map(len, keys)) + sum(map(len, values))) // len(keys)
         with self._connection(path) as connection:
             tail = "WITHOUT ROWID" if row < SMALL_ROW else ""
             connection.execute(f"CREATE TABLE kv (k BLOB PRIMARY KEY, v BLOB NOT NULL) {tail}")
         self.connection.close()
-        self.write(path, keys, values)
+
+    def part(self, key: bytes, start: int, stop: int) -> bytes:
+        """substr."""
+        query = "SELECT substr(v, ?, ?) FROM kv WHERE k = ?"
+        (found,) = self.connection.execute(query, (start + 1, stop - start, key)).fetchone()
+        return found or b""  # it makes NULL of an empty blob
 
     def open(self, path: Path, cache_bytes: int | None = None) -> None:
         """A connection; the map would be a second cache beside a small one, and stays off then."""

@@ -51,7 +51,7 @@ class TileDB(Rival):
         """multi_index at one point; the key is compared."""
         at = self.array.multi_index
         for key in keys:
-            c0, c1 = (int(half) for half in _digests([key])[0])
+            c0, c1 = (int(half) for half in digests([key])[0])
             found = at[c0, c1]
             for stored, value in zip(found["key"], found["value"], strict=True):
                 if stored == key:
@@ -69,7 +69,7 @@ class TileDB(Rival):
 
     def _read(self, keys: list[bytes]) -> dict[str, npt.NDArray[np.object_]]:
         found: dict[str, npt.NDArray[np.object_]] = self.array.multi_index[
-            sorted(_digests(keys)[:, 0].tolist()), :
+            sorted(digests(keys)[:, 0].tolist()), :
         ]
         return found
 
@@ -91,9 +91,9 @@ class TileDB(Rival):
 
     def write(self, path: Path, keys: list[bytes], values: list[bytes], threads: int = 0) -> None:
         """One write."""
-        digests = _digests(keys)
+        at = digests(keys)
         with tiledb.open(str(path), "w") as array:
-            array[digests[:, 0], digests[:, 1]] = {
+            array[at[:, 0], at[:, 1]] = {
                 "key": np.array(keys, dtype=object),
                 "value": np.array(values, dtype=object),
             }
@@ -112,7 +112,7 @@ class TileDB(Rival):
         """Any number."""
 
 
-def _digests(keys: list[bytes]) -> npt.NDArray[np.uint64]:
+def digests(keys: list[bytes]) -> npt.NDArray[np.uint64]:
     """(keys, 2), within the domain."""
     blake2b = hashlib.blake2b
     raw = b"".join([blake2b(key, digest_size=16).digest() for key in keys])

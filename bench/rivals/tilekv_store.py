@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import tilekv
-from bench.rivals.rival import Rival
+from bench.rivals.rival import Block, Rival
+from tilekv import LZ4Filter
 
 
 class TileKV(Rival):
@@ -17,11 +19,40 @@ class TileKV(Rival):
     name = "tilekv"
     version = tilekv.__version__
     what = "defaults"
+    lz4 = False  # values compressed with it instead of zstd
+    fragments = 1  # that `load_blocks` makes
 
     def load(self, path: Path, keys: list[bytes], values: list[bytes]) -> None:
         """put_many and flush."""
         with tilekv.open(path, "x") as db:
             db.put_many(keys, values)
+
+    def load_blocks(self, path: Path, blocks: Iterable[Block], keys: int) -> None:
+        """put_many, which flushes by itself; or a flush a fragment, each of as many keys."""
+        filters = [LZ4Filter()] if self.lz4 else None
+        schema = tilekv.Schema([tilekv.Attr("value", bytes, filters=filters)])
+        config = {"kv.upkeep": "off"} | (
+            {} if self.fragments == 1 else {"kv.buffer_bytes": "8 GiB"}
+        )
+        with tilekv.open(path, "x", schema=schema, config=config) as db:
+            done = flushed = 0
+            for some, values in blocks:
+                db.put_many(some, values)
+                done += len(some)
+                if self.fragments > 1 and done * self.fragments >= keys * (flushed + 1):
+                    db.flush()
+                    flushed += 1
+
+    def settle(self, path: Path) -> None:
+        """Merge what a load has flushed by itself into one fragment."""
+        with tilekv.open(path, "a") as db:
+            if self.fragments == 1 and len(db.fragments) > 1:
+                db.consolidate(vacuum=True)
+
+    def part(self, key: bytes, start: int, stop: int) -> bytes:
+        """get_range."""
+        part: bytes = self.db.get_range(key, start, stop)
+        return part
 
     def open(self, path: Path, cache_bytes: int | None = None) -> None:
         """Mode r."""
