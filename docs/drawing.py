@@ -23,6 +23,14 @@ TRAILER = 20  # bytes behind the last tile: which fragment and slot it belongs t
 SLOTS = ["__coords", "__key", "__key_var", "__key_type", "value", "value_var"]
 WIDTH, LEFT, RIGHT = 1000, 570, 380  # of the drawing, of the column of bars and of that of rows
 BAR, ROW = 46, 24
+BLOOM = 4
+RECORDS = {
+    1: "tag 1: uuid, times, counts",
+    3: "tag 3: chunks of a file",
+    BLOOM: "tag 4: the Bloom filter",
+    5: "tag 5: files have trailers",
+    7: "tag 7: cells of one size, or type",
+}
 
 STYLE = """
 text { font: 13px system-ui, sans-serif; fill: #1f2328 }
@@ -137,26 +145,23 @@ def metadata(data: bytes) -> tuple[list[Part], list[Part]]:
     size, _, magic = struct.unpack_from("<II4s", data, end - 12)
     assert magic == b"TKVB"
     block = end - 12 - size
-    edges = [0, starts[0], starts[1], starts[FIELDS + 2], starts[2 * FIELDS + 2], block, end]
+    records, bloom = [], block
+    at = block
+    while at + 8 <= end - 12:
+        tag, length = struct.unpack_from("<II", data, at)
+        if tag == BLOOM:
+            (bloom,) = struct.unpack_from("<Q", data, at + 8)
+        at += 8 + -(-length // 8) * 8
+        records.append(Part(RECORDS[tag], 8 + -(-length // 8) * 8, "private"))
+    edges = [0, starts[0], starts[1], starts[FIELDS + 2], starts[2 * FIELDS + 2], bloom, block, end]
     names = ["zeros", "R-tree of the tiles' bounds", "positions of the tiles, of each file"]
     names += ["positions of their var bytes", "sizes of their var bytes"]
-    names += ["private block", "footer"]
+    names += ["Bloom filter of the digests", "private block", "footer"]
     ends = [*edges[1:], len(data)]
     parts = [
         Part(name, last - first, "private" if name == "private block" else "plain")
         for name, first, last in zip(names, edges, ends, strict=True)
     ]
-    records = []
-    words = {
-        1: "tag 1: uuid, times, counts",
-        3: "tag 3: chunks of a file",
-        5: "tag 5: files have trailers",
-    }
-    at = block
-    while at + 8 <= end - 12:
-        tag, length = struct.unpack_from("<II", data, at)
-        at += 8 + -(-length // 8) * 8
-        records.append(Part(words[tag], 8 + -(-length // 8) * 8, "private"))
     return parts, [*records, Part("size, CRC-32C, TKVB", 12, "private")]
 
 

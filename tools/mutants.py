@@ -59,8 +59,8 @@ MUTANTS = {
     # A list that is removed before it is durable that its fragments are hidden: after a crash they are seen again.
     "sync-after-hiding": Mutant(
         "storage/local.py",
-        "hidden.append(name)\n            self._sync_folder(self._path)",
-        "hidden.append(name)",
+        "for path in sorted(changed):\n                self._sync_folder(path)",
+        "pass",
         "tests/unit/test_storage.py",
     ),
     # Two keys that set one option: the last one wins.
