@@ -95,6 +95,24 @@ def test_what_cannot_be_read_leaves_nothing(tmp_path: Path) -> None:
     for make in (tilekv.from_csv, tilekv.from_parquet):
         with pytest.raises(FileNotFoundError):
             make(tmp_path / "s", tmp_path / "missing", "k")
+        with pytest.raises(IsADirectoryError):
+            make(tmp_path / "s", tmp_path, "k")
     with pytest.raises(InvalidValueError, match=r"t\.csv"):
         tilekv.from_parquet(tmp_path / "s", file, "k")
     assert os.listdir(tmp_path) == ["t.csv"]
+
+
+def test_a_damaged_parquet_file_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"k": ["a", "b"], "é": [1, 2]}), file)
+    whole = file.read_bytes()
+    footer = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
+    for damaged in (
+        whole[:-1],
+        whole[:footer] + b"\xff" * (len(whole) - 8 - footer) + whole[-8:],
+        whole.replace("é".encode(), b"\xc3\xc3"),
+    ):
+        file.write_bytes(damaged)
+        with pytest.raises(InvalidValueError, match=r"t\.parquet"):
+            tilekv.from_parquet(tmp_path / "s", file, "k")
+    assert os.listdir(tmp_path) == ["t.parquet"]

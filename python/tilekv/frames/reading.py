@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from tilekv.config import Config
@@ -54,38 +56,44 @@ def from_parquet(
     parquet = package("pyarrow.parquet", "from_parquet()")
     place = local_path(path)
     check_key_name(key)
-    try:
-        return _of_parquet(parquet, uri, place, key, schema, config, progress, storage_options)
-    except pa.ArrowInvalid as error:
-        raise InvalidValueError(f"{place}: {error}") from error
-
-
-def _of_parquet(
-    parquet: Any,
-    uri: Uri,
-    place: str,
-    key: str,
-    schema: Any,
-    config: Any,
-    progress: Progress,
-    storage_options: Mapping[str, object] | None,
-) -> Store:
-    with parquet.ParquetFile(place) as file:
-        tree = arrow_tree(file.schema_arrow)
+    with _reading(pa, place):
+        file = parquet.ParquetFile(place)
+    with file:
+        with _reading(pa, place):
+            tree = arrow_tree(file.schema_arrow)
+            nulls = _nulls(file.metadata)
         source = Source(
             key,
             tree.get("children", []),
-            lambda: _parts(file.iter_batches(ROWS)),
+            lambda: _parts(file.iter_batches(ROWS), _reading(pa, place)),
             file.metadata.num_rows,
-            _nulls(file.metadata),
+            nulls,
             tree.get("metadata", {}),
         )
         return make_store(uri, source, schema, config, progress, storage_options)
 
 
-def _parts(batches: Any) -> Iterator[tuple[Any, int]]:
-    for batch in batches:
-        yield batch, batch.num_rows
+@contextmanager
+def _reading(pa: Any, place: str, advice: str = "") -> Iterator[None]:
+    """Errors of pyarrow as ours: of a folder, and of what the file has, pyarrow raises an OSError that has no errno."""
+    if os.path.isdir(place):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), place)
+    try:
+        yield
+    except pa.ArrowInvalid as error:
+        raise InvalidValueError(f"{place}: {error}{advice}") from error
+    except (pa.ArrowNotImplementedError, pa.ArrowTypeError, UnicodeDecodeError) as error:
+        raise InvalidValueError(f"{place}: {error}") from error
+    except OSError as error:
+        if error.errno:
+            raise
+        raise InvalidValueError(f"{place}: {error}") from error
+
+
+def _parts(batches: Any, reading: AbstractContextManager[None]) -> Iterator[tuple[Any, int]]:
+    with reading:
+        for batch in batches:
+            yield batch, batch.num_rows
 
 
 def _nulls(metadata: Any) -> dict[str, bool]:
@@ -160,15 +168,15 @@ def from_csv(
     except (TypeError, ValueError) as error:
         reason = str(error).replace("__init__() ", "")
         raise InvalidValueError(f"no options of a CSV file: {reason}") from error
-    try:
-        with csv.open_csv(place, parse_options=parsing, convert_options=converting) as file:
-            tree = arrow_tree(file.schema)
-            source = Source(key, tree.get("children", []), lambda: _parts(file), None)
-            return make_store(uri, source, schema, config, progress, storage_options)
-    except pa.ArrowInvalid as error:
-        raise InvalidValueError(
-            f"{place}: {error}; schema= says of which type a column is"
-        ) from error
+    advice = "; schema= says of which type a column is"
+    with _reading(pa, place, advice):
+        file = csv.open_csv(place, parse_options=parsing, convert_options=converting)
+    with file:
+        tree = arrow_tree(file.schema)
+        source = Source(
+            key, tree.get("children", []), lambda: _parts(file, _reading(pa, place, advice)), None
+        )
+        return make_store(uri, source, schema, config, progress, storage_options)
 
 
 def _kind(pa: Any, attr: Any) -> Any:
