@@ -135,6 +135,12 @@ def test_what_is_refused_leaves_nothing(tmp_path: Path, frame: Any, said: str) -
 
 
 def test_wrong_libraries_and_keys(tmp_path: Path) -> None:
+    class Lies:
+        def __arrow_c_array__(self, requested_schema: object = None) -> object:
+            return 1, 2
+
+    with pytest.raises(WrongTypeError, match="Lies is no table of columns"):
+        tilekv.schema_of(Lies(), "k")
     with pytest.raises(WrongTypeError, match="pandas"):
         tilekv.from_pandas(tmp_path / "s", pl.DataFrame(ROWS))
     with pytest.raises(WrongTypeError, match="polars"):

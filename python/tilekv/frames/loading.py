@@ -167,10 +167,10 @@ def _of_arrow(table: Any, key: str) -> Source:
                 f"a frame is of pandas, polars or Arrow, or has __arrow_c_stream__, not {type(table).__name__}"
             )
         if hasattr(table, "__arrow_c_array__") and not hasattr(table, "__arrow_c_stream__"):
-            return _of_arrow(_as_table(pa, pa.record_batch, table), key)
+            return _of_arrow(_as_table(pa.record_batch, table), key)
         stream = table
         if not isinstance(stream, pa.RecordBatchReader):
-            stream = _as_table(pa, pa.RecordBatchReader.from_stream, table)
+            stream = _as_table(pa.RecordBatchReader.from_stream, table)
         schema = stream.schema
 
         def batches() -> Iterable[Any]:
@@ -187,10 +187,10 @@ def _of_arrow(table: Any, key: str) -> Source:
     return Source(key, tree.get("children", []), parts, rows, {}, tree.get("metadata", {}))
 
 
-def _as_table(pa: Any, make: Callable[[Any], Any], given: Any) -> Any:
+def _as_table(make: Callable[[Any], Any], given: Any) -> Any:
     try:
         return make(given)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
+    except (ValueError, TypeError, NotImplementedError) as error:  # pyarrow's own are these too
         raise WrongTypeError(f"{type(given).__name__} is no table of columns: {error}") from error
 
 
