@@ -41,6 +41,9 @@ def test_the_schema_is_said_back_and_can_be_changed(tmp_path: Path) -> None:
         schema.replace("rank")  # type: ignore[arg-type]
     with pytest.raises(WrongTypeError):
         tilekv.from_arrow(tmp_path / "t", table, "name", schema=[])  # type: ignore[arg-type]
+    for columns in (pa.table({}), table.drop(["name"])):
+        with pytest.raises(InvalidValueError, match="'name'"):
+            tilekv.from_arrow(tmp_path / "t", columns, "name", schema=schema)
 
 
 def test_replaced_options() -> None:

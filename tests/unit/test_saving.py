@@ -53,3 +53,13 @@ def test_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         monkeypatch.setitem(__import__("sys").modules, "pyarrow.parquet", None)
         with pytest.raises(MissingPackageError, match="pip install pyarrow"):
             db.to_parquet(tmp_path / "a.parquet")
+
+
+def test_options_that_there_are_not(tmp_path: Path) -> None:
+    with tilekv.open("memory://options", "a") as db:
+        for write in (db.to_csv, db.to_parquet):
+            with pytest.raises(
+                tilekv.InvalidValueError, match="written: got an unexpected keyword"
+            ):
+                write(tmp_path / "f", nothing=1)
+    assert os.listdir(tmp_path) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from importlib import import_module
@@ -27,6 +28,11 @@ def package(name: str, what: str) -> Any:
     except ImportError as error:
         top = name.partition(".")[0]
         raise MissingPackageError(f"{what} takes {top}: pip install {top}") from error
+
+
+def reason(error: Exception) -> str:
+    """What a constructor of pyarrow says of its arguments, without its own name."""
+    return re.sub(r"__c?init__\(\) ", "", str(error))
 
 
 def local_path(path: object) -> str:

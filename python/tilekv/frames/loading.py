@@ -338,11 +338,7 @@ def schema_of(frame: Frame, key: str | None = None, *, nullable: bool | None = N
 def _schema(source: Source, nullable: bool | None) -> Schema:
     if nullable is not None:
         truth("nullable", nullable)
-    check_key(_key_tree(source.columns, source.key))
-    if source.nulls.get(source.key):
-        raise InvalidValueError(
-            f"column {source.key!r} has nulls, and a key is never null: leave their rows out, or choose another column"
-        )
+    _check_keys(source)
     attrs = []
     for tree in source.columns:
         name = tree["name"]
@@ -358,6 +354,15 @@ def _schema(source: Source, nullable: bool | None) -> Schema:
             f"the frame has no column but {source.key!r}, the keys: a store needs one for the values"
         )
     return Schema(attrs)._of_frame(source.frame())
+
+
+def _check_keys(source: Source) -> None:
+    """InvalidValueError, WrongTypeError when the column of keys is missing, has nulls, or values that cannot be keys."""
+    check_key(_key_tree(source.columns, source.key))
+    if source.nulls.get(source.key):
+        raise InvalidValueError(
+            f"column {source.key!r} has nulls, and a key is never null: leave their rows out, or choose another column"
+        )
 
 
 # --- stores -------------------------------------------------------------------------------------------------------------
@@ -377,6 +382,8 @@ def make_store(
         schema = _schema(source, None)
     elif not isinstance(schema, Schema):
         raise WrongTypeError(f"schema is a tilekv.Schema, not {type(schema).__name__}")
+    else:
+        _check_keys(source)
     schema = schema._of_frame(source.frame())
     report = reporter(progress, "loading")
     done = 0

@@ -10,7 +10,7 @@ from typing import Any
 
 from tilekv.config import Config
 from tilekv.errors import InvalidValueError, WrongTypeError
-from tilekv.frames.giving import local_path, package
+from tilekv.frames.giving import local_path, package, reason
 from tilekv.frames.loading import ROWS, Source, Uri, check_key_name, make_store
 from tilekv.kvcore.values.arrow_schema import arrow_tree
 from tilekv.progress import Progress
@@ -76,7 +76,8 @@ def from_parquet(
 @contextmanager
 def _reading(pa: Any, place: str, advice: str = "") -> Iterator[None]:
     """Errors of pyarrow as ours: of a folder, and of what the file has, pyarrow raises an OSError that has no errno."""
-    if os.path.isdir(place):
+    files = package("pyarrow.fs", "a file of rows")
+    if files.LocalFileSystem().get_file_info(place).type == files.FileType.Directory:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), place)
     try:
         yield
@@ -166,8 +167,7 @@ def from_csv(
     try:
         parsing = csv.ParseOptions(**options)
     except (TypeError, ValueError) as error:
-        reason = str(error).replace("__init__() ", "")
-        raise InvalidValueError(f"no options of a CSV file: {reason}") from error
+        raise InvalidValueError(f"no options of a CSV file: {reason(error)}") from error
     advice = "; schema= says of which type a column is"
     with _reading(pa, place, advice):
         file = csv.open_csv(place, parse_options=parsing, convert_options=converting)

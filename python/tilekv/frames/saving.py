@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tilekv.errors import InvalidValueError
-from tilekv.frames.giving import local_path, package, reader
+from tilekv.frames.giving import local_path, package, reader, reason
 from tilekv.progress import Progress, reporter
 from tilekv.schema import Schema
 
@@ -57,7 +57,7 @@ def _write(
         try:
             opened = writer(part, batches.schema)
         except (TypeError, ValueError, NotImplementedError) as error:  # for options, and columns
-            raise InvalidValueError(f"{place} cannot be written: {error}") from error
+            raise InvalidValueError(f"{place} cannot be written: {reason(error)}") from error
         with opened as out:
             for batch in batches:
                 out.write_batch(batch)
