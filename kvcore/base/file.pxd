@@ -73,5 +73,6 @@ cdef class File:
     cdef object _where
     cdef object failure         # the last exception of the reader
     cdef bint _mapped
+    cdef int distrust(self) except -1
     cdef void scatter(self) noexcept
     cdef int64_t _copied        # bytes of a file that were read into memory

@@ -313,7 +313,8 @@ cdef class File:
         Parameters
         ----------
         reader : RangeReader
-            read(where, offset, n) gives n bytes, and bring([(where, offset, n), ...]) has them here in one round.
+            read(where, offset, n) gives n bytes, bring([(where, offset, n), ...]) has them here in one round, and distrust(where)
+            forgets what came.
         where : hashable
             What the file is to the reader.
         """
@@ -326,6 +327,12 @@ cdef class File:
         file._reader = reader
         file._where = where
         return file
+
+    cdef int distrust(self) except -1:
+        """What was read of it is damaged: of one that is elsewhere the next read asks for it again."""
+        if self.ref.remote != NULL:
+            self._reader.distrust(self._where)
+        return 0
 
     cdef void scatter(self) noexcept:
         """It will be read here and there: the system is not to read ahead by itself."""

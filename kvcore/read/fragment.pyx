@@ -192,12 +192,13 @@ cdef class Fragment:
 
     cdef raise_fault(self, const ReadContext* context):
         """The exception for what `context` met: CorruptionError, OSError (SnapshotGone is one) or MemoryError."""
-        cdef File failed
+        cdef File failed = self._files[context.slot]
         file = f"{self.name}/{self.files[context.slot]}"
         if context.status == <Status>READ_UNFETCHED:
-            failed = self._files[context.slot]
             raise failed.failure
         if context.status == CORRUPT:
+            if failed is not None:
+                failed.distrust()
             raise CorruptionError(file, context.offset, "the stored bytes are damaged")
         if context.status == NO_MEMORY:
             raise MemoryError(f"{file}: no memory for a chunk at {context.offset}")

@@ -912,7 +912,7 @@ def open(
         raise InvalidValueError("expires=True, but the schema given keeps no moments of expiry")
     if storage_options is None:
         storage_options = options.storage_options(uri)
-    found = probe(open_storage(uri, options.sync, storage_options))
+    found = probe(open_storage(uri, options.sync, storage_options, cached=True))
     engine = open_engine(found, mode, schema, options, key, ignore_newer, default)
     if expires and not engine.schema.expires:
         raise InvalidValueError(f"{found.storage.uri} keeps no moments of expiry").advised(

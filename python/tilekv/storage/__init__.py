@@ -47,6 +47,7 @@ def open_storage(
     uri: str | os.PathLike[str],
     sync: bool = True,
     options: Mapping[str, object] | None = None,
+    cached: bool = False,
 ) -> Storage:
     """Return the storage of a URI; nothing is read or made.
 
@@ -56,6 +57,9 @@ def open_storage(
         A path, ``file:///absolute/path`` (percent-encoded), ``memory://name``, or ``s3://bucket/prefix`` and its like.
     options : mapping, optional
         Of an object store; see docs/cloud.md. Other places have none, and pass them over.
+    cached : bool
+        Whether it may be read through the cache on a disk that `options` ask for: by who looks things up, not by who checks or
+        copies all that is there.
     sync : bool
         False: nothing is ever synced. A crash of the machine may then lose or damage data.
 
@@ -88,7 +92,7 @@ def open_storage(
     if scheme[1].lower() in _OBJECT_STORES:
         from tilekv.storage.objectstore import open_object_storage
 
-        return open_object_storage(text, options)
+        return open_object_storage(text, options, cached)
     raise InvalidValueError(
         f"tilekv cannot open {text!r}: use a path, file:///absolute/path, memory://name, s3://bucket/prefix, "
         "gs://bucket/prefix or az://container/prefix"

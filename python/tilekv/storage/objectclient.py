@@ -74,6 +74,7 @@ _FORKED: Final = (
     'ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")), '
     'torch DataLoader(multiprocessing_context="spawn")), or open the store in the child alone'
 )
+CACHE: Final = ("cache_dir", "cache_bytes")  # see blockcache
 _LISTINGS: Final = 4  # tries
 _MOST_SHOWN: Final = 400  # characters of what a server says
 
@@ -365,7 +366,7 @@ def client_of(place: str, options: Mapping[str, object] | None) -> Client:
     WrongTypeError, InvalidValueError
         For options that there are not, or values that do not fit.
     """
-    given = _checked(options)
+    given = {key: value for key, value in _checked(options).items() if key not in CACHE}
     known = (place, tuple(sorted((key, repr(value)) for key, value in given.items())))
     with _clients_lock:
         if known not in _clients:
@@ -406,7 +407,7 @@ def _made(place: str, given: Mapping[str, object]) -> Client:
             f"{place} needs the package obstore: pip install 'tilekv[cloud]'"
         ) from None
     rest = dict(given)
-    connections = _number(rest.pop("connections", CONNECTIONS))
+    connections = number_of(rest.pop("connections", CONNECTIONS))
     if isinstance(connections, bool) or not isinstance(connections, int):
         raise WrongTypeError(f"the storage option connections is an int, not {shown(connections)}")
     if not 1 <= connections <= 1024:
@@ -449,7 +450,7 @@ def _checked(options: object) -> Mapping[str, object]:
 
 
 def _retries(given: Mapping[str, object]) -> dict[str, Any]:
-    tries = _number(given.get("max_retries", RETRIES))
+    tries = number_of(given.get("max_retries", RETRIES))
     if isinstance(tries, bool) or not isinstance(tries, int) or tries < 0:
         raise InvalidValueError(
             f"the storage option max_retries is a number of tries, not {shown(tries)}"
@@ -466,7 +467,7 @@ def _retries(given: Mapping[str, object]) -> dict[str, Any]:
     }
 
 
-def _number(value: object) -> object:
+def number_of(value: object) -> object:
     """What a command line gives as text."""
     return int(value) if isinstance(value, str) and re.fullmatch("[0-9]{1,9}", value) else value
 

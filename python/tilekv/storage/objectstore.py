@@ -6,11 +6,11 @@ import errno
 import os
 import re
 import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from tilekv.clock import milliseconds, seconds
 from tilekv.errors import (
@@ -31,7 +31,7 @@ from tilekv.names import (
     FragmentName,
     record_number,
 )
-from tilekv.storage.objectclient import Client, Entry, Stored, client_of
+from tilekv.storage.objectclient import CACHE, Client, Entry, Stored, client_of
 from tilekv.storage.objectcreation import Creation, settle, store_id
 from tilekv.storage.objectdraft import ObjectDraft
 from tilekv.storage.objectlayout import (
@@ -64,6 +64,9 @@ from tilekv.storage.protocol import (
 )
 from tilekv.storage.ranges import Range, RangeReader
 
+if TYPE_CHECKING:
+    from tilekv.storage.blockcache import CachedFiles
+
 # The mark of what was removed outlives it for so long: longer than any listing takes that may still show some of it.
 GONE_MS: Final = 600_000
 TELLS_MS: Final = 1000  # what servers tell of when an object was written is exact to this
@@ -79,6 +82,10 @@ _SEQ: Final = re.compile(rb'^ ?"seq": ?([0-9]{1,19}),?$', re.MULTILINE)
 
 class ObjectStorage:
     """A Storage under a prefix of a bucket, or, of a store that is being made there, a build's."""
+
+    cached: CachedFiles | None = (
+        None  # what reads data, and whose cache has metadata, if there is one
+    )
 
     def __init__(self, client: Client, prefix: str, build: str = "") -> None:
         self.client = client
@@ -105,7 +112,7 @@ class ObjectStorage:
         self._identity: str | None = None
         self._identity_tag: str | None = None  # the version of the descriptor that has it
         self._clock: tuple[float, float] | None = None  # seconds here, ms there
-        self._reader = RangeReader(self._fetch)
+        self._reader = RangeReader(self._fetch, self._distrust)
         self._opened: dict[str, Sequence[str]] = {}  # by fragment: the keys of its data
 
     @property
@@ -188,7 +195,7 @@ class ObjectStorage:
         """The manifest, if it is of what was listed."""
         tag, manifest = self._manifest_read
         if tag is None or tag != _tag(seen.manifest):
-            found = self._get(f"{self.aside}{MANIFEST}") if seen.manifest else None
+            found = self._get_listed(f"{self.aside}{MANIFEST}", seen.manifest)
             manifest = Manifest.of(found) if found else None
             self._manifest_read = _tag(found), manifest
         if manifest is None or _tag(manifest.record) != _tag(seen.record):
@@ -257,6 +264,7 @@ class ObjectStorage:
         here = first.files.get(DESCRIPTOR)
         if here is None or here.version["e_tag"] is None or self._build:
             return
+        self._recall_metadata(self._shown, first)
         names = [name for name in self._shown if self._metadata_of(name) is None]
 
         def record() -> Stored | None:
@@ -302,14 +310,33 @@ class ObjectStorage:
             if found is not None:
                 self._metadata[name] = found
                 self._shown.add(name)
+                self._keep_metadata(name, found)
                 return True
         return False
+
+    def _keep_metadata(self, name: str, found: Stored) -> None:
+        if self.cached is not None:
+            self.cached.cache.put_object(name, found)
+
+    def _recall_metadata(self, names: Iterable[str], seen: Seen) -> None:
+        """Take the metadata of these from the cache, if a listing has it and the cache, too."""
+        if self.cached is None or seen.within is None:
+            return
+        for name in names:
+            entry = seen.within.get(name, {}).get(FRAGMENT_METADATA)
+            if entry is not None and entry.size and self._metadata_of(name) is None:
+                found = self.cached.cache.get_object(name, entry)
+                if found is not None:
+                    self._metadata[name] = found
 
     def _forget_shown(self, name: str) -> None:
         """Forget one that is not shown any more."""
         self._shown.discard(name)
         self._metadata.pop(name, None)
-        self._reader.forget(self._opened.pop(name, ()))
+        keys = self._opened.pop(name, ())
+        self._reader.forget(keys)
+        if self.cached is not None:
+            self.cached.forget(keys)
 
     def _places_of_shown(self) -> Sequence[str]:
         """Prefixes of where the metadata of a shown fragment can be."""
@@ -439,6 +466,8 @@ class ObjectStorage:
                 return None
 
         names = [name for name in folders if name not in self._fresh]
+        if self._seen is not None:
+            self._recall_metadata(names, self._seen)
         found = self.client.at_once(opened, names)
         self._fresh |= {n: files for n, files in zip(names, found, strict=True) if files}
 
@@ -466,6 +495,11 @@ class ObjectStorage:
         data = {key: size for file, (size, key) in files.items() if file != FRAGMENT_METADATA}
         self._reader.know_small({key: size for key, size in data.items() if 0 < size <= WHOLE})
         self._opened[folder] = [*data]
+        if self.cached is not None and self._identity is not None:
+            name = f"{self._identity}\0{folder}"
+            self.cached.know(
+                {key: (f"{name}\0{file}", size) for file, (size, key) in files.items()}
+            )
         return found
 
     def _bring(self, wanted: Sequence[tuple[str, int, str]]) -> Sequence[File]:
@@ -485,18 +519,24 @@ class ObjectStorage:
         return File.memory(data)
 
     def _fetch(self, wanted: Sequence[Range]) -> Sequence[bytes]:
-        """What the reader asks for: a request each, all at once."""
+        """What the reader asks for: a request each, all at once, of what no cache has."""
+        if self.cached is not None:
+            return self.cached.fetch(wanted)
+        return self.client.at_once(self.ask, wanted)
 
-        def one(part: Range) -> bytes:
-            key = str(part.file)
-            try:
-                return self.client.get_range(key, part.offset, part.n)
-            except FileNotFoundError as error:
-                raise SnapshotGone(
-                    f"{key} was vacuumed while this handle had it open: reopen()"
-                ) from error
+    def ask(self, part: Range) -> bytes:
+        """Bytes of a data file, which is named by its key."""
+        key = str(part.file)
+        try:
+            return self.client.get_range(key, part.offset, part.n)
+        except FileNotFoundError as error:
+            raise SnapshotGone(
+                f"{key} was vacuumed while this handle had it open: reopen()"
+            ) from error
 
-        return self.client.at_once(one, wanted)
+    def _distrust(self, file: Hashable) -> None:
+        if self.cached is not None:
+            self.cached.distrust(file)
 
     def draft(self, staged: bool = False) -> ObjectDraft:
         """Begin a folder: nothing is put there before its commit, but the mark of who chooses a time."""
@@ -908,6 +948,17 @@ class ObjectStorage:
                 raise
             return None
 
+    def _get_listed(self, key: str, entry: Entry | None) -> Stored | None:
+        """An object that a listing has, from the cache if that has it."""
+        if entry is None:
+            return None
+        if self.cached is None:
+            return self._get(key)
+        found = self.cached.cache.get_object(MANIFEST, entry)
+        if found is None and (found := self._get(key)) is not None:
+            self.cached.cache.put_object(MANIFEST, found)
+        return found
+
     def _get_data(self, key: str) -> bytes | None:
         found = self._get(key)
         return found.data if found else None
@@ -1001,15 +1052,22 @@ _UNCONDITIONAL: Final = (
 )
 
 
-def open_object_storage(uri: str, options: Mapping[str, object] | None) -> ObjectStorage:
-    """The storage of `scheme://bucket/prefix`."""
+def open_object_storage(
+    uri: str, options: Mapping[str, object] | None, cached: bool = False
+) -> ObjectStorage:
+    """The storage of `scheme://bucket/prefix`; `cached`: read through the cache that options ask for."""
     scheme, _, rest = uri.partition("://")
     bucket, _, prefix = rest.partition("/")
     prefix = prefix.rstrip("/")
     if not bucket or any(part in ("", ".", "..") for part in prefix.split("/") if prefix):
         raise InvalidValueError(f"{uri!r}: a store's URI there is {scheme}://bucket/prefix")
     scheme = {"gcs": "gs"}.get(scheme.lower(), scheme.lower())
-    return ObjectStorage(client_of(f"{scheme}://{bucket}", options), *split_build(prefix))
+    storage = ObjectStorage(client_of(f"{scheme}://{bucket}", options), *split_build(prefix))
+    if cached and options and not options.keys().isdisjoint(CACHE):
+        from tilekv.storage.blockcache import CachedFiles, cache_of
+
+        storage.cached = CachedFiles(cache_of(options), storage.ask, storage.client.at_once)
+    return storage
 
 
 def _tag(found: Entry | Stored | None) -> str | None:

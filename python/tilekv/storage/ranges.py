@@ -40,10 +40,13 @@ class RangeReader:
     ----------
     fetch : callable
         Given Ranges, returns the bytes of each, in one round: all requests at once. It raises what the storage does.
+    distrust : callable, optional
+        Told a file of which `fetch` gave what is damaged.
     """
 
-    def __init__(self, fetch: Fetch) -> None:
+    def __init__(self, fetch: Fetch, distrust: Callable[[Hashable], None] | None = None) -> None:
         self._fetch = fetch
+        self._distrust = distrust
         self._lock = threading.Lock()
         self._parts: dict[
             Hashable, list[tuple[int, bytes]]
@@ -76,6 +79,16 @@ class RangeReader:
                 self._small.pop(file, None)
                 self._brought.discard(file)
                 self._unplanned.discard(self._siblings.pop(file, frozenset()))
+
+    def distrust(self, file: Hashable) -> None:
+        """Told that what came of a file is damaged, perhaps on its way: whoever reads it next asks for it again."""
+        with self._lock:
+            for _, data in self._parts.pop(file, ()):
+                self._bytes -= len(data)
+            self._order = [each for each in self._order if each[0] != file]
+            self._brought.discard(file)
+        if self._distrust is not None:
+            self._distrust(file)
 
     def bring(self, wanted: Iterable[tuple[Hashable, int, int]]) -> None:
         """Have these (file, offset, bytes) here, in one round, if any of them is not."""
