@@ -2,13 +2,17 @@ from cpython.exc cimport PyErr_CheckSignals
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
-from tilekv.kvcore.base.signals cimport CELLS
 from tilekv.kvcore.codec.pipeline cimport OK, Status
 from tilekv.kvcore.read.chunk_reader cimport ReadContext, FragmentData, Pin, fragment_coords, tile_cells, unpin
 
 cdef extern from "base/pages.h" nogil:
     void* tkv_pages_alloc(size_t n)
     void tkv_pages_free(void* at, size_t n)
+
+cdef enum:
+    # 512 KiB of the index: they stay in a core's cache while the cells of every fragment are entered. With a pass over all of it
+    # for each fragment a cell took 130 ns of 26 fragments with 1,800,000 cells.
+    BUCKETS_AT_ONCE = 8 << 10
 
 cdef uint64_t TOO_SMALL = <uint64_t>1 << 63
 
@@ -39,9 +43,8 @@ cdef Status same_digest(const DigestIndex* index, FragmentData** at, uint64_t nu
     return OK
 
 
-cdef Status enter(DigestIndex* index, FragmentData** at, uint64_t number, uint64_t c0, uint64_t c1,
+cdef Status enter(DigestIndex* index, FragmentData** at, uint64_t number, uint64_t c0, uint64_t c1, uint64_t* bucket,
                   ReadContext* context) noexcept nogil:
-    cdef uint64_t* bucket = <uint64_t*>index_bucket(index, c0)
     cdef int _attempt, k
     cdef bint same = False
     cdef Status status
@@ -59,27 +62,49 @@ cdef Status enter(DigestIndex* index, FragmentData** at, uint64_t number, uint64
     return OK
 
 
-cdef Status enter_tile(DigestIndex* index, FragmentData** at, size_t i, uint64_t tile, ReadContext* context) noexcept nogil:
-    cdef uint64_t j, n = tile_cells(at[i], tile), number = index.first[i] + tile * at[i].capacity
+cdef struct Cursor:             # the next cell of a fragment to be entered
+    uint64_t tile
+    uint64_t cell
+
+
+cdef Status enter_until(DigestIndex* index, FragmentData** at, size_t i, Cursor* cursor, const uint64_t* end,
+                        ReadContext* context) noexcept nogil:
+    """Enter the cells of a fragment from the cursor on whose bucket is before `end`."""
+    cdef uint64_t n = 0, number
+    cdef uint64_t* bucket
     cdef Pin c0, c1
-    cdef Status status = fragment_coords(at[i], tile, 0, context, &c0)
-    if status != OK:
-        return status
-    status = fragment_coords(at[i], tile, 1, context, &c1)
-    if status == OK:
-        for j in range(n):
-            status = enter(index, at, number + j, (<const uint64_t*>c0.data)[j], (<const uint64_t*>c1.data)[j], context)
-            if status != OK:
-                break
-        unpin(at[i], &c1)
-    unpin(at[i], &c0)
+    cdef Status status = OK
+    while status == OK and cursor.tile < at[i].ntiles:
+        status = fragment_coords(at[i], cursor.tile, 0, context, &c0)
+        if status != OK:
+            break
+        status = fragment_coords(at[i], cursor.tile, 1, context, &c1)
+        if status == OK:
+            n = tile_cells(at[i], cursor.tile)
+            number = index.first[i] + cursor.tile * at[i].capacity
+            while cursor.cell < n:
+                bucket = <uint64_t*>index_bucket(index, (<const uint64_t*>c0.data)[cursor.cell])
+                if bucket >= end:
+                    break
+                status = enter(index, at, number + cursor.cell, (<const uint64_t*>c0.data)[cursor.cell],
+                               (<const uint64_t*>c1.data)[cursor.cell], bucket, context)
+                if status != OK:
+                    break
+                cursor.cell += 1
+            unpin(at[i], &c1)
+        unpin(at[i], &c0)
+        if status != OK or cursor.cell < n:
+            break
+        cursor.tile += 1
+        cursor.cell = 0
     return status
 
 
 cdef DigestIndex* index_build(FragmentData** at, size_t n, ReadContext* context) except? NULL nogil:
     cdef DigestIndex* index = <DigestIndex*>calloc(1, sizeof(DigestIndex))
+    cdef Cursor* cursors
+    cdef uint64_t at_bucket = 0
     cdef size_t i
-    cdef uint64_t tile, cells = 0
     if index == NULL:
         return NULL
     index.n = n
@@ -96,18 +121,23 @@ cdef DigestIndex* index_build(FragmentData** at, size_t n, ReadContext* context)
         index_free(index)
         return NULL
     memset(index.entries, 0, index.bytes)
-    for i in range(n):
-        for tile in range(at[i].ntiles):
-            if enter_tile(index, at, i, tile, context) != OK:
+    cursors = <Cursor*>calloc(n + 1, sizeof(Cursor))
+    if cursors == NULL:
+        index_free(index)
+        return NULL
+    while at_bucket < index.buckets:
+        at_bucket = min(at_bucket + BUCKETS_AT_ONCE, index.buckets)
+        for i in range(n):
+            if enter_until(index, at, i, &cursors[i], index.entries + ENTRIES * at_bucket, context) != OK:
+                free(cursors)
                 index_free(index)
                 return NULL
-            cells += tile_cells(at[i], tile)
-            if cells > CELLS:
-                cells = 0
-                with gil:
-                    try:
-                        PyErr_CheckSignals()
-                    except BaseException:
-                        index_free(index)
-                        raise
+        with gil:
+            try:
+                PyErr_CheckSignals()
+            except BaseException:
+                free(cursors)
+                index_free(index)
+                raise
+    free(cursors)
     return index

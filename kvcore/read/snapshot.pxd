@@ -50,11 +50,12 @@ cdef class Snapshot:
     """The visible fragments, newest first. Whoever uses a pointer into a fragment holds the Snapshot.
 
     Two things are made later, and nothing else changes: a fragment may be opened when it is first needed, and the digest index is
-    made once the keys that were looked for, times fragments, are a sixteenth of the cells. It takes 10 ns a cell, and by then
-    searching without it has cost as much.
+    made once the keys that were looked for, times the fragments that each is searched in, are a sixteenth of the cells. It takes
+    10 ns a cell of one fragment and 50 of 26, and by then searching without it has cost as much.
     """
     cdef list _fragments        # Fragment, or the name of one that is not open
     cdef object _open
+    cdef public object behind   # has another thread make the index; None: who looks up does
     cdef Layout layout
     cdef ChunkCache cache
     cdef CodecPool codecs
@@ -62,11 +63,11 @@ cdef class Snapshot:
     cdef FragmentData** at      # NULL: not open
     cdef DigestIndex* index     # NULL until it is made; published by an atomic store
     cdef bint remote            # a fragment is elsewhere
-    cdef uint64_t asked         # keys looked for so far, times fragments
+    cdef uint64_t searched      # fragments that a key costs a search in: of those with filters two, however many
+    cdef uint64_t asked         # keys looked for so far, times these
     cdef uint64_t enough        # of them to make an index
     # Before n keys are looked for.
     cdef int expect(self, uint64_t n) except -1
-    cdef int _make_index(self) except -1
     # The newest cell of a key in all fragments; DELETED when it expires by context.now. REQUIRES, as do all that look for keys:
     # between cache_enter() and cache_exit(). field: one whose cell will be wanted next and is fetched meanwhile, or -1.
     cdef Found probe(self, const KeyRef* key, uint64_t c0, uint64_t c1, int field, ReadContext* context,

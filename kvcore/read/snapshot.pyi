@@ -8,6 +8,7 @@ from tilekv.kvcore.read.fragment import Fragment
 
 @final
 class Snapshot:
+    behind: Callable[[Snapshot], object] | None
     @property
     def indexed(self) -> bool: ...
     @property
@@ -23,4 +24,6 @@ class Snapshot:
         codecs: CodecPool,
         fragments: Iterable[Fragment | str],
         open: Callable[[str], Fragment] | None = None,
+        behind: Callable[[Snapshot], object] | None = None,
     ) -> Snapshot: ...
+    def make_index(self) -> None: ...

@@ -31,6 +31,7 @@ cdef enum:
     FEW = 4                     # cells of one digest that are compared one after another; more are searched by halves
     LINE = 64
     STORED = 192                # bytes of a stored chunk: the processor sees by itself that it goes on
+    WITH_FILTERS = 2            # fragments a key is searched in where all have filters: it is in one, and all filters are asked
     MOST_LINES = 8              # of a value that are fetched ahead; the processor sees by itself that a longer one goes on
     # Between the steps of probe_block(), beside what Found has:
     CANDIDATE = 10              # the index has a cell at addresses[i]
@@ -287,14 +288,17 @@ cdef inline void fetch_ahead(FragmentData* f, int field, const CellAddress* addr
 @cython.final
 @cython.no_gc                   # in no cycle; the collector would empty the list that keeps its fragments
 cdef class Snapshot:
-    def __cinit__(self, Layout layout not None, ChunkCache cache not None, CodecPool codecs not None, fragments, open=None):
-        """fragments: newest first, each a Fragment, or a name of which `open` makes one when it is first needed."""
+    def __cinit__(self, Layout layout not None, ChunkCache cache not None, CodecPool codecs not None, fragments, open=None,
+                  behind=None):
+        """fragments: newest first, each a Fragment, or a name of which `open` makes one when it is first needed. behind: called
+        with a snapshot whose digest index pays, so that another thread makes it (`make_index`); None: who looks up does."""
         cdef Fragment fragment
         cdef size_t i
         self.layout = layout
         self.cache = cache
         self.codecs = codecs
         self._open = open
+        self.behind = behind
         self._fragments = list(fragments)
         self.n = len(self._fragments)
         self.at = <FragmentData**>calloc(self.n + 1, sizeof(void*))
@@ -307,6 +311,8 @@ cdef class Snapshot:
                 self.at[i] = &fragment.data
                 self.remote |= fragment.data.remote
         self.enough = UINT64_MAX
+        self.searched = max(sum([self.at[i] == NULL or not self.at[i].bloom.blocks for i in range(self.n)]),
+                            min(self.n, WITH_FILTERS))
         # Of what is elsewhere all coordinates would have to be brought.
         if self.n and not self.remote and all([not isinstance(item, str) for item in self._fragments]):
             self.enough = sum([fragment.cells for fragment in self._fragments]) // 16 + 1
@@ -351,20 +357,24 @@ cdef class Snapshot:
         return 0
 
     cdef int expect(self, uint64_t n) except -1:
-        self.asked += n * self.n
+        self.asked += n * self.searched
         if self.asked >= self.enough:
-            self._make_index()
+            if self.behind is None:
+                self.make_index()
+            else:
+                self.enough = UINT64_MAX
+                self.behind(self)
         return 0
 
-    cdef int _make_index(self) except -1:
-        """Once, and not at all when it would take more than half of the cache's budget or the coordinates cannot be read: whoever
-        searches them will say so."""
+    def make_index(self):
+        """Make the digest index: once, and not at all when it would take more than half of the cache's budget or the coordinates
+        cannot be read: whoever searches them will say so."""
         cdef ReadContext context
         cdef DigestIndex* index = NULL
         cdef uint64_t bytes = index_bytes(sum([fragment.cells for fragment in self._fragments]))
         self.enough = UINT64_MAX
         if not cache_reserve(&self.cache.cache, <int64_t>bytes):
-            return 0
+            return
         memset(&context, 0, sizeof(context))
         try:
             with nogil:
@@ -378,7 +388,6 @@ cdef class Snapshot:
             context_close(&context, &self.codecs.pool)
             if index == NULL:
                 cache_reserve(&self.cache.cache, -<int64_t>bytes)
-        return 0
 
     cdef Found probe(self, const KeyRef* key, uint64_t c0, uint64_t c1, int field, ReadContext* context,
                      CellAddress* address) noexcept nogil:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from tilekv.clock import milliseconds
@@ -54,6 +54,8 @@ class Opener:
         The moment of the last look, in ms since 1970: all that had been flushed by then was shown.
     files : dict of str to mapping of str to File, or None
         The files of each fragment that is opened, for who sets it to a dict.
+    index_behind : callable, or None
+        Given a snapshot whose digest index pays, has another thread make it. None: who looks up makes it.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class Opener:
         self.looked = 0
         self._last: tuple[RecordFile, Record] | None = None
         self.files: dict[str, Mapping[str, File]] | None = None
+        self.index_behind: Callable[[Snapshot], object] | None = None
         self._found = found
 
     def snapshot(self, timestamp: int | None = None, known: Snapshot | None = None) -> Snapshot:
@@ -164,7 +167,9 @@ class Opener:
 
     def assemble(self, fragments: Iterable[Fragment | str]) -> Snapshot:
         """A Snapshot of these fragments, newest first; those given by name are opened when first needed."""
-        return Snapshot(self.layout, self.cache, self.codecs, fragments, self._late)
+        return Snapshot(
+            self.layout, self.cache, self.codecs, fragments, self._late, self.index_behind
+        )
 
     def _late(self, name: str) -> Fragment:
         try:

@@ -156,6 +156,53 @@ def test_made_when_it_pays(tmp_path: Path) -> None:
         assert tabled(db)
 
 
+def test_fragments_with_filters_count_as_two(tmp_path: Path) -> None:
+    model = build(tmp_path / "s", "blake2b", 7)
+    with tilekv.open(tmp_path / "s", config={"kv.cache_bytes": "8 MiB"}) as db:
+        cells = sum(fragment.cells for fragment in db.fragments)
+        keys = list(model)[: cells // 16]
+        for key in keys[: cells // 40]:
+            assert db[key] == model[key]
+        assert not tabled(db), "each is searched in one of them, and seven filters are asked"
+        for key in keys[cells // 40 : cells // 30]:
+            assert db[key] == model[key]
+        assert tabled(db)
+
+
+def test_of_many_cells_a_part_is_made_at_a_time(store: Make) -> None:
+    db = store(config={"kv.upkeep": "off", "kv.sync": False})
+    model: dict[int, bytes] = {}
+    for number, every in enumerate((1, 2, 3)):
+        put = dict.fromkeys(range(0, 60_000, every), b"%d" % number)
+        db.put_many(put)
+        model.update(put)
+        db.delete_many(range(number, 60_000, 1000))
+        for key in range(number, 60_000, 1000):
+            model.pop(key, None)
+        db.flush()
+    asked = range(0, 61_000, 3)
+    assert db.get_many(asked) == [model.get(key) for key in asked]
+    assert tabled(db)
+    assert db.get_many(range(61_000)) == [model.get(key) for key in range(61_000)]
+
+
+def test_another_thread_may_make_it(tmp_path: Path) -> None:
+    model = build(tmp_path / "s", "blake2b", 2)
+    asked = []
+    with tilekv.open(tmp_path / "s", config={"kv.cache_bytes": "8 MiB"}) as db:
+        db._engine.opener.index_behind = asked.append
+        db.reopen()
+        snapshot = db._open_snapshot()
+        snapshot.behind = asked.append
+        for _ in range(2):
+            assert db.get_many(list(model)) == list(model.values())
+        assert (asked, tabled(db)) == ([snapshot], False), "it is told once"
+        snapshot.make_index()
+        assert tabled(db)
+        assert db.get_many(list(model)) == list(model.values())
+        assert db._engine.opener.assemble(snapshot.fragments).behind is not None
+
+
 def test_a_new_snapshot_begins_again(tmp_path: Path) -> None:
     with tilekv.open(tmp_path / "s", "x") as db:
         db.put_many(dict.fromkeys(range(1000), b"old"))

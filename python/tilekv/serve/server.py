@@ -18,6 +18,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from tilekv.errors import InvalidValueError, TileKVError
+from tilekv.kvcore.read.snapshot import Snapshot
 from tilekv.kvcore.serve.batch import Connection, Keyspace
 from tilekv.kvcore.serve.loop import Loop
 from tilekv.kvcore.serve.resp import ReplyError, encode
@@ -84,7 +85,7 @@ class Server:
         self._locks: list[ServerLock] = []
         self._listeners: dict[int, socket.socket] = {}
         self._calls: deque[Callable[[], object]] = deque()
-        self._late: ThreadPoolExecutor | None = None
+        self._late = ThreadPoolExecutor(LATE_THREADS, "tilekv serve late")
         self._inbox, self._outbox = socket.socketpair()
         self._inbox.setblocking(False)
         self._outbox.setblocking(False)
@@ -132,6 +133,9 @@ class Server:
                         raise InvalidValueError(f"{uri} is not a local folder")
                     self._locks.append(ServerLock(storage))
                     self.upkeep.set_history(database)
+                # Of millions of keys it takes a tenth of a second, for which the loop would answer nobody.
+                database.store._engine.opener.index_behind = self._index_behind
+                database.store._open_snapshot().behind = self._index_behind
                 if database.store._unflushed() == 0 and len(database.store.fragments) <= 1:
                     database.counting()
             except BaseException:
@@ -264,8 +268,6 @@ class Server:
 
     def later(self, session: Session, work: Callable[[], Any]) -> None:
         """Do what takes long in a thread; what it gives is the reply."""
-        if self._late is None:
-            self._late = ThreadPoolExecutor(LATE_THREADS, "tilekv serve late")
 
         def done(reply: Any) -> None:
             connection = session.connection
@@ -287,6 +289,10 @@ class Server:
             self.soon(lambda: done(reply))
 
         self._late.submit(run)
+
+    def _index_behind(self, snapshot: Snapshot) -> None:
+        with suppress(RuntimeError):  # the server ends
+            self._late.submit(snapshot.make_index)
 
     def sessions(self) -> list[Session]:
         """All clients, the oldest first."""
@@ -415,8 +421,7 @@ class Server:
         self._listeners = {}
         for connection in list(self.loop.connections.values()):
             self.loop.close(connection)
-        if self._late is not None:
-            self._late.shutdown()
+        self._late.shutdown()
         self.upkeep.stop()
         failure: BaseException | None = None
         for database in self.all_databases():
