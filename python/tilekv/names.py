@@ -12,6 +12,7 @@ store/
     record-<seq>                        the record of merges; the greatest number counts
     staged/<fragment>                   what a merge has made and not shown yet
     past/<fragment>                     what a merge has superseded
+    manifest                            what is visible, for who reads the store from a web server
     .tmp-<uuid>                         a fragment that is being removed, a record that is being written
 """
 
@@ -36,6 +37,7 @@ FRAGMENT_METADATA: Final = "__fragment_metadata.tdb"
 ASIDE: Final = ".tilekv"
 STAGED: Final = "staged"
 PAST: Final = "past"
+MANIFEST: Final = "manifest"
 SERVER_LOCK: Final = "serve.lock"  # that the one server of a store holds
 _RECORD: Final = re.compile("record-([1-9][0-9]{0,18})")
 

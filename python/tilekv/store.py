@@ -47,7 +47,7 @@ from tilekv.names import FragmentName
 from tilekv.probe import Probe, probe
 from tilekv.progress import Progress, reporter
 from tilekv.schema import Schema
-from tilekv.storage import open_storage
+from tilekv.storage import check_writable, open_storage
 from tilekv.storage.streams import PART_BYTES, Readable, checked_parts, opened_source
 from tilekv.tools.info import Info, describe
 from tilekv.upkeeping import Upkeep, Upkept
@@ -900,7 +900,7 @@ def open(
     StoreNotFoundError, StoreExistsError, FormatError, CorruptionError
         When there is no store, one too many, one of another program, or a damaged one.
     ReadOnlyError
-        For mode "a" and a store of TileDB 1.x: `convert` it.
+        For mode "a" and a store of TileDB 1.x: `convert` it. For all modes but "r" on a web server.
     InvalidValueError, WrongTypeError
         For arguments that are refused.
     MissingPackageError
@@ -912,7 +912,10 @@ def open(
         raise InvalidValueError("expires=True, but the schema given keeps no moments of expiry")
     if storage_options is None:
         storage_options = options.storage_options(uri)
-    found = probe(open_storage(uri, options.sync, storage_options, cached=True))
+    storage = open_storage(uri, options.sync, storage_options, cached=True)
+    if mode != "r":
+        check_writable(storage)
+    found = probe(storage)
     engine = open_engine(found, mode, schema, options, key, ignore_newer, default)
     if expires and not engine.schema.expires:
         raise InvalidValueError(f"{found.storage.uri} keeps no moments of expiry").advised(

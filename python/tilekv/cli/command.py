@@ -15,7 +15,7 @@ from typing import Any, Final
 from tilekv.cli.entries import KEY_TYPES, get_value, key_of, list_keys, put_value, remove_keys
 from tilekv.cli.options import option_of, options_of
 from tilekv.cli.redis import export_redis, import_redis, is_redis
-from tilekv.cli.report import salvage_store, show_info, show_problems
+from tilekv.cli.report import salvage_store, show_info, show_manifest, show_problems
 from tilekv.cli.serve import add_options, serve_store
 from tilekv.cli.tables import load_table, unload_table
 from tilekv.cli.text import error_text, seconds_of
@@ -274,6 +274,13 @@ def build_parser() -> argparse.ArgumentParser:
     one.set_defaults(
         run=lambda args: show_info(args.store, args.json, args.ignore_newer, options_of(args))
     )
+
+    one = _command(commands, "manifest", "let a web server show a store")
+    one.description = """Write what a store has now into its .tilekv/manifest, by which it is opened over http:// and https://:
+        web servers do not list what they have. Readers there see this until the next manifest."""
+    one.epilog = f"example: {PROGRAM} manifest photos.kv"
+    one.add_argument("store", metavar="STORE")
+    one.set_defaults(run=lambda args: show_manifest(args.store, options_of(args)))
 
     one = _command(commands, "consolidate", "merge all fragments into one")
     one.description = """Merge all fragments into one, without what was overwritten or deleted. What was merged stays, so that

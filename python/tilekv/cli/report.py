@@ -1,4 +1,4 @@
-"""info, verify and salvage: what a store is, whether it is sound, and what is left of one that is not."""
+"""info, manifest, verify and salvage: what a store is, whether it is sound, and what is left of one that is not."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from tilekv.cli.text import counted, size_text
 from tilekv.schema import Attr
 from tilekv.storage import open_storage
 from tilekv.store import open as open_store
+from tilekv.tools.manifest import write_manifest
 from tilekv.tools.salvage import salvage
 from tilekv.tools.verify import examine
 
@@ -80,6 +81,13 @@ def show_info(uri: str, as_json: bool, ignore_newer: bool, options: Options) -> 
         )
     if len(fragments) > NEWEST:
         print(f"  and {len(fragments) - NEWEST:,} older ones; --json lists all")
+    return 0
+
+
+def show_manifest(uri: str, options: Options) -> int:
+    """Write a manifest, and say of how much."""
+    fragments, size = write_manifest(uri, storage_options=options)
+    print(f"a manifest of {counted(fragments, 'fragment')}, {size:,} bytes")
     return 0
 
 

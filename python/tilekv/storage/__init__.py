@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
-from tilekv.errors import InvalidValueError, WrongTypeError, shown
+from tilekv.errors import InvalidValueError, ReadOnlyError, WrongTypeError, shown
 from tilekv.storage.local import LocalBuild, LocalStorage
 from tilekv.storage.memory import MemoryBuild, MemoryStorage
 from tilekv.storage.protocol import (
@@ -33,6 +33,7 @@ __all__ = [
     "OfferedDraft",
     "RecordFile",
     "Storage",
+    "check_writable",
     "in_bucket",
     "move_storage",
     "open_storage",
@@ -41,6 +42,7 @@ __all__ = [
 ]
 
 _OBJECT_STORES: Final = ("s3", "s3a", "gs", "gcs", "az", "azure", "abfs", "abfss", "adl")
+_WEB: Final = ("http", "https")
 
 
 def open_storage(
@@ -54,7 +56,8 @@ def open_storage(
     Parameters
     ----------
     uri : str or os.PathLike
-        A path, ``file:///absolute/path`` (percent-encoded), ``memory://name``, or ``s3://bucket/prefix`` and its like.
+        A path, ``file:///absolute/path`` (percent-encoded), ``memory://name``, ``s3://bucket/prefix`` and its like, or
+        ``https://host/path``, which is only read.
     options : mapping, optional
         Of an object store; see docs/cloud.md. Other places have none, and pass them over.
     cached : bool
@@ -89,18 +92,20 @@ def open_storage(
         return MemoryStorage(rest)
     if scheme[1].lower() == "file":
         return LocalStorage(_file_path(text, rest), sync)
-    if scheme[1].lower() in _OBJECT_STORES:
+    if scheme[1].lower() in (*_OBJECT_STORES, *_WEB):
         from tilekv.storage.objectstore import open_object_storage
 
         return open_object_storage(text, options, cached)
     raise InvalidValueError(
         f"tilekv cannot open {text!r}: use a path, file:///absolute/path, memory://name, s3://bucket/prefix, "
-        "gs://bucket/prefix or az://container/prefix"
+        "gs://bucket/prefix, az://container/prefix or https://host/path"
     )
 
 
 def move_storage(old: Storage, new: Storage) -> bool:
     """Give all that is in one place, which nobody is making, another place; False when something is there."""
+    check_writable(old)
+    check_writable(new)
     if isinstance(old, LocalStorage) and isinstance(new, LocalStorage):
         return LocalBuild(old.uri, new.uri, True).commit(replace=False)
     if isinstance(old, MemoryStorage) and isinstance(new, MemoryStorage):
@@ -116,6 +121,7 @@ def move_storage(old: Storage, new: Storage) -> bool:
 
 def remove_storage(storage: Storage) -> None:
     """Take all that is in a place out of sight at once, and give back its room."""
+    check_writable(storage)
     if isinstance(storage, MemoryStorage):
         MemoryBuild(storage.name, storage.name).abandon()
         return
@@ -135,8 +141,14 @@ def outline(storage: Storage) -> Listing:
 
 
 def in_bucket(storage: Storage) -> bool:
-    """Whether a place is on object storage."""
-    return storage.uri.partition("://")[0] in _OBJECT_STORES
+    """Whether a place is on object storage, or on a web server."""
+    return storage.uri.partition("://")[0] in (*_OBJECT_STORES, *_WEB)
+
+
+def check_writable(storage: Storage) -> None:
+    """ReadOnlyError for a place that can only be read, whatever is there."""
+    if storage.uri.partition("://")[0] in _WEB:
+        raise ReadOnlyError(f"{storage.uri} is on a web server: stores there are only read")
 
 
 def _in_bucket(storage: Storage) -> ObjectStorage | None:

@@ -27,6 +27,7 @@ from tilekv.names import (
     ASIDE,
     FRAGMENT_METADATA,
     LOCK,
+    MANIFEST,
     PAST,
     SERVER_LOCK,
     STAGED,
@@ -168,8 +169,24 @@ class LocalStorage:
     def expect(self, folders: Iterable[str]) -> None:
         """Do nothing: files are opened as they are needed."""
 
-    def spare(self, folders: Iterable[str]) -> None:
-        """Do nothing: an open takes what it needs."""
+    def spare(self, folders: Iterable[str], always: bool = False) -> int:
+        """Do nothing: an open takes what it needs. `always`: write a manifest, which web servers have instead of a listing."""
+        if not always:
+            return 0
+        from tilekv.storage.objectmanifest import manifest_of
+
+        data = manifest_of(self, folders).to_bytes()
+        folder = self._aside()
+        hidden, path = (os.path.join(folder, name) for name in (temporary_name(), MANIFEST))
+        with _explained("write the manifest", path):
+            try:
+                _write_file(hidden, data, self._sync)
+                os.rename(hidden, path)
+            except BaseException:
+                with suppress(OSError):
+                    os.unlink(hidden)
+                raise
+        return len(data)
 
     def ahead(self) -> None:
         """Do nothing: each takes some microseconds."""
@@ -284,7 +301,7 @@ class LocalStorage:
         for _ in range(_LOOKS):
             numbers = self._record_numbers()
             # A listing may miss both the one that has gone meanwhile and the one that has come.
-            others = {*self._names_in(os.path.join(self._path, ASIDE))} - {SERVER_LOCK}
+            others = {*self._names_in(os.path.join(self._path, ASIDE))} - {SERVER_LOCK, MANIFEST}
             if numbers or not others:
                 break
         return max(numbers, default=0)

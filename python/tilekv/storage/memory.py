@@ -114,8 +114,9 @@ class MemoryStorage:
     def expect(self, folders: Iterable[str]) -> None:
         """Do nothing: there is nothing to wait for."""
 
-    def spare(self, folders: Iterable[str]) -> None:
+    def spare(self, folders: Iterable[str], always: bool = False) -> int:
         """Do nothing: there is nothing to spare."""
+        return 0
 
     def ahead(self) -> None:
         """Do nothing: there is nothing to wait for."""

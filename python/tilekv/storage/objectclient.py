@@ -74,6 +74,7 @@ _FORKED: Final = (
     'ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")), '
     'torch DataLoader(multiprocessing_context="spawn")), or open the store in the child alone'
 )
+WEB: Final = ("http", "https")  # schemes of servers that are no object stores
 CACHE: Final = ("cache_dir", "cache_bytes")  # see blockcache
 _LISTINGS: Final = 4  # tries
 _MOST_SHOWN: Final = 400  # characters of what a server says
@@ -125,6 +126,10 @@ class Client:
         self._store: ObjectStore | None = None
         self._pool: ThreadPoolExecutor | None = None
         self._digests = _Digests()
+
+    def uri_of(self, key: str) -> str:
+        """What tilekv opens it by."""
+        return f"{self.place}/{key}"
 
     # --- requests ---
 
@@ -416,7 +421,10 @@ def _made(place: str, given: Mapping[str, object]) -> Client:
     client: dict[str, Any] = {"timeout": TIMEOUT_S}
     client |= {key: rest.pop(key) for key in _CLIENT if key in rest}
     retry = _retries({key: rest.pop(key) for key in _RETRY if key in rest})
+    if place.partition("://")[0] in WEB and rest:
+        raise InvalidValueError(f"the storage option {min(rest)} is none of web servers: {place}")
     named = [str(value) for key, value in rest.items() if "endpoint" in key.lower()]
+    named += [place] if place.startswith("http://") else []
     if any(text.startswith("http://") for text in named or map(os.environ.get, _ENDPOINTS) if text):
         client.setdefault("allow_http", True)  # who says so means it
     for key in _DURATIONS:

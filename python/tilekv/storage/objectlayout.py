@@ -26,7 +26,6 @@ GONE: Final = "gone"
 CHOOSING: Final = "choosing"
 LEASE: Final = "lock"
 CLOCK: Final = "clock"
-MANIFEST: Final = "manifest"
 BUILD: Final = "build-"
 # What of a draft that is about to be committed has its name and these endings: its metadata, and a sign of life.
 PENDING: Final = ".commit"

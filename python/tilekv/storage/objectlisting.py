@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
-from tilekv.names import ASIDE, FRAGMENT_METADATA, FragmentName
+from tilekv.names import ASIDE, FRAGMENT_METADATA, MANIFEST, FragmentName
 from tilekv.storage.objectclient import Client, Entry
-from tilekv.storage.objectlayout import MANIFEST, RECORD, Aside
+from tilekv.storage.objectlayout import RECORD, Aside
 
 # Objects that are listed one by one: a request lists a thousand, one after the other.
 MOST: Final = 5000

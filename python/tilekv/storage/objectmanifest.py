@@ -9,11 +9,14 @@ from __future__ import annotations
 import json
 import zlib
 from base64 import b64decode, b64encode
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Final, NamedTuple
 
+from tilekv.names import DESCRIPTOR, FRAGMENT_METADATA
 from tilekv.storage.objectclient import Stored
-from tilekv.storage.protocol import SMALL_FILE
+from tilekv.storage.protocol import SMALL_FILE, Storage
+
+SMALL: Final = 64 << 10  # larger metadata is not in it
 
 
 class Listed(NamedTuple):
@@ -49,6 +52,8 @@ class Manifest(NamedTuple):
         try:
             inflating = zlib.decompressobj()
             members = json.loads(inflating.decompress(found.data, SMALL_FILE))
+            if not inflating.eof:  # its checksum comes last
+                return None
             fragments = {
                 str(name): Listed(
                     {str(file): int(size) for file, size in files.items()},
@@ -65,6 +70,26 @@ class Manifest(NamedTuple):
             )
         except (ValueError, KeyError, TypeError, AttributeError, zlib.error):
             return None
+
+
+def manifest_of(storage: Storage, folders: Iterable[str]) -> Manifest:
+    """What web servers need of a store on a disk; what is there has no versions."""
+    record = storage.record()
+    fragments = {}
+    for name in folders:
+        files = storage.files(name)
+        small = files[FRAGMENT_METADATA] <= SMALL
+        file = storage.open_file(name, FRAGMENT_METADATA, False)
+        fragments[name] = Listed(files, file.read(0, file.size) if small else None)
+    return Manifest(
+        _unversioned(storage.read(DESCRIPTOR)),
+        _unversioned(record.data) if record else None,
+        fragments,
+    )
+
+
+def _unversioned(data: bytes) -> Stored:
+    return Stored(data, 0, {"e_tag": "", "version": None})
 
 
 def _named(found: Stored) -> list[str]:

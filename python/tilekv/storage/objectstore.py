@@ -16,6 +16,7 @@ from tilekv.clock import milliseconds, seconds
 from tilekv.errors import (
     CorruptionError,
     InvalidValueError,
+    ReadOnlyError,
     SnapshotGone,
     StoreBusyError,
     StoreNotFoundError,
@@ -26,12 +27,13 @@ from tilekv.names import (
     DESCRIPTOR,
     FRAGMENT_METADATA,
     LOCK,
+    MANIFEST,
     PAST,
     STAGED,
     FragmentName,
     record_number,
 )
-from tilekv.storage.objectclient import CACHE, Client, Entry, Stored, client_of
+from tilekv.storage.objectclient import CACHE, WEB, Client, Entry, Stored, client_of
 from tilekv.storage.objectcreation import Creation, settle, store_id
 from tilekv.storage.objectdraft import ObjectDraft
 from tilekv.storage.objectlayout import (
@@ -42,7 +44,6 @@ from tilekv.storage.objectlayout import (
     CREATING,
     GONE,
     LEASE,
-    MANIFEST,
     PENDING,
     RECORD,
     Aside,
@@ -52,7 +53,7 @@ from tilekv.storage.objectlayout import (
 )
 from tilekv.storage.objectlisting import Seen, look
 from tilekv.storage.objectlock import Lease
-from tilekv.storage.objectmanifest import Listed, Manifest
+from tilekv.storage.objectmanifest import SMALL, Listed, Manifest
 from tilekv.storage.process import has_ended
 from tilekv.storage.protocol import (
     DRAFT_S,
@@ -118,7 +119,7 @@ class ObjectStorage:
     @property
     def uri(self) -> str:
         """`scheme://bucket/prefix`."""
-        place = f"{self.client.place}/{self._prefix}".rstrip("/")
+        place = self.client.uri_of(self._prefix).rstrip("/")
         return f"{place}/{ASIDE}/{self._build}" if self._build else place
 
     # --- the root ---
@@ -212,13 +213,21 @@ class ObjectStorage:
             known = None if data is None else Stored(data, self._manifest.moment, {})
         return known
 
-    def spare(self, folders: Iterable[str]) -> None:
-        """Write a manifest of these, if it lacks many of them; nobody needs it, so that errors are passed over."""
-        names, seen = {*folders}, self._seen
+    def spare(self, folders: Iterable[str], always: bool = False) -> int:
+        """Write a manifest of these, `always` or if it lacks many of them; then nobody needs it, and errors are passed over."""
+        if always:
+            return self._spare({*folders}, 0)
+        with suppress(OSError):
+            return self._spare({*folders}, SPARED + 1)
+        return 0
+
+    def _spare(self, names: Collection[str], least: int) -> int:
+        """Write a manifest if it lacks so many of these at least: its bytes, or 0."""
+        seen = self._seen
         _, manifest = self._manifest_read
         old = manifest.fragments if manifest is not None else {}
-        if seen is None or len(names - old.keys()) <= SPARED or self._build:
-            return
+        if seen is None or len({*names} - old.keys()) < least or self._build:
+            return 0
 
         def listed(name: str) -> Listed:
             metadata = self._metadata_of(name) or self._get(
@@ -231,17 +240,17 @@ class ObjectStorage:
             data = metadata.data if metadata else None
             if data is not None:
                 files[FRAGMENT_METADATA] = len(data)
-            return Listed(files, data if data is not None and len(data) <= WHOLE else None)
+            return Listed(files, data if data is not None and len(data) <= SMALL else None)
 
-        with suppress(OSError):
-            record, descriptor = self._record, self._get(self.root + DESCRIPTOR)
-            if descriptor is None or _tag(record) != _tag(seen.record):
-                return
-            each = sorted(names)
-            found = dict(zip(each, self.client.at_once(listed, each), strict=True))
-            data = Manifest(descriptor, record, found).to_bytes()
-            self.client.put(f"{self.aside}{MANIFEST}", data)
-            self._manifest_read = None, Manifest(descriptor, record, found)
+        record, descriptor = self._record, self._get(self.root + DESCRIPTOR)
+        if descriptor is None or _tag(record) != _tag(seen.record):
+            return 0
+        each = sorted(names)
+        found = dict(zip(each, self.client.at_once(listed, each), strict=True))
+        data = Manifest(descriptor, record, found).to_bytes()
+        self.client.put(f"{self.aside}{MANIFEST}", data)
+        self._manifest_read = None, Manifest(descriptor, record, found)
+        return len(data)
 
     def _look_aside(self) -> Aside:
         aside = Aside.of(self.client.list_all(self.aside))
@@ -832,7 +841,10 @@ class ObjectStorage:
             try:
                 self.client.put(key, b"")
                 self._clock = here, self.client.head(key).moment
-            except PermissionError:  # of a reader, who only wants to know about how late it is
+            except (
+                PermissionError,
+                ReadOnlyError,
+            ):  # a reader only wants to know about how late it is
                 self._clock = here, milliseconds()
         began, moment = self._clock
         return int(moment + (here - began) * 1000)
@@ -1055,19 +1067,40 @@ _UNCONDITIONAL: Final = (
 def open_object_storage(
     uri: str, options: Mapping[str, object] | None, cached: bool = False
 ) -> ObjectStorage:
-    """The storage of `scheme://bucket/prefix`; `cached`: read through the cache that options ask for."""
+    """The storage of `scheme://bucket/prefix`, or `http://host/path`; `cached`: read through the cache that options ask for."""
     scheme, _, rest = uri.partition("://")
     bucket, _, prefix = rest.partition("/")
     prefix = prefix.rstrip("/")
+    web = scheme.lower() in WEB
+    if web:
+        prefix = web_path(uri, prefix)
     if not bucket or any(part in ("", ".", "..") for part in prefix.split("/") if prefix):
         raise InvalidValueError(f"{uri!r}: a store's URI there is {scheme}://bucket/prefix")
     scheme = {"gcs": "gs"}.get(scheme.lower(), scheme.lower())
-    storage = ObjectStorage(client_of(f"{scheme}://{bucket}", options), *split_build(prefix))
+    client = client_of(f"{scheme}://{bucket}", options)
+    if web:
+        from tilekv.storage.webclient import WebClient
+
+        client = WebClient(client, f"{prefix}/" if prefix else "")
+    storage = ObjectStorage(client, *split_build(prefix))
     if cached and options and not options.keys().isdisjoint(CACHE):
         from tilekv.storage.blockcache import CachedFiles, cache_of
 
         storage.cached = CachedFiles(cache_of(options), storage.ask, storage.client.at_once)
     return storage
+
+
+def web_path(uri: str, path: str) -> str:
+    """What a path of a URL stands for."""
+    from urllib.parse import unquote
+
+    host = uri.partition("://")[2].partition("/")[0]
+    if re.search("[?#]|%(?![0-9A-Fa-f]{2})", path) or "@" in host:
+        raise InvalidValueError(
+            f"{uri.rpartition('@')[2]!r}: a store's URL is https://host/path, percent-encoded; credentials go into the storage "
+            "option default_headers"
+        )
+    return unquote(path, errors="surrogateescape")
 
 
 def _tag(found: Entry | Stored | None) -> str | None:

@@ -183,8 +183,9 @@ class Storage(Protocol):
     def expect(self, folders: Iterable[str]) -> None:
         """Told which folders `open_files` is about to be asked for, one by one: what takes long is done for all at once."""
 
-    def spare(self, folders: Iterable[str]) -> None:
-        """Told what is visible after a flush: something may be written that spares whoever opens it."""
+    def spare(self, folders: Iterable[str], always: bool = False) -> int:
+        """Told what is visible after a flush: a manifest may be written that spares whoever opens it; `always` is by who asks for
+        one. Its bytes; 0 when none was written, as in memory, or when a merge came between."""
 
     def ahead(self) -> None:
         """Told, after `list`, that a store is about to be opened: its descriptor, its record and another listing may be read at
