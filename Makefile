@@ -134,8 +134,8 @@ nightly: nightly-tests mutants
 	@$(MAKE) bench-growth
 
 nightly-tests: export TILEKV_NIGHTLY = 1
-nightly-tests: $(VENV)/.built $(VENV)/.tools-test
-	@$(PY) -m pytest -o faulthandler_timeout=3600 tests/crash tests/damage tests/concurrency tests/property
+nightly-tests: $(VENV)/.built $(VENV)/.tools-test $(VENV)/.tools-redis
+	@$(PY) -m pytest -o faulthandler_timeout=3600 tests/crash tests/damage tests/concurrency tests/property tests/redis
 
 mutants: $(VENV)/.built $(VENV)/.tools-test
 	@$(PY) tools/mutants.py

@@ -24,6 +24,7 @@ from tilekv.tiers import FAN
 from tilekv.upkeeping import Upkeep as StoreUpkeep
 
 EVERY_S: Final = 1.0  # of everysec
+LOOK_S: Final = 0.05  # between two looks whether a flush is due
 SELDOM_S: Final = 900.0  # of no: also when the buffer is full
 WAITING_S: Final = (
     2.0  # what was written so long ago and is not flushed stops what else is to be written
@@ -64,6 +65,7 @@ class Upkeep:
         self.failing = 0
         self.failure = ""
         self.culled = 0
+        self._culled_at = time.monotonic()
         self._asked = threading.Event()
         self._merge_asked = threading.Event()
         self._merged = threading.Event()
@@ -164,20 +166,22 @@ class Upkeep:
 
     def _flush_often(self) -> None:
         """The thread that flushes."""
-        options = self.server.options
-        every = SELDOM_S if options.appendfsync == "no" else EVERY_S
         while not self._stop.is_set():
-            asked = self._asked.wait(0.05)
+            asked = self._asked.wait(LOOK_S)
             self._asked.clear()
-            now = time.monotonic()
-            for database in self.server.all_databases():
-                since = database.dirty_since
-                pause = min(every * 2**self.failing, LONGEST_PAUSE_S) if self.failing else every
-                if not since or (now - since < pause and not asked) or self._stop.is_set():
-                    continue
-                with suppress(TileKVError, OSError, MemoryError):
-                    self.flush(database)
-                self.server.soon(self.server.unstall)
+            self.flush_due(time.monotonic(), asked)
+
+    def flush_due(self, now: float, asked: bool = False) -> None:
+        """Flush what was written long enough before a moment of the monotonic clock, or all of it."""
+        every = SELDOM_S if self.server.options.appendfsync == "no" else EVERY_S
+        for database in self.server.all_databases():
+            since = database.dirty_since
+            pause = min(every * 2**self.failing, LONGEST_PAUSE_S) if self.failing else every
+            if not since or (now - since < pause and not asked) or self._stop.is_set():
+                continue
+            with suppress(TileKVError, OSError, MemoryError):
+                self.flush(database)
+            self.server.soon(self.server.unstall)
 
     def waits(self, database: Database) -> bool:
         """Whether writes have to wait: what was written before is not flushed for too long."""
@@ -203,34 +207,43 @@ class Upkeep:
 
     def _merge_often(self) -> None:
         """The thread that merges, and follows what others do."""
-        culled = time.monotonic()
         pause = MERGE_S
         while True:
             self._merge_asked.wait(pause)
             self._merge_asked.clear()
             if self._stop.is_set():
                 return
-            pause = MERGE_S
-            for database in self.server.all_databases():
-                try:
-                    if database.has_changed():
-                        database.refresh()
-                    if not self.server.options.readonly:
-                        self._merge(database)
-                        if self.server.options.max_bytes and time.monotonic() - culled > CULL_S:
-                            culled = time.monotonic()
-                            self._cull(database)
-                except _Stopped:
-                    return
-                except StoreBusyError as error:
-                    log.info("%s: %s", database.store.uri, error)
-                except (TileKVError, OSError, MemoryError) as error:
-                    self.failure = f"{type(error).__name__}: {error}".replace("\n", " ")
-                    log.warning(
-                        "%s: upkeep has failed, and is tried again: %s", database.store.uri, error
-                    )
-                    pause = min(2 * pause, LONGEST_PAUSE_S)
+            try:
+                failures = self.merge_due()
+            except _Stopped:
+                return
+            pause = min(MERGE_S * 2**failures, LONGEST_PAUSE_S)
             self._merged.set()
+
+    def merge_due(self) -> int:
+        """Follow what others do, and merge what pays; how many databases have failed. _Stopped when the server ends."""
+        failures = 0
+        for database in self.server.all_databases():
+            try:
+                if database.has_changed():
+                    database.refresh()
+                if not self.server.options.readonly:
+                    self._merge(database)
+                    if (
+                        self.server.options.max_bytes
+                        and time.monotonic() - self._culled_at > CULL_S
+                    ):
+                        self._culled_at = time.monotonic()
+                        self._cull(database)
+            except StoreBusyError as error:
+                log.info("%s: %s", database.store.uri, error)
+            except (TileKVError, OSError, MemoryError) as error:
+                self.failure = f"{type(error).__name__}: {error}".replace("\n", " ")
+                log.warning(
+                    "%s: upkeep has failed, and is tried again: %s", database.store.uri, error
+                )
+                failures += 1
+        return failures
 
     def _check(self, *progress: object) -> None:
         if self._stop.is_set():
