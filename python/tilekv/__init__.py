@@ -90,6 +90,7 @@ if TYPE_CHECKING:
     from tilekv.tools.backups import Backup, backup
     from tilekv.tools.convert import convert
     from tilekv.tools.info import Info
+    from tilekv.tools.parallel import consolidate
     from tilekv.tools.problem import Problem
     from tilekv.tools.salvage import Salvage, salvage
     from tilekv.tools.verify import verify
@@ -165,6 +166,7 @@ __all__ = [
     "ZstdFilter",
     "append_attr",
     "backup",
+    "consolidate",
     "convert",
     "create_group",
     "default_ctx",
@@ -213,6 +215,7 @@ _WHEN_USED = {
     "tilekv.tools.attributes": ("append_attr",),
     "tilekv.tools.convert": ("convert",),
     "tilekv.tools.info": ("Info",),
+    "tilekv.tools.parallel": ("consolidate",),
     "tilekv.tools.problem": ("Problem",),
     "tilekv.tools.salvage": ("Salvage", "salvage"),
     "tilekv.tools.verify": ("verify",),

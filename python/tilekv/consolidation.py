@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from typing import Final
+from typing import Final, NamedTuple
 
 from tilekv.clock import milliseconds
 from tilekv.commit import NO_KEYS, Expected, write_fragment
@@ -27,12 +27,50 @@ PORTION_CELLS: Final = 1 << 18  # 48 bytes each while they wait
 DRAFTS_S: Final = 1.0
 BUSY_S: Final = 5.0
 
+DIGESTS: Final = 1 << 128  # how many there are
+
 Report = Callable[[int, int], object]
+# Told how many cells were read so far.
+Tick = Callable[[int], object]
 
 
-def consolidate(engine: Engine, progress: Progress = None) -> bool:
+class Part(NamedTuple):
+    """The digests from `low` on and below `high` of a merge: what one process writes, and all that another needs to know.
+
+    Attributes
+    ----------
+    sources : tuple of FragmentName
+        What is merged, oldest first.
+    keep_deletes : bool
+        Whether a delete may still hide something older.
+    expired : int
+        What expired by this moment (ms) is left out; 0: nothing is.
+    """
+
+    sources: tuple[FragmentName, ...]
+    keep_deletes: bool
+    expired: int
+    low: int = 0
+    high: int = DIGESTS
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is of all digests."""
+        return (self.low, self.high) == (0, DIGESTS)
+
+
+# Writes a whole merge, and tells by the list what is on the stage of it, after an error too.
+Write = Callable[[Maintenance, Part, Tick, list[FragmentName]], object]
+
+
+def consolidate(engine: Engine, progress: Progress = None, write: Write | None = None) -> bool:
     """Merge all visible fragments into one, or into several that split the digests where one would exceed
     kv.max_fragment_bytes. What is flushed meanwhile stays as it is.
+
+    Parameters
+    ----------
+    write : callable, optional
+        Who writes the outputs; `write_part` otherwise.
 
     Returns
     -------
@@ -51,7 +89,7 @@ def consolidate(engine: Engine, progress: Progress = None) -> bool:
     _ = maintenance.opener.snapshot().fragments  # says what is wrong, if anything is
     expired = expired_by(maintenance)
     claimed = _claim_all(maintenance, lambda names: _worth(maintenance.snapshot(names), expired))
-    return claimed is not None and bool(merge(maintenance, claimed, progress))
+    return claimed is not None and bool(merge(maintenance, claimed, progress, write or write_part))
 
 
 def clear(engine: Engine, deleted: CellSource) -> bool:
@@ -176,43 +214,36 @@ def whole_groups(visible: list[FragmentName], end: int) -> list[FragmentName]:
 
 
 def merge(
-    maintenance: Maintenance, claimed: Claimed, progress: Progress = None
+    maintenance: Maintenance,
+    claimed: Claimed,
+    progress: Progress = None,
+    write: Write | None = None,
 ) -> Sequence[FragmentName]:
     """Merge what was claimed, and let the result count in its place: what was made, nothing when that does not fit any more.
 
-    What had expired when history began is left out, where nothing older is left for it to hide.
+    What had expired when history began is left out, where nothing older is left for it to hide. write: as of `consolidate`.
     """
-    engine, storage = maintenance.engine, maintenance.storage
     report = reporter(progress, "consolidating")
     written: list[FragmentName] = []
     committed = False
+    renewed = time.monotonic()
+    total = 0
+
+    def tick(done: int) -> None:
+        nonlocal renewed
+        if time.monotonic() - renewed > CLAIM_MS / 3000:
+            maintenance.renew(claimed)
+            renewed = time.monotonic()
+        report(min(done, total - 1), total)
+
     try:
         expired = 0 if claimed.keep_deletes else expired_by(maintenance)
-        snapshot = maintenance.snapshot(claimed.sources)
-        with Workers(engine.config.usable_threads) as workers:
-            merged = _MergedFragments(maintenance, claimed, snapshot, expired, report)
-            while len(merged.portion):
-                write_fragment(
-                    storage,
-                    engine.layout,
-                    maintenance.opener.codecs,
-                    merged.portions(),
-                    workers,
-                    span=(
-                        min(name.t1 for name in claimed.sources),
-                        max(name.t2 for name in claimed.sources),
-                    ),
-                    sources=() if written else snapshot.names,
-                    first_output=str(written[0]) if written else "",
-                    expired=expired,
-                    keys=merged.expected(),
-                    filters=engine.config.filters,
-                    showing=written.append,
-                    written=merged.count,
-                )
+        total = sum(f.cells for f in maintenance.snapshot(claimed.sources).fragments)
+        part = Part(claimed.sources, claimed.keep_deletes, expired)
+        (write or write_part)(maintenance, part, tick, written)
         committed = maintenance.commit(claimed, written, expired)
         if committed:
-            report(merged.total, merged.total)
+            report(total, total)
     except NotDurableError as error:  # of what nobody has seen: nothing has changed
         raise OSError(error.errno, error.strerror, error.filename) from error
     finally:
@@ -221,13 +252,50 @@ def merge(
     return written if committed else ()
 
 
+def write_part(
+    maintenance: Maintenance, part: Part, tick: Tick, written: list[FragmentName]
+) -> None:
+    """Put a part of a merge on the stage: nothing, where nothing is left of it, unless it is the whole. written: told the name of
+    each output before it is there; an error leaves them to the caller."""
+    engine = maintenance.engine
+    snapshot = maintenance.snapshot(part.sources)
+    first = ""
+    with Workers(engine.config.usable_threads) as workers:
+        merged = _MergedFragments(maintenance, part, snapshot, tick)
+        while len(merged.portion):
+            name = write_fragment(
+                maintenance.storage,
+                engine.layout,
+                maintenance.opener.codecs,
+                merged.portions(),
+                workers,
+                span=(
+                    min(source.t1 for source in part.sources),
+                    max(source.t2 for source in part.sources),
+                ),
+                sources=() if first else snapshot.names,
+                first_output=first,
+                expired=part.expired,
+                keys=merged.expected(),
+                filters=engine.config.filters,
+                showing=written.append,
+                written=merged.count,
+            )
+            first = first or str(name)
+
+
 def _withdraw(maintenance: Maintenance, claimed: Claimed, written: list[FragmentName]) -> None:
-    """Remove outputs that no record names: all they hold is in their sources. After an error one may."""
+    """Give up a merge. After an error a record may name its outputs."""
     with suppress(Exception):
         if written and not maintenance.is_committed(written):
-            storage = maintenance.storage
-            storage.reclaim(storage.retire(map(str, written)))
+            unstage(maintenance, written)
     maintenance.release(claimed.owner)
+
+
+def unstage(maintenance: Maintenance, written: Sequence[FragmentName]) -> None:
+    """Remove outputs that no record names: all they hold is in their sources."""
+    storage = maintenance.storage
+    storage.reclaim(storage.retire(map(str, written)))
 
 
 def expired_by(maintenance: Maintenance) -> int:
@@ -256,43 +324,46 @@ def _worth(snapshot: Snapshot, expired: int) -> bool:
 
 def _are_one_merge(fragments: Sequence[Fragment]) -> bool:
     """Whether one consolidation has made them all: they are as they should be."""
-    if len({fragment.first_output or fragment.name for fragment in fragments}) == 1:
-        return True
-    # Each had the list once.
-    return bool(fragments[0].sources) and len({fragment.sources for fragment in fragments}) == 1
+    names = {fragment.name for fragment in fragments}
+    if not names.issuperset(fragment.first_output or fragment.name for fragment in fragments):
+        return False
+    # The first output of each part has the list.
+    lists = {fragment.sources for fragment in fragments if not fragment.first_output}
+    return len(lists) == 1 and lists != {()}
 
 
 class _MergedFragments:
-    """The merged cells, cut into portions, and those into the fragments that are written."""
+    """The merged cells of a part, cut into portions, and those into the fragments that are written."""
 
     def __init__(
-        self,
-        maintenance: Maintenance,
-        claimed: Claimed,
-        snapshot: Snapshot,
-        expired: int,
-        report: Report,
+        self, maintenance: Maintenance, part: Part, snapshot: Snapshot, tick: Tick
     ) -> None:
         engine = maintenance.engine
-        self.total = sum(fragment.cells for fragment in snapshot.fragments)
         self._maintenance = maintenance
-        self._claimed = claimed
-        self._renewed = time.monotonic()
         self._snapshot = snapshot
-        self._report = report
+        self._tick = tick
+        # Digests are uniform: a part has its share of the cells.
+        cells = sum(fragment.cells for fragment in snapshot.fragments)
+        self._total = -(-cells * (part.high - part.low) // DIGESTS)
+        self._begin, self._end = part.low >> 64, part.high >> 64
         self._most = engine.config.max_fragment_bytes
         self._left = self._most  # bytes that the fragment being written may still take
-        self._stored = stored = max(
-            sum(fragment.stored_bytes for fragment in snapshot.fragments), 1
-        )
+        stored = sum(fragment.stored_bytes for fragment in snapshot.fragments)
+        self._stored = max(stored * self._total // max(cells, 1), 1)
         self._written = False  # whether a fragment was begun
-        room = min(PORTION_CELLS, min(PORTION_BYTES, self._most) * self.total // stored)
+        room = min(PORTION_CELLS, min(PORTION_BYTES, self._most) * self._total // self._stored)
         capacity = engine.layout.capacity
         self._room = max(room // capacity, 1) * capacity  # cells of a portion
         # Where nothing older is left for a tombstone to hide, the merge leaves them out.
-        self._merge = Merge(snapshot, tombstones=claimed.keep_deletes, now=expired)
+        self._merge = Merge(
+            snapshot,
+            tombstones=part.keep_deletes,
+            now=part.expired,
+            low=part.low,
+            high=None if part.high == DIGESTS else part.high,
+        )
         self.portion = MergedCells(self._merge, self._room)  # the next to be written
-        if not len(self.portion):
+        if not len(self.portion) and part.is_whole:
             # There are no empty fragments: one of the tombstones stays, or of the expired.
             self._merge = Merge(snapshot, tombstones=True)
             self.portion = MergedCells(self._merge, 1)
@@ -305,26 +376,22 @@ class _MergedFragments:
             portion = self.portion
             yield portion
             self._maintenance.opener.drop_pages(self._snapshot)
-            if time.monotonic() - self._renewed > CLAIM_MS / 3000:
-                self._maintenance.renew(self._claimed)
-                self._renewed = time.monotonic()
-            self._report(min(self._merge.consumed, self.total - 1), self.total)
+            self._tick(self._merge.consumed)
             self.portion = MergedCells(self._merge, self._room)
             if not len(self.portion) or (self._left <= 0 and self.portion.begins_after(portion)):
                 return
 
     def expected(self) -> Expected:
         """What the next fragment will hold, if all keys are about as large and nothing is left out."""
-        left = max(self.total - self._merge.consumed, 0) + len(self.portion)
+        left = max(self._total - self._merge.consumed, 0) + len(self.portion)
         # A fragment ends with the portion that fills it.
-        cells = min(left, self._most * self.total // self._stored + self._room)
-        if cells * self._stored // self.total > self._maintenance.engine.config.filters:
+        cells = min(left, self._most * self._total // self._stored + self._room)
+        if cells * self._stored // max(self._total, 1) > self._maintenance.engine.config.filters:
             return NO_KEYS
-        low = self.portion.low if self._written else 0
+        low = self.portion.low if self._written else self._begin
         self._written = True
-        return Expected(
-            cells, low, 0 if cells == left and not low else ((1 << 64) - low) * cells // left
-        )
+        width = (self._end - low) * cells // left
+        return Expected(cells, low, width if width < 1 << 64 else 0)
 
     def count(self, size: int) -> None:
         """Note that so many bytes of the fragment were written."""

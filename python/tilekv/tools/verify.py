@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from concurrent.futures import Executor
 from typing import Final, NamedTuple
 
 from tilekv.config import Config
 from tilekv.engine import layout_of, open_engine
 from tilekv.errors import CorruptionError
+from tilekv.executors import checked_executor, run
 from tilekv.history import listed
 from tilekv.kvcore.check.check import check_fragment
 from tilekv.kvcore.read.fragment import Fragment
@@ -21,6 +23,7 @@ from tilekv.tools.problem import DAMAGE, Problem
 from tilekv.tools.recover_schema import half_removed, open_partial, recover_schema
 
 _CACHE: Final = 16 << 20  # bytes of decoded chunks
+MOST_TASKS: Final = 256
 _MOST_OPEN: Final = 1000  # fragments, beside the one that is checked
 
 
@@ -41,7 +44,10 @@ class Findings(NamedTuple):
 
 
 def verify(
-    uri: str | os.PathLike[str], *, storage_options: Mapping[str, object] | None = None
+    uri: str | os.PathLike[str],
+    *,
+    executor: Executor | None = None,
+    storage_options: Mapping[str, object] | None = None,
 ) -> list[Problem]:
     """Check every file of a store, whether it opens or not.
 
@@ -53,6 +59,9 @@ def verify(
     ----------
     uri : str or os.PathLike
         A store of tilekv; of a store of TileDB 1.x, which has no checksums, what can be checked.
+    executor : concurrent.futures.Executor, optional
+        Who checks the fragments, some at a time: processes, or machines that reach the store at the same URI. What a process that
+        died had is checked by this one.
     storage_options : mapping, optional
         As of `open`.
 
@@ -65,13 +74,20 @@ def verify(
     ------
     StoreNotFoundError, FormatError
         When there is no store, or one of another program.
+    WrongTypeError
+        For an executor that is none.
     OSError, MemoryError
         When the system gives no descriptor, no memory, no permission or no answer: that tells nothing of the store.
     """
-    return examine(open_storage(uri, False, storage_options)).problems
+    storage = open_storage(uri, False, storage_options)
+    return examine(storage, checked_executor(executor), storage_options).problems
 
 
-def examine(storage: Storage) -> Findings:
+def examine(
+    storage: Storage,
+    executor: Executor | None = None,
+    storage_options: Mapping[str, object] | None = None,
+) -> Findings:
     """As `verify`, with counts."""
     found = probe(storage)
     listing = found.listing
@@ -82,22 +98,34 @@ def examine(storage: Storage) -> Findings:
         return Findings(verify_store(seen), len(seen), sum(fragment.cells for fragment in seen))
     check_newer(storage, listing)
     try:
-        recovered = recover_schema(storage, listing)
+        opener, problems = _opener(storage, listing)
     except CorruptionError as error:
         return Findings([Problem._of(error)], 0, 0)
-    problems = list(recovered.problems)
-    opener = Opener(
-        storage, layout_of(recovered.schema, recovered.numbers), _CACHE, False, _MOST_OPEN
-    )
     checked: dict[str, int] = {}  # cells by fragment
     gone = half_removed(opener)
-    for folder in (*listing.folders, *storage.past()):
-        if folder in gone or folder in checked:
+    names = []
+    for folder in dict.fromkeys((*listing.folders, *storage.past())):
+        if folder in gone:
             continue
         if FragmentName.parse(folder) is None:
             problems += _strange_folder(storage, folder)
         else:
-            problems += _check(opener, folder, checked)
+            names.append(folder)
+
+    def here(task: _Task) -> _Checked:
+        return _check_some(opener, task.names)
+
+    def done(found: _Checked) -> None:
+        problems.extend(found.problems)
+        checked.update(found.cells)
+
+    size = -(-len(names) // MOST_TASKS) or 1
+    tasks = [
+        _Task(storage.uri, storage_options, names[first : first + size])
+        for first in range(0, len(names), size)
+    ]
+    run(executor, _check_there, tasks, done, here=here)
+    problems.sort(key=lambda problem: problem.fragment)  # tasks end in any order
     try:
         if opener.record() is None:
             problems += _wrong_lists(storage, listing)
@@ -112,6 +140,41 @@ def examine(storage: Storage) -> Findings:
         for name in newer:
             problems += _check(opener, name, checked)
     return Findings(problems, len(checked), sum(checked.values()))
+
+
+class _Task(NamedTuple):
+    """Fragments to be checked, and what another process opens them by."""
+
+    uri: str
+    storage_options: Mapping[str, object] | None
+    names: list[str]
+
+
+class _Checked(NamedTuple):
+    """What is wrong with some fragments, and the cells of those that were looked at."""
+
+    problems: list[Problem]
+    cells: dict[str, int]
+
+
+def _opener(storage: Storage, listing: Listing) -> tuple[Opener, list[Problem]]:
+    """An opener of whatever schema there is, and what is wrong with that; CorruptionError where there is none."""
+    recovered = recover_schema(storage, listing)
+    layout = layout_of(recovered.schema, recovered.numbers)
+    return Opener(storage, layout, _CACHE, False, _MOST_OPEN), list(recovered.problems)
+
+
+def _check_there(task: _Task) -> _Checked:
+    """In whatever process this is."""
+    storage = open_storage(task.uri, False, task.storage_options)
+    opener, _ = _opener(storage, storage.list())
+    return _check_some(opener, task.names)
+
+
+def _check_some(opener: Opener, names: Iterable[str]) -> _Checked:
+    cells: dict[str, int] = {}
+    problems = [problem for name in names for problem in _check(opener, name, cells)]
+    return _Checked(problems, cells)
 
 
 def _check(opener: Opener, name: str, checked: dict[str, int]) -> list[Problem]:
