@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    BrokenExecutor,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    wait,
+)
 from contextlib import suppress
+from multiprocessing import get_context
 from typing import Final, TypeVar
 
 from tilekv.errors import WrongTypeError
@@ -22,6 +30,11 @@ def checked_executor(executor: object) -> Executor | None:
     raise WrongTypeError(
         f"executor is one of concurrent.futures, such as a ProcessPoolExecutor, not {type(executor).__name__}"
     )
+
+
+def processes(count: int) -> Executor:
+    """Processes of this machine that begin anew, with nothing of this one's threads; a context manager, at whose end they end."""
+    return ProcessPoolExecutor(count, get_context("spawn"))
 
 
 def run(

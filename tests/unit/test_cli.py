@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -560,6 +561,23 @@ def test_verify_of_a_sound_store(filled, capsysbinary) -> None:
         "cells": 5,
         "problems": [],
     }
+
+
+def test_several_processes(filled, capsysbinary, monkeypatch) -> None:
+    monkeypatch.setattr("tilekv.cli.upkeep.processes", ThreadPoolExecutor)  # they start sooner
+    with tilekv.open(filled, "a") as db:
+        db["more"] = b"value"
+        wanted = dict(db.items())
+    said = output(capsysbinary, "consolidate", "--workers", "2", "--vacuum", filled)
+    assert said.startswith(b"2 fragments")
+    out = output(capsysbinary, "verify", "--workers", "1", filled)
+    assert out.startswith(b"sound: 6 cells in 1 fragment,")
+    with tilekv.open(filled) as db:
+        assert dict(db.items()) == wanted
+    for wrong in ("0", "two", "-1"):
+        with pytest.raises(SystemExit):
+            main(["verify", f"--workers={wrong}", filled])
+        assert b"no number of processes" in capsysbinary.readouterr().err
 
 
 def test_verify_of_a_damaged_store(filled, capsysbinary) -> None:

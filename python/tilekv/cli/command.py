@@ -288,9 +288,12 @@ def build_parser() -> argparse.ArgumentParser:
     one.epilog = f"example: {PROGRAM} consolidate --vacuum photos.kv"
     one.add_argument("store", metavar="STORE")
     one.add_argument("--vacuum", action="store_true", help="remove what was merged, too")
+    _add_workers(one, "a fragment for each 256 MiB, written by so many processes")
     _add_progress(one)
     one.set_defaults(
-        run=lambda args: consolidate_store(args.store, args.vacuum, _shown(args), options_of(args))
+        run=lambda args: consolidate_store(
+            args.store, args.vacuum, args.workers, _shown(args), options_of(args)
+        )
     )
 
     one = _command(commands, "upkeep", "merge what pays, and remove what history no longer needs")
@@ -385,8 +388,11 @@ def build_parser() -> argparse.ArgumentParser:
         itself), file, offset (a byte, or null) and message."""
     one.epilog = f"example: {PROGRAM} verify photos.kv"
     one.add_argument("store", metavar="STORE")
+    _add_workers(one, "have fragments checked by so many processes")
     _add_json(one)
-    one.set_defaults(run=lambda args: show_problems(args.store, args.json, options_of(args)))
+    one.set_defaults(
+        run=lambda args: show_problems(args.store, args.workers, args.json, options_of(args))
+    )
 
     one = _command(commands, "salvage", "copy what is whole out of a damaged store")
     one.description = """Copy every entry of OLD that is proven right and current to NEW, and say what could not be copied. An
@@ -444,6 +450,10 @@ def _add_newer(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_workers(one: argparse.ArgumentParser, what: str) -> None:
+    one.add_argument("--workers", metavar="N", type=_workers, help=what)
+
+
 def _add_progress(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--progress",
@@ -454,6 +464,12 @@ def _add_progress(command: argparse.ArgumentParser) -> None:
 
 def _add_json(command: argparse.ArgumentParser) -> None:
     command.add_argument("--json", action="store_true", help="as JSON")
+
+
+def _workers(text: str) -> int:
+    if not (text.isdecimal() and 1 <= int(text) <= 1024):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of processes, 1 to 1024")
+    return int(text)
 
 
 def _size(text: str) -> int:

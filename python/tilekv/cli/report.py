@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from dataclasses import asdict
 from typing import Final
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from tilekv.cli.options import Options
 from tilekv.cli.text import counted, size_text
+from tilekv.executors import processes
 from tilekv.schema import Attr
 from tilekv.storage import open_storage
 from tilekv.store import open as open_store
@@ -98,15 +100,17 @@ def attr_text(attr: Attr) -> str:
     return ", ".join([kind, *(["nullable"] if attr.nullable else []), *map(repr, attr.filters)])
 
 
-def show_problems(uri: str, as_json: bool, options: Options) -> int:
-    """Check the whole store and print all that is wrong with it.
+def show_problems(uri: str, workers: int | None, as_json: bool, options: Options) -> int:
+    """Check the whole store, by so many processes, and print all that is wrong with it.
 
     Returns
     -------
     int
         The exit code: 1 for a damaged store.
     """
-    found = examine(open_storage(uri, options=options))
+    storage = open_storage(uri, options=options)
+    with nullcontext() if workers is None else processes(workers) as executor:
+        found = examine(storage, executor, options)
     if as_json:
         facts = {
             "uri": uri,

@@ -11,12 +11,15 @@ from typing import Final, Literal
 
 from tilekv.cli.options import Options
 from tilekv.cli.text import counted, error_text
+from tilekv.config import Config
 from tilekv.errors import TileKVError
+from tilekv.executors import processes
 from tilekv.legacy.cipher import KEY_BYTES
 from tilekv.store import Store
 from tilekv.store import open as open_store
 from tilekv.tools.backups import backup
 from tilekv.tools.convert import convert
+from tilekv.tools.parallel import consolidate
 from tilekv.upkeeping import Upkept
 
 NOTHING: Final = Upkept()
@@ -24,12 +27,23 @@ BY_HAND: Final = {"kv.upkeep": "off"}  # no thread beside
 LONGEST_PAUSE_S: Final = 3600.0  # after one failure upon another
 
 
-def consolidate_store(uri: str, vacuum: bool, shown: bool, options: Options) -> int:
-    """Merge all fragments, and remove what was merged if asked; say what became of the store."""
+def consolidate_store(
+    uri: str, vacuum: bool, workers: int | None, shown: bool, options: Options
+) -> int:
+    """Merge all fragments, by so many processes, and remove what was merged if asked; say what became of the store."""
     with open_store(uri, storage_options=options) as db:
         before = db.info()
+    if workers is not None:
+        with processes(workers) as executor:
+            config = {"kv.threads": max(Config().usable_threads // workers, 1)}
+            consolidate(
+                uri, executor=executor, progress=shown, config=config, storage_options=options
+            )
     with open_store(uri, "a", storage_options=options) as db:
-        db.consolidate(vacuum=vacuum, progress=shown)
+        if workers is None:
+            db.consolidate(progress=shown)
+        if vacuum:
+            db.vacuum(progress=shown)
         after = db.info()
     print(
         f"{counted(before.fragments, 'fragment')}, {before.stored_bytes:,} bytes -> "
