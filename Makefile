@@ -134,8 +134,8 @@ nightly: nightly-tests mutants
 	@$(MAKE) bench-growth
 
 nightly-tests: export TILEKV_NIGHTLY = 1
-nightly-tests: $(VENV)/.built $(VENV)/.tools-test $(VENV)/.tools-redis
-	@$(PY) -m pytest -o faulthandler_timeout=3600 tests/crash tests/damage tests/concurrency tests/property tests/redis
+nightly-tests: $(VENV)/.built $(VENV)/.tools-test $(VENV)/.tools-redis $(VENV)/.tools-s3
+	@$(PY) -m pytest -o faulthandler_timeout=3600 tests/crash tests/damage tests/concurrency tests/property tests/redis tests/cloud
 
 mutants: $(VENV)/.built $(VENV)/.tools-test
 	@$(PY) tools/mutants.py

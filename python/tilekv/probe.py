@@ -81,6 +81,8 @@ def listed_root(storage: Storage, of: Callable[[Storage], Listing] | None = None
         return of(storage) if of else storage.list()
     except FileNotFoundError:
         return None
+    except TimeoutError:  # whoever asks once more waits once more
+        raise
     except OSError:
         storage.exists()  # which tells better what is wrong with the place itself
         raise

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
+import errno
 import os
 import threading
 import warnings
 from collections.abc import (
+    Callable,
     Iterable,
     Iterator,
     Mapping,
@@ -964,15 +966,43 @@ def _reopened(
     config: dict[str, object],
     ignore_newer: bool,
     storage_options: Mapping[str, object] | None = None,
-) -> Store:
-    return open(
-        uri,
-        mode,
-        timestamp=timestamp,
-        config=config,
-        ignore_newer=ignore_newer,
-        storage_options=storage_options,
-    )
+) -> Store | Unopened:
+    try:
+        return open(
+            uri,
+            mode,
+            timestamp=timestamp,
+            config=config,
+            ignore_newer=ignore_newer,
+            storage_options=storage_options,
+        )
+    except OSError as error:
+        if error.errno != errno.EDEADLK:
+            raise
+        return Unopened(error)
+
+
+class Unopened:
+    """What a handle is unpickled as in a process that can make no requests, since it was forked: each use raises that error.
+
+    A worker that fails while it unpickles its task ends, and `multiprocessing.Pool` waits for what it was to give for ever.
+    """
+
+    def __init__(self, error: OSError) -> None:
+        self._error = error
+
+    def _raise(self, *_: object, **__: object) -> NoReturn:
+        raise self._error
+
+    def __getattr__(self, name: str) -> Callable[..., NoReturn]:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self._raise
+
+    __getitem__ = __setitem__ = __delitem__ = __contains__ = __iter__ = __len__ = __enter__ = _raise
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing was opened."""
 
 
 def _milliseconds(moment: int | dt.datetime | np.datetime64) -> int:

@@ -5,6 +5,7 @@ import datetime as dt
 import os
 import pickle
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -135,13 +136,67 @@ def test_refused_credentials_are_asked_for_again(memory_bucket: str) -> None:
             raise PermissionDeniedError("ExpiredToken")
         return "done"
 
-    renewing = objectclient.Client("s3://bucket", make, renewable=True)
+    asked = []
+
+    def provide() -> Any:
+        asked.append(1)
+        return {}
+
+    provider = objectclient.Provider(provide)
+    provider()
+    renewing = objectclient.Client("s3://bucket", make, provider=provider)
     assert renewing._call("read", "a", refusing_once) == "done"
     assert len(made) == 2
+    provider()
+    assert len(asked) == 2
     made.clear()
     with pytest.raises(PermissionError, match="ExpiredToken"):
         objectclient.Client("s3://bucket", make)._call("read", "a", refusing_once)
     assert len(made) == 1
+
+
+def test_credentials_are_asked_for_once_an_expiry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By all threads together, however short that is; and when they were refused, once by those who had the same."""
+    now = 1_000_000
+    monkeypatch.setattr(objectclient, "milliseconds", lambda: now)
+    asked = []
+
+    def provide() -> Any:
+        asked.append(now)
+        moment = dt.datetime.fromtimestamp(now / 1000 + 100, dt.UTC)
+        return {"access_key_id": f"{len(asked)}", "expires_at": moment}
+
+    provider = objectclient.Provider(provide)
+    threads = [threading.Thread(target=provider) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    now += 97_000
+    assert provider()["access_key_id"] == "1"
+    now += 2000
+    assert provider()["access_key_id"] == "2"
+    begun = now
+    now += 10
+    for _ in range(2):
+        provider.doubt(begun)
+        assert provider()["access_key_id"] == "3"
+        now += 10
+    for_ever = objectclient.Provider(lambda: asked.append(now) or {"token": "a"})
+    now += 10**12
+    for_ever()
+    for_ever()
+    assert len(asked) == 4
+
+
+@pytest.mark.parametrize("provider", ["a", 7, "async"])
+def test_providers_that_are_refused(provider: Any) -> None:
+    async def provide() -> Any:
+        return {}
+
+    options = NOBODY | {"credential_provider": provide if provider == "async" else provider}
+    with pytest.raises(WrongTypeError, match="credential_provider"):
+        tilekv.open("s3://bucket/store", storage_options=options)
 
 
 def test_short_answers_are_noticed(memory_bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:

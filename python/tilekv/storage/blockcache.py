@@ -263,6 +263,15 @@ _caches: dict[tuple[str, int], BlockCache] = {}
 _caches_lock = threading.Lock()
 
 
+def _renew_lock() -> None:
+    # Another thread may have held it at the fork.
+    global _caches_lock
+    _caches_lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
+
+
 def _make_private(path: str) -> None:
     try:
         os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)

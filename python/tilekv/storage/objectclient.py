@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
+from tilekv.clock import milliseconds
 from tilekv.errors import InvalidValueError, MissingPackageError, WrongTypeError, shown
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ R = TypeVar("R")
 
 CONNECTIONS: Final = 32  # requests at once, unless `connections` says otherwise
 TIMEOUT_S: Final = 30  # of one request
+EARLY_MS: Final = 2000  # before they expire credentials are asked for again
 RETRIES: Final = 8
 RETRY_S: Final = 60  # for how long a request is repeated
 BACKOFF_S: Final = (0.1, 5)
@@ -116,12 +118,12 @@ class Client:
         place: str,
         make: Callable[[], ObjectStore],
         connections: int = CONNECTIONS,
-        renewable: bool = False,
+        provider: Provider | None = None,
     ) -> None:
         self.place = place
         self._make = make
         self._connections = connections
-        self._renewable = renewable  # credentials that were refused may be asked for again
+        self._provider = provider  # of credentials, which is asked again when they were refused
         self._lock = threading.Lock()
         self._store: ObjectStore | None = None
         self._pool: ThreadPoolExecutor | None = None
@@ -323,12 +325,14 @@ class Client:
         from obstore.exceptions import BaseError
 
         store = self._opened()
+        begun = milliseconds()
         try:
             for again in range(_LISTINGS):
                 try:
                     return function(store)
                 except BaseError as error:
-                    if _is_refused(error) and self._renewable:
+                    if _is_refused(error) and self._provider is not None:
+                        self._provider.doubt(begun)
                         store = self._opened(renew=store)
                         break
                     # obstore repeats a request, but not a listing of which a part has come.
@@ -344,6 +348,41 @@ class Client:
             if self._store is None or self._store is renew:
                 self._store = self._make()
             return self._store
+
+
+class Provider:
+    """Asks a credential provider once until what it has given expires, for all stores and threads of the process.
+
+    obstore would ask before each request for what lasts for less than five minutes.
+    """
+
+    def __init__(self, ask: Callable[[], Any]) -> None:
+        self._ask = ask
+        self._lock = threading.Lock()
+        self._given: Any = None
+        self._asked = 0  # when, in ms since 1970
+        if (config := getattr(ask, "config", None)) is not None:
+            self.config = config  # obstore takes more than credentials from its own ones
+
+    def __call__(self) -> Any:
+        """The credentials."""
+        with self._lock:
+            if self._given is None or _expires(self._given) <= milliseconds() + EARLY_MS:
+                self._asked = milliseconds()
+                self._given = self._ask()
+            return self._given
+
+    def doubt(self, begun: int) -> None:
+        """Told that a request was refused that was begun then: what was given before is not given again."""
+        with self._lock:
+            if self._asked <= begun:
+                self._given = None
+
+
+def _expires(given: Any) -> float:
+    """When credentials do, in ms since 1970."""
+    moment = given.get("expires_at") if isinstance(given, Mapping) else None
+    return float("inf") if moment is None else moment.timestamp() * 1000
 
 
 class _Digests:
@@ -381,6 +420,7 @@ def client_of(place: str, options: Mapping[str, object] | None) -> Client:
 
 _clients: dict[tuple[str, tuple[tuple[str, str], ...]], Client] = {}
 _clients_lock = threading.Lock()
+_providers: dict[int, Provider] = {}  # by the id of what each asks, which it holds
 _users: set[int] = (
     set()
 )  # the process that has made requests, by number, and those that it was forked from
@@ -417,7 +457,7 @@ def _made(place: str, given: Mapping[str, object]) -> Client:
         raise WrongTypeError(f"the storage option connections is an int, not {shown(connections)}")
     if not 1 <= connections <= 1024:
         raise InvalidValueError(f"the storage option connections is 1 to 1024, not {connections}")
-    provider = rest.pop("credential_provider", None)
+    provider = _provider_of(rest.pop("credential_provider", None))
     client: dict[str, Any] = {"timeout": TIMEOUT_S}
     client |= {key: rest.pop(key) for key in _CLIENT if key in rest}
     retry = _retries({key: rest.pop(key) for key in _RETRY if key in rest})
@@ -441,7 +481,19 @@ def _made(place: str, given: Mapping[str, object]) -> Client:
     except (BaseError, ValueError, TypeError) as error:
         reason = _first_lines(error)
         raise InvalidValueError(f"the storage options of {place} do not fit: {reason}") from None
-    return Client(place, make, connections, provider is not None)
+    return Client(place, make, connections, provider)
+
+
+def _provider_of(ask: Any) -> Provider | None:
+    if ask is None:
+        return None
+    import inspect
+
+    if not callable(ask) or any(map(inspect.iscoroutinefunction, (ask, ask.__call__))):
+        raise WrongTypeError(
+            f"the storage option credential_provider is a function that gives credentials, and not async: {shown(ask)}"
+        )
+    return _providers.setdefault(id(ask), Provider(ask))
 
 
 def _checked(options: object) -> Mapping[str, object]:

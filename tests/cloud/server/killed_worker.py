@@ -11,8 +11,13 @@ OFF = {"kv.upkeep": "off"}
 
 def main(operation: str, uri: str, options: str) -> None:
     given = json.loads(options)
-    if operation == "create":
-        tilekv.open(uri, "x", storage_options=given).close()
+    what, _, name = operation.partition(" ")
+    if what == "create":
+        schema = tilekv.Schema([tilekv.Attr(name, "int64")]) if name else None
+        try:
+            tilekv.open(uri, "x", schema=schema, storage_options=given).close()
+        except tilekv.StoreExistsError:
+            sys.exit(3)
         return
     with tilekv.open(uri, "a", config=OFF, storage_options=given) as db:
         steps: dict[str, Callable[[], object]] = {

@@ -85,12 +85,25 @@ def test_killed_at_a_request(
         tally("processes killed at a request")
 
 
+def test_processes_that_create_at_once(bucket: Bucket, through: Bucket) -> None:
+    """One of them does, with its own schema; the other finds it."""
+    for _ in range(100 if NIGHTLY else 2):
+        uri = bucket.new()
+        both = [started(f"create {name}", uri, through) for name in "ab"]
+        codes = [process.wait(60) for process in both]
+        assert sorted(codes) == [0, 3]
+        with bucket.open(uri) as db:
+            assert db.schema.attrs[0].name == "ab"[codes.index(0)]
+            assert dict(db.items()) == {}
+        assert tilekv.verify(uri, storage_options=bucket.options) == []
+
+
 def test_processes_that_merge_at_once(bucket: Bucket, through: Bucket, proxy: FaultProxy) -> None:
     """Two merge everything while a third writes: each finds the other, or comes too late, and nothing is lost."""
     uri = bucket.new()
     want = {}
     with bucket.open(uri, "x", config=OFF) as db:
-        for i in range(4):
+        for i in range(20 if NIGHTLY else 4):
             for key in ("a", "b", "k"):
                 db[key] = want[key] = b"%s %d" % (key.encode(), i)
                 db.flush()
@@ -110,7 +123,8 @@ def test_processes_that_merge_at_once(bucket: Bucket, through: Bucket, proxy: Fa
     assert tilekv.verify(uri, storage_options=bucket.options) == []
 
 
-def test_workers_that_are_spawned(bucket: Bucket) -> None:
+@pytest.mark.parametrize("way", ["spawn", "forkserver"])
+def test_workers_that_are_not_forked(bucket: Bucket, way: str) -> None:
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor
 
@@ -118,6 +132,6 @@ def test_workers_that_are_spawned(bucket: Bucket) -> None:
     with bucket.open(uri, "x", config=OFF) as db:
         db.put_many({f"{i}": b"%d" % i for i in range(10)})
         db.flush()
-        context = multiprocessing.get_context("spawn")
+        context = multiprocessing.get_context(way)
         with ProcessPoolExecutor(2, mp_context=context) as pool:
             assert list(pool.map(db.get, ["3", "7", "none"])) == [b"3", b"7", None]
