@@ -7,6 +7,9 @@ answered as if the commands had been run one after another, connection by connec
 
 A read never depends on a write of its own batch: one that would settles the batch first. So the commands of a connection can be
 put off, from any of them on, when there is no room for more replies.
+
+A long MGET or EXISTS is alone in its batch, and runs after all others of its round. It reads a snapshot, and what the buffers had
+when it began; so others are answered meanwhile, every few milliseconds.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
@@ -78,6 +81,8 @@ cdef class Connection:
     cdef public bint closing            # once all that is answered was sent
     cdef readonly bint held             # until more of the replies are read
     cdef readonly bint parked           # until writes are taken again
+    cdef bint alone                     # its next command is a long one, which is run when all others were
+    cdef list postponed                 # what it is told while its long command is being answered; None: nothing is
     cdef bint more                      # it has requests that could be run at once
     cdef bint wrote                     # since the last commit
     cdef bint hung                      # neither side can send
@@ -116,6 +121,10 @@ cdef class Batch:
     cdef Buffer buffer
     cdef Buffer frozen
     cdef ReadContext context
+    cdef bint alone                     # what waits, or is to be run next, is one long command
+    cdef Batch others                   # has what waits, while others are answered
+    cdef double breathed                # of the monotonic clock: when others were answered
+    cdef public double most_seconds     # between two such moments
     cdef double now                     # of the monotonic clock
     cdef int64_t clock_ms               # of the clock by which the handles' look-ups leave out what has expired
     cdef readonly size_t pending        # bytes of all connections that are to be sent
@@ -127,6 +136,8 @@ cdef class Batch:
     # Runs what has come of a connection, as far as there is room for replies.
     cdef int run(self, Connection connection) except -1
     cdef int settle(self) except -1
+    cdef int _breathe(self, Connection connection) except -1
+    cdef void _exchange(self, Batch other) noexcept
     cdef bint _add(self, Connection connection, Kind kind) except -1
     cdef int _run_other(self, Connection connection, bint line) except -1
     cdef int _reserve(self, size_t keys, size_t writes) except -1
@@ -138,7 +149,7 @@ cdef class Batch:
     cdef size_t _slot(self, const KeyRef* key) noexcept
     cdef void _clear(self) noexcept
     cdef void _release(self) noexcept
-    cdef int _find(self) except -1
+    cdef int _find(self, Connection connection) except -1
     cdef int _answer(self, Operation* operation, Connection connection) except -1
     cdef int _answer_value(self, Connection connection, size_t i) except -1
     cdef int _read_value(self, Connection connection, size_t i) except -1

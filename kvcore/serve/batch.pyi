@@ -49,6 +49,7 @@ class Batch:
     commands: int
     slower_than: int
     most_pending: int
+    most_seconds: float
     pending: int
     def __new__(cls, server: Any) -> Batch: ...
     def note_write(self, connection: Connection) -> None: ...

@@ -36,6 +36,8 @@ cdef enum:
     MOST_REPLY = 256 << 20      # bytes of one reply
     MOST_OPERATIONS = 1 << 14   # of a batch
     MOST_REQUESTS = 1 << 13     # of a connection before others are run
+    MANY_KEYS = 16              # a command that reads more is a long one
+    SLICE = 256                 # keys between two looks at the clock
     LONGEST_HEADER = 32
     KEPT_KEYS = 1 << 16
 
@@ -90,7 +92,9 @@ cdef class Connection:
 
     def write(self, bytes reply not None):
         """Have bytes sent; the loop does it."""
-        if not self.channel.lost:
+        if self.postponed is not None:
+            self.postponed.append(reply)
+        elif not self.channel.lost:
             put_object(&self.channel, reply)
 
     @property
@@ -107,6 +111,15 @@ cdef class Connection:
     def lost(self):
         """Whether nothing can be sent any more."""
         return self.channel.lost
+
+
+cdef int tell_postponed(Connection connection) except -1:
+    """What it is told stands behind the reply to its long command."""
+    cdef list postponed = connection.postponed
+    connection.postponed = None
+    for reply in postponed:
+        connection.write(reply)
+    return 0
 
 
 cdef inline bint is_word(const char* data, const Argument* argument, const char* word, size_t n) noexcept nogil:
@@ -179,6 +192,7 @@ cdef class Batch:
         self.server = server
         self.slower_than = 10000
         self.most_pending = 128 << 20
+        self.most_seconds = 0.002
 
     def __dealloc__(self):
         free(self.operations)
@@ -204,6 +218,8 @@ cdef class Batch:
         cdef Kind kind
         cdef size_t done = 0, at
         connection.more = False
+        if connection.alone and not self.alone:
+            return 0
         while not (connection.held or connection.waiting or connection.closing or connection.parked or channel.lost):
             if channel.pending > ROOM_FOR_REPLIES or (channel.pending and self.pending > self.most_pending):
                 self.settle()
@@ -234,6 +250,9 @@ cdef class Batch:
             kind = OTHER
             if parsed != INLINE and connection.fast and connection.careful == 0:
                 kind = kind_of(channel.come + at, request)
+            if (kind == MGET or kind == EXISTS) and request.n > MANY_KEYS and not self.alone:
+                connection.alone = True
+                break
             if kind != OTHER and self._add(connection, kind):
                 continue
             if connection.at == at and not connection.parked:
@@ -321,6 +340,9 @@ cdef class Batch:
         self.noperations += 1
         connection.at += request.at
         request_next(request)
+        if self.alone:
+            self.settle()
+            self.alone = False
         return True
 
     cdef int _run_other(self, Connection connection, bint line) except -1:
@@ -466,17 +488,22 @@ cdef class Batch:
         cdef int epoch = -1
         if self.noperations == 0:
             return 0
-        begun = monotonic()
+        begun = self.breathed = monotonic()
         first = self.operations[0].kind
         connection = <Connection>self.operations[0].connection
         if self.nkeys:
             try:
-                self._find()
+                self._find(connection)
             except (TileKVError, OSError, MemoryError):
-                return self._redo()
+                self._redo()
+                if connection.postponed is not None:
+                    tell_postponed(connection)
+                return 0
             if self.values and self.snapshot.n:
                 epoch = cache_enter(&self.snapshot.cache.cache)
                 for at in range(0, self.nkeys, BLOCK):
+                    if self.alone:
+                        self._breathe(connection)
                     self.snapshot.resolve(&field, 1, min(<size_t>BLOCK, self.nkeys - at), self.found + at, self.addresses + at,
                                           self.data + at, self.sizes + at)
         try:
@@ -502,6 +529,8 @@ cdef class Batch:
                     space.dirty_since = begun
                 self.wrote = True
             self._clear()
+            if connection.postponed is not None:
+                tell_postponed(connection)
         if space is not None and space.dirty_since != 0:
             try:
                 space.handle._flush_if_full()
@@ -514,6 +543,54 @@ cdef class Batch:
             if begun >= self.slower_than:
                 self.server.slow(connection, [_NAMES[<int>first], b"... and others of one round"], <int64_t>begun)
         return 0
+
+    cdef int _breathe(self, Connection connection) except -1:
+        """Now and then, while a long command of a connection is under way, answer others."""
+        cdef bint wrote = self.wrote
+        if monotonic() - self.breathed < self.most_seconds:
+            return 0
+        if self.others is None:
+            self.others = Batch(self.server)
+        if connection.postponed is None:
+            connection.postponed = []
+        self.wrote = self.alone = False
+        self._exchange(self.others)
+        try:
+            self.server.loop.breathe(connection)
+        finally:
+            self._clear()
+            self._exchange(self.others)
+            self.alone = True
+            self.wrote |= wrote
+            self.breathed = monotonic()
+        return 0
+
+    cdef void _exchange(self, Batch other) noexcept:
+        """Let another batch have what waits here, and take what it has."""
+        self.space, other.space = other.space, self.space
+        self.snapshot, other.snapshot = other.snapshot, self.snapshot
+        self.buffer, other.buffer = other.buffer, self.buffer
+        self.frozen, other.frozen = other.frozen, self.frozen
+        self.operations, other.operations = other.operations, self.operations
+        self.noperations, other.noperations = other.noperations, self.noperations
+        self.operations_room, other.operations_room = other.operations_room, self.operations_room
+        self.keys, other.keys = other.keys, self.keys
+        self.nkeys, other.nkeys = other.nkeys, self.nkeys
+        self.keys_room, other.keys_room = other.keys_room, self.keys_room
+        self.c0, other.c0 = other.c0, self.c0
+        self.c1, other.c1 = other.c1, self.c1
+        self.found, other.found = other.found, self.found
+        self.addresses, other.addresses = other.addresses, self.addresses
+        self.data, other.data = other.data, self.data
+        self.sizes, other.sizes = other.sizes, self.sizes
+        self.writes, other.writes = other.writes, self.writes
+        self.nwrites, other.nwrites = other.nwrites, self.nwrites
+        self.writes_room, other.writes_room = other.writes_room, self.writes_room
+        self.table, other.table = other.table, self.table
+        self.slots, other.slots = other.slots, self.slots
+        self.indexed, other.indexed = other.indexed, self.indexed
+        self.values, other.values = other.values, self.values
+        self.context, other.context = other.context, self.context
 
     cdef void _clear(self) noexcept:
         if self.indexed:
@@ -571,9 +648,9 @@ cdef class Batch:
         self._clear()
         return 0
 
-    cdef int _find(self) except -1:
+    cdef int _find(self, Connection connection) except -1:
         cdef Handle handle = self.space.handle
-        cdef size_t at = 0
+        cdef size_t at = 0, end = self.nkeys
         cdef Found stopped
         self.snapshot = handle._require_snapshot()
         self.buffer = handle._buffer
@@ -586,8 +663,11 @@ cdef class Batch:
             self.context.wanted = <const uint8_t*>PyBytes_AS_STRING(handle._wanted)
         find_buffered(self.buffer, self.frozen, self.keys, self.nkeys, self.context.now, self.found, self.addresses)
         while self.snapshot.n and at < self.nkeys:
+            if self.alone:
+                self._breathe(connection)
+                end = min(at + SLICE, self.nkeys)
             with nogil:
-                stopped = find_keys(self.snapshot, self.keys, self.nkeys, self.c0, self.c1, False, &self.context, self.found,
+                stopped = find_keys(self.snapshot, self.keys, end, self.c0, self.c1, False, &self.context, self.found,
                                     self.addresses, &at)
             if stopped == UNOPENED:
                 self.snapshot.open_fragment(self.addresses[at].fragment)
@@ -607,6 +687,8 @@ cdef class Batch:
                 if put_header(channel, c"*", operation.nkeys) < 0:
                     raise MemoryError
                 for i in range(operation.first_key, end):
+                    if self.alone:
+                        self._breathe(connection)
                     self._answer_value(connection, i)
                     if channel.pending - mark.pending > MOST_REPLY:
                         raise InvalidValueError(f"the reply would have more than {<int>MOST_REPLY >> 20} MB: ask for fewer keys")

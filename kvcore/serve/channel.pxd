@@ -42,7 +42,7 @@ cdef struct Channel:            # zeroed before channel_open()
 cdef int channel_open(Channel* channel, int fd) noexcept nogil
 # Reads what has come, at most some megabytes. `most`: bytes that the buffer may grow to. How many came; -1: it is full.
 cdef int64_t channel_receive(Channel* channel, size_t most) noexcept nogil
-# Sends what there is, as far as the system takes it; how many bytes. What was sent is freed by channel_tidy().
+# Sends what there is, as far as the system takes it, about a megabyte; how many bytes. What was sent is freed by channel_tidy().
 cdef int64_t channel_send(Channel* channel) noexcept nogil
 cdef void channel_tidy(Channel* channel) noexcept
 cdef void channel_close(Channel* channel) noexcept

@@ -31,6 +31,7 @@ cdef enum:
     FIRST_ROOM = 16 << 10
     KEPT_ROOM = 64 << 10        # of a buffer that is empty: what is larger is given back
     ONE_READ = 4 << 20          # bytes that one connection may take of a round
+    ONE_SEND = 1 << 20          # after so many bytes others come first, however fast a client reads
     PIECES = 64                 # segments of one call
     HEADER = 24
 
@@ -105,7 +106,7 @@ cdef int64_t channel_send(Channel* channel) noexcept nogil:
     cdef const char* base
     memset(&message, 0, sizeof(message))
     message.msg_iov = vectors
-    while channel.sent < channel.nsegments and not channel.lost:
+    while channel.sent < channel.nsegments and total < ONE_SEND and not channel.lost:
         n = 0
         while n < PIECES and channel.sent + n < channel.nsegments:
             segment = &channel.segments[channel.sent + n]

@@ -12,6 +12,8 @@ cdef class Loop:
     cdef object server
     cdef int epoll
     cdef list todo                      # connections that are to be run, sent, or both
+    cdef list last                      # of them those whose next command is a long one
+    cdef Connection busy                # whose long command is under way, while others are answered
     cdef public bint stopped
     cdef public bint synced             # writes are flushed before they are answered
     cdef public double period           # seconds between two ticks

@@ -38,6 +38,7 @@ cdef class Loop:
         self.connections = {}
         self.slots = []
         self.todo = []
+        self.last = []
         self.period = 0.1
         self.most_received = 1 << 30
         self.most_backlog = 64 << 20
@@ -92,6 +93,14 @@ cdef class Loop:
             self.server.told("a client does not read what it has asked for, and is closed")
             self.close(connection)
 
+    def breathe(self, Connection connection not None):
+        """Answer others, while a long command of a connection is under way."""
+        self.busy = connection
+        try:
+            self.step(0)
+        finally:
+            self.busy = None
+
     def close(self, Connection connection not None):
         """Let a client go at once."""
         cdef epoll_event event
@@ -122,7 +131,7 @@ cdef class Loop:
         cdef epoll_event events[EVENTS]
         cdef Connection connection
         cdef int n, i, milliseconds
-        milliseconds = 0 if self.todo or seconds <= 0 else <int>(seconds * 1000) + 1
+        milliseconds = 0 if self.todo or self.last or seconds <= 0 else <int>(seconds * 1000) + 1
         with nogil:
             n = epoll_wait(self.epoll, events, EVENTS, milliseconds)
         if n < 0 and errno != EINTR:
@@ -135,6 +144,8 @@ cdef class Loop:
             if connection is None:
                 self.server.readable(events[i].data.fd)
                 continue
+            if connection is self.busy:
+                continue                                        # its command refers to what it has sent, where that is now
             self._list(connection)
             if events[i].events & (EPOLLERR | EPOLLHUP):
                 connection.hung = True
@@ -142,9 +153,20 @@ cdef class Loop:
                 self._take(connection)
         if self.todo:
             self._run_all()
+        if self.last and self.busy is None:
+            connection = self.last.pop(0)
+            connection.alone = False
+            if self.slots[connection.channel.fd] is connection:
+                self.todo, kept = [connection], self.todo
+                self.batch.alone = True
+                try:
+                    self._run_all()
+                finally:
+                    self.batch.alone = False
+                    self.todo += kept
 
     cdef int _list(self, Connection connection) except -1:
-        if not connection.listed:
+        if not connection.listed and connection is not self.busy:
             connection.listed = True
             self.todo.append(connection)
         return 0
@@ -186,6 +208,8 @@ cdef class Loop:
             if connection.held and connection.channel.pending < ROOM_AGAIN and batch.pending < batch.most_pending:
                 connection.held = False
             batch.run(connection)
+            if connection.alone and connection not in self.last:
+                self.last.append(connection)
         batch.settle()
         if batch.wrote:
             batch.wrote = False
@@ -222,7 +246,7 @@ cdef class Loop:
         if channel.pending == 0 and not channel.lost:
             connection.progress = self.batch.now
             if connection.closing or (channel.ended and not (connection.more or connection.held or connection.waiting
-                                                             or connection.parked)):
+                                                             or connection.parked or connection.alone)):
                 channel.lost = True
         if channel.lost or channel.starved or connection.hung:
             self.close(connection)

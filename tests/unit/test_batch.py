@@ -2,6 +2,7 @@
 
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -115,6 +116,39 @@ def test_replies_wait_for_room_and_come_in_order(folder: Path) -> None:
         got += stepped.step()[0]
         assert connection.unsent < 4 << 20
     assert got == [values[i % 4] for i in range(100)]
+    stepped.close()
+
+
+@pytest.mark.parametrize("flushed", [False, True])
+def test_others_are_answered_while_a_long_command_runs(folder: Path, flushed: bool) -> None:
+    stepped = Stepped(folder, 2)
+    server, store = stepped.server, stepped.server.database(0).store
+    server.loop.batch.most_seconds = 0
+    keys = [b"k%d" % i for i in range(1000)]
+    store.put_many({key.decode(): key for key in keys})
+    if flushed:
+        store.flush()
+    execute = server.execute
+    met = []
+
+    def echoed(connection: Any, words: Words) -> Any:
+        """Each of them is sent when the one before it has come."""
+        met.append(words[1])
+        stepped.ends[1].sendall(
+            encoded([b"ECHO", b"%d" % len(met)]) + encoded([b"SET", *keys[:1], b"new"])
+        )
+        return execute(connection, words)
+
+    server.execute = echoed  # type: ignore[method-assign]
+    stepped.ends[1].sendall(encoded([b"ECHO", b"0"]))
+    stepped.ends[0].sendall(
+        encoded([b"MGET", *keys]) + encoded([b"EXISTS", *keys]) + encoded([b"GET", keys[0]])
+    )
+    ((first,), echoes) = stepped.step()
+    assert first == keys, "as they were when it began"
+    assert len(echoes) > 8
+    server.execute = execute  # type: ignore[method-assign]
+    assert stepped.step()[0] == [1000, b"new"]
     stepped.close()
 
 

@@ -2,7 +2,9 @@
 
 import errno
 import os
+import random
 import socket
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -462,6 +464,70 @@ def test_a_command_of_very_many_keys(folder: Path) -> None:
         assert (ask("EXISTS", *words[::2]), ask("DBSIZE")) == (35_000, 35_000)
 
 
+def test_a_long_command_is_one_look_and_lets_others_go_on(folder: Path) -> None:
+    """Others write all that it asks for, again and again, and tell its client something: it sees one moment, in one piece."""
+    few = [f"few{i}" for i in range(50)]
+    asked = [f"k{i}" for i in range(2000)] + few
+    random.Random(1).shuffle(asked)
+    with serving(folder) as server, Client(server.options.unixsocket) as ask:
+        server.loop.batch.most_seconds = 0
+        ask("MSET", *[word for key in asked for word in (key, "0")])
+        ask("SAVE")
+        assert ask("HELLO", 3)[b"proto"] == 3
+        assert ask("SUBSCRIBE", "told") == [b"subscribe", b"told", 1]
+        done = threading.Event()
+        written = 0
+
+        def write() -> None:
+            nonlocal written
+            with Client(server.options.unixsocket) as other:
+                while not done.is_set():
+                    written += 1
+                    assert other("MSET", *[word for key in few for word in (key, written)]) == "OK"
+                    assert other("PUBLISH", "told", written) == 1
+                    if written % 20 == 0:
+                        assert other("EXISTS", *asked) == len(asked)
+
+        thread = threading.Thread(target=write)
+        thread.start()
+        within = last = told = 0
+        for _ in range(8):
+            begun = written
+            ask.send(encoded([b"MGET", *map(str.encode, asked)]))
+            while len(reply := ask.read()) == 3:
+                told += 1
+            within += written - begun
+            (seen,) = {value for key, value in zip(asked, reply, strict=True) if key in few}
+            assert last <= int(seen) <= written
+            assert {value for key, value in zip(asked, reply, strict=True) if key not in few} == {
+                b"0"
+            }
+            last = int(seen)
+        done.set()
+        thread.join()
+        assert within > 8, "others were answered meanwhile"
+        while told < written:
+            assert ask.read()[0] == b"message"
+            told += 1
+        assert ask("PING") == "PONG"
+
+
+def test_a_client_that_is_closed_during_its_long_command(folder: Path) -> None:
+    with serving(folder) as server, Client(server.options.unixsocket) as ask:
+        server.loop.batch.most_seconds = 0
+        value = os.urandom(100_000)
+        ask("MSET", *[word for i in range(100) for word in (f"k{i}", value)])
+        ask("SAVE")
+        for _ in range(3):
+            with Client(server.options.unixsocket) as other:
+                number = other("CLIENT", "ID")
+                other.send(encoded([b"MGET", *(b"k%d" % i for i in range(100))]))
+                assert ask("CLIENT", "KILL", "ID", number) == 1
+                with pytest.raises((EOFError, ConnectionError)):
+                    other.read()
+        assert ask("MGET", *[f"k{i}" for i in range(100)]) == [value] * 100
+
+
 def test_systemd_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
         told.bind(str(folder / "notify"))
@@ -481,9 +547,13 @@ def test_a_hostile_client_holds_up_nobody(folder: Path) -> None:
             assert other.read().startswith("ERR Protocol error")
         with Client(server.options.unixsocket) as other:
             other.send(b"*1048576\r\n" + b"$1\r\na\r\n" * 100_000)
-            begun = time.monotonic()
-            assert ask("PING") == "PONG"
-            assert time.monotonic() - begun < 1
+            took = []
+            for _ in range(5):
+                other.send(b"$1\r\na\r\n" * 50_000)
+                begun = time.monotonic()
+                assert ask("PING") == "PONG"
+                took.append(time.monotonic() - begun)
+            assert sorted(took)[2] < 0.05, took  # on a machine that others use, a few may be late
         begun = time.monotonic()
         assert ask("KEYS", "a*" * 50 + "b") == []
         assert time.monotonic() - begun < 20

@@ -41,6 +41,7 @@ LISTENING: Final = (
     b"QUIT",
     b"RESET",
 )
+PART: Final = 4096  # elements of a reply that are encoded at a time
 MOST_QUEUED: Final = 64 << 20  # bytes of a transaction
 # What a client may send before it has said who it is.
 FEW: Final = (10, 16 << 10, 16 << 10)
@@ -286,6 +287,13 @@ class Session:
             return None
         if isinstance(reply, Several):
             return b"".join(encode(each, self.resp3) for each in reply)
+        if type(reply) is list and len(reply) > PART:
+            # A thread may do it: between two parts the loop goes on.
+            parts = [
+                encode(reply[first : first + PART], self.resp3).partition(b"\r\n")[2]
+                for first in range(0, len(reply), PART)
+            ]
+            return b"".join([b"*%d\r\n" % len(reply), *parts])
         return encode(reply, self.resp3)
 
     def _dispatch(self, args: list[bytes]) -> Any:
