@@ -7,7 +7,6 @@ is for.
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,10 +17,10 @@ import pytest
 
 from grounds import LocalGround
 from operations import OPERATIONS, Operation
+from samples import NIGHTLY, some
 from survival import check, go_on
 from tracer import Run, Tracer
 
-NIGHTLY = bool(os.environ.get("TILEKV_NIGHTLY"))
 # Those that a system does not have are passed over.
 CALLS = (
     "write", "fsync", "link", "linkat", "rename", "renameat", "renameat2", "mkdir", "mkdirat", "unlink", "unlinkat", "rmdir",
@@ -90,7 +89,7 @@ def test_killed_at_every_call(
         traced.run(f"{call}:signal=SIGKILL:when={number}", killed=True)
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        tally("kills", len(list(pool.map(kill, traced.points()))))
+        tally("kills", len(list(pool.map(kill, some(traced.points(), 2)))))
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
@@ -116,4 +115,4 @@ def test_every_call_fails(
     codes = ERRORS if every else ERRORS[:2] if operation.name == "upkeep" else ERRORS[:1]
     faults = [(point, code) for point in traced.points() for code in codes]
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        tally("failed system calls", len(list(pool.map(fail, faults))))
+        tally("failed system calls", len(list(pool.map(fail, some(faults, 3)))))

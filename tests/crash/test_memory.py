@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from samples import NIGHTLY, some
+
 SUPPORT = Path(__file__).parents[1] / "support"
-NIGHTLY = bool(os.environ.get("TILEKV_NIGHTLY"))
-SEEDS = range(200 if NIGHTLY else 4)
+SEEDS = range(200) if NIGHTLY else some(range(4), 4)
 
 pytestmark = [
     pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="stands before glibc's allocator"),

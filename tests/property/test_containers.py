@@ -1,7 +1,6 @@
 """Values and keys arrive exactly, or are refused: through every container, whatever their types are, and in all that reads."""
 
 import contextlib
-import os
 import random
 import uuid
 from collections.abc import Callable, Iterator
@@ -17,11 +16,10 @@ import exactness
 import tilekv
 from containers import Made
 from odd_values import attribute, column, key_column, sides
+from samples import NIGHTLY, SEED
 from tilekv import Attr, Schema, Store, TileKVError
 
-NIGHTLY = bool(os.environ.get("TILEKV_NIGHTLY"))
-SEED = int(os.environ.get("TILEKV_SEED") or random.randrange(1 << 32))
-EXAMPLES = 20_000 if NIGHTLY else 500
+EXAMPLES = 20_000 if NIGHTLY else 250
 # Of pandas' containers those that show themselves as Arrow.
 PANDAS_ARROW = ("pd arrow", "pd nullable", "pd nullable Index", "pd categories")
 NOT_OF_PANDAS = (np.datetime64, np.timedelta64, np.bool_)

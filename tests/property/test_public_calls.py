@@ -1,16 +1,14 @@
 """No public call raises anything but errors of tilekv, of the system, of the signature, or the caller's own."""
 
-import os
-import random
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from public_calls import exercised
+from samples import NIGHTLY, SEED
 
-SEED = int(os.environ.get("TILEKV_SEED") or random.randrange(1 << 32))
-ROUNDS = 1000 if os.environ.get("TILEKV_NIGHTLY") else 30
+ROUNDS = 1000 if NIGHTLY else 15
 
 
 def test_odd_objects(
