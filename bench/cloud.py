@@ -123,7 +123,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench cloud", description=__doc__)
     parser.add_argument("--keys", type=int, default=100_000)
     parser.add_argument("--asked", type=int, default=10_000, help="of the larger get_many")
-    parser.add_argument("--results", type=Path, help="a folder for the table, cloud.txt")
+    parser.add_argument("--results", type=Path, help="a folder for cloud.txt and cloud.svg")
     parser.add_argument("--tiny", action="store_true", help="few keys: does it run")
     options = parser.parse_args(arguments)
     gets, kinds = GETS, KEPT
@@ -171,6 +171,9 @@ def main(arguments: list[str] | None = None) -> int:
     if options.results:
         options.results.mkdir(parents=True, exist_ok=True)
         (options.results / "cloud.txt").write_text("\n".join(lines) + "\n")
+        from bench.picture import draw_cloud
+
+        draw_cloud(results, f"{lines[0]}; {lines[1]}", options.results / "cloud.svg")
     return 0
 
 

@@ -18,7 +18,7 @@ MODULES = {
 }
 DRAWN_ALONE = {"life"}  # writes no JSON
 UNDRAWN = {"redis"}
-TABLES = {"cloud"}  # writes its table into the folder, and nothing else
+TABLES = {"cloud"}  # writes its table and its picture into the folder
 KEYS = {"cold": "keys", "growth": "most", "cloud": "keys"}  # what the most keys are called there
 
 

@@ -103,6 +103,33 @@ def draw_cold(record: dict[str, Any], path: Path) -> None:
     figure.savefig(path, format="svg", metadata={"Date": None})
 
 
+def draw_cloud(results: dict[str, dict[str, Any]], title: str, path: Path) -> None:
+    """Draw what each operation of `bench.cloud` took whom, a panel a figure, on logarithmic axes, into an SVG."""
+    _settle()
+    panels = {"ms": "milliseconds", "requests": "requests", "waits": "waits", "bytes": "bytes"}
+    operations = list(next(iter(results.values())))
+    figure = Figure(figsize=(3 * len(panels), 1.6 + 0.36 * len(operations)), layout="constrained")
+    axes_of = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for axes, (name, what) in zip(axes_of, panels.items(), strict=True):
+        for number, (who, found) in enumerate(results.items()):
+            # What takes none of it has no place on such an axis.
+            points = [
+                (getattr(one, name), row)
+                for row, operation in enumerate(operations)
+                if (one := found.get(operation)) is not None and getattr(one, name) > 0
+            ]
+            if points:
+                axes.plot(*zip(*points, strict=True), MARKERS[number % 8], label=who, alpha=0.85)
+        axes.set_xscale("log")
+        axes.set_xlabel(what)
+        axes.grid(alpha=0.3)
+    axes_of[0].set_yticks(range(len(operations)), operations)
+    axes_of[0].set_ylim(len(operations) - 0.5, -0.5)
+    axes_of[-1].legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
+    figure.suptitle(title, fontsize=9)
+    figure.savefig(path, format="svg", metadata={"Date": None})
+
+
 def draw_grown(found: dict[str, dict[int, dict[str, float]]], path: Path) -> None:
     """Draw what a look-up, and a key of a load, costs over the keys of `bench.growth`, a panel each, into an SVG."""
     _settle()

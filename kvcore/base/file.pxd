@@ -21,6 +21,12 @@ cdef extern from "base/descriptors.h" nogil:
         pass
 
 
+# Bytes of a file, from `start` up to `end`.
+cdef struct Extent:
+    uint64_t start
+    uint64_t end
+
+
 # What a File shows, for code that runs without the GIL. Borrowed: valid while the File lives.
 cdef struct FileRef:
     const uint8_t* base         # the whole file, or NULL when it is read by pread
@@ -28,6 +34,7 @@ cdef struct FileRef:
     tkv_file* file              # NULL unless read by pread
     bint distant                # it may lie on a disk, so that reading may have to wait
     void* remote                # NULL unless it is elsewhere: the File, through whose reader its bytes are had
+    Extent* here                # of one elsewhere: what its reader has, a hint, since that may have gone meanwhile
     bint told                   # a map of which the system tells what is cached: it says "all" of files that are not the user's
 
 
@@ -57,7 +64,7 @@ cdef struct Wanted:
     size_t n
     size_t room
 
-# A file that is here is not noted; without memory nor is one elsewhere: whoever reads it waits.
+# What is here is not noted; without memory nor is one elsewhere: whoever reads it waits.
 cdef void wanted_add(Wanted* wanted, const FileRef* file, uint64_t offset, uint64_t n) noexcept nogil
 # Has all of them brought, and forgets them.
 cdef void wanted_fetch(Wanted* wanted) noexcept nogil
@@ -73,6 +80,7 @@ cdef class File:
     cdef object _where
     cdef object failure         # the last exception of the reader
     cdef bint _mapped
+    cdef int note_here(self) except -1
     cdef int distrust(self) except -1
     cdef void scatter(self) noexcept
     cdef int64_t _copied        # bytes of a file that were read into memory

@@ -2,7 +2,7 @@ cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.exc cimport PyErr_SetInterrupt
 from libc.errno cimport EBADF, EINTR, ENOENT, errno
-from libc.stdlib cimport free, realloc
+from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy
 from posix.unistd cimport close
 
@@ -119,6 +119,8 @@ cdef void file_fetch(const FileRef* file, uint64_t offset, uint64_t n) noexcept 
     if not file.distant or n == 0 or offset > file.size or n > file.size - offset:
         return
     if file.remote != NULL:
+        if is_here(file, offset, n):
+            return
         wanted.files = &file
         wanted.offsets = &offset
         wanted.sizes = &n
@@ -141,16 +143,25 @@ cdef FileStatus remote_bytes(const FileRef* file, uint64_t offset, uint64_t n, u
     try:
         data = self._reader.read(self._where, offset, n)
         memcpy(into, &data[0], n)
+        if not is_here(file, offset, n):
+            self.note_here()
         return FILE_OK
     except BaseException as error:              # whoever looked up raises it
         self.failure = error
         return FILE_UNFETCHED
 
 
+cdef inline bint is_here(const FileRef* file, uint64_t offset, uint64_t n) noexcept nogil:
+    """Whether a file elsewhere need not be asked, as far as is known. Of a batch of which all has come that is each key, and
+    asking the reader would cost more than finding it."""
+    return (file.here != NULL and tkv_load_relaxed(&file.here.start) <= offset
+            and offset + n <= tkv_load_relaxed(&file.here.end))
+
+
 cdef void wanted_add(Wanted* wanted, const FileRef* file, uint64_t offset, uint64_t n) noexcept nogil:
     cdef size_t room = max(2 * wanted.room, <size_t>64)
     cdef void* grown
-    if file.remote == NULL or n == 0 or offset > file.size or n > file.size - offset:
+    if file.remote == NULL or n == 0 or offset > file.size or n > file.size - offset or is_here(file, offset, n):
         return
     if wanted.n == wanted.room:
         grown = realloc(<void*>wanted.files, room * sizeof(void*))
@@ -188,13 +199,17 @@ cdef void bring(const Wanted* wanted) noexcept with gil:
     cdef size_t i
     cdef File file
     readers = {}
+    files = set()
     try:
         for i in range(wanted.n):
             file = <File>wanted.files[i].remote
+            files.add(file)
             readers.setdefault(id(file._reader), (file._reader, []))[1].append(
                 (file._where, wanted.offsets[i], wanted.sizes[i]))
         for reader, ranges in readers.values():
             reader.bring(ranges)
+        for file in files:
+            file.note_here()
     except KeyboardInterrupt:                   # raised at the next look for signals
         PyErr_SetInterrupt()
     except Exception:                           # whoever reads it meets it again, and raises it
@@ -313,8 +328,8 @@ cdef class File:
         Parameters
         ----------
         reader : RangeReader
-            read(where, offset, n) gives n bytes, bring([(where, offset, n), ...]) has them here in one round, and distrust(where)
-            forgets what came.
+            read(where, offset, n) gives n bytes, bring([(where, offset, n), ...]) has them here in one round, longest(where)
+            tells from where to where it has most of it, and distrust(where) forgets what came.
         where : hashable
             What the file is to the reader.
         """
@@ -323,6 +338,9 @@ cdef class File:
             return File.memory(b"")
         file.ref.size = size
         file.ref.distant = True
+        file.ref.here = <Extent*>calloc(1, sizeof(Extent))
+        if file.ref.here == NULL:
+            raise MemoryError
         file.ref.remote = <void*>file
         file._reader = reader
         file._where = where
@@ -332,6 +350,16 @@ cdef class File:
         """What was read of it is damaged: of one that is elsewhere the next read asks for it again."""
         if self.ref.remote != NULL:
             self._reader.distrust(self._where)
+            self.note_here()
+        return 0
+
+    cdef int note_here(self) except -1:
+        """Ask the reader what it has."""
+        cdef uint64_t start, end
+        start, end = self._reader.longest(self._where)
+        tkv_store_relaxed(&self.ref.here.end, 0)        # no thread finds more than there is
+        tkv_store_relaxed(&self.ref.here.start, start)
+        tkv_store_relaxed(&self.ref.here.end, end)
         return 0
 
     cdef void scatter(self) noexcept:
@@ -351,6 +379,7 @@ cdef class File:
             tkv_file_end(self.ref.file)
         if self._copied:
             tkv_copied_count(-self._copied)
+        free(self.ref.here)
 
     @property
     def size(self):

@@ -298,6 +298,8 @@ def test_cloud(tmp_path: Path) -> None:
     out = run("-m", "bench", "cloud", "--tiny", f"--results={tmp_path}")
     table = (tmp_path / "cloud.txt").read_text()
     assert table in out
+    text = "".join(ET.parse(tmp_path / "cloud.svg").getroot().itertext())
+    assert all(each in text for each in ("tilekv", "milliseconds", "waits", "scan"))
     rows = re.findall(
         r"^(tilekv|TileDB-Py [\d.]+) +[\d.,]+ +\d+ +\d+ +[\d.,]+$", table, re.MULTILINE
     )

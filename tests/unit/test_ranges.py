@@ -7,7 +7,7 @@ import pytest
 
 from tilekv.errors import InvalidValueError
 from tilekv.storage import ranges
-from tilekv.storage.ranges import GAP, MOST, Range, RangeReader, joined
+from tilekv.storage.ranges import GAP, MOST, Range, RangeReader, joined, touching
 
 FILES = {name: random.Random(name).randbytes(1 << 20) for name in ("a", "b")}
 
@@ -32,6 +32,12 @@ def test_ranges_that_are_near_are_one_request() -> None:
     assert [*joined([Range("a", 0, 10), Range("a", 2, 3), Range("a", 0, 10)])] == [
         Range("a", 0, 10)
     ]
+
+
+def test_ranges_that_touch_are_one() -> None:
+    parts = [("a", 5, 5), ("b", 0, 1), ("a", 0, 5), ("a", 7, 1), ("a", 11, 2), ("a", 5, 5)]
+    assert {*touching(parts)} == {Range("a", 0, 10), Range("a", 11, 2), Range("b", 0, 1)}
+    assert [*touching([])] == []
 
 
 def test_no_request_is_much_longer_than_what_is_wanted_at_once() -> None:
@@ -161,3 +167,35 @@ def test_what_a_batch_has_brought_stays(monkeypatch: pytest.MonkeyPatch) -> None
     for at in (400_000, 600_000):
         reader.bring([("a", at, 100_000)])
     assert reader._bytes <= 201_000
+
+
+def test_who_reads_along_a_large_file() -> None:
+    """He begins with its end, and gets its beginning with that; whoever asks for a part gets that alone."""
+    fetch = Fetch()
+    reader = RangeReader(fetch)
+    reader.know_large(dict.fromkeys(FILES, 1 << 20))
+    assert reader.read("b", 500, 20) == FILES["b"][500:520]
+    assert fetch.rounds == [[Range("b", 500, 20)]]
+    size = 1 << 20
+    assert reader.read("a", size - 20, 20) == FILES["a"][-20:]
+    assert sum(n for _, _, n in fetch.rounds[1]) == size
+    for at in range(0, size, 7919):
+        n = min(7919, size - at)
+        assert reader.read("a", at, n) == FILES["a"][at : at + n]
+    assert len(fetch.rounds) == 2
+
+
+def test_the_longest_part_goes_like_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranges, "HELD", 1000)
+    fetch = Fetch()
+    reader = RangeReader(fetch)
+    reader.bring([("a", 100, 900)])
+    reader.bring([("a", 100, 900), ("a", 500, 100)])
+    assert len(fetch.rounds) == 1
+    reader.bring([("b", 0, 500)])  # "a" goes
+    assert reader.read("a", 200, 10) == FILES["a"][200:210]
+    assert fetch.rounds[2] == [Range("a", 200, 10)]
+    reader.bring([("a", 0, 800)])
+    reader.distrust("a")
+    assert reader.read("a", 200, 10) == FILES["a"][200:210]
+    assert len(fetch.rounds) == 5

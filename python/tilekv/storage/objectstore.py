@@ -503,6 +503,7 @@ class ObjectStorage:
                 found[file] = self._bring_one((file, size, key))
         data = {key: size for file, (size, key) in files.items() if file != FRAGMENT_METADATA}
         self._reader.know_small({key: size for key, size in data.items() if 0 < size <= WHOLE})
+        self._reader.know_large({key: size for key, size in data.items() if size > WHOLE})
         self._opened[folder] = [*data]
         if self.cached is not None and self._identity is not None:
             name = f"{self._identity}\0{folder}"

@@ -15,6 +15,8 @@ GAP: Final = 64 << 10
 MOST: Final = 8 << 20
 # Bytes of small files that are brought at once when they are read one after the other.
 BEHIND: Final = 16 << 20
+# Whoever reads the end of a larger file that nobody has asked for reads along it: so much of its beginning comes with that.
+START: Final = 1 << 20
 # Bytes that are held beside what came last for a batch, which is about to be read, however much it is, and beside what came
 # before that, up to BEFORE: the threads of a batch read parts of it by turns.
 HELD: Final = 32 << 20
@@ -51,11 +53,14 @@ class RangeReader:
         self._parts: dict[
             Hashable, list[tuple[int, bytes]]
         ] = {}  # by file: offset and bytes, by offset
+        # By file: the longest of these. Read without the lock, once for each key of a batch of which all has come.
+        self._longest: dict[Hashable, tuple[int, bytes]] = {}
         self._order: list[tuple[Hashable, int]] = []  # the same, the oldest first
         self._bytes = 0
         self._batches = threading.Lock()
-        self._large = (0, 0)  # bytes that came for the last two parts of batches
+        self._came = (0, 0)  # bytes that came for the last two parts of batches
         self._small: dict[Hashable, int] = {}  # files that are brought whole, and their sizes
+        self._large: dict[Hashable, int] = {}  # the other files, and theirs
         self._siblings: dict[Hashable, frozenset[Hashable]] = {}  # by file: those of its folder
         self._brought: set[Hashable] = set()
         self._late: dict[Hashable, TimeoutError] = {}
@@ -72,19 +77,31 @@ class RangeReader:
             self._small |= files
             self._siblings |= dict.fromkeys(files, siblings)
 
+    def know_large(self, files: Mapping[Hashable, int]) -> None:
+        """Told the sizes of other files."""
+        with self._lock:
+            self._large |= files
+
     def forget(self, files: Iterable[Hashable]) -> None:
         """Told that nobody will read these any more."""
         with self._lock:
             for file in files:
                 self._small.pop(file, None)
+                self._large.pop(file, None)
                 self._brought.discard(file)
                 self._unplanned.discard(self._siblings.pop(file, frozenset()))
+
+    def longest(self, file: Hashable) -> tuple[int, int]:
+        """From where to where the longest part of a file is here."""
+        start, data = self._longest.get(file, _NOTHING)
+        return start, start + len(data)
 
     def distrust(self, file: Hashable) -> None:
         """Told that what came of a file is damaged, perhaps on its way: whoever reads it next asks for it again."""
         with self._lock:
             for _, data in self._parts.pop(file, ()):
                 self._bytes -= len(data)
+            self._longest.pop(file, None)
             self._order = [each for each in self._order if each[0] != file]
             self._brought.discard(file)
         if self._distrust is not None:
@@ -92,8 +109,12 @@ class RangeReader:
 
     def bring(self, wanted: Iterable[tuple[Hashable, int, int]]) -> None:
         """Have these (file, offset, bytes) here, in one round, if any of them is not."""
-        ranges = list(wanted)
-        if sum(n for _, _, n in ranges) < BATCH:
+        asked = list(wanted)
+        # Keys of a batch want the same chunks, and such that touch: each range by itself would take longer than the server.
+        ranges = [each for each in touching(asked) if not self._has(*each)]
+        if not ranges:
+            return
+        if sum(n for _, _, n in asked) < BATCH:
             self._bring(ranges)
             return
         with self._batches:  # another part of the same batch may want the same
@@ -116,14 +137,18 @@ class RangeReader:
                 self._keep(part, data)
             brought = sum(map(len, found))
             if brought > BATCH:
-                self._large = self._large[1], brought
-            self._drop(max(brought, HELD + min(self._large[0], BEFORE) + self._large[1]))
+                self._came = self._came[1], brought
+            self._drop(max(brought, HELD + min(self._came[0], BEFORE) + self._came[1]))
 
     def read(self, file: Hashable, offset: int, n: int) -> memoryview:
         """n bytes of a file from `offset` on: what was brought, or else another round."""
+        start, longest = self._longest.get(file, _NOTHING)
+        if start <= offset and offset + n <= start + len(longest):
+            return memoryview(longest)[offset - start : offset - start + n]
         with self._lock:
             found = self._find(file, offset, n)
             small = self._along(file) if found is None else []
+            large = self._large.get(file, 0) if found is None else 0
             late = self._late.pop(file, None)
         if found is not None:
             return found
@@ -138,12 +163,23 @@ class RangeReader:
                 found = self._find(file, offset, n)
             if found is not None:
                 return found
+        if offset + n == large:
+            self.bring([(file, offset, n), (file, 0, min(START, large))])
+            with self._lock:
+                found = self._find(file, offset, n)
+            if found is not None:
+                return found
         [data] = self._fetch([Range(file, offset, n)])
         if len(data) != n:
             raise OSError(
                 f"{file}: {len(data)} bytes came, where {n} from {offset} on were asked for"
             )
         return memoryview(data)
+
+    def _has(self, file: Hashable, offset: int, n: int) -> bool:
+        """Whether the longest part that is here has these bytes."""
+        start, data = self._longest.get(file, _NOTHING)
+        return start <= offset and offset + n <= start + len(data)
 
     def _along(self, file: Hashable) -> Sequence[Hashable]:
         """What is brought with a small file that nobody has asked for."""
@@ -211,6 +247,8 @@ class RangeReader:
             )
         if part.file in self._small:
             self._brought.add(part.file)
+        if part.n > len(self._longest.get(part.file, _NOTHING)[1]):
+            self._longest[part.file] = part.offset, data
         parts = self._parts.setdefault(part.file, [])
         at = bisect_left(parts, part.offset, key=_offset_of)
         if at < len(parts) and parts[at][0] == part.offset:
@@ -232,13 +270,34 @@ class RangeReader:
             _, data = parts.pop(bisect_left(parts, offset, key=_offset_of))
             if not parts:
                 del self._parts[file]
+            if self._longest.get(file, _NOTHING)[0] == offset:
+                self._longest.pop(file, None)
             self._bytes -= len(data)
             gone += 1
         del self._order[:gone]
 
 
+_NOTHING: Final = (0, b"")
+
+
 def _offset_of(part: tuple[int, bytes]) -> int:
     return part[0]
+
+
+def touching(ranges: Iterable[tuple[Hashable, int, int]]) -> Iterable[Range]:
+    """The same bytes in ranges that neither overlap nor touch."""
+    by_file: dict[Hashable, list[tuple[int, int]]] = {}
+    for file, offset, n in {*ranges}:
+        by_file.setdefault(file, []).append((offset, n))
+    for file, parts in by_file.items():
+        parts.sort()
+        start, end = parts[0][0], parts[0][0]
+        for offset, n in parts:
+            if offset > end:
+                yield Range(file, start, end - start)
+                start = end = offset
+            end = max(end, offset + n)
+        yield Range(file, start, end - start)
 
 
 def joined(ranges: Sequence[Range]) -> Iterable[Range]:
