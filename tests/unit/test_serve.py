@@ -165,6 +165,73 @@ def test_transactions_are_one_step(folder: Path) -> None:
         assert ask("GET", "a") == b"5"
 
 
+def test_all_keys_within_a_transaction_are_as_it_has_changed_them(folder: Path) -> None:
+    def together(ask: Client, *commands: list[Any]) -> Any:
+        ask("MULTI")
+        for words in commands:
+            ask(*words)
+        return ask("EXEC")
+
+    with serving(folder) as server, Client(server.options.unixsocket) as ask:
+        with tilekv.open(folder / "store.kv", "a") as db:
+            db[5] = b"no client can name it"
+        eventually(lambda: ask("DBSIZE") == 1)
+        ask("MSET", "a", 1, "b", 2)
+        all_keys = [["DBSIZE"], ["KEYS", "*"], ["SCAN", 0], ["RANDOMKEY"]]
+        got = together(ask, ["SET", "c", 3], ["DEL", "a"], *all_keys)
+        assert (got[2], sorted(got[3]), got[4][0]) == (3, [b"b", b"c"], b"0")
+        assert sorted(got[4][1]) == [b"b", b"c"]
+        assert got[5] in (b"b", b"c")
+        got = together(
+            ask,
+            ["SET", "d", 1],
+            ["FLUSHDB"],
+            ["MGET", "b", "d"],
+            ["GETRANGE", "b", 0, 5],
+            ["TTL", "b"],
+            ["EXISTS", "b"],
+            *all_keys,
+            ["SET", "b", "new"],
+            *all_keys,
+        )
+        assert got[1:10] == ["OK", [None, None], b"", -2, 0, 0, [], [b"0", []], None]
+        assert got[11:] == [1, [b"b"], [b"0", [b"b"]], b"b"]
+        assert (ask("DBSIZE"), ask("GET", "b")) == (1, b"new")
+        assert together(ask, ["FLUSHALL"], ["BGSAVE"], ["DBSIZE"])[::2] == ["OK", 0]
+        assert ask("DBSIZE") == 0
+
+
+def test_a_transaction_is_written_at_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is in it: between two parts a flush could begin, and a crash could leave the first."""
+    with serving(folder, appendfsync="no") as server, Client(server.options.unixsocket) as ask:
+        ask("MSET", "a", 1, "b", 2)
+        applied: list[int] = []
+        commit = databases.Step.commit
+
+        def counted(step: databases.Step) -> bool:
+            done = commit(step)
+            applied.append(done)
+            return done
+
+        monkeypatch.setattr(databases.Step, "commit", counted)
+        ask("MULTI")
+        for words in (
+            ["SET", "c", 3],
+            ["KEYS", "*"],
+            ["INCR", "c"],
+            ["SCAN", 0],
+            ["DBSIZE"],
+            ["FLUSHDB"],
+            ["SET", "c", 4],
+            ["RANDOMKEY"],
+            ["BGSAVE"],
+            ["INCR", "c"],
+        ):
+            ask(*words)
+        assert ask("EXEC")[-1] == 5
+        assert sum(applied) == 1
+
+
 def test_what_expires(folder: Path) -> None:
     with serving(folder) as server, Client(server.options.unixsocket) as ask:
         ask("SET", "a", 1, "PX", 60)

@@ -201,7 +201,13 @@ class Step:
         self.database = database
         self.store = database.store
         self.changes: dict[bytes, tuple[Any, int] | None] = {}
+        self.cleared = False  # before these changes every key was deleted
         self.now = self.store._clock() or time.time_ns() // 1_000_000
+
+    @property
+    def pending(self) -> bool:
+        """Whether anything was changed that is not in the store."""
+        return self.cleared or bool(self.changes)
 
     # --- reading ---
 
@@ -210,6 +216,8 @@ class Step:
         if key in self.changes:
             change = self.changes[key]
             return None if change is None else change[0]
+        if self.cleared:
+            return None
         found = self.store.get(key_of(key), self)
         if found is self:
             return None
@@ -229,7 +237,7 @@ class Step:
     def strings(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """The values of keys that are strings."""
         self.require_strings()
-        if self.changes:
+        if self.pending:
             return [self.get(key) for key in keys]
         found = self.store.get_many([key_of(key) for key in keys])
         return [None if value is None else self._out(value) for value in found]
@@ -238,17 +246,54 @@ class Step:
         """Whether a key is there."""
         if key in self.changes:
             return self.changes[key] is not None
-        return key_of(key) in self.store
+        return self._is_stored(key)
+
+    def _is_stored(self, key: bytes) -> bool:
+        return not self.cleared and key_of(key) in self.store
 
     def moment(self, key: bytes) -> int | None:
         """When a key expires, in ms since 1970: NEVER for most; None when it is not there."""
         if key in self.changes:
             change = self.changes[key]
             return None if change is None else change[1]
+        if self.cleared:
+            return None
         try:
             return self.store._expires(key_of(key))
         except KeyNotFoundError:
             return None
+
+    def count(self) -> int:
+        """How many keys there are."""
+        count = 0 if self.cleared else self.database.counting()
+        for key, change in self.changes.items():
+            count += (change is not None) - self._is_stored(key)
+        return count
+
+    def keys(self) -> list[bytes]:
+        """All keys that a client can name."""
+        stored = [] if self.cleared else self.database.keys()
+        if not self.changes:
+            return stored
+        put = [key for key, change in self.changes.items() if change is not None]
+        return [key for key in stored if key not in self.changes] + put
+
+    def scan(self, cursor: int, count: int) -> tuple[int, list[bytes]]:
+        """Some keys from a cursor on, as `Database.scan`; new ones come first of all."""
+        after, found = (0, []) if self.cleared else self.database.scan(cursor, count)
+        if self.changes:
+            found = [key for key in found if self.changes.get(key, ()) is not None]
+        if cursor == 0:
+            put = [key for key, change in self.changes.items() if change is not None]
+            found += [key for key in put if not self._is_stored(key)]
+        return after, found
+
+    def random_key(self, number: int) -> bytes | None:
+        """A key, by a random number of 128 bits."""
+        if not self.pending:
+            return self.database.random_key(number)
+        keys = self.keys()
+        return keys[number % len(keys)] if keys else None
 
     def _out(self, value: Any) -> Any:
         if not self.database.strings:
@@ -277,9 +322,14 @@ class Step:
         """Delete a key."""
         self.changes[key] = None
 
+    def clear(self) -> None:
+        """Delete every key."""
+        self.changes = {}
+        self.cleared = True
+
     def commit(self) -> bool:
         """Write what was changed, in one step; False when nothing was."""
-        if not self.changes:
+        if not self.pending:
             return False
         database, store = self.database, self.store
         keys: list[Any] = []
@@ -294,6 +344,12 @@ class Step:
             keys.append(key_of(key))
             values.append(self._in(value))
             words.append(moment)
+        if self.cleared:
+            put = {*keys}
+            deletes = [key for key in store if key not in put]
+            self.cleared = False
+        if not keys and not deletes:
+            return False
         if database.expires:
             store._apply((), keys, values, np.array(words, np.int64), deletes)
         else:

@@ -119,7 +119,6 @@ def move(session: Session, args: list[bytes]) -> Any:
 
 def at_once_or_later(session: Session, work: Any) -> Any:
     """What looks at all keys: now, of a small store or within EXEC; else in a thread, while others go on."""
-    session.flush_step()
     if session.executing or session.database.is_small():
         return work()
     raise Later(work)
@@ -128,24 +127,22 @@ def at_once_or_later(session: Session, work: Any) -> Any:
 @command("randomkey", 1, "readonly", group="generic")
 def randomkey(session: Session, args: list[bytes]) -> Any:
     """Some key."""
-    session.flush_step()
-    return session.database.random_key(getrandbits(128))
+    return session.step.random_key(getrandbits(128))
 
 
 @command("dbsize", 1, "readonly fast", group="server")
 def dbsize(session: Session, args: list[bytes]) -> Any:
     """How many keys there are: they are counted."""
-    database = session.database
-    return at_once_or_later(session, database.counting)
+    return at_once_or_later(session, session.step.count)
 
 
 @command("keys", 2, "readonly", group="generic")
 def keys(session: Session, args: list[bytes]) -> Any:
     """All keys that a pattern matches."""
-    database, pattern = session.database, args[1]
+    step, pattern = session.step, args[1]
 
     def work() -> list[bytes]:
-        found = database.keys()
+        found = step.keys()
         return found if pattern == b"*" else matching(pattern, found)
 
     return at_once_or_later(session, work)
@@ -171,8 +168,7 @@ def scan(session: Session, args: list[bytes]) -> Any:
             kind = text.lower()
         else:
             raise ReplyError(SYNTAX)
-    session.flush_step()
-    after, found = session.database.scan(cursor, min(count, MOST_COUNT))
+    after, found = session.step.scan(cursor, min(count, MOST_COUNT))
     if pattern != b"*":
         found = matching(pattern, found)
     if kind and kind != (b"string" if session.database.strings else b"hash"):

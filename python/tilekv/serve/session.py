@@ -168,7 +168,7 @@ class Session:
         return number
 
     def flush_step(self) -> None:
-        """Write what the command, or the transaction, has changed so far: what follows looks at the store itself."""
+        """Write what the command, or the transaction, has changed so far: what follows changes the store itself."""
         for step in self._steps.values():
             if step.commit():
                 self.server.loop.batch.note_write(self.connection)
@@ -181,7 +181,7 @@ class Session:
     def part(self, key: bytes, start: int, stop: int) -> bytes:
         """Some bytes of a string."""
         step = self.step
-        if step.changes:
+        if step.pending:
             return (step.string(key) or b"")[start:stop]
         if not step.has(key):
             return b""
@@ -189,22 +189,19 @@ class Session:
 
     def clear(self, databases: Iterable[Database]) -> Any:
         """Delete every key of some databases."""
-        self.flush_step()
         large = []
         for database in databases:
+            step = self.step_of(database.number)
             for key in list(database.watched):
-                if key_of(key) in database.store:
+                if step.has(key):
                     database.touched(key)
-            if not database.is_small():
+            if database.is_small():
+                step.clear()
+            else:
                 large.append(database)
-                continue
-            keys = list(database.store)
-            if keys:
-                database.store.delete_many(keys)
-                database.written()
-                self.server.loop.batch.note_write(self.connection)
         if not large:
             return "OK"
+        self.flush_step()
         # Until all is gone nothing is written to them.
         self.server.cleared += tuple(large)
         self.server.unstall()

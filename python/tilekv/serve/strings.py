@@ -191,7 +191,7 @@ def getrange(session: Session, args: list[bytes]) -> Any:
     start, stop = integer(args[2]), integer(args[3])
     step = session.step
     step.require_strings()
-    n = len(step.string(args[1]) or b"") if step.changes or min(start, stop) < 0 else None
+    n = len(step.string(args[1]) or b"") if step.pending or min(start, stop) < 0 else None
     if n is not None:
         if start < 0 and stop < 0 and start > stop:
             return b""
