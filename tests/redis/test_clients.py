@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -31,6 +32,25 @@ def run(program: str, *arguments: object) -> None:
 )
 def test_program(ours: Process, program: str) -> None:
     run(program, ours.port)
+
+
+@pytest.mark.skipif(not os.environ.get("TILEKV_NIGHTLY"), reason="npm installs them: nightly")
+def test_clients_of_node(ours: Process, tmp_path: Path) -> None:
+    """ioredis and node-redis, as their lock file pins them."""
+    if not shutil.which("npm"):
+        pytest.skip("there is no npm")
+    shutil.copytree(PROGRAMS / "node", tmp_path / "node")
+    install = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--silent"]
+    for command in (install, ["node", "clients.js", str(ours.port)]):
+        done = subprocess.run(
+            command,
+            cwd=tmp_path / "node",
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
 
 
 def test_an_image_is_kept_and_python_reads_it(tmp_path: Path) -> None:

