@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 import tilekv
 from tilekv.errors import CorruptionError, InvalidValueError, WrongTypeError
 from tilekv.storage import blockcache, objectclient
-from tilekv.storage.blockcache import BLOCK, LEAST, BlockCache
+from tilekv.storage.blockcache import BLOCK, LEAST, BlockCache, cache_of
 
 KEYS = {f"{i}": b"%d" % i * 40 for i in range(5000)}
 
@@ -130,6 +131,17 @@ def test_a_folder_that_is_gone_only_stops_it(folder: Path) -> None:
     assert cache.get("a", 100) is None
     cache.put("a", b"1" * 100)
     assert cache.get("a", 100) is None
+
+
+def test_a_fork_while_a_thread_writes(tmp_path: Path) -> None:
+    cache = cache_of({"cache_dir": tmp_path})
+    with cache._lock:
+        child = os.fork()
+        if not child:
+            signal.alarm(10)
+            cache.put("a", b"data")
+            os._exit(0 if cache.get("a", 4) == b"data" else 1)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 @pytest.mark.parametrize(

@@ -263,13 +263,15 @@ _caches: dict[tuple[str, int], BlockCache] = {}
 _caches_lock = threading.Lock()
 
 
-def _renew_lock() -> None:
-    # Another thread may have held it at the fork.
+def _renew_locks() -> None:
+    # Another thread may have held them at the fork.
     global _caches_lock
     _caches_lock = threading.Lock()
+    for cache in _caches.values():
+        cache._lock = threading.Lock()
 
 
-os.register_at_fork(after_in_child=_renew_lock)
+os.register_at_fork(after_in_child=_renew_locks)
 
 
 def _make_private(path: str) -> None:
