@@ -71,6 +71,36 @@ def test_a_place_where_nobody_answers() -> None:
     assert caught.value.errno is not None
 
 
+def test_a_public_bucket_is_asked_without_a_signature() -> None:
+    """And any other with one."""
+    import http.server
+
+    signed: list[bool] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            signed.append("Authorization" in self.headers)
+            self.send_error(403)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            place = {"endpoint": f"http://127.0.0.1:{server.server_port}", "region": "us-east-1"}
+            key = {"access_key_id": "a", "secret_access_key": "b"}
+            for options in ({"skip_signature": True}, key):
+                with pytest.raises(PermissionError):
+                    tilekv.open("s3://bucket/store", storage_options=place | options)
+        finally:
+            server.shutdown()
+            thread.join()
+    assert signed[0] is False
+    assert signed[-1] is True
+
+
 def test_without_obstore(monkeypatch: pytest.MonkeyPatch) -> None:
     real = builtins.__import__
 

@@ -161,6 +161,23 @@ def test_look_ups(bucket: Bucket, through: Bucket, proxy: FaultProxy) -> None:
         assert total(proxy) == 0
 
 
+def test_many_look_ups_at_once(bucket: Bucket, through: Bucket, proxy: FaultProxy) -> None:
+    """A thousand in one call wait less often than ten do by themselves."""
+    uri = bucket.new()
+    with bucket.open(uri, "x", config=OFF) as db:
+        db.put_many({i: random.Random(i).randbytes(100) for i in range(20_000)})
+    with through.open(uri) as db:
+        slow(proxy)
+        asked = random.Random(1).sample(range(20_000), 1000)
+        assert db.get_many(asked) == [random.Random(i).randbytes(100) for i in asked]
+        assert proxy.counts()["rounds"] < 10
+    with through.open(uri) as db:
+        slow(proxy)
+        assert sum(len(batch) for batch in db.scan()) == 20_000
+        assert proxy.counts()["rounds"] <= 6
+        proxy.rules()
+
+
 def test_look_ups_in_ten_fragments(bucket: Bucket, through: Bucket, proxy: FaultProxy) -> None:
     """Their filters tell which has a key: 1 in 100 times one that has it not."""
     uri = bucket.new()

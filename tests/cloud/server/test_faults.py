@@ -156,6 +156,25 @@ def test_flushing(
     tally("faults of a server")
 
 
+def test_a_server_that_is_busy(through: Bucket, proxy: FaultProxy) -> None:
+    """It turns away one request in three for a while, of reads and of writes."""
+    uri = through.new()
+
+    def busy() -> None:
+        proxy.rules(*(Rule("503", skip=3 * number) for number in range(12)))
+
+    with through.open(uri, "x", config=OFF) as db:
+        for part in range(3):
+            db.put_many({key: value for key, value in KEYS.items() if int(key) % 3 == part})
+            busy()
+            db.flush()
+        busy()
+        db.consolidate()
+        busy()
+        assert through.items(uri) == dict(db.items()) == KEYS
+    assert proxy.counts()["faults"] > 15
+
+
 def test_a_server_that_is_down(uri: str, server: S3Server) -> None:
     nobody = Bucket(f"s3://{server.bucket}", server.options(9, max_retries=1, timeout=1))
     begun = time.monotonic()
