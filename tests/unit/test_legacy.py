@@ -10,6 +10,7 @@ import pytest
 
 import tilekv
 from old_stores import UTF8, OldStoreWriter
+from samples import some
 from tilekv.cursor import Cursor
 from tilekv.kvcore.hashing.digest import DIGESTS, coordinates
 from tilekv.kvcore.testing import encode
@@ -338,13 +339,13 @@ def test_any_byte_damaged(version: int, tmp_path: Path) -> None:
     errors = 0
     for path in sorted(old.rglob("*.tdb")):
         data = path.read_bytes()
-        for at in range(len(data)):
+        for at in some(range(len(data)), 2):
             broken = bytearray(data)
             broken[at] ^= (0x01, 0x80, 0xFF)[at % 3]
             path.write_bytes(broken)
             errors += isinstance(read_all(old), tilekv.TileKVError)
         path.write_bytes(data)
-    assert errors > 300
+    assert errors > 150
     assert not isinstance(read_all(old), tilekv.TileKVError)
 
 
