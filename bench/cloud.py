@@ -2,7 +2,8 @@
 
 `python -m bench cloud` starts the S3 server of the tests on this machine and their proxy before it, which lets each answer take
 20 ms and counts. All but `get` is asked of a handle that has just been opened, and compared with what was written; what is not
-installed is left out. Waits are how often a request came when none was under way, bytes those of all bodies, both ways.
+installed is left out (`pip install --group bench-cloud` installs it).
+Waits are how often a request came when none was under way, bytes those of all bodies, both ways.
 """
 
 from __future__ import annotations
