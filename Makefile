@@ -37,15 +37,16 @@ help:
 	@echo 'make clean   remove what was built, $(VENV) too'
 	@echo 'PYTHON=... names the interpreter (3.11 or newer; now $(PYTHON)).'
 
+# Two files at a time: most tests want one core, or wait for a process or a disk.
 test: lint $(VENV)/.tools-test
 	@command -v strace >/dev/null || tools/apt-install strace
 	@echo 'tilekv: running the tests'
-	@$(PY) -m pytest
+	@$(PY) -m pytest -n 2 --dist loadfile
 
 # Each suite prints its seconds, and fails when it takes half as long again as its share.
 test-suites: $(VENV)/.built $(VENV)/.tools-test $(VENV)/.tools-s3 $(VENV)/.tools-redis
 	@$(PY) tools/suite.py cloud 300 tests/cloud/server
-	@$(PY) tools/suite.py bench 120 tests/bench
+	@$(PY) tools/suite.py bench 160 tests/bench
 	@$(PY) tools/suite.py redis 240 tests/redis
 
 lint: $(VENV)/.built $(VENV)/.tools-lint

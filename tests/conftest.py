@@ -73,6 +73,25 @@ def tally(request: pytest.FixtureRequest) -> Callable[..., None]:
     return count
 
 
+class TwoAtATime:
+    """`pytest -n`: what each process has counted goes to the one that prints."""
+
+    @staticmethod
+    def pytest_sessionfinish(session: pytest.Session) -> None:
+        if (told := getattr(session.config, "workeroutput", None)) is not None:
+            told["counts"] = {folder: dict(counts) for folder, counts in COUNTS.items()}
+
+    @staticmethod
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(node: Any, error: object) -> None:
+        for folder, counts in getattr(node, "workeroutput", {}).get("counts", {}).items():
+            COUNTS[folder].update(counts)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(TwoAtATime())
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for line in lines():
         terminalreporter.write_line(line)

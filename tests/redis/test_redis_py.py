@@ -6,6 +6,7 @@ marked and passes, fails the run; so does one that was left out and passes, sinc
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -47,11 +48,20 @@ def test_of_redis_py(ours: Process, tmp_path: Path) -> None:
     folder = tmp_path / sdist.name.removesuffix(".tar.gz")
     command = [
         *(str(CLIENTS / "bin" / "python"), "-m", "pytest", "-q", "-rA", "--tb=no", "--timeout=5"),
+        # Of the test alone: an alarm while pytest writes of a failure would end all of it.
+        *("-o", "timeout_func_only=true"),
         *("-p", "no:cacheprovider", "--redis-url", f"redis://localhost:{ours.port}/9", "-m", MARKS),
         *(f"tests/test_{name}.py" for name in FILES),
     ]
+    environment = {name: text for name, text in os.environ.items() if name != "PYTEST_ADDOPTS"}
     done = subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, timeout=400, check=False
+        command,
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
     )
     got, wanted = outcomes(done.stdout), expected()
     assert len(got) > 600, done.stdout[-3000:] + done.stderr[-3000:]

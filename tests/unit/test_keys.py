@@ -98,7 +98,7 @@ def test_any_key_from_disk_has_a_form_that_comes_back(
         (np.complex64(1), "complex64"),
         (np.array([["a"]]), "shape"),
         (np.array(["a", "b"]), "NumPy type"),
-        (np.array([object()]), "NumPy type"),
+        (np.array([object]), "NumPy type"),
         (np.zeros((2, 2)), "shape"),
         (dt.datetime(2020, 1, 1, tzinfo=dt.UTC), "datetime"),
     ],

@@ -22,7 +22,7 @@ NO_KEYS: list[tuple[Any, type[Exception]]] = [
     (True, WrongTypeError),
     (1j, WrongTypeError),
     (frozenset((1,)), WrongTypeError),
-    (object(), WrongTypeError),
+    (..., WrongTypeError),
     (np.complex128(1), WrongTypeError),
     (2**64, OutOfRangeError),
     (-(2**63) - 1, OutOfRangeError),
