@@ -15,7 +15,7 @@ SOURCES := $(sort $(shell find kvcore python -name '*.py' -o -name '*.py[ix]' -o
 
 help:
 	@echo 'make test    lint, check types and stubs, run all tests'
-	@echo 'make test-suites  tests beside these: cloud, on an S3 server of this machine; redis, by its clients; bench, whether it runs'
+	@echo 'make test-suites  tests beside these: cloud, on an S3 server of this machine; redis, by its clients; adapters; bench, whether it runs'
 	@echo 'make demo    pictures and a directory tree through a store and back'
 	@echo 'make lint    the checks alone; make format puts right what can be'
 	@echo 'make workflows  the workflows and shell scripts, by zizmor and shellcheck'
@@ -44,10 +44,11 @@ test: lint $(VENV)/.tools-test
 	@$(PY) -m pytest -n 2 --dist loadfile
 
 # Each suite prints its seconds, and fails when it takes half as long again as its share.
-test-suites: $(VENV)/.built $(VENV)/.tools-test $(VENV)/.tools-s3 $(VENV)/.tools-redis
+test-suites: $(VENV)/.built $(VENV)/.tools-test $(VENV)/.tools-s3 $(VENV)/.tools-redis $(VENV)/.tools-test-adapters
 	@$(PY) tools/suite.py cloud 300 tests/cloud/server
 	@$(PY) tools/suite.py bench 160 tests/bench
 	@$(PY) tools/suite.py redis 240 tests/redis
+	@$(PY) tools/suite.py adapters 120 tests/adapters
 
 lint: $(VENV)/.built $(VENV)/.tools-lint
 	@echo 'tilekv: ruff'
