@@ -47,6 +47,10 @@ cdef struct Stream:
 
 # *at = n bytes from offset: in place, or read into scratch (which they then fill from its start).
 cdef FileStatus file_bytes(const FileRef* file, uint64_t offset, uint64_t n, Out* scratch, const uint8_t** at) noexcept nogil
+# Told that n bytes from offset, which file_bytes() has given, are damaged. FILE_OK: they had come from elsewhere, perhaps damaged
+# on their way, and were asked for again, past whatever keeps them: file_bytes() gives what has come now. FILE_UNFETCHED: nothing
+# came. FILE_BEYOND: they are what is stored.
+cdef FileStatus file_renew(const FileRef* file, uint64_t offset, uint64_t n) noexcept nogil
 # Ask the system for n bytes from offset, all at once, and do not wait. A hint; it costs a system call.
 cdef void file_fetch(const FileRef* file, uint64_t offset, uint64_t n) noexcept nogil
 # Whether n bytes from offset are in memory, as far as the system tells; it costs a system call.
@@ -81,6 +85,5 @@ cdef class File:
     cdef object failure         # the last exception of the reader
     cdef bint _mapped
     cdef int note_here(self) except -1
-    cdef int distrust(self) except -1
     cdef void scatter(self) noexcept
     cdef int64_t _copied        # bytes of a file that were read into memory

@@ -151,6 +151,21 @@ cdef FileStatus remote_bytes(const FileRef* file, uint64_t offset, uint64_t n, u
         return FILE_UNFETCHED
 
 
+cdef FileStatus file_renew(const FileRef* file, uint64_t offset, uint64_t n) noexcept nogil:
+    return FILE_BEYOND if file.remote == NULL else renew(file, offset, n)
+
+
+cdef FileStatus renew(const FileRef* file, uint64_t offset, uint64_t n) noexcept with gil:
+    cdef File self = <File>file.remote
+    try:
+        self._reader.renew(self._where, offset, n)
+        self.note_here()
+        return FILE_OK
+    except BaseException as error:              # whoever looked up raises it
+        self.failure = error
+        return FILE_UNFETCHED
+
+
 cdef inline bint is_here(const FileRef* file, uint64_t offset, uint64_t n) noexcept nogil:
     """Whether a file elsewhere need not be asked, as far as is known. Of a batch of which all has come that is each key, and
     asking the reader would cost more than finding it."""
@@ -329,7 +344,7 @@ cdef class File:
         ----------
         reader : RangeReader
             read(where, offset, n) gives n bytes, bring([(where, offset, n), ...]) has them here in one round, longest(where)
-            tells from where to where it has most of it, and distrust(where) forgets what came.
+            tells from where to where it has most of it, and renew(where, offset, n) asks again for bytes that came damaged.
         where : hashable
             What the file is to the reader.
         """
@@ -345,13 +360,6 @@ cdef class File:
         file._reader = reader
         file._where = where
         return file
-
-    cdef int distrust(self) except -1:
-        """What was read of it is damaged: of one that is elsewhere the next read asks for it again."""
-        if self.ref.remote != NULL:
-            self._reader.distrust(self._where)
-            self.note_here()
-        return 0
 
     cdef int note_here(self) except -1:
         """Ask the reader what it has."""

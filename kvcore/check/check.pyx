@@ -5,6 +5,7 @@ from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
+from tilekv.kvcore.base.file cimport FILE_BEYOND, file_renew
 from tilekv.kvcore.base.wire cimport Out, load64, out_bytes, out_free, out_room
 from tilekv.kvcore.codec.pipeline cimport CORRUPT, NO_MEMORY, OK, Status, Windows
 from tilekv.kvcore.format.bloom cimport (BLOOM_PAGE, Bloom, bloom_at, bloom_block, bloom_check, bloom_pages, tkv_bloom_has)
@@ -134,6 +135,8 @@ cdef int check_tile(Fragment fragment, int slot, uint64_t tile, list problems) e
         if status != OK:
             problems.append((file, begin, f"tile {tile} is not inside the file"))
             return 0
+        if load64(at) != last - first and file_renew(&f.slots[slot].file, begin, 8) != FILE_BEYOND:
+            fragment.demand(&context, fragment_bytes(f, slot, begin, 8, &context, &at))
         if load64(at) != last - first:
             problems.append((file, begin, f"tile {tile} counts {load64(at)} chunks, {last - first} by the metadata"))
         for index in range(first, last):

@@ -4,7 +4,7 @@ from libc.string cimport memcmp, memcpy
 from tilekv.kvcore.base.cache cimport (cache_find, cache_has_room, cache_insert, cache_release, chunk_data, chunk_free, chunk_new,
                                        tkv_flag, tkv_set_flag)
 from tilekv.kvcore.base.file cimport (FILE_GONE, FILE_IO, FILE_NO_MEMORY, FILE_OK, FILE_UNFETCHED, FileStatus, file_bytes,
-                                      file_fetch, file_follow)
+                                      file_fetch, file_follow, file_renew)
 from tilekv.kvcore.base.wire cimport load32, load64, out_free, out_room
 from tilekv.kvcore.codec.chunk cimport PLAIN_HEADER, check_chunk, decode_chunk, open_windows, plain_chunk
 from tilekv.kvcore.codec.pipeline cimport CORRUPT, NO_MEMORY, OK, codec_acquire, codec_release, window_at
@@ -158,6 +158,12 @@ cdef Status fragment_bytes(FragmentData* f, int slot, uint64_t offset, uint64_t 
     return fail(context, status_of(got), slot, offset)
 
 
+cdef Status renewed(FragmentData* f, int slot, uint64_t offset, uint64_t n, ReadContext* context) noexcept nogil:
+    """OK when n bytes that fail their check, perhaps damaged on their way, have come once more. Else what is wrong."""
+    cdef FileStatus got = file_renew(&f.slots[slot].file, offset, n)
+    return OK if got == FILE_OK else fail(context, status_of(got), slot, offset)
+
+
 cdef Status fragment_bound(FragmentData* f, int slot, ReadContext* context) noexcept nogil:
     cdef SlotView* s = &f.slots[slot]
     cdef const uint8_t* at = NULL
@@ -165,10 +171,14 @@ cdef Status fragment_bound(FragmentData* f, int slot, ReadContext* context) noex
     if tkv_flag(&s.bound):
         return OK
     status = fragment_bytes(f, slot, s.size, TRAILER, context, &at)
+    if status == OK and not trailer_fits(at, f.uuid, slot):
+        status = renewed(f, slot, s.size, TRAILER, context)
+        if status == OK:
+            status = fragment_bytes(f, slot, s.size, TRAILER, context, &at)
+        if status == OK and not trailer_fits(at, f.uuid, slot):
+            status = fail(context, CORRUPT, slot, s.size)
     if status != OK:
         return status
-    if not trailer_fits(at, f.uuid, slot):
-        return fail(context, CORRUPT, slot, s.size)
     tkv_set_flag(&s.bound, True)                # every thread that looks finds the same
     return OK
 
@@ -208,6 +218,13 @@ cdef Status fragment_decode(FragmentData* f, int slot, uint64_t tile, uint64_t i
         if context.codec == NULL:
             return fail(context, NO_MEMORY, slot, context.offset)
     status = decode_chunk(&f.kinds[slot].pipeline, context.codec, at, stored, into, raw, True)
+    if status == CORRUPT:
+        status = renewed(f, slot, context.offset, stored, context)
+        if status == OK:
+            status = fragment_bytes(f, slot, context.offset, stored, context, &at)
+        if status != OK:
+            return status
+        status = decode_chunk(&f.kinds[slot].pipeline, context.codec, at, stored, into, raw, True)
     return status if status == OK else fail(context, status, slot, context.offset)
 
 

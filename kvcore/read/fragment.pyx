@@ -197,8 +197,6 @@ cdef class Fragment:
         if context.status == <Status>READ_UNFETCHED:
             raise failed.failure
         if context.status == CORRUPT:
-            if failed is not None:
-                failed.distrust()
             raise CorruptionError(file, context.offset, "the stored bytes are damaged")
         if context.status == NO_MEMORY:
             raise MemoryError(f"{file}: no memory for a chunk at {context.offset}")

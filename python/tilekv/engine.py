@@ -99,8 +99,9 @@ class Engine:
         if descriptor.schema is not None:
             self.schema = Schema._from_file(descriptor.schema, descriptor, DESCRIPTOR)
         else:
-            self.schema = Schema._from_file(_required(found, KV_SCHEMA), descriptor, KV_SCHEMA)
-            descriptor.check_schema(_required(found, ARRAY_SCHEMA), ARRAY_SCHEMA)
+            schema = _schema_file(found, KV_SCHEMA, descriptor)
+            self.schema = Schema._from_file(schema, descriptor, KV_SCHEMA)
+            _schema_file(found, ARRAY_SCHEMA, descriptor)
         self.layout = layout_of(self.schema, descriptor.numbers)
         self.opener = Opener(storage, self.layout, *reading, descriptor.id, ignore_newer, found)
         self.opener.recorded = descriptor.record
@@ -350,12 +351,18 @@ def _refusal(found: Probe) -> CorruptionError | StoreNotFoundError:
     return StoreNotFoundError(f"{uri} is not a tilekv store: it has no {DESCRIPTOR}")
 
 
-def _required(found: Probe, name: str) -> bytes:
+def _schema_file(found: Probe, name: str, descriptor: Descriptor) -> bytes:
     """A file that every store has. Without it the store is damaged: it is not one that could be created."""
-    if found.files:
-        return found.files[name]
     try:
-        return found.storage.read(name)
+        data = found.files[name] if found.files else found.storage.read(name)
+        try:
+            descriptor.check_schema(data, name)
+        except CorruptionError:
+            if not found.storage.distrust(name):
+                raise
+            data = found.storage.read(name)
+            descriptor.check_schema(data, name)
+        return data
     except FileNotFoundError:
         reason = f"it is missing from the store {found.storage.uri}"
         raise CorruptionError(name, None, reason) from None

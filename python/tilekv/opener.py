@@ -185,6 +185,14 @@ class Opener:
 
         With `partial` it opens as long as its metadata is whole: of a data file that is short or missing there is what there is.
         """
+        try:
+            return self._fragment(name, partial)
+        except CorruptionError:
+            if not self.storage.distrust(name):
+                raise
+            return self._fragment(name, partial)
+
+    def _fragment(self, name: str, partial: bool) -> Fragment:
         opened = self.storage.open_files(name, self.mmap)
         if self.files is not None:
             self.files[name] = opened

@@ -43,6 +43,15 @@ def unseal(data: bytes, file: str) -> dict[str, Any]:
     return members
 
 
+def is_sealed(data: bytes) -> bool:
+    """Whether `unseal` finds nothing wrong."""
+    try:
+        unseal(data, "")
+    except CorruptionError:
+        return False
+    return True
+
+
 def _canonical(members: Mapping[str, Any]) -> bytes:
     return json.dumps(members, sort_keys=True, separators=(",", ":")).encode("ascii")
 

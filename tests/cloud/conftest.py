@@ -14,6 +14,6 @@ def memory_bucket() -> Iterator[str]:
     """The URI of an empty bucket."""
     place = f"s3://{uuid.uuid4().hex}"
     memory = MemoryStore()
-    objectclient._clients[place, ()] = objectclient.Client(place, lambda: memory)
+    objectclient._clients[place, ()] = objectclient.Client(place, lambda _: memory)
     yield place
     del objectclient._clients[place, ()]

@@ -544,9 +544,9 @@ def requests(bucket: Bucket, uri: str, want: Any, monkeypatch: pytest.MonkeyPatc
     with monkeypatch.context() as patch:
         real = objectstore.Client._call
 
-        def call(self: Any, what: str, key: str, function: Any) -> Any:
+        def call(self: Any, what: str, key: str, *rest: Any) -> Any:
             asked.append(key)
-            return real(self, what, key, function)
+            return real(self, what, key, *rest)
 
         patch.setattr(objectstore.Client, "_call", call)
         db = bucket.open(uri)

@@ -41,7 +41,7 @@ class Requests:
         self._lock = threading.Lock()
         self._call = objectclient.Client._call
 
-    def call(self, client: Any, what: str, key: str, function: Callable[[Any], Any]) -> Any:
+    def call(self, client: Any, what: str, key: str, *rest: Any) -> Any:
         with self._lock:
             if self.dead:
                 raise Killed
@@ -54,7 +54,7 @@ class Requests:
             raise Killed
         if meets and self.fault == "error before":
             raise OSError(errno.EIO, "injected", key)
-        found = self._call(client, what, key, function)
+        found = self._call(client, what, key, *rest)
         if meets and self.fault == "killed after":
             self.dead = True
             raise Killed
@@ -97,8 +97,8 @@ class Attempts:
 def method_of(call: Callable[..., Any]) -> Any:
     """What calls it with the object that it is a method of."""
 
-    def method(client: Any, what: str, key: str, function: Callable[[Any], Any]) -> Any:
-        return call(client, what, key, function)
+    def method(client: Any, *request: Any) -> Any:
+        return call(client, *request)
 
     return method
 

@@ -129,9 +129,9 @@ def slow_calls(rng: random.Random) -> Any:
     """Requests that wait a little, now and then."""
     real = objectclient.Client._call
 
-    def call(client: Any, what: str, key: str, work: Any) -> Any:
+    def call(client: Any, *request: Any) -> Any:
         time.sleep(rng.randrange(3) * 0.0005)
-        return real(client, what, key, work)
+        return real(client, *request)
 
     return method_of(call)
 

@@ -123,7 +123,7 @@ def test_uris_that_are_refused(uri: str) -> None:
 
 
 def failing(error: Callable[[], BaseException]) -> objectclient.Client:
-    def make() -> Any:
+    def make(repeats: bool) -> Any:
         raise error()
 
     return objectclient.Client("s3://bucket", make)
@@ -157,7 +157,7 @@ def test_refused_credentials_are_asked_for_again(memory_bucket: str) -> None:
 
     made = []
 
-    def make() -> Any:
+    def make(repeats: bool) -> Any:
         made.append(MemoryStore())
         return made[-1]
 
@@ -251,7 +251,7 @@ def test_short_answers_are_noticed(memory_bucket: str, monkeypatch: pytest.Monke
 
 
 def test_the_first_error_comes_when_all_have_ended() -> None:
-    client = objectclient.Client("s3://bucket", lambda: None)  # type: ignore[arg-type, return-value]
+    client = objectclient.Client("s3://bucket", lambda _: None)  # type: ignore[arg-type, return-value]
     done: list[int] = []
 
     def work(i: int) -> int:

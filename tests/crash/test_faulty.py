@@ -55,6 +55,7 @@ def use_everything(storage: Storage) -> None:
     storage.record_seq()
     storage.room()
     storage.expect(["folder"])
+    storage.distrust("a")
     storage.ahead()
     storage.spare(["folder"])
     storage.open_file("folder", "file", True)

@@ -195,7 +195,29 @@ def test_the_longest_part_goes_like_the_others(monkeypatch: pytest.MonkeyPatch) 
     reader.bring([("b", 0, 500)])  # "a" goes
     assert reader.read("a", 200, 10) == FILES["a"][200:210]
     assert fetch.rounds[2] == [Range("a", 200, 10)]
-    reader.bring([("a", 0, 800)])
-    reader.distrust("a")
-    assert reader.read("a", 200, 10) == FILES["a"][200:210]
+
+
+def test_damaged_bytes_are_asked_for_again() -> None:
+    """These alone, past who keeps them; what came with them is read as it came."""
+    damaged = bytearray(FILES["a"])
+    damaged[250] ^= 1
+    damaged[650] ^= 1
+    fetch = Fetch()
+    told: list[Range] = []
+    reader = RangeReader(fetch, told.append)
+    sound, FILES["a"] = FILES["a"], bytes(damaged)
+    try:
+        reader.bring([("a", 0, 800)])
+        reader.bring([("a", 900, 100)])
+    finally:
+        FILES["a"] = sound
+    reader.renew("a", 200, 100)
+    assert told == [Range("a", 200, 100)]
+    assert fetch.rounds[2:] == [told]
+    assert reader.read("a", 0, 600) == sound[:600]
+    assert reader.read("a", 600, 100) != sound[600:700]
+    reader.renew("a", 780, 150)  # the end of one part, and the beginning of another
+    assert reader.read("a", 700, 300) == sound[700:1000]
+    reader.renew("b", 5, 10)
+    assert reader.read("b", 7, 3) == FILES["b"][7:10]
     assert len(fetch.rounds) == 5

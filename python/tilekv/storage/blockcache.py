@@ -185,11 +185,12 @@ class CachedFiles:
         for file in files:
             self._files.pop(file, None)
 
-    def distrust(self, file: Hashable) -> None:
-        """Told that what came of a file is damaged: none of it is kept."""
-        if (known := self._files.get(file)) is not None:
+    def distrust(self, part: Range) -> None:
+        """Told that what came of these bytes is damaged: it is not kept."""
+        if (known := self._files.get(part.file)) is not None:
             name, size = known
-            self.cache.forget(f"{name}\0{block}" for block, _ in _blocks(0, size, size))
+            blocks = _blocks(part.offset, part.offset + part.n, size)
+            self.cache.forget(f"{name}\0{block}" for block, _ in blocks)
 
     def fetch(self, wanted: Sequence[Range]) -> Sequence[bytes]:
         """The bytes of each, in one round."""

@@ -166,6 +166,10 @@ class LocalStorage:
                     )
         return found
 
+    def distrust(self, name: str) -> bool:
+        """No: it is what is stored."""
+        return False
+
     def expect(self, folders: Iterable[str]) -> None:
         """Do nothing: files are opened as they are needed."""
 

@@ -111,6 +111,10 @@ class MemoryStorage:
         with _lock:
             return {name: File.memory(data) for name, data in self._folder(folder).items()}
 
+    def distrust(self, name: str) -> bool:
+        """No: it is what is stored."""
+        return False
+
     def expect(self, folders: Iterable[str]) -> None:
         """Do nothing: there is nothing to wait for."""
 

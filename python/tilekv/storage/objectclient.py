@@ -13,8 +13,9 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
-from tilekv.clock import milliseconds
+from tilekv.clock import milliseconds, seconds
 from tilekv.errors import InvalidValueError, MissingPackageError, WrongTypeError, shown
+from tilekv.storage.pace import Retries, Width, is_too_much, may_pass
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -25,9 +26,7 @@ R = TypeVar("R")
 CONNECTIONS: Final = 32  # requests at once, unless `connections` says otherwise
 TIMEOUT_S: Final = 30  # of one request
 EARLY_MS: Final = 2000  # before they expire credentials are asked for again
-RETRIES: Final = 8
-RETRY_S: Final = 60  # for how long a request is repeated
-BACKOFF_S: Final = (0.1, 5)
+RETRIES: Final = Retries(8, 60, 0.1, 5)
 # More bytes than this go up, and come down, through a file and in parts.
 LARGE: Final = 64 << 20
 PART: Final = 16 << 20
@@ -110,22 +109,25 @@ class Client:
     """Requests to one bucket, or container. Any number of threads.
 
     What fails is an OSError: FileNotFoundError, PermissionError, TimeoutError, or one whose text says what the server did.
-    `place` is the bucket's URI; keys are whole.
+    `place` is the bucket's URI; keys are whole. `width` is how many requests are under way at most.
     """
 
     def __init__(
         self,
         place: str,
-        make: Callable[[], ObjectStore],
+        make: Callable[[bool], ObjectStore],
         connections: int = CONNECTIONS,
         provider: Provider | None = None,
+        retries: Retries = RETRIES,
     ) -> None:
         self.place = place
-        self._make = make
+        self._make = make  # given whether obstore itself makes requests again
         self._connections = connections
         self._provider = provider  # of credentials, which is asked again when they were refused
+        self._retries = retries
+        self.width = Width(connections)
         self._lock = threading.Lock()
-        self._store: ObjectStore | None = None
+        self._stores: dict[bool, ObjectStore] = {}
         self._pool: ThreadPoolExecutor | None = None
         self._digests = _Digests()
 
@@ -135,15 +137,24 @@ class Client:
 
     # --- requests ---
 
-    def get(self, key: str, unless: Mapping[str, Any] | None = None) -> Stored | None:
+    def get(
+        self,
+        key: str,
+        unless: Mapping[str, Any] | None = None,
+        sound: Callable[[bytes], bool] | None = None,
+    ) -> Stored | None:
         """An object; None when it is still the one of the version `unless`.
 
-        Where a version is the MD5 of the object, as on most servers, what does not fit is asked for once more.
+        Where a version is the MD5 of the object, as on most servers, what does not fit is asked for once more; elsewhere what is
+        not `sound`.
         """
         found = self._got(key, unless)
-        if found is not None and self._digests.misfit(found):
-            return self._got(key, None)
-        return found
+        if found is None:
+            return None
+        fits = self._digests.fits(found)
+        if fits is None:
+            fits = sound is None or sound(found.data)
+        return found if fits else self._got(key, None)
 
     def _got(self, key: str, unless: Mapping[str, Any] | None) -> Stored | None:
         import obstore
@@ -162,7 +173,7 @@ class Client:
                 raise OSError(errno.EIO, f"{len(data)} of {meta['size']} bytes came")
             return Stored(data, _moment(meta), _version(meta))
 
-        return self._call("read", key, getting)
+        return self._ask("read", key, getting)
 
     def get_range(self, key: str, offset: int, n: int) -> bytes:
         """Some bytes of an object: all of them."""
@@ -174,19 +185,19 @@ class Client:
                 raise OSError(errno.EIO, f"{len(data)} of {n} bytes came")
             return data
 
-        return self._call("read", key, getting) if n else b""
+        return self._ask("read", key, getting) if n else b""
 
     def head(self, key: str) -> Entry:
         """What is known of an object."""
         import obstore
 
-        return self._call("look for", key, lambda store: _entry(obstore.head(store, key)))
+        return self._ask("look for", key, lambda store: _entry(obstore.head(store, key)))
 
     def put(self, key: str, data: bytes) -> None:
         """Write an object."""
         import obstore
 
-        self._call("write", key, lambda store: obstore.put(store, key, data, use_multipart=False))
+        self._ask("write", key, lambda store: obstore.put(store, key, data, use_multipart=False))
 
     def put_file(self, key: str, file: IO[bytes]) -> None:
         """Write a large object, in parts."""
@@ -227,7 +238,7 @@ class Client:
         """Copy an object within the server."""
         import obstore
 
-        self._call("copy", key, lambda store: obstore.copy(store, key, to))
+        self._ask("copy", key, lambda store: obstore.copy(store, key, to))
 
     def delete(self, keys: Iterable[str]) -> None:
         """Delete objects; those that are gone are passed over."""
@@ -321,33 +332,59 @@ class Client:
 
     # --- what every request goes through ---
 
-    def _call(self, what: str, key: str, function: Callable[[ObjectStore], R]) -> R:
+    def _ask(self, what: str, key: str, function: Callable[[ObjectStore], R]) -> R:
+        """One request, which may be made twice: made again here, since obstore would not tell that the server is busy."""
+        pauses = self._retries.pauses(seconds())
+        while True:
+            try:
+                return self._call(what, key, function, False)
+            except OSError as error:
+                if not may_pass(error.__cause__) or next(pauses, None) is None:
+                    raise
+
+    def _call(
+        self, what: str, key: str, function: Callable[[ObjectStore], R], repeats: bool = True
+    ) -> R:
+        """`repeats`: obstore makes again what fails."""
         from obstore.exceptions import BaseError
 
-        store = self._opened()
+        store = self._opened(repeats)
         begun = milliseconds()
         try:
             for again in range(_LISTINGS):
                 try:
-                    return function(store)
+                    return self._done(function, store)
                 except BaseError as error:
                     if _is_refused(error) and self._provider is not None:
                         self._provider.doubt(begun)
-                        store = self._opened(renew=store)
+                        store = self._opened(repeats, renew=store)
                         break
                     # obstore repeats a request, but not a listing of which a part has come.
                     if what != "list" or again == _LISTINGS - 1 or "body" not in str(error):
                         raise
-            return function(store)
+            return self._done(function, store)
         except (BaseError, OSError, NotImplementedError) as error:
             raise explained(error, what, f"{self.place}/{key}") from error
 
-    def _opened(self, renew: ObjectStore | None = None) -> ObjectStore:
+    def _done(self, function: Callable[[ObjectStore], R], store: ObjectStore) -> R:
+        """A request, as soon as there is room for it."""
+        with self.width as begun:
+            try:
+                found = function(store)
+            except Exception as error:
+                if is_too_much(error):
+                    self.width.narrow(begun)
+                raise
+        self.width.widen()
+        return found
+
+    def _opened(self, repeats: bool = True, renew: ObjectStore | None = None) -> ObjectStore:
         _refuse_forked()
         with self._lock:
-            if self._store is None or self._store is renew:
-                self._store = self._make()
-            return self._store
+            store = self._stores.get(repeats)
+            if store is None or store is renew:
+                store = self._stores[repeats] = self._make(repeats)
+            return store
 
 
 class Provider:
@@ -391,13 +428,14 @@ class _Digests:
     def __init__(self) -> None:
         self._seen = False
 
-    def misfit(self, found: Stored) -> bool:
+    def fits(self, found: Stored) -> bool | None:
+        """Whether an object is what its version says; None when that says nothing."""
         version = str(found.version["e_tag"]).strip('"')
         if not re.fullmatch("[0-9a-f]{32}", version):
-            return False
+            return None
         fits = hashlib.md5(found.data, usedforsecurity=False).hexdigest() == version
         self._seen |= fits
-        return self._seen and not fits
+        return fits if self._seen else None
 
 
 def client_of(place: str, options: Mapping[str, object] | None) -> Client:
@@ -460,7 +498,7 @@ def _made(place: str, given: Mapping[str, object]) -> Client:
     provider = _provider_of(rest.pop("credential_provider", None))
     client: dict[str, Any] = {"timeout": TIMEOUT_S}
     client |= {key: rest.pop(key) for key in _CLIENT if key in rest}
-    retry = _retries({key: rest.pop(key) for key in _RETRY if key in rest})
+    retries = _retries({key: rest.pop(key) for key in _RETRY if key in rest})
     if place.partition("://")[0] in WEB and rest:
         raise InvalidValueError(f"the storage option {min(rest)} is none of web servers: {place}")
     named = [str(value) for key, value in rest.items() if "endpoint" in key.lower()]
@@ -472,16 +510,17 @@ def _made(place: str, given: Mapping[str, object]) -> Client:
             client[key] = _duration(key, client[key])
     config = {k: str(v).lower() if isinstance(v, bool) else v for k, v in rest.items()}
 
-    def make() -> ObjectStore:
+    def make(repeats: bool) -> ObjectStore:
         more = {} if provider is None else {"credential_provider": provider}
+        retry = _retry_config(retries if repeats else retries._replace(most=0))
         return from_url(place, config=config, client_options=client, retry_config=retry, **more)
 
     try:
-        make()
+        make(True)
     except (BaseError, ValueError, TypeError) as error:
         reason = _first_lines(error)
         raise InvalidValueError(f"the storage options of {place} do not fit: {reason}") from None
-    return Client(place, make, connections, provider)
+    return Client(place, make, connections, provider, retries)
 
 
 def _provider_of(ask: Any) -> Provider | None:
@@ -509,19 +548,28 @@ def _checked(options: object) -> Mapping[str, object]:
     return options
 
 
-def _retries(given: Mapping[str, object]) -> dict[str, Any]:
-    tries = number_of(given.get("max_retries", RETRIES))
-    if isinstance(tries, bool) or not isinstance(tries, int) or tries < 0:
+def _retries(given: Mapping[str, object]) -> Retries:
+    most = number_of(given.get("max_retries", RETRIES.most))
+    if isinstance(most, bool) or not isinstance(most, int) or most < 0:
         raise InvalidValueError(
-            f"the storage option max_retries is a number of tries, not {shown(tries)}"
+            f"the storage option max_retries is a number of tries, not {shown(most)}"
         )
-    first, most = BACKOFF_S
+    return Retries(
+        most,
+        _duration("retry_timeout", given.get("retry_timeout", RETRIES.timeout)).total_seconds(),
+        _duration("init_backoff", given.get("init_backoff", RETRIES.first_pause)).total_seconds(),
+        _duration("max_backoff", given.get("max_backoff", RETRIES.longest_pause)).total_seconds(),
+    )
+
+
+def _retry_config(retries: Retries) -> Any:
+    """As obstore has it."""
     return {
-        "max_retries": tries,
-        "retry_timeout": _duration("retry_timeout", given.get("retry_timeout", RETRY_S)),
+        "max_retries": retries.most,
+        "retry_timeout": dt.timedelta(seconds=retries.timeout),
         "backoff": {
-            "init_backoff": _duration("init_backoff", given.get("init_backoff", first)),
-            "max_backoff": _duration("max_backoff", given.get("max_backoff", most)),
+            "init_backoff": dt.timedelta(seconds=retries.first_pause),
+            "max_backoff": dt.timedelta(seconds=retries.longest_pause),
             "base": 2,
         },
     }

@@ -50,10 +50,7 @@ class Manifest(NamedTuple):
     def of(cls, found: Stored) -> Manifest | None:
         """None when it is none: then it spares nothing."""
         try:
-            inflating = zlib.decompressobj()
-            members = json.loads(inflating.decompress(found.data, SMALL_FILE))
-            if not inflating.eof:  # its checksum comes last
-                return None
+            members = json.loads(_inflated(found.data))
             fragments = {
                 str(name): Listed(
                     {str(file): int(size) for file, size in files.items()},
@@ -70,6 +67,22 @@ class Manifest(NamedTuple):
             )
         except (ValueError, KeyError, TypeError, AttributeError, zlib.error):
             return None
+
+
+def is_manifest(data: bytes) -> bool:
+    """Whether the checksum at its end holds."""
+    try:
+        return len(_inflated(data)) > 0
+    except (ValueError, zlib.error):
+        return False
+
+
+def _inflated(data: bytes) -> bytes:
+    inflating = zlib.decompressobj()
+    text = inflating.decompress(data, SMALL_FILE)
+    if not inflating.eof:  # its checksum comes last
+        raise ValueError("it ends early, or is too long")
+    return text
 
 
 def manifest_of(storage: Storage, folders: Iterable[str]) -> Manifest:

@@ -6,7 +6,7 @@ import errno
 import os
 import re
 import uuid
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -33,6 +33,7 @@ from tilekv.names import (
     FragmentName,
     record_number,
 )
+from tilekv.sealed import is_sealed
 from tilekv.storage.objectclient import CACHE, WEB, Client, Entry, Stored, client_of
 from tilekv.storage.objectcreation import Creation, settle, store_id
 from tilekv.storage.objectdraft import ObjectDraft
@@ -465,6 +466,16 @@ class ObjectStorage:
                 return self._open_files(folder, self._files(folder))
         return self._open_files(folder, self._files(folder))
 
+    def distrust(self, name: str) -> bool:
+        """Yes, and nothing is left of it here."""
+        self._metadata.pop(name, None)
+        self._fresh.pop(name, None)
+        manifest = self._manifest
+        if manifest is not None and name in manifest.fragments:
+            bare = manifest.fragments[name]._replace(metadata=None)
+            self._manifest = manifest._replace(fragments={**manifest.fragments, name: bare})
+        return True
+
     def expect(self, folders: Iterable[str]) -> None:
         """Read the metadata of all of them at once; what is not there any more is noticed when it is opened."""
 
@@ -544,9 +555,9 @@ class ObjectStorage:
                 f"{key} was vacuumed while this handle had it open: reopen()"
             ) from error
 
-    def _distrust(self, file: Hashable) -> None:
+    def _distrust(self, part: Range) -> None:
         if self.cached is not None:
-            self.cached.distrust(file)
+            self.cached.distrust(part)
 
     def draft(self, staged: bool = False) -> ObjectDraft:
         """Begin a folder: nothing is put there before its commit, but the mark of who chooses a time."""
@@ -652,7 +663,7 @@ class ObjectStorage:
         """The record as it is now; what was read before comes again without its bytes."""
         last = self._record
         try:
-            found = self.client.get(f"{self.aside}{RECORD}", last and last.version)
+            found = self.client.get(f"{self.aside}{RECORD}", last and last.version, is_sealed)
         except FileNotFoundError:
             self._record = None
             return None
@@ -955,7 +966,7 @@ class ObjectStorage:
 
     def _get(self, key: str) -> Stored | None:
         try:
-            return self.client.get(key)
+            return self.client.get(key, sound=_soundness_of(key))
         except FileNotFoundError as error:
             if "there is no bucket" in str(error):
                 raise
@@ -1102,6 +1113,12 @@ def web_path(uri: str, path: str) -> str:
             "option default_headers"
         )
     return unquote(path, errors="surrogateescape")
+
+
+def _soundness_of(key: str) -> Callable[[bytes], bool] | None:
+    """What tells whether an object has come as it was written, by its own checksum, if it has one of its own."""
+    name = key.rpartition("/")[2]
+    return is_sealed if name == DESCRIPTOR or name.startswith(RECORD) else None
 
 
 def _tag(found: Entry | Stored | None) -> str | None:

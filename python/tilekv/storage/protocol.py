@@ -180,6 +180,10 @@ class Storage(Protocol):
         What is no file is left out.
         """
 
+    def distrust(self, name: str) -> bool:
+        """Told that what a file of the root, or the metadata of a folder, was read as is damaged: whether it has come over a
+        network, and is asked for again by whoever reads it now."""
+
     def expect(self, folders: Iterable[str]) -> None:
         """Told which folders `open_files` is about to be asked for, one by one: what takes long is done for all at once."""
 

@@ -43,10 +43,10 @@ class RangeReader:
     fetch : callable
         Given Ranges, returns the bytes of each, in one round: all requests at once. It raises what the storage does.
     distrust : callable, optional
-        Told a file of which `fetch` gave what is damaged.
+        Told a Range of which `fetch` gave what is damaged: it is to ask whoever has it first, and nobody who has kept it.
     """
 
-    def __init__(self, fetch: Fetch, distrust: Callable[[Hashable], None] | None = None) -> None:
+    def __init__(self, fetch: Fetch, distrust: Callable[[Range], None] | None = None) -> None:
         self._fetch = fetch
         self._distrust = distrust
         self._lock = threading.Lock()
@@ -96,16 +96,25 @@ class RangeReader:
         start, data = self._longest.get(file, _NOTHING)
         return start, start + len(data)
 
-    def distrust(self, file: Hashable) -> None:
-        """Told that what came of a file is damaged, perhaps on its way: whoever reads it next asks for it again."""
-        with self._lock:
-            for _, data in self._parts.pop(file, ()):
-                self._bytes -= len(data)
-            self._longest.pop(file, None)
-            self._order = [each for each in self._order if each[0] != file]
-            self._brought.discard(file)
+    def renew(self, file: Hashable, offset: int, n: int) -> None:
+        """Told that n bytes of a file are damaged, perhaps on their way: asks for these again, past whatever keeps them.
+
+        What came with them stays, and is doubted when it is looked at.
+        """
+        part = Range(file, offset, n)
         if self._distrust is not None:
-            self._distrust(file)
+            self._distrust(part)
+        [data] = self._fetch([part])
+        _check_length(part, data)
+        with self._lock:
+            here = self._parts.get(file, [])
+            for i, (start, old) in enumerate(here):
+                if start < offset + n and offset < start + len(old):
+                    here[i] = start, _patched(old, offset - start, data)
+                    if self._longest.get(file, _NOTHING)[0] == start:
+                        self._longest[file] = here[i]
+            if self._find(file, offset, n) is None:
+                self._keep(part, data)
 
     def bring(self, wanted: Iterable[tuple[Hashable, int, int]]) -> None:
         """Have these (file, offset, bytes) here, in one round, if any of them is not."""
@@ -170,10 +179,7 @@ class RangeReader:
             if found is not None:
                 return found
         [data] = self._fetch([Range(file, offset, n)])
-        if len(data) != n:
-            raise OSError(
-                f"{file}: {len(data)} bytes came, where {n} from {offset} on were asked for"
-            )
+        _check_length(Range(file, offset, n), data)
         return memoryview(data)
 
     def _has(self, file: Hashable, offset: int, n: int) -> bool:
@@ -241,10 +247,7 @@ class RangeReader:
         return Range(file, first, last - first)
 
     def _keep(self, part: Range, data: bytes) -> None:
-        if len(data) != part.n:
-            raise OSError(
-                f"{part.file}: {len(data)} bytes came, where {part.n} from {part.offset} on were asked for"
-            )
+        _check_length(part, data)
         if part.file in self._small:
             self._brought.add(part.file)
         if part.n > len(self._longest.get(part.file, _NOTHING)[1]):
@@ -282,6 +285,19 @@ _NOTHING: Final = (0, b"")
 
 def _offset_of(part: tuple[int, bytes]) -> int:
     return part[0]
+
+
+def _check_length(part: Range, data: bytes) -> None:
+    if len(data) != part.n:
+        raise OSError(
+            f"{part.file}: {len(data)} bytes came, where {part.n} from {part.offset} on were asked for"
+        )
+
+
+def _patched(old: bytes, at: int, data: bytes) -> bytes:
+    """Bytes in which `data` stands at `at`, as far as it is inside."""
+    first, last = max(at, 0), min(at + len(data), len(old))
+    return old[:first] + data[first - at : last - at] + old[last:]
 
 
 def touching(ranges: Iterable[tuple[Hashable, int, int]]) -> Iterable[Range]:

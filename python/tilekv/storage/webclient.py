@@ -14,7 +14,7 @@ from tilekv.errors import CorruptionError, ReadOnlyError
 from tilekv.names import ARRAY_SCHEMA, ASIDE, DESCRIPTOR, FRAGMENT_METADATA, KV_SCHEMA, MANIFEST
 from tilekv.storage.objectclient import Client, Entry, Stored
 from tilekv.storage.objectlayout import RECORD
-from tilekv.storage.objectmanifest import Manifest
+from tilekv.storage.objectmanifest import Manifest, is_manifest
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -40,7 +40,12 @@ class WebClient(Client):
         """Percent-encoded."""
         return f"{self.place}/{quote(key)}"
 
-    def get(self, key: str, unless: Mapping[str, Any] | None = None) -> Stored | None:
+    def get(
+        self,
+        key: str,
+        unless: Mapping[str, Any] | None = None,
+        sound: Callable[[bytes], bool] | None = None,
+    ) -> Stored | None:
         """What the manifest has, or else what the server has."""
         name = key.removeprefix(self._root)
         if (
@@ -53,7 +58,7 @@ class WebClient(Client):
             return None if same else found
         if name in (DESCRIPTOR, _RECORD) or (name.startswith(f"{ASIDE}/") and name != _MANIFEST):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.uri_of(key))
-        return self._client.get(key, unless)
+        return self._client.get(key, unless, sound)
 
     def get_range(self, key: str, offset: int, n: int) -> bytes:
         """Asks the server."""
@@ -92,7 +97,8 @@ class WebClient(Client):
         """Read the manifest, if it has changed."""
         last = self._known
         try:
-            found = self._client.get(self._root + _MANIFEST, last.version if last else None)
+            known = last.version if last else None
+            found = self._client.get(self._root + _MANIFEST, known, is_manifest)
         except FileNotFoundError:
             self._known, self._objects = None, {}
             try:
@@ -110,8 +116,8 @@ class WebClient(Client):
 
     # --- what all requests go through ---
 
-    def _opened(self, renew: ObjectStore | None = None) -> ObjectStore:
-        return self._client._opened(renew)
+    def _opened(self, repeats: bool = True, renew: ObjectStore | None = None) -> ObjectStore:
+        return self._client._opened(repeats, renew)
 
     def _threads(self) -> ThreadPoolExecutor:
         return self._client._threads()
