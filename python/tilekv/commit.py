@@ -76,6 +76,7 @@ def write_fragment(
     span: tuple[int, int] | None = None,
     sources: Sequence[str] = (),
     first_output: str = "",
+    unique: uuid.UUID | None = None,
     expired: int = 0,
     keys: Expected = NO_KEYS,
     filters: int = 0,
@@ -84,7 +85,8 @@ def write_fragment(
     showing: Callable[[FragmentName], object] = lambda name: None,
     written: Callable[[int], object] | None = None,
 ) -> FragmentName:
-    """Write sorted cells as one fragment, durable when this returns; visible if it is a flush, and on the stage if it is a merge.
+    """Write sorted cells as one fragment, durable when this returns; visible if it is a flush, and on the stage if it is of a
+    merge or a job.
 
     Parameters
     ----------
@@ -93,11 +95,13 @@ def write_fragment(
     workers : Workers
         Who plans and encodes.
     span : (int, int), optional
-        First and last timestamp (ms) of a consolidation's sources; a flush chooses its own.
+        First and last timestamp (ms) of a consolidation's sources, or of a job; a flush chooses its own.
     sources : sequence of str
         The fragments that these cells come from, if it is a consolidation, and the first of its outputs.
     first_output : str
         That one's name, if it is another.
+    unique : uuid.UUID, optional
+        What a part of a job is called.
     expired : int
         The moment (ms) by which it has left out what had expired; 0: it has not.
     keys : Expected
@@ -122,9 +126,9 @@ def write_fragment(
     """
     cells, low, width = keys
     builder = FragmentBuilder(layout, cells, low, width)
-    merged = bool(sources or first_output)
-    unique = merged_uuid() if merged else uuid.uuid4()
-    draft = storage.draft(staged=merged)
+    staged = bool(sources or first_output or unique)
+    unique = unique or (merged_uuid() if staged else uuid.uuid4())
+    draft = storage.draft(staged=staged)
     try:
         with ExitStack() as stack:
             writers = {
@@ -161,7 +165,7 @@ def write_fragment(
                 with closing(draft.create(FRAGMENT_METADATA)) as writer:
                     # Merges leave alone what has appeared since a draft got its last file. So this one comes before the choice.
                     chosen = seconds()
-                    first, last = span or (_timestamp(storage, known),) * 2
+                    first, last = span or (later_time(storage, known),) * 2
                     name = FragmentName.new(first, last, unique.hex)
                     writer.write(metadata(name))
                     draft.sync()
@@ -266,7 +270,7 @@ def _write_stream(
     return size
 
 
-def _timestamp(storage: Storage, known: Iterable[str]) -> int:
+def later_time(storage: Storage, known: Iterable[str] = ()) -> int:
     """A timestamp in ms that is later than that of every fragment there is (docs/design.md 4.2).
 
     It is chosen after the data is written: a flush that took long must not be older than a short one that was committed

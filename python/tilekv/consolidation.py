@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 from tilekv.clock import milliseconds
@@ -32,6 +33,12 @@ DIGESTS: Final = 1 << 128  # how many there are
 Report = Callable[[int, int], object]
 # Told how many cells were read so far.
 Tick = Callable[[int], object]
+
+
+def digest_ranges(count: int) -> list[tuple[int, int]]:
+    """All digests as so many ranges, [low, high): digests are uniform, so each has about as many keys."""
+    edges = [DIGESTS * i // count for i in range(count + 1)]
+    return list(pairwise(edges))
 
 
 class Part(NamedTuple):

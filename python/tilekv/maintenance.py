@@ -15,7 +15,7 @@ from tilekv.clock import seconds
 from tilekv.config import UNSET
 from tilekv.descriptor import Descriptor
 from tilekv.engine import Engine
-from tilekv.errors import StoreBusyError
+from tilekv.errors import StoreBusyError, TileKVError
 from tilekv.kvcore.read.fragment import Fragment
 from tilekv.kvcore.read.snapshot import Snapshot
 from tilekv.names import DESCRIPTOR, FragmentName, vac_file
@@ -290,6 +290,31 @@ class Maintenance:
             return False
         self.complete(record)
         return True
+
+    def add(self, outputs: Sequence[FragmentName]) -> None:
+        """Let what a job has staged count, all of it at once, beside what does; again is harmless.
+
+        Raises TileKVError when some of it is gone, and StoreReplacedError when the store is: nothing of it counts then.
+        """
+
+        def adding(record: Record) -> Record | None:
+            # A merge may have taken it since; without outputs a commit is a vacuum's, of what it took for left behind.
+            counted = (c.sources.union(shorts(c.outputs)) for c in record.commits if c.outputs)
+            if not shorts(outputs).isdisjoint(frozenset().union(*counted)):
+                return None
+            staged = {*self.storage.staged()}
+            gone = [str(name) for name in outputs if str(name) not in staged]
+            if gone:
+                raise TileKVError(
+                    f"{len(gone)} of {len(outputs)} fragments of the job are not there any more, such as {gone[0]}: what is not "
+                    "committed within a day is taken for what a crash has left. Nothing was committed"
+                )
+            commit = Commit(tuple(outputs), frozenset(), self.storage.now())
+            return record.committed(commit, "")
+
+        self.engine.check_identity()
+        self.change(adding)
+        self.complete(self.record())
 
     def is_committed(self, outputs: Iterable[FragmentName]) -> bool:
         """Whether the record names outputs whose commit has raised."""

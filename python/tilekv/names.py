@@ -18,6 +18,7 @@ store/
 
 from __future__ import annotations
 
+import os
 import re
 import uuid
 from collections.abc import Callable, Iterable
@@ -66,7 +67,8 @@ class FragmentName(NamedTuple):
 
     @property
     def merged(self) -> bool:
-        """Whether a merge made it: it counts only if the record names it. Those older than records do not show it here."""
+        """Whether a merge or a job made it: it counts only if the record names it. Those older than records do not show it
+        here."""
         return self.uuid[12] == "8"
 
     @property
@@ -114,6 +116,18 @@ class FragmentName(NamedTuple):
 def merged_uuid() -> uuid.UUID:
     """A new uuid for what a merge makes: random, of version 8 (RFC 9562, 5.8), where a flush takes one of version 4."""
     return uuid.UUID(int=uuid.uuid4().int & ~(0xF << 76) | 8 << 76)
+
+
+def job_uuid(part: int, flush: int, token: bytes) -> uuid.UUID:
+    """A new uuid of version 8 for what a job writes: in the order of its parts, and of the flushes of each, with six bytes that
+    are the job's."""
+    raw = part.to_bytes(3, "big") + flush.to_bytes(2, "big") + os.urandom(5) + token
+    return uuid.UUID(int=int.from_bytes(raw, "big") & ~(0xF << 76 | 0x3 << 62) | 8 << 76 | 2 << 62)
+
+
+def is_of_job(name: FragmentName, token: bytes) -> bool:
+    """Whether a job with this token wrote a fragment."""
+    return name.merged and name.uuid.endswith(token.hex())
 
 
 def record_file(seq: int) -> str:

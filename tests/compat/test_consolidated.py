@@ -190,7 +190,7 @@ def test_commit_within_the_range(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
                 db.consolidate()
             with monkeypatch.context() as patch:
                 patch.setattr(
-                    "tilekv.commit._timestamp", lambda storage, known, moment=moment: moment
+                    "tilekv.commit.later_time", lambda storage, known, moment=moment: moment
                 )
                 db.put_many(row)
                 db.flush()

@@ -24,7 +24,7 @@ def test_a_day_of_flushes(folder: Path, tally: Any, monkeypatch: pytest.MonkeyPa
     """With the server's own history of a minute fewer than 60 fragments are visible, and fewer than 1,000 folders are there."""
     moment = 1_700_000_000_000
     monkeypatch.setattr(LocalStorage, "now", lambda storage: moment)
-    monkeypatch.setattr("tilekv.commit._timestamp", lambda storage, known: moment)
+    monkeypatch.setattr("tilekv.commit.later_time", lambda storage, known: moment)
     pick = random.Random(1)
     model: dict[bytes, bytes] = {}
     served = Stepped(folder, 1)

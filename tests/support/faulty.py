@@ -136,8 +136,8 @@ class FaultyStorage:
     def draft(self, staged: bool = False) -> Any:
         return _Part("draft", self._faults.call("draft", self._inner.draft, staged), self._faults)
 
-    def build(self) -> Any:
-        return _Part("build", self._faults.call("build", self._inner.build), self._faults)
+    def build(self, uri: str = "") -> Any:
+        return _Part("build", self._faults.call("build", self._inner.build, uri), self._faults)
 
     @contextmanager
     def lock(self) -> Iterator[bool]:
@@ -201,6 +201,7 @@ def everywhere(faults: Faults) -> Iterator[None]:
             "tilekv.store",
             "tilekv.tools.atomic_build",
             "tilekv.tools.backups",
+            "tilekv.tools.jobs",
             "tilekv.tools.verify",
             "tilekv.tools.salvage",
         ):

@@ -68,7 +68,7 @@ def test_no_exception_leaves_a_draft_behind(folder: Path, monkeypatch: pytest.Mo
     with tilekv.open(folder, "a") as db:
         db["a"] = b"b"
         with monkeypatch.context() as patch:
-            patch.setattr(commit, "_timestamp", interrupted)
+            patch.setattr(commit, "later_time", interrupted)
             with pytest.raises(KeyboardInterrupt):
                 db.flush()
         assert drafts(folder) == set()

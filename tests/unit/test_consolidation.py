@@ -281,7 +281,7 @@ def test_writer_commits_at_any_moment_of_a_consolidation(
         def commit() -> None:
             with monkeypatch.context() as patch:
                 if older:
-                    patch.setattr("tilekv.commit._timestamp", lambda storage, known: middle)
+                    patch.setattr("tilekv.commit.later_time", lambda storage, known: middle)
                 write(path, {1: b"late", 100: b"late", 4: None}, config={"kv.sync": False})
 
         with tilekv.open(path, "a", config={"kv.sync": False}) as db:
@@ -317,7 +317,7 @@ def test_older_commit_during_a_consolidation_counts_as_newer(
 
     def commit(done: int, total: int) -> None:
         with monkeypatch.context() as patch:
-            patch.setattr("tilekv.commit._timestamp", lambda storage, known: middle)
+            patch.setattr("tilekv.commit.later_time", lambda storage, known: middle)
             if done == total:
                 write(path, {1: b"slow", 3: b"slow"})
 

@@ -63,7 +63,7 @@ def test_fragment_hides_what_it_lists_and_not_what_its_range_contains(
     write(path, {1: b"last", 3: b"last"})
     consolidate(path)
     with monkeypatch.context() as patch:
-        patch.setattr("tilekv.commit._timestamp", lambda storage, known: moment)
+        patch.setattr("tilekv.commit.later_time", lambda storage, known: moment)
         write(path, {2: b"between", 4: b"between"})
     assert contents(path) == {1: b"last", 2: b"between", 3: b"last", 4: b"between"}
 
@@ -437,7 +437,7 @@ def test_equal_timestamps(
 ) -> None:
     """Two hosts in one millisecond: the greater name wins, before and after a consolidation."""
     path = tmp_path / "store"
-    monkeypatch.setattr("tilekv.commit._timestamp", lambda storage, known: 5)
+    monkeypatch.setattr("tilekv.commit.later_time", lambda storage, known: 5)
     for value in (b"1", b"2"):
         write(path, {"k": value})
     names = sorted(folders(path), reverse=reverse)

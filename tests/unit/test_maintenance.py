@@ -260,7 +260,7 @@ def four(tmp_path: Path) -> Path:
 
 def write_at(path: Path, moment: int, flush: dict[object, bytes | None]) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tilekv.commit._timestamp", lambda storage, known: moment)
+        patch.setattr("tilekv.commit.later_time", lambda storage, known: moment)
         write(path, flush)
 
 

@@ -137,7 +137,7 @@ class Time:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1_700_000_000_000
         monkeypatch.setattr(LocalStorage, "now", lambda storage: self.now)
-        monkeypatch.setattr("tilekv.commit._timestamp", lambda storage, known: self.tick())
+        monkeypatch.setattr("tilekv.commit.later_time", lambda storage, known: self.tick())
 
     def tick(self) -> int:
         self.now += 1

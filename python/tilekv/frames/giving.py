@@ -21,13 +21,14 @@ Frame = Any
 Rows = Any
 
 
-def package(name: str, what: str) -> Any:
-    """A package that tilekv does not depend on; MissingPackageError, which says `what` takes it, when it is not installed."""
+def package(name: str, what: str, install: str = "") -> Any:
+    """A package that tilekv does not depend on; MissingPackageError, which says `what` takes it, and what to `install` if that is
+    called otherwise, when it is not installed."""
     try:
         return import_module(name)
     except ImportError as error:
         top = name.partition(".")[0]
-        raise MissingPackageError(f"{what} takes {top}: pip install {top}") from error
+        raise MissingPackageError(f"{what} takes {top}: pip install {install or top}") from error
 
 
 def reason(error: Exception) -> str:

@@ -332,10 +332,11 @@ def schema_of(frame: Frame, key: str | None = None, *, nullable: bool | None = N
     MissingPackageError
         When pyarrow is not installed, which all frames but those of polars take.
     """
-    return _schema(source_of(frame, key), nullable)
+    return schema_of_source(source_of(frame, key), nullable)
 
 
-def _schema(source: Source, nullable: bool | None) -> Schema:
+def schema_of_source(source: Source, nullable: bool | None = None) -> Schema:
+    """The same of a Source; raises so."""
     if nullable is not None:
         truth("nullable", nullable)
     _check_keys(source)
@@ -379,7 +380,7 @@ def make_store(
     """A store of a Source, which appears when it is whole; open for writing."""
     options = Config.of(config)
     if schema is None:
-        schema = _schema(source, None)
+        schema = schema_of_source(source)
     elif not isinstance(schema, Schema):
         raise WrongTypeError(f"schema is a tilekv.Schema, not {type(schema).__name__}")
     else:

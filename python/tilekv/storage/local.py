@@ -222,7 +222,7 @@ class LocalStorage:
             finally:
                 build.abandon()
 
-    def build(self) -> LocalBuild:
+    def build(self, uri: str = "") -> LocalBuild:
         """Begin a root beside this one, under a hidden name."""
         target = os.path.realpath(self._path)
         parent = os.path.dirname(target)
@@ -233,7 +233,7 @@ class LocalStorage:
                 is_folder = False
         if not is_folder:
             raise FileNotFoundError(errno.ENOENT, "there is no folder to make a store in", parent)
-        return LocalBuild(os.path.join(parent, temporary_name()), target, self._sync)
+        return LocalBuild(uri or os.path.join(parent, temporary_name()), target, self._sync)
 
     def draft(self, staged: bool = False) -> LocalDraft:
         """Begin a folder, under a hidden name in the root, or where it is to be staged."""

@@ -142,9 +142,9 @@ class MemoryStorage:
             _roots[self.name] = _Root(files)
             return True
 
-    def build(self) -> MemoryBuild:
+    def build(self, uri: str = "") -> MemoryBuild:
         """Begin a root under a hidden name."""
-        return MemoryBuild(temporary_name(), self.name)
+        return MemoryBuild(uri.removeprefix("memory://") or temporary_name(), self.name)
 
     def draft(self, staged: bool = False) -> MemoryDraft:
         """Begin a folder."""

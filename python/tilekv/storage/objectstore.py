@@ -954,9 +954,9 @@ class ObjectStorage:
         self._creation = None
         self._identity = self._identity_tag = None
 
-    def build(self) -> ObjectBuild:
+    def build(self, uri: str = "") -> ObjectBuild:
         """Begin a store whose data goes to this place, and whose metadata lies aside."""
-        return ObjectBuild(self, f"{BUILD}{uuid.uuid4().hex}")
+        return ObjectBuild(self, split_build(uri)[1] or f"{BUILD}{uuid.uuid4().hex}")
 
     def in_build(self, build: str) -> ObjectStorage:
         """The store that is being made."""

@@ -208,8 +208,11 @@ class Storage(Protocol):
             place and removes what was there.
         """
 
-    def build(self) -> Build:
-        """Begin a store that is to be here. FileNotFoundError when there is no folder to make it in."""
+    def build(self, uri: str = "") -> Build:
+        """Begin a store that is to be here, or go on, in any process, with one that was begun and has this URI.
+
+        FileNotFoundError when there is no folder to make it in.
+        """
 
     def draft(self, staged: bool = False) -> Draft:
         """Begin a folder; a staged one is committed where `list` does not show it, until `show`."""

@@ -6,13 +6,12 @@ import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
-from itertools import pairwise
 from typing import Final, NamedTuple
 
 from tilekv import consolidation
 from tilekv.arguments import whole
 from tilekv.config import Config
-from tilekv.consolidation import DIGESTS, Part, Tick, unstage, write_part
+from tilekv.consolidation import Part, Tick, digest_ranges, unstage, write_part
 from tilekv.engine import Engine, open_engine
 from tilekv.errors import InvalidValueError, StoreReplacedError
 from tilekv.executors import checked_executor, run
@@ -117,12 +116,11 @@ def _engine(
 
 
 def _parts(maintenance: Maintenance, merged: Part, count: int | None) -> list[Part]:
-    """A merge cut into ranges: digests are uniform, so all of them have about as many cells."""
+    """A merge cut into ranges."""
     if count is None:
         stored = sum(f.stored_bytes for f in maintenance.snapshot(merged.sources).fragments)
         count = min(max(-(-stored // PART_BYTES), 1), MOST_PARTS)
-    edges = [DIGESTS * i // count for i in range(count + 1)]
-    return [merged._replace(low=low, high=high) for low, high in pairwise(edges)]
+    return [merged._replace(low=low, high=high) for low, high in digest_ranges(count)]
 
 
 def _write_parts(
