@@ -66,6 +66,7 @@ from tilekv.version import VERSION
 if TYPE_CHECKING:
     from tilekv.frames.loading import from_arrow, from_pandas, from_polars, schema_of
     from tilekv.frames.reading import from_csv, from_parquet
+    from tilekv.moving.importing import Imported, import_from
     from tilekv.tiledb.encoding import NotTextError
     from tilekv.tiledb.kv import KV
     from tilekv.tiledb.kvschema import KVSchema
@@ -127,6 +128,7 @@ __all__ = [
     "FormatError",
     "GzipFilter",
     "HistoryVacuumed",
+    "Imported",
     "Info",
     "InvalidValueError",
     "KVSchema",
@@ -176,6 +178,7 @@ __all__ = [
     "from_parquet",
     "from_polars",
     "group_create",
+    "import_from",
     "ls",
     "move",
     "object_type",
@@ -191,6 +194,7 @@ __all__ = [
 _WHEN_USED = {
     "tilekv.frames.loading": ("from_arrow", "from_pandas", "from_polars", "schema_of"),
     "tilekv.frames.reading": ("from_csv", "from_parquet"),
+    "tilekv.moving.importing": ("Imported", "import_from"),
     "tilekv.tiledb.encoding": ("NotTextError",),
     "tilekv.tiledb.kv": ("KV",),
     "tilekv.tiledb.kvschema": ("KVSchema",),

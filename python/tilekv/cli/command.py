@@ -13,6 +13,7 @@ from io import TextIOWrapper
 from typing import Any, Final
 
 from tilekv.cli.entries import KEY_TYPES, get_value, key_of, list_keys, put_value, remove_keys
+from tilekv.cli.moving import import_database, is_tree
 from tilekv.cli.options import option_of, options_of
 from tilekv.cli.redis import export_redis, import_redis, is_redis
 from tilekv.cli.report import salvage_store, show_info, show_manifest, show_problems
@@ -29,6 +30,7 @@ from tilekv.cli.upkeep import (
 )
 from tilekv.config import Config
 from tilekv.errors import TileKVError
+from tilekv.moving.importing import KINDS
 
 PROGRAM: Final = "python -m tilekv"
 INTERRUPTED: Final = 130  # 128 and the number of SIGINT, as a shell reports it
@@ -90,16 +92,20 @@ def build_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
-    one = _command(commands, "import", "store every file below a folder")
-    one.description = """Store every regular file below DIR: the key is its path from DIR on, the value what is in it.
-        A file that is stored already, with the same content, is not stored again. Symbolic links are not followed. A file that
-        cannot be read is reported and does not keep the others out. DIR may also be redis://host:port/db or unix://path: every
-        string of that database is stored under its key, until the moment at which it expires. A password is in the URL, or in the
-        environment as TILEKV_PASSWORD."""
-    one.epilog = (
-        f"example: {PROGRAM} import photos photos.kv; {PROGRAM} import redis://localhost/0 cache.kv"
+    one = _command(
+        commands, "import", "store every file below a folder, or what another program has stored"
     )
-    one.add_argument("dir", metavar="DIR")
+    one.description = """Store every regular file below SOURCE: the key is its path from SOURCE on, the value what is in it.
+        What is stored already, with the same content, is not stored again. Symbolic links are not followed. A file that
+        cannot be read is reported and does not keep the others out. SOURCE may also be a database of LMDB, LevelDB, dbm or
+        shelve, a file of SQLite, a cache of diskcache, a tar archive or another store; and redis://host:port/db or unix://path:
+        every string of that database is stored under its key, until the moment at which it expires. A password is in the URL, or
+        in the environment as TILEKV_PASSWORD. An import that was interrupted is given again, and goes on."""
+    one.epilog = (
+        f"example: {PROGRAM} import photos photos.kv; {PROGRAM} import old.db new.kv --table photos --key name; "
+        f"{PROGRAM} import redis://localhost/0 cache.kv"
+    )
+    one.add_argument("dir", metavar="SOURCE")
     one.add_argument("store", metavar="STORE", help="created if it is missing")
     one.add_argument(
         "--batch-bytes",
@@ -112,26 +118,35 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="a store that is created can keep moments of expiry, as put --expire gives them",
     )
-    _add_progress(one)
-    one.set_defaults(
-        run=lambda args: (
-            import_redis(args.dir, args.store, args.batch_bytes, _shown(args))
-            if is_redis(args.dir)
-            else import_tree(
-                args.dir, args.store, args.batch_bytes, args.expires, _shown(args), options_of(args)
-            )
-        )
+    one.add_argument(
+        "--from",
+        dest="kind",
+        choices=KINDS,
+        help="what SOURCE is; its files tell, but for shelve, which looks like dbm, and webdataset, like tar",
     )
+    one.add_argument(
+        "--table", metavar="NAME", help="of SQLite, if it has several; of LMDB, a named database"
+    )
+    one.add_argument("--key", metavar="COLUMN", help="of SQLite, unless there is a primary key")
+    one.add_argument("--text-keys", action="store_true", help="keys of bytes become text")
+    one.add_argument(
+        "--pickle",
+        action="store_true",
+        help="load values that are pickles: whatever is in them is run. Only from where you trust",
+    )
+    _add_progress(one)
+    one.set_defaults(run=_import)
 
     one = _command(commands, "export", "write every value to a file")
     one.description = """Write every value to the file below DIR that its key names. Keys that lead out of DIR, and all
-        that are not str, are refused before anything is written. DIR may also be redis://host:port/db: every entry is set there,
+        that are not str, are refused before anything is written. DIR may also be the name of a tar archive, .tar, .tar.gz, .tgz,
+        .tar.bz2 or .tar.xz, or redis://host:port/db: every entry is set there,
         with the moment at which it expires."""
-    one.epilog = (
-        f"example: {PROGRAM} export photos.kv copy; {PROGRAM} export cache.kv redis://localhost/0"
-    )
+    one.epilog = f"example: {PROGRAM} export photos.kv copy; {PROGRAM} export photos.kv copy.tar; {PROGRAM} export cache.kv redis://localhost/0"
     one.add_argument("store", metavar="STORE")
-    one.add_argument("dir", metavar="DIR", help="created if it is missing; must be empty")
+    one.add_argument(
+        "dir", metavar="DIR", help="created if it is missing; must be empty; or an archive"
+    )
     _add_attr(one)
     one.add_argument(
         "--force", action="store_true", help="DIR may have files; replace those that are in the way"
@@ -413,6 +428,28 @@ def build_parser() -> argparse.ArgumentParser:
         )
     )
     return parser
+
+
+def _import(args: argparse.Namespace) -> int:
+    if is_redis(args.dir):
+        return import_redis(args.dir, args.store, args.batch_bytes, _shown(args))
+    if args.kind is None and is_tree(args.dir):
+        return import_tree(
+            args.dir, args.store, args.batch_bytes, args.expires, _shown(args), options_of(args)
+        )
+    return import_database(
+        args.dir,
+        args.store,
+        args.kind,
+        args.table,
+        args.key,
+        args.text_keys,
+        args.pickle,
+        args.expires,
+        args.batch_bytes,
+        _shown(args),
+        options_of(args),
+    )
 
 
 def _command(commands: Any, name: str, text: str) -> argparse.ArgumentParser:

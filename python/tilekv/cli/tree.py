@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import re
 import sys
+import tarfile
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final
 
 from tilekv.cli.entries import copy_bytes, named_attr, opened_value
 from tilekv.cli.options import Options
@@ -17,10 +18,13 @@ from tilekv.cli.progress import Progress
 from tilekv.cli.text import counted, error_text, size_text
 from tilekv.config import Config
 from tilekv.errors import InvalidValueError, WrongTypeError
+from tilekv.moving.importing import put_unless_equal
+from tilekv.schema import Attr
 from tilekv.store import Store
 from tilekv.store import open as open_store
 
 BATCH_BYTES: Final = 4 << 20  # of files that are handed to the store in one call
+TARS: Final = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 LARGE_BYTES: Final = 64 << 20  # a larger file is never in memory: it becomes a fragment of its own
 
 
@@ -114,18 +118,9 @@ class Source:
         self.size += len(data)
         return data
 
-
-def import_large(db: Store, key: str, source: Source) -> bool:
-    """Store what is in a file, some MiB of it in memory at a time; False when it is stored with the same content already."""
-    if key in db:
-        with db.open_value(key) as stored:
-            while (some := source.read(BATCH_BYTES)) == stored.read(BATCH_BYTES):
-                if not some:
-                    return False
-        source.file.seek(0)
-        source.size = 0
-    db.put_stream(key, source)
-    return True
+    def seek(self, at: int) -> None:
+        """Read again from the beginning, which is all that `at` may be."""
+        self.size = self.file.seek(at)
 
 
 def import_tree(
@@ -188,7 +183,7 @@ def import_tree(
                     with open(path, "rb") as file:
                         source = Source(file)
                         key = path[len(os.path.join(folder, "")) :]
-                        new_one = import_large(db, key, source)
+                        new_one = put_unless_equal(db, key, source)
                 except OSError as raised:
                     if source is not None and source.error is not raised:
                         raise  # of the store
@@ -221,7 +216,7 @@ def import_tree(
 def export_tree(
     uri: str, folder: str, attr: str | None, force: bool, ignore_newer: bool, options: Options
 ) -> int:
-    """Write every value of a store to the file below `folder` that its key names.
+    """Write every value of a store to the file below `folder` that its key names, or to a tar archive of that name.
 
     All keys are checked before the first file is written. Nothing is ever written outside `folder`:
     not by a key, and not through a symbolic link that is there.
@@ -231,11 +226,12 @@ def export_tree(
     uri : str
         A store of which every key is a str.
     folder : str
-        Created when it is missing; refused when there is something in it, unless `force`.
+        Created when it is missing; refused when there is something in it, unless `force`. A name that ends with .tar, .tar.gz,
+        .tgz, .tar.bz2 or .tar.xz is that of an archive, refused when it is there, unless `force`.
     attr : str, optional
         The attribute to write, bytes or str; needed when there are several.
     force : bool
-        Write into a folder that has files, and over those that have an entry's name.
+        Write into a folder that has files, and over those that have an entry's name; replace an archive.
     ignore_newer : bool
         Leave out what TileDB 2 has added to the store.
     options : dict, optional
@@ -251,25 +247,61 @@ def export_tree(
         chosen = named_attr(db, attr)
         for key in db:
             check_path(key)
-        os.makedirs(folder, exist_ok=True)
-        if os.listdir(folder) and not force:
-            raise FileExistsError(f"{folder} is not empty: --force writes into it all the same")
-        root = os.path.realpath(folder)
-        files = size = 0
-        for key in db:
-            path = os.path.join(root, key)
-            if os.path.realpath(path) != path:
-                raise InvalidValueError(
-                    f"{path} is reached through a symbolic link, and may lie elsewhere"
-                )
-            # Without force nothing is there, but two keys may name one file where case does not count.
-            with opened_value(db, key, chosen, None) as value:
-                os.makedirs(os.path.dirname(path), exist_ok=True)
-                with open(path, "wb" if force else "xb") as file:
-                    size += copy_bytes(value, file)
-            files += 1
+        files, size = (_into_tar if is_tar(folder) else _into_folder)(db, folder, chosen, force)
     print(f"{counted(files, 'file')}, {size_text(size)} in {time.monotonic() - started:.1f} s")
     return 0
+
+
+def is_tar(place: str) -> bool:
+    """Whether a file of this name is an archive."""
+    return place.endswith(TARS)
+
+
+def _into_folder(db: Store, folder: str, chosen: Attr, force: bool) -> tuple[int, int]:
+    """How many files, and their bytes."""
+    os.makedirs(folder, exist_ok=True)
+    if os.listdir(folder) and not force:
+        raise FileExistsError(f"{folder} is not empty: --force writes into it all the same")
+    root = os.path.realpath(folder)
+    files = size = 0
+    for key in db:
+        path = os.path.join(root, key)
+        if os.path.realpath(path) != path:
+            raise InvalidValueError(
+                f"{path} is reached through a symbolic link, and may lie elsewhere"
+            )
+        # Without force nothing is there, but two keys may name one file where case does not count.
+        with opened_value(db, key, chosen, None) as value:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(path, "wb" if force else "xb") as file:
+                size += copy_bytes(value, file)
+        files += 1
+    return files, size
+
+
+def _into_tar(db: Store, place: str, chosen: Attr, force: bool) -> tuple[int, int]:
+    """How many files, and their bytes. The archive has its name when it is whole; two of one store are equal byte for byte."""
+    if os.path.exists(place) and not force:
+        raise FileExistsError(f"{place} is there: --force replaces it")
+    ending = place.rpartition(".")[2]
+    mode: Any = "w" if ending == "tar" else f"w:{'gz' if ending == 'tgz' else ending}"
+    part = f"{place}.part"
+    files = size = 0
+    try:
+        with tarfile.open(part, mode, format=tarfile.PAX_FORMAT) as archive:
+            for key in db:
+                with opened_value(db, key, chosen, None) as value:
+                    member = tarfile.TarInfo(key)
+                    member.size = value.seek(0, os.SEEK_END)
+                    value.seek(0)
+                    archive.addfile(member, value)
+                files += 1
+                size += member.size
+        os.replace(part, place)
+    finally:
+        with suppress(FileNotFoundError):
+            os.remove(part)
+    return files, size
 
 
 def check_path(key: object) -> None:
