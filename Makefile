@@ -44,7 +44,7 @@ test: lint $(VENV)/.tools-test
 	@$(PY) -m pytest -n 2 --dist loadfile
 
 # Each suite prints its seconds, and fails when it takes half as long again as its share.
-test-suites: $(VENV)/.built $(VENV)/.tools-test $(VENV)/.tools-s3 $(VENV)/.tools-redis $(VENV)/.tools-test-adapters
+test-suites: $(VENV)/.built $(VENV)/.tools-test $(VENV)/.tools-s3 $(VENV)/.tools-redis $(VENV)/.tools-test-adapters $(VENV)/.tools-torch
 	@$(PY) tools/suite.py cloud 300 tests/cloud/server
 	@$(PY) tools/suite.py bench 160 tests/bench
 	@$(PY) tools/suite.py redis 240 tests/redis
@@ -90,7 +90,7 @@ bench-scale: $(VENV)/.built $(VENV)/.tools-bench
 bench-growth: $(VENV)/.built $(VENV)/.tools-bench
 	@$(VENV)/bin/python -m bench.growth --least 100000000 --most 100000000 --contenders tilekv
 
-docs: $(VENV)/.built $(VENV)/.tools-docs
+docs: $(VENV)/.built $(VENV)/.tools-docs $(VENV)/.tools-torch
 	@$(PY) -m sphinx -W -q -b doctest docs docs/_build/doctest
 	@$(PY) -m sphinx -W -q -b html docs docs/_build/html
 	@echo 'tilekv: docs/_build/html/index.html'
@@ -198,6 +198,12 @@ $(VENV)/.tools-redis: tests/redis/requirements.txt $(VENV)/.ready
 	@rm -f $(VENV)/clients/*.tar.gz
 	@$(VENV)/clients/bin/python -m pip --disable-pip-version-check --quiet download --no-deps --no-binary :all: --dest $(VENV)/clients \
 		$$(grep -E '^(redis|Django)==' tests/redis/requirements.txt)
+	@touch $@
+
+# Never the wheels for CUDA, which are gigabytes, and none is built here: where there is no other, its tests and examples are skipped.
+$(VENV)/.tools-torch: $(VENV)/.ready
+	@echo 'tilekv: installing torch for the processor'
+	@$(PIP) install --only-binary :all: 'torch==2.13.0+cpu' || echo 'tilekv: there is none here; what is of torch is skipped'
 	@touch $@
 
 $(VENV)/.tools-%: pyproject.toml $(VENV)/.ready

@@ -26,7 +26,13 @@ RETIRED: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     r"Window|window": (
         "MergeCursor, or a portion of cells",
-        ("tilekv.filters", "tilekv.kvcore.codec", "tilekv.kvcore.testing", "tilekv.schema"),
+        (
+            "tilekv.filters",
+            "tilekv.kvcore.codec",
+            "tilekv.kvcore.testing",
+            "tilekv.schema",
+            "tilekv.torch",
+        ),
     ),
     r"(\w+_)?(lanes?|LANES?)(_\w+)?|Lanes?": (
         "FieldCursor: a lane is a place in a vector register",
