@@ -44,6 +44,15 @@ GOALS = {
 }
 
 
+def server_of(name: str) -> Path | None:
+    """The program: one that is installed, or the one of the environment of the suite redis (make .venv/.tools-redis)."""
+    if found := shutil.which(f"{name}-server"):
+        return Path(found)
+    packages = Path(sys.prefix, "clients").glob("lib/*/site-packages")
+    places = [place for each in packages for place in each.glob(f"*/_binaries/*/{name}-server")]
+    return places[0] if places else None
+
+
 class Contender:
     """A server in a process of its own."""
 
@@ -58,7 +67,7 @@ class Contender:
             command = [sys.executable, "-m", "tilekv", "serve", str(folder / "store.kv")]
             command += ["--port", str(self.port), "--loglevel", "warning"]
         else:
-            command = [f"{name}-server", "--port", str(self.port), "--dir", str(folder)]
+            command = [str(server_of(name)), "--port", str(self.port), "--dir", str(folder)]
             command += ["--save", "", "--appendonly", "yes", "--appendfsync", "everysec"]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         for _ in range(400):
@@ -220,7 +229,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.tiny:
         options.keys, options.commands, options.rounds = 1000, 2000, 1
-    names = ["tilekv", *[name for name in ("redis", "valkey") if shutil.which(f"{name}-server")]]
+    names = ["tilekv", *[name for name in ("redis", "valkey") if server_of(name)]]
     if not shutil.which("redis-benchmark"):
         raise SystemExit("redis-benchmark is missing: tools/redis installs it")
     measured = Measured()

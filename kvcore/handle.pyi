@@ -2,6 +2,8 @@ from collections.abc import Iterable, Mapping
 from threading import _RLock
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from typing_extensions import disjoint_base
 
 from tilekv.kvcore.batch.key_scan import KeyScan
@@ -60,6 +62,10 @@ class Handle:
     def _moments(self, expire: object, rows: int) -> Any: ...
     def _expires(self, key: object) -> int: ...
     def _sorted_row(self, key: object, value: object) -> SortedBuffer: ...
+    def _sorted_rows(
+        self, keys: list[Any], values: list[Any], expires: npt.NDArray[np.int64]
+    ) -> SortedBuffer: ...
+    def _layers(self) -> tuple[Snapshot, tuple[SortedBuffer, ...]]: ...
     def _sorted_delete(self, key: object) -> SortedBuffer: ...
     def _streamed(
         self, key: object, attr: str, values: Mapping[str, object]

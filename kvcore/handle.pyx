@@ -560,6 +560,15 @@ cdef class Handle:
         stage_pairs(staged, self._columns, [(key, value)])
         return sort_buffer(staged)
 
+    def _sorted_rows(self, list keys, list values, expires):
+        """The cells of a fragment of several keys, and their moments as `_apply` takes them, where the store keeps some."""
+        cdef Buffer staged = Buffer(self._layout)
+        cdef const int64_t[::1] words = expires
+        stage_rows(staged, self._columns, keys, values)
+        if self._layout.expires >= 0:
+            staged.expire(0, &words[0], len(words))
+        return sort_buffer(staged)
+
     def _sorted_delete(self, key):
         """The cell of a fragment that deletes one key."""
         cdef Buffer staged = Buffer(self._layout)
@@ -879,6 +888,11 @@ cdef class Handle:
         cdef Buffer frozen = self._frozen
         cdef tuple newest = (sort_buffer(buffer),) if buffer.n else ()
         return newest if frozen is None else newest + (sort_buffer(frozen),)
+
+    def _layers(self):
+        """Snapshot and buffers as they are now."""
+        cdef Snapshot snapshot = self._require_snapshot()
+        return snapshot, self._buffers()
 
     cdef Merge _merge(self):
         """A cursor over snapshot and buffers as they are now."""

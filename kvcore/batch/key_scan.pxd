@@ -28,7 +28,8 @@ cdef class KeyScan:
     """Immutable; any number of threads may take parts."""
     cdef Snapshot snapshot
     cdef tuple buffers          # see Handle._buffers()
-    cdef KeyFilter filter
+    cdef KeyFilter filter       # None: all
+    cdef bint tombstones        # deletes are keys, too: their types say so
     cdef int64_t now            # what expires by then is left out; 0: nothing
     cdef bint numbers           # see Layout
     cdef readonly object parts  # how many there are

@@ -49,7 +49,7 @@ cdef class KeyScan:
         """The keys of part `number` that are asked for."""
         cdef FoundKeys found = FoundKeys.__new__(FoundKeys)
         low, high = [(at << 128) // self.parts for at in (number, number + 1)]
-        self._gather(Merge(self.snapshot, self.buffers, False, self.now, low, high), found)
+        self._gather(Merge(self.snapshot, self.buffers, self.tombstones, self.now, low, high), found)
         return found
 
     cdef int _gather(self, Merge merge, FoundKeys found) except -1:
@@ -130,7 +130,7 @@ cdef class KeyScan:
             key.data = raw[0].data + start
             key.size = <uint64_t>ends[i] - start
             start = <uint64_t>ends[i]
-            if self.filter.matches(&key):
+            if self.filter is None or self.filter.matches(&key):
                 failed |= out_bytes(&found.data, key.data, key.size)
                 failed |= out64(&found.ends, found.data.size)
                 failed |= out_bytes(&found.types, &key.type, 1)

@@ -130,6 +130,7 @@ cdef class Batch:
     cdef readonly size_t pending        # bytes of all connections that are to be sent
     cdef readonly uint64_t commands
     cdef uint64_t calls[KINDS]
+    cdef double seconds[KINDS]
     cdef bint wrote                     # since the last commit
     cdef public int64_t slower_than     # microseconds after which a command is told of; -1: none is
     cdef public size_t most_pending
@@ -150,6 +151,7 @@ cdef class Batch:
     cdef void _clear(self) noexcept
     cdef void _release(self) noexcept
     cdef int _find(self, Connection connection) except -1
+    cdef int _find_changed(self, Connection connection) except -1
     cdef int _answer(self, Operation* operation, Connection connection) except -1
     cdef int _answer_value(self, Connection connection, size_t i) except -1
     cdef int _read_value(self, Connection connection, size_t i) except -1

@@ -206,10 +206,13 @@ cdef class Batch:
         """Begin to count anew."""
         self.commands = 0
         memset(self.calls, 0, sizeof(self.calls))
+        memset(self.seconds, 0, sizeof(self.seconds))
 
     def counts(self):
-        """How often the commands were called that wait in a batch, by name."""
-        return {name.decode().lower(): self.calls[kind] for kind, name in enumerate(_NAMES) if kind and self.calls[kind]}
+        """Of the commands that wait in a batch, by name: how often they were called, and in how many seconds. Those that were
+        answered together share their time."""
+        return {name.decode().lower(): (self.calls[kind], self.seconds[kind])
+                for kind, name in enumerate(_NAMES) if kind and self.calls[kind]}
 
     cdef int run(self, Connection connection) except -1:
         cdef Channel* channel = &connection.channel
@@ -250,7 +253,7 @@ cdef class Batch:
             kind = OTHER
             if parsed != INLINE and connection.fast and connection.careful == 0:
                 kind = kind_of(channel.come + at, request)
-            if (kind == MGET or kind == EXISTS) and request.n > MANY_KEYS and not self.alone:
+            if (kind == MGET or kind == EXISTS or kind == DEL) and request.n > MANY_KEYS and not self.alone:
                 connection.alone = True
                 break
             if kind != OTHER and self._add(connection, kind):
@@ -485,15 +488,20 @@ cdef class Batch:
         cdef FieldRef field = plain_field(FIELD)
         cdef Kind first
         cdef double begun
+        cdef uint64_t answered[KINDS]
+        cdef uint64_t total = self.noperations
         cdef int epoch = -1
         if self.noperations == 0:
             return 0
+        memset(answered, 0, sizeof(answered))
         begun = self.breathed = monotonic()
         first = self.operations[0].kind
         connection = <Connection>self.operations[0].connection
         if self.nkeys:
             try:
                 self._find(connection)
+                if self.alone and self.nwrites:
+                    self._find_changed(connection)
             except (TileKVError, OSError, MemoryError):
                 self._redo()
                 if connection.postponed is not None:
@@ -516,7 +524,7 @@ cdef class Batch:
                     self._put_off(operation, connection)
                     continue
                 connection.channel.start = connection.at        # _put_off() of a later one sets it back
-                self.calls[<int>operation.kind] += 1
+                answered[<int>operation.kind] += 1
                 self.commands += 1
                 self._answer(operation, connection)
         finally:
@@ -538,10 +546,12 @@ cdef class Batch:
                     space.stalled = True                        # until one of the two buffers is flushed
             except (TileKVError, OSError, MemoryError) as error:
                 self.server.failed(error)
-        if self.slower_than >= 0:
-            begun = 1e6 * (monotonic() - begun)
-            if begun >= self.slower_than:
-                self.server.slow(connection, [_NAMES[<int>first], b"... and others of one round"], <int64_t>begun)
+        begun = monotonic() - begun
+        for i in range(KINDS):
+            self.calls[i] += answered[i]
+            self.seconds[i] += begun * <double>answered[i] / <double>total
+        if 0 <= self.slower_than <= 1e6 * begun:
+            self.server.slow(connection, [_NAMES[<int>first], b"... and others of one round"], <int64_t>(1e6 * begun))
         return 0
 
     cdef int _breathe(self, Connection connection) except -1:
@@ -675,6 +685,33 @@ cdef class Batch:
                 self.snapshot.raise_fault(&self.context, self.addresses[at].fragment)
         return 0
 
+    cdef int _find_changed(self, Connection connection) except -1:
+        """What others have written while a long command that writes was looking: it is to do all at one moment, which is now."""
+        cdef Handle handle = self.space.handle
+        cdef size_t i
+        cdef int* found
+        if handle._buffer is self.buffer and handle._frozen is self.frozen:
+            found = <int*>calloc(self.nkeys, sizeof(int))
+            if found == NULL:
+                raise MemoryError
+            try:
+                find_buffered(self.buffer, self.frozen, self.keys, self.nkeys, self.context.now, found, self.addresses)
+                for i in range(self.nkeys):
+                    if found[i] != MISSING:
+                        self.found[i] = found[i]
+            finally:
+                free(found)
+            return 0
+        # It has been flushed meanwhile: all is looked up again, and nobody is answered in between.
+        context_close(&self.context, &self.snapshot.codecs.pool)
+        memset(self.found, 0, self.nkeys * sizeof(int))                 # MISSING
+        self.alone = False
+        try:
+            self._find(connection)
+        finally:
+            self.alone = True
+        return 0
+
     cdef int _answer(self, Operation* operation, Connection connection) except -1:
         cdef Channel* channel = &connection.channel
         cdef size_t i, end = operation.first_key + operation.nkeys, n = 0
@@ -706,11 +743,10 @@ cdef class Batch:
                     if write.value != NULL or self.found[write.number] == PRESENT:
                         self._write(write)
                         connection.wrote = True
+                        n += 1
                 if operation.kind == SET or operation.kind == MSET:
                     put_bytes(channel, "+OK\r\n", 5)
                 else:
-                    for i in range(operation.first_key, end):
-                        n += self.found[i] == PRESENT
                     put_header(channel, c":", n)
         except (TileKVError, OSError, MemoryError) as error:
             put_back(channel, &mark)

@@ -99,15 +99,17 @@ def consolidate(engine: Engine, progress: Progress = None, write: Write | None =
     return claimed is not None and bool(merge(maintenance, claimed, progress, write or write_part))
 
 
-def clear(engine: Engine, deleted: CellSource) -> bool:
-    """Let one delete take the place of all that is visible: the store is empty, however much it held. What is flushed meanwhile
-    stays. False when there was nothing. In the past it is empty since the last flush, whose moment the delete has: a later one
+def clear(engine: Engine, cells: CellSource, n: int = 1) -> bool:
+    """Let a few cells take the place of all that is visible, however much that is. What is flushed meanwhile stays. False, and
+    nothing is done, when there was nothing. In the past it is so since the last flush, whose moment the cells have: a later one
     could hide what others flush at this moment.
 
     Parameters
     ----------
-    deleted : CellSource
-        The delete: there are no empty fragments.
+    cells : CellSource
+        At least one, since there are no empty fragments: a delete, of whatever key, leaves the store empty.
+    n : int
+        How many.
 
     Raises
     ------
@@ -127,14 +129,14 @@ def clear(engine: Engine, deleted: CellSource) -> bool:
                 maintenance.storage,
                 engine.layout,
                 maintenance.opener.codecs,
-                [deleted],
+                [cells],
                 workers,
                 span=(
                     min(name.t1 for name in claimed.sources),
                     max(name.t2 for name in claimed.sources),
                 ),
                 sources=tuple(map(str, reversed(claimed.sources))),
-                keys=Expected(1),
+                keys=Expected(n),
                 filters=engine.config.filters,
                 showing=written.append,
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from PIL import Image
 
 import tilekv
 from redis_process import Process, tilekv_server
+from redis_server import over_tcp
 
 PROGRAMS = Path(__file__).parent / "programs"
 ROOT = Path(__file__).parents[2]
@@ -32,6 +34,22 @@ def run(program: str, *arguments: object) -> None:
 )
 def test_program(ours: Process, program: str) -> None:
     run(program, ours.port)
+
+
+def test_the_page_of_django_and_flask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every example of it, on one server: then what reads the store from Python."""
+    page = (ROOT / "docs" / "web.md").read_text()
+    blocks = re.findall(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    assert len(blocks) == 4
+    server = tilekv_server(tmp_path)
+    try:
+        run("page.py", server.port, *blocks[:3])
+        with over_tcp(server.port) as ask:
+            assert ask("SAVE") == "OK"
+        monkeypatch.chdir(tmp_path)
+        exec(blocks[3].replace("cache.kv", "store.kv"), {})
+    finally:
+        server.stop()
 
 
 @pytest.mark.skipif(not os.environ.get("TILEKV_NIGHTLY"), reason="npm installs them: nightly")

@@ -86,13 +86,20 @@ def write(ask: Client, attempt: int) -> None:
     time.sleep(1)
 
 
+def delete(ask: Client, attempt: int) -> None:
+    """100,000 keys by one command, and most of them are there."""
+    write_many(ask, SMALL, 2 * SMALL)
+    assert ask("SAVE") == "OK"
+    assert ask("DEL", *[f"k{SMALL + i}" for i in range(100_000)]) == 100_000
+
+
 def write_large(ask: Client, attempt: int) -> None:
     value = random.Random(attempt).randbytes(1 << 20)
     for i in range(LARGE):
         assert ask("SET", f"large{i}", value) == "OK"
 
 
-@pytest.mark.parametrize("work", [read_many, read_large, count, write, write_large])
+@pytest.mark.parametrize("work", [read_many, read_large, count, write, delete, write_large])
 def test_ping_waits_for_nobody(filled: Process, work: Callable[[Client, int], None]) -> None:
     worst = []
     for attempt in range(TRIES):

@@ -3,6 +3,7 @@
 import errno
 import os
 import random
+import re
 import socket
 import threading
 import time
@@ -19,9 +20,37 @@ from redis_server import Client, serving
 from tilekv.errors import InvalidValueError, StoreBusyError
 from tilekv.serve import database as databases
 from tilekv.serve import upkeep
+from tilekv.serve.counting import KeyCount
 from tilekv.serve.options import Options
 from tilekv.serve.server import Server
 from tilekv.storage.serving import resident_bytes
+
+# What redis_exporter (exporter/exporter.go, the maps of gauges and counters, and exporter/info.go) makes metrics of, by section.
+READ = {
+    "server": "redis_version redis_mode os tcp_port run_id process_id uptime_in_seconds",
+    "clients": "connected_clients blocked_clients maxclients pubsub_clients client_recent_max_input_buffer "
+    "client_recent_max_output_buffer",
+    "memory": "used_memory used_memory_rss used_memory_peak used_memory_dataset maxmemory maxmemory_policy "
+    "mem_fragmentation_ratio mem_clients_normal",
+    "persistence": "loading rdb_changes_since_last_save rdb_bgsave_in_progress rdb_last_save_time rdb_last_bgsave_status "
+    "rdb_last_bgsave_time_sec rdb_current_bgsave_time_sec rdb_last_cow_size aof_enabled aof_rewrite_in_progress "
+    "aof_rewrite_scheduled aof_last_rewrite_time_sec aof_current_rewrite_time_sec aof_last_cow_size "
+    "aof_last_bgrewrite_status aof_last_write_status",
+    "stats": "total_connections_received total_commands_processed rejected_connections total_net_input_bytes "
+    "total_net_output_bytes expired_keys evicted_keys keyspace_hits keyspace_misses pubsub_channels pubsub_patterns "
+    "latest_fork_usec",
+    "replication": "role connected_slaves master_replid master_repl_offset second_repl_offset repl_backlog_active "
+    "repl_backlog_size repl_backlog_first_byte_offset repl_backlog_histlen",
+    "cpu": "used_cpu_sys used_cpu_user used_cpu_sys_children used_cpu_user_children",
+}
+TEXTS = {"redis_version", "redis_mode", "os", "run_id", "maxmemory_policy", "role", "master_replid"}
+NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?|ok|err")
+# It reads these, too, where they are: of an allocator, of Lua, of modules, of what evicts, and of replicas, which there are not.
+LEFT_OUT = (
+    "allocator_active allocator_allocated allocator_resident used_memory_lua used_memory_scripts mem_clients_slaves "
+    "lazyfree_pending_objects active_defrag_running active_defrag_hits module_fork_in_progress slave_expires_tracked_keys "
+    "sync_full migrate_cached_sockets"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -29,6 +58,14 @@ def _quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is done every second is done more often."""
     monkeypatch.setattr(upkeep, "EVERY_S", 0.1)
     monkeypatch.setattr(upkeep, "MERGE_S", 0.05)
+
+
+def together(ask: Client, *commands: list[Any]) -> Any:
+    """The replies of a transaction."""
+    ask("MULTI")
+    for words in commands:
+        ask(*words)
+    return ask("EXEC")
 
 
 def eventually(holds: Callable[[], Any]) -> None:
@@ -166,12 +203,6 @@ def test_transactions_are_one_step(folder: Path) -> None:
 
 
 def test_all_keys_within_a_transaction_are_as_it_has_changed_them(folder: Path) -> None:
-    def together(ask: Client, *commands: list[Any]) -> Any:
-        ask("MULTI")
-        for words in commands:
-            ask(*words)
-        return ask("EXEC")
-
     with serving(folder) as server, Client(server.options.unixsocket) as ask:
         with tilekv.open(folder / "store.kv", "a") as db:
             db[5] = b"no client can name it"
@@ -208,8 +239,8 @@ def test_a_transaction_is_written_at_once(folder: Path, monkeypatch: pytest.Monk
         applied: list[int] = []
         commit = databases.Step.commit
 
-        def counted(step: databases.Step) -> bool:
-            done = commit(step)
+        def counted(step: databases.Step, replace: Any) -> bool:
+            done = commit(step, replace)
             applied.append(done)
             return done
 
@@ -307,6 +338,110 @@ def test_flushdb_of_a_large_store_is_one_delete(
         assert ask("SET", "k1-1", 2) == "OK"
         assert ask("GET", "k1-1") == b"2"
     assert tilekv.verify(folder / "store.kv") == []
+
+
+def test_a_transaction_that_flushes_a_large_store_is_one_step(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it writes then takes the place of all that was there, or nothing has happened."""
+    monkeypatch.setattr(databases, "FEW_CELLS", 100)
+    with serving(folder) as server, Client(server.options.unixsocket) as ask:
+        ask("MSET", *[word for i in range(1000) for word in (f"k{i}", i)])
+        ask("SAVE")
+        steps = (["SET", "k1", "lost"], ["FLUSHDB"], ["SET", "k2", "b"], ["SETEX", "c", 100, "d"])
+        with monkeypatch.context() as patch:
+
+            def fail(*_: object) -> None:
+                raise OSError(28, "the disk is full")
+
+            patch.setattr("tilekv.consolidation.clear", fail)
+            with pytest.raises(AssertionError, match="the disk is full"):
+                assert together(ask, *steps, ["DBSIZE"]) == []
+            assert (ask("DBSIZE"), ask("GET", "k1")) == (1000, b"1")
+        flushed = server.upkeep.flushes
+        assert together(ask, *steps, ["DBSIZE"], ["GET", "k1"]) == ["OK"] * 4 + [2, None]
+        assert (ask("DBSIZE"), ask("MGET", "k1", "k2", "c")) == (2, [None, b"b", b"d"])
+        assert 0 < ask("TTL", "c") <= 100
+        assert [fragment.cells for fragment in server.database(0).store.fragments] == [2]
+        assert server.upkeep.flushes <= flushed + 2
+        assert together(ask, ["FLUSHALL"], ["DBSIZE"]) == ["OK", 0]
+    with tilekv.open(folder / "store.kv") as db:
+        assert len(db) == 0
+    assert tilekv.verify(folder / "store.kv") == []
+
+
+def test_keys_are_counted_behind_the_loop(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """INFO says so until they are; from then on it is exact, whatever is written, flushed and merged."""
+    monkeypatch.setattr(databases, "FEW_CELLS", 100)
+    with tilekv.open(folder / "store.kv", "x", expires=True) as db:
+        for part in range(3):
+            db.put_many([f"k{part}-{i}" for i in range(500)] + ["all"], [b"v"] * 501)
+            db.flush()
+    go = threading.Event()
+    count_all = KeyCount._count_all
+
+    def slowly(self: KeyCount, snapshot: Any) -> None:
+        assert go.wait(10)
+        count_all(self, snapshot)
+
+    monkeypatch.setattr(KeyCount, "_count_all", slowly)
+
+    def told(ask: Client) -> tuple[int, str]:
+        text = ask("INFO", "keyspace").decode()
+        words = dict(each.split("=") for each in text.split("db0:")[1].strip().split(","))
+        return int(words["keys"]), words["exact"]
+
+    with serving(folder) as server, Client(server.options.unixsocket) as ask:
+        assert told(ask) == (1503, "no")
+        assert ask("PING") == "PONG"
+        go.set()
+        assert ask("DBSIZE") == 1501
+        monkeypatch.setattr(KeyCount, "_count_all", None)  # nobody counts all of them again
+        n = 1501
+        for turn in range(12):
+            ask("MSET", "all", turn, f"new{turn}", turn)
+            n += 1
+            assert told(ask) == (n, "yes")
+            assert ask("DEL", f"k1-{turn}", "nothing") == 1
+            n -= 1
+            ask("SAVE")
+            assert ask("DBSIZE") == n
+            if turn % 5 == 4:
+                server.upkeep.merge_due()
+        assert len(server.database(0).store.fragments) < 15
+        assert told(ask) == (n, "yes")
+
+
+def test_what_redis_exporter_reads(folder: Path) -> None:
+    """Each field has a line of its own that it can parse: see READ."""
+    with serving(folder) as server, Client(server.options.unixsocket) as ask:
+        ask("SET", "a", 1)
+        ask("GET", "a")
+        ask("SAVE")
+        lines = ask("INFO", "ALL").decode().split("\r\n")
+    section = ""
+    found: dict[str, dict[str, str]] = {}
+    for line in lines:
+        if line.startswith("# "):
+            section = line[2:].lower()
+        elif line:
+            name, value = line.split(":", 1)
+            found.setdefault(section, {})[name] = value
+    for section, names in READ.items():
+        assert {*names.split()} <= found[section].keys(), section
+        for name in names.split():
+            assert NUMBER.fullmatch(found[section][name]) or name in TEXTS, name
+    for name in LEFT_OUT.split():
+        assert name not in {each for fields in found.values() for each in fields}, name
+    for command in ("get", "set", "save", "info"):
+        words = dict(
+            each.split("=") for each in found["commandstats"][f"cmdstat_{command}"].split(",")
+        )
+        assert [*words][:3] == ["calls", "usec", "usec_per_call"]
+        assert int(words["calls"]) == 1
+        assert all(NUMBER.fullmatch(value) for value in words.values())
+    words = dict(each.split("=") for each in found["keyspace"]["db0"].split(","))
+    assert words.items() >= {"keys": "1", "expires": "0", "avg_ttl": "0"}.items()
 
 
 def test_hashes_are_stores_of_several_attributes(folder: Path) -> None:
@@ -577,6 +712,40 @@ def test_a_long_command_is_one_look_and_lets_others_go_on(folder: Path) -> None:
             assert ask.read()[0] == b"message"
             told += 1
         assert ask("PING") == "PONG"
+
+
+def test_a_long_delete_is_one_step_and_lets_others_go_on(folder: Path) -> None:
+    """Others write what it deletes, and flush: of what they write together it leaves all or nothing."""
+    keys = [f"k{i}" for i in range(1000)]
+    few = keys[::97]
+    with serving(folder) as server, Client(server.options.unixsocket) as ask:
+        server.loop.batch.most_seconds = 0
+        ask("SET", "other", 1)
+        ask("SAVE")
+        done = threading.Event()
+        seen: list[int] = []
+
+        def write() -> None:
+            with Client(server.options.unixsocket) as other:
+                while not done.is_set():
+                    assert other("MSET", *[word for key in few for word in (key, "1")]) == "OK"
+                    seen.append(other("EXISTS", *few))
+                    if len(seen) % 7 == 0:
+                        assert other("SAVE") == "OK"
+
+        thread = threading.Thread(target=write)
+        thread.start()
+        gone = []
+        while len(seen) < 300:
+            ask("SET", keys[0], "1")  # it finds this one, and some that come only while it looks
+            gone.append(ask("DEL", *keys, *keys[:5]))
+        done.set()
+        thread.join()
+        assert {*gone} <= {1, len(few)}
+        assert {*seen} <= {0, 1, len(few)}
+        ask("MSET", *[word for key in keys for word in (key, "1")])
+        assert ask("DEL", *keys, *keys[:5], "none") == len(keys)
+        assert ask("DBSIZE") == 1
 
 
 def test_a_client_that_is_closed_during_its_long_command(folder: Path) -> None:

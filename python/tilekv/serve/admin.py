@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from tilekv.kvcore.serve.resp import ReplyError, Verbatim, matching
 from tilekv.serve.clients import VERSION
+from tilekv.serve.database import Database
 from tilekv.serve.session import Host, Session, all_commands
 from tilekv.serve.table import (
     COMMANDS,
@@ -338,13 +339,41 @@ def info(session: Session, args: list[bytes]) -> Any:
             SECTIONS if word in ("all", "everything") else plain if word == "default" else (word,)
         )
     }
-    parts = []
-    for name in SECTIONS:
-        if name in wanted:
-            lines = _section(session.server, name)
-            body = "".join(f"{key}:{value}\r\n" for key, value in lines.items())
-            parts.append(f"# {name.capitalize()}\r\n{body}")
-    return Verbatim("\r\n".join(parts))
+    server = session.server
+    parts = [
+        _titled(name, _section(server, name))
+        for name in SECTIONS
+        if name in wanted and name != "keyspace"
+    ]
+    if "keyspace" not in wanted:
+        return Verbatim("\r\n".join(parts))
+    databases = server.all_databases()
+
+    def work() -> Verbatim:
+        return Verbatim("\r\n".join([*parts, _titled("keyspace", _keyspace(server, databases))]))
+
+    if session.executing or all(db.is_small() or not db.counter.is_ready() for db in databases):
+        return work()
+    raise Later(work)
+
+
+def _titled(name: str, lines: dict[str, Any]) -> str:
+    body = "".join(f"{key}:{value}\r\n" for key, value in lines.items())
+    return f"# {name.capitalize()}\r\n{body}"
+
+
+def _keyspace(server: Host, databases: list[Database]) -> dict[str, Any]:
+    """How many keys there are; about how many, where that takes long, until a thread has counted them."""
+    found = {}
+    for db in databases:
+        exact = db.is_small() or db.counter.is_ready()
+        n = db.count() if exact else db.counter.estimate()
+        if not exact:
+            server.count_behind(db)
+        if n:
+            told = "yes" if exact else "no"
+            found[f"db{db.number}"] = f"keys={n},expires=0,avg_ttl=0,exact={told}"
+    return found
 
 
 def _section(server: Host, name: str) -> dict[str, Any]:
@@ -390,6 +419,7 @@ def _section(server: Host, name: str) -> dict[str, Any]:
             "used_memory_dataset": sum(db.store._buffer.size for db in databases),
             "maxmemory": 0,
             "maxmemory_policy": "noeviction",
+            "mem_fragmentation_ratio": "1.00",  # all that is resident is used
             "mem_clients_normal": loop.received + loop.batch.pending,
             "tilekv_buffer_bytes": options.buffer_bytes,
             "tilekv_cache_bytes": options.cache_bytes,
@@ -406,6 +436,12 @@ def _section(server: Host, name: str) -> dict[str, Any]:
             "rdb_last_save_time": int(upkeep.saved_at),
             "rdb_last_bgsave_status": "err" if upkeep.failing else "ok",
             "rdb_last_bgsave_time_sec": int(upkeep.flush_seconds),
+            "rdb_current_bgsave_time_sec": upkeep.flushing_seconds(),
+            "rdb_last_cow_size": 0,
+            "aof_rewrite_scheduled": 0,
+            "aof_last_rewrite_time_sec": -1,
+            "aof_current_rewrite_time_sec": -1,
+            "aof_last_cow_size": 0,
             "tilekv_flushes": upkeep.flushes,
             "tilekv_last_flush_ms": round(upkeep.flush_seconds * 1000, 1),
             "tilekv_may_be_lost_ms": upkeep.may_be_lost_ms(),
@@ -425,24 +461,38 @@ def _section(server: Host, name: str) -> dict[str, Any]:
             "evicted_keys": upkeep.culled,
             "keyspace_hits": sum(db.hits for db in databases),
             "keyspace_misses": sum(db.misses for db in databases),
+            "latest_fork_usec": 0,
             "pubsub_channels": len(server.channels.by_channel),
             "pubsub_patterns": len(server.channels.by_pattern),
             "slowlog_len": len(server.slow_commands),
         }
     if name == "replication":
-        return {"role": "master", "connected_slaves": 0, "master_repl_offset": 0}
+        return {
+            "role": "master",
+            "connected_slaves": 0,
+            "master_replid": server.run_id,
+            "master_repl_offset": 0,
+            "second_repl_offset": -1,
+            "repl_backlog_active": 0,
+            "repl_backlog_size": 0,
+            "repl_backlog_first_byte_offset": 0,
+            "repl_backlog_histlen": 0,
+        }
     if name == "cpu":
         system, user = processor_seconds()
-        return {"used_cpu_sys": f"{system:.6f}", "used_cpu_user": f"{user:.6f}"}
+        return {
+            "used_cpu_sys": f"{system:.6f}",
+            "used_cpu_user": f"{user:.6f}",
+            "used_cpu_sys_children": "0.000000",
+            "used_cpu_user_children": "0.000000",
+        }
     if name == "commandstats":
-        counts = dict(server.calls)
-        for key, n in loop.batch.counts().items():
-            counts[key] = counts.get(key, 0) + n
-        return {f"cmdstat_{key}": f"calls={n}" for key, n in sorted(counts.items())}
-    if name == "cluster":
-        return {"cluster_enabled": 0}
-    return {
-        f"db{db.number}": f"keys={server.about(db)},expires=0,avg_ttl=0,exact={'yes' if db.counted else 'no'}"
-        for db in databases
-        if server.about(db)
-    }
+        spent = {key: (n, server.seconds.get(key, 0.0)) for key, n in server.calls.items()}
+        for key, (n, seconds) in loop.batch.counts().items():
+            before, more = spent.get(key, (0, 0.0))
+            spent[key] = before + n, seconds + more
+        return {
+            f"cmdstat_{key}": f"calls={n},usec={1e6 * seconds:.0f},usec_per_call={1e6 * seconds / n:.2f}"
+            for key, (n, seconds) in sorted(spent.items())
+        }
+    return {"cluster_enabled": 0}  # cluster

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -12,12 +12,14 @@ import numpy as np
 from tilekv.config import Config
 from tilekv.errors import KeyNotFoundError, TileKVError
 from tilekv.expiry import LAST, NEVER
+from tilekv.kvcore.format.tile import CellSource
 from tilekv.kvcore.hashing.digest import DIGESTS, coordinates
 from tilekv.kvcore.serve.batch import Keyspace
 from tilekv.kvcore.serve.resp import ReplyError
 from tilekv.kvcore.values.keys import key_bytes
 from tilekv.record import parsed
 from tilekv.schema import Attr
+from tilekv.serve.counting import KeyCount
 from tilekv.store import Store
 from tilekv.store import open as open_store
 
@@ -61,18 +63,14 @@ class Database(Keyspace):
     number : int
         By which SELECT knows it.
     store : Store
-    count : int
-        Its keys when they were last counted.
-    counted : bool
-        Whether nothing has been written since.
+    counter : KeyCount
     """
 
     def __init__(self, store: Store, number: int) -> None:
         self.number = number
         self.store = store
         self.attrs: tuple[Attr, ...] = tuple(store.schema.attrs)
-        self.count = 0
-        self.counted_at: tuple[object, ...] | None = None
+        self.counter = KeyCount(store)
         self._known = {*store._open_snapshot().names}
         self._looked = 0.0
 
@@ -139,22 +137,9 @@ class Database(Keyspace):
         cells: int = sum(fragment.cells for fragment in self.store.fragments)
         return cells + self.store._unflushed() <= FEW_CELLS
 
-    def state(self) -> tuple[object, ...]:
-        """What is equal as long as nothing was written."""
-        return self.store._open_snapshot().names, self.writes
-
-    def counting(self) -> int:
-        """Count the keys: all coordinates are merged."""
-        state = self.state()
-        count = len(self.store)
-        self.count = count
-        self.counted_at = state
-        return count
-
-    @property
-    def counted(self) -> bool:
-        """Whether `count` is exact, but for what has expired since."""
-        return self.counted_at == self.state()
+    def count(self) -> int:
+        """How many keys there are. Of a large store it may take long, as long as it has not been counted."""
+        return len(self.store) if self.is_small() else self.counter.exact()
 
     def keys(self) -> list[bytes]:
         """All keys that a client can name."""
@@ -265,7 +250,7 @@ class Step:
 
     def count(self) -> int:
         """How many keys there are."""
-        count = 0 if self.cleared else self.database.counting()
+        count = 0 if self.cleared else self.database.count()
         for key, change in self.changes.items():
             count += (change is not None) - self._is_stored(key)
         return count
@@ -327,8 +312,8 @@ class Step:
         self.changes = {}
         self.cleared = True
 
-    def commit(self) -> bool:
-        """Write what was changed, in one step; False when nothing was."""
+    def commit(self, replace: Callable[[Database, CellSource | None, int], object]) -> bool:
+        """Write what was changed, in one step; False when nothing was. `replace`: see `Upkeep.clear`."""
         if not self.pending:
             return False
         database, store = self.database, self.store
@@ -344,18 +329,24 @@ class Step:
             keys.append(key_of(key))
             values.append(self._in(value))
             words.append(moment)
-        if self.cleared:
+        moments = np.array(words, np.int64)
+        replaced = self.cleared and not database.is_small()
+        if self.cleared and not replaced:
             put = {*keys}
             deletes = [key for key in store if key not in put]
-            self.cleared = False
-        if not keys and not deletes:
+        self.cleared = False
+        if not keys and not deletes and not replaced:
             return False
-        if database.expires:
-            store._apply((), keys, values, np.array(words, np.int64), deletes)
+        if replaced:
+            cells = store._sorted_rows(keys, values, moments) if keys else None
+            replace(database, cells, max(len(keys), 1))
+        elif database.expires:
+            store._apply((), keys, values, moments, deletes)
         else:
             puts = dict(zip(keys, values, strict=True))
             store._apply(puts, [], [], np.empty(0, np.int64), deletes)
-        database.written()
+        if not replaced:
+            database.written()
         if database.watched:
             for key in self.changes:
                 database.touched(key)

@@ -24,6 +24,7 @@ from tilekv.kvcore.serve.loop import Loop
 from tilekv.kvcore.serve.resp import ReplyError, encode
 from tilekv.serve import admin, clients, hashes, keys, scripts, strings
 from tilekv.serve.channels import Channels
+from tilekv.serve.counting import Stopped
 from tilekv.serve.database import Database, open_database
 from tilekv.serve.options import Options
 from tilekv.serve.session import Session
@@ -74,6 +75,7 @@ class Server:
         self.scripts: dict[bytes, Any] = {}
         self.slow_commands: deque[list[Any]] = deque(maxlen=max(options.slowlog_max_len, 0))
         self.calls: dict[str, int] = {}
+        self.seconds: dict[str, float] = {}
         self.accepted = 0
         self.rejected = 0
         self.rate = 0
@@ -83,6 +85,7 @@ class Server:
         self._counted = (time.monotonic(), 0)
         self._databases: dict[int, Database] = {}
         self._locks: list[ServerLock] = []
+        self._counting: list[threading.Thread] = []
         self._listeners: dict[int, socket.socket] = {}
         self._calls: deque[Callable[[], object]] = deque()
         self._late = ThreadPoolExecutor(LATE_THREADS, "tilekv serve late")
@@ -136,8 +139,8 @@ class Server:
                 # Of millions of keys it takes a tenth of a second, for which the loop would answer nobody.
                 database.store._engine.opener.index_behind = self._index_behind
                 database.store._open_snapshot().behind = self._index_behind
-                if database.store._unflushed() == 0 and len(database.store.fragments) <= 1:
-                    database.counting()
+                if not database.is_small():
+                    self.count_behind(database)
             except BaseException:
                 database.store.close(discard=True)
                 raise
@@ -148,11 +151,22 @@ class Server:
         """Those that are open."""
         return list(self._databases.values())
 
-    def about(self, database: Database) -> int:
-        """How many keys a database has, or had when they were last counted."""
-        if not database.counted and database.is_small():
-            database.counting()
-        return database.count
+    def count_behind(self, database: Database) -> None:
+        """Have a thread count the keys of a database, unless one does."""
+        if database.counter.busy:
+            return
+
+        def run() -> None:
+            try:
+                database.counter.begin()
+            except Stopped:
+                pass
+            except (TileKVError, OSError, MemoryError) as error:  # whoever asks meets it again
+                logger.warning("%s: its keys are not counted: %s", database.store.uri, error)
+
+        thread = threading.Thread(target=run, name="tilekv serve count", daemon=True)
+        self._counting = [each for each in self._counting if each.is_alive()] + [thread]
+        thread.start()
 
     # --- what the loop calls ---
 
@@ -310,6 +324,7 @@ class Server:
     def reset_counts(self) -> None:
         """CONFIG RESETSTAT."""
         self.calls.clear()
+        self.seconds.clear()
         for database in self.all_databases():
             database.hits = database.misses = 0
         self.accepted = self.rejected = 0
@@ -421,6 +436,10 @@ class Server:
         self._listeners = {}
         for connection in list(self.loop.connections.values()):
             self.loop.close(connection)
+        for database in self.all_databases():
+            database.counter.stop()
+        for thread in self._counting:
+            thread.join()
         self._late.shutdown()
         self.upkeep.stop()
         failure: BaseException | None = None

@@ -62,6 +62,7 @@ class Host(Protocol):
     scripts: dict[bytes, Any]
     slow_commands: deque[list[Any]]
     calls: dict[str, int]
+    seconds: dict[str, float]
     cleared: tuple[Database, ...]
     accepted: int
     rejected: int
@@ -76,8 +77,8 @@ class Host(Protocol):
     def all_databases(self) -> list[Database]:
         """Those that are open."""
 
-    def about(self, database: Database) -> int:
-        """How many keys it has, or had when they were counted."""
+    def count_behind(self, database: Database) -> None:
+        """Have a thread count the keys of a database."""
 
     def sessions(self) -> list[Session]:
         """All clients."""
@@ -170,7 +171,7 @@ class Session:
     def flush_step(self) -> None:
         """Write what the command, or the transaction, has changed so far: what follows changes the store itself."""
         for step in self._steps.values():
-            if step.commit():
+            if step.commit(self.server.upkeep.clear):
                 self.server.loop.batch.note_write(self.connection)
 
     def check_size(self, n: int) -> None:
@@ -195,7 +196,7 @@ class Session:
             for key in list(database.watched):
                 if step.has(key):
                     database.touched(key)
-            if database.is_small():
+            if database.is_small() or self.executing:
                 step.clear()
             else:
                 large.append(database)
@@ -218,8 +219,6 @@ class Session:
                 self.server.soon(done)
             return "OK"
 
-        if self.executing:
-            return work()
         raise Later(work)
 
     # --- one command ---
@@ -310,14 +309,19 @@ class Session:
             self.queue.append((entry, args))
             return "QUEUED"
         self.last = entry.name
-        reply = entry.run(self, args)
-        self._commit()
+        begun = time.perf_counter()
+        try:
+            reply = entry.run(self, args)
+            self._commit()
+        finally:
+            spent = self.server.seconds
+            spent[entry.name] = spent.get(entry.name, 0.0) + time.perf_counter() - begun
         return reply
 
     def _commit(self) -> None:
         steps, self._steps = self._steps, {}
         for step in steps.values():
-            if step.commit():
+            if step.commit(self.server.upkeep.clear):
                 self.server.loop.batch.note_write(self.connection)
 
     def _checked(self, entry: Command | None, name: bytes, args: list[bytes]) -> Command:

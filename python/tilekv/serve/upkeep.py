@@ -16,6 +16,7 @@ from tilekv.errors import StoreBusyError, StoreReplacedError, TileKVError
 from tilekv.expiry import NEVER
 from tilekv.keeper import MANY_VISIBLE, WAIT_S
 from tilekv.kvcore.format.datatypes import CODES
+from tilekv.kvcore.format.tile import CellSource
 from tilekv.kvcore.values.values import Column
 from tilekv.maintenance import Maintenance
 from tilekv.serve.database import Database
@@ -62,6 +63,7 @@ class Upkeep:
         self.flush_seconds = 0.0
         self.flushes = 0
         self.flushing = False
+        self._flushing_since = 0.0
         self.failing = 0
         self.failure = ""
         self.culled = 0
@@ -122,7 +124,7 @@ class Upkeep:
             if since:
                 self._since[database.number] = since
             database.dirty_since = 0.0
-            begun = time.monotonic()
+            begun = self._flushing_since = time.monotonic()
             self.flushing = True
             try:
                 database.store.flush()
@@ -195,6 +197,10 @@ class Upkeep:
         since = self._since.get(database.number) or database.dirty_since
         return bool(since) and time.monotonic() - since > WAITING_S + EVERY_S
 
+    def flushing_seconds(self) -> int:
+        """For how long a flush has been under way; -1: none is."""
+        return int(time.monotonic() - self._flushing_since) if self.flushing else -1
+
     def may_be_lost_ms(self) -> int:
         """How much of what was written last the death of the process may lose: a second and twice the last flush."""
         kind = self.server.options.appendfsync
@@ -259,10 +265,12 @@ class Upkeep:
             if number not in self._upkeeps:
                 self._upkeeps[number] = StoreUpkeep(store._engine, behind=True)
             upkeep = self._upkeeps[number]
+            database.counter.move()
             done = upkeep.run(dict(store._open_snapshot().opened), self._check, self._check)
             self._left[number] = upkeep.seen
             if done.merges:
                 database.refresh()
+                database.counter.move()
                 log.info("%s: %s", store.uri, done)
 
     def set_history(self, database: Database) -> None:
@@ -276,13 +284,14 @@ class Upkeep:
             lambda record: None if record.history == history else record.keeping(history)
         )
 
-    def clear(self, database: Database) -> None:
-        """Delete every key, at once, however many: one delete takes the place of all fragments."""
+    def clear(self, database: Database, cells: CellSource | None = None, n: int = 1) -> None:
+        """Delete every key, at once, however many: one delete takes the place of all fragments, or `n` cells do."""
         self.flush(database)
         with self._merge_lock:
             store = database.store
-            consolidation.clear(store._engine, store._sorted_delete(""))
-            database.refresh()
+            with database.counter.changing():
+                consolidation.clear(store._engine, cells or store._sorted_delete(""), n)
+                database.refresh()
             database.writes += 1
             self._left.pop(database.number, None)
 
