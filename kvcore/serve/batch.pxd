@@ -17,7 +17,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from tilekv.kvcore.handle cimport Handle
 from tilekv.kvcore.hashing.digest cimport KeyRef
 from tilekv.kvcore.read.address cimport CellAddress
-from tilekv.kvcore.read.chunk_reader cimport ReadContext
+from tilekv.kvcore.read.chunk_reader cimport FragmentData, Pin, ReadContext
 from tilekv.kvcore.read.snapshot cimport Snapshot
 from tilekv.kvcore.serve.channel cimport Channel
 from tilekv.kvcore.write.memtable cimport Buffer
@@ -95,6 +95,13 @@ cdef class Connection:
     cdef readonly double progress       # when something was sent
 
 
+cdef class HeldValue:
+    """Holds a value where it is, in a map or in the cache, until it was sent."""
+    cdef Snapshot snapshot              # which holds the fragment
+    cdef FragmentData* fragment
+    cdef Pin pin
+
+
 cdef class Batch:
     cdef object server
     cdef Keyspace space
@@ -154,6 +161,7 @@ cdef class Batch:
     cdef int _find_changed(self, Connection connection) except -1
     cdef int _answer(self, Operation* operation, Connection connection) except -1
     cdef int _answer_value(self, Connection connection, size_t i) except -1
+    cdef bint _answer_held(self, Connection connection, size_t i) except -1
     cdef int _read_value(self, Connection connection, size_t i) except -1
     cdef int _write(self, const Write* write) except -1
     cdef void _put_off(self, Operation* operation, Connection connection) noexcept

@@ -45,6 +45,9 @@ class Connection:
     def lost(self) -> bool: ...
 
 @final
+class HeldValue: ...
+
+@final
 class Batch:
     commands: int
     slower_than: int

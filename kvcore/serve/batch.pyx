@@ -6,6 +6,7 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from tilekv.errors import InvalidValueError, TileKVError
 
+from tilekv.kvcore.base.bare cimport tkv_refuse_bare
 from tilekv.kvcore.base.cache cimport cache_enter, cache_exit
 from tilekv.kvcore.base.wire cimport store64
 from tilekv.kvcore.codec.pipeline cimport OK, Status
@@ -15,12 +16,13 @@ from tilekv.kvcore.hashing.coords cimport compare_keys
 from tilekv.kvcore.hashing.digest cimport table_hash
 from tilekv.kvcore.read.address cimport IN_BUFFER, entry_at
 from tilekv.kvcore.read.batch_lookup cimport find_buffered, find_keys
-from tilekv.kvcore.read.chunk_reader cimport DIRECT, FragmentData, context_close, fragment_copy, fragment_extent
+from tilekv.kvcore.read.chunk_reader cimport (DIRECT, FragmentData, Pin, context_close, fragment_chunk_at, fragment_copy,
+                                              fragment_extent, unpin)
 from tilekv.kvcore.read.plan cimport plan_bytes
 from tilekv.kvcore.read.snapshot cimport (BLOCK, DELETED, MISSING, PRESENT, UNOPENED, FieldRef, Found,
                                           plain_field)
 from tilekv.kvcore.serve.channel cimport (REFERRED, Mark, channel_close, channel_open, put_back,
-                                          put_bytes, put_header, put_mark, put_object, put_room, put_written)
+                                          put_bytes, put_header, put_held, put_mark, put_object, put_room, put_written)
 from tilekv.kvcore.serve.resp cimport (BROKEN, INLINE, NO_MEMORY, UNFINISHED, Argument, Parsed, Request, parse_request,
                                        read_number, request_next, write_number)
 from tilekv.kvcore.values.values cimport KIND_BYTES, KIND_TEXT, Column
@@ -184,6 +186,14 @@ cdef bint moment_of(const char* data, const Request* request, int64_t now, int64
         return False
     moment[0] = now + n * unit
     return True
+
+
+@cython.final
+@cython.no_gc_clear             # __dealloc__ needs the snapshot
+cdef class HeldValue:
+    def __dealloc__(self):
+        if self.fragment != NULL:
+            unpin(self.fragment, &self.pin)
 
 
 @cython.final
@@ -771,6 +781,8 @@ cdef class Batch:
             self.buffer.field(&entry, FIELD, &data, &size)
         elif data == NULL:
             return self._read_value(connection, i)
+        elif size >= REFERRED and self._answer_held(connection, i):
+            return 0
         if size >= REFERRED:
             return answer_object(channel, PyBytes_FromStringAndSize(<const char*>data, size))
         at = put_room(channel, size + LONGEST_HEADER)
@@ -779,6 +791,31 @@ cdef class Batch:
         n = begin_bulk(at, size)
         memcpy(at + n, data, size)
         return end_bulk(channel, at, n + size)
+
+    cdef bint _answer_held(self, Connection connection, size_t i) except -1:
+        """A large value that is in memory is sent from where it is. False when it is in several pieces: then nothing was done."""
+        cdef CellAddress* address = &self.addresses[i]
+        cdef FragmentData* f = self.snapshot.at[address.fragment]
+        cdef int slot = self.snapshot.layout.bytes_slot(FIELD)
+        cdef Channel* channel = &connection.channel
+        cdef HeldValue held
+        cdef uint64_t start = 0, end = 0
+        cdef Pin pin
+        if (fragment_extent(f, FIELD, address.tile, address.cell, &self.context, &start, &end) != OK
+                or fragment_chunk_at(f, slot, address.tile, start, &self.context, &pin) != OK):
+            self.snapshot.raise_fault(&self.context, address.fragment)
+        held = HeldValue.__new__(HeldValue)
+        held.snapshot = self.snapshot
+        held.fragment = f
+        held.pin = pin
+        if end > pin.start + pin.size:
+            return False
+        if put_header(channel, c"$", end - start) < 0:
+            raise MemoryError
+        put_held(channel, held, pin.data + (start - pin.start), end - start)
+        if put_bytes(channel, "\r\n", 2) < 0:
+            raise MemoryError
+        return True
 
     cdef int _read_value(self, Connection connection, size_t i) except -1:
         """A value that is not in memory."""
@@ -874,3 +911,6 @@ cdef int answer_object(Channel* channel, bytes value) except -1:
     if put_bytes(channel, "\r\n", 2) < 0:
         raise MemoryError
     return 0
+
+
+tkv_refuse_bare(HeldValue)

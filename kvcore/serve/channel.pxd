@@ -8,7 +8,7 @@ cdef enum:
     REFERRED = 16 << 10         # bytes of an object from which on it is sent from where it is, and not copied
 
 cdef struct Segment:            # of what is to be sent
-    void* owner                 # of `data`, with a reference; NULL: it is of `out`
+    void* owner                 # holds `data`, with a reference; NULL: it is of `out`
     const char* data
     size_t at                   # in `data`, or in `out`
     size_t size
@@ -54,5 +54,7 @@ cdef int put_bytes(Channel* channel, const void* data, size_t n) noexcept nogil
 cdef int put_header(Channel* channel, char mark, int64_t number) noexcept nogil
 # All of a bytes object: by reference when it is large.
 cdef int put_object(Channel* channel, bytes data) except -1
+# n bytes that stay where they are as long as `owner` lives: by reference.
+cdef int put_held(Channel* channel, object owner, const void* data, size_t n) except -1
 cdef Mark put_mark(Channel* channel) noexcept nogil
 cdef void put_back(Channel* channel, const Mark* mark) noexcept

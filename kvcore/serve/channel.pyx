@@ -259,9 +259,13 @@ cdef int put_object(Channel* channel, bytes data) except -1:
         if put_bytes(channel, PyBytes_AS_STRING(data), n) < 0:
             raise MemoryError
         return 0
-    if not add_segment(channel, <void*>data, PyBytes_AS_STRING(data), 0, n):
+    return put_held(channel, data, PyBytes_AS_STRING(data), n)
+
+
+cdef int put_held(Channel* channel, object owner, const void* data, size_t n) except -1:
+    if not add_segment(channel, <void*>owner, <const char*>data, 0, n):
         raise MemoryError
-    Py_INCREF(data)
+    Py_INCREF(owner)
     return 0
 
 

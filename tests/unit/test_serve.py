@@ -598,6 +598,34 @@ def test_a_thousand_values_that_nobody_reads(folder: Path) -> None:
 
 
 @pytest.mark.unsanitized
+@pytest.mark.parametrize("stored", ["compressed", "as it is"])
+def test_large_values_are_sent_from_where_they_are(folder: Path, stored: str) -> None:
+    """And stay there for who has asked and does not read, whatever is written, merged and removed meanwhile."""
+    filters = [tilekv.ZstdFilter()] if stored == "compressed" else []
+    schema = tilekv.Schema([tilekv.Attr("value", bytes, filters=filters)], expires=True)
+    pick = random.Random(5)
+    values = [pick.randbytes(size) for size in (20_000, 70_000, 300_000, 1 << 20)]
+    with tilekv.open(folder / "store.kv", "x", schema=schema) as db:
+        db.put_many({f"k{i}": value for i, value in enumerate(values)})
+    with serving(folder, cache_bytes=16 << 20) as server, Client(server.options.unixsocket) as ask:
+        for _ in range(2):  # from files, then from the cache
+            assert [ask("GET", f"k{i}") for i in range(4)] == values
+        assert ask("MGET", *[f"k{i}" for i in range(4)]) == values
+        with Client(server.options.unixsocket) as slow:
+            slow.send(b"".join(encoded([b"GET", b"k%d" % i]) for i in range(4)) * 3)
+            eventually(lambda: server.loop.batch.pending > 1 << 20)
+            for turn in range(20):
+                ask("MSET", *[word for i in range(4) for word in (f"k{i}", f"{turn}" * 9)])
+                ask("SET", f"other{turn}", pick.randbytes(1 << 20))
+                ask("SAVE")
+                ask("GET", f"other{turn}")
+            assert ask("FLUSHALL") == "OK"
+            # What there was no room to answer at first is answered as it is now.
+            got = [slow.read() for _ in range(12)]
+            assert got[:4] == values
+            assert all(each in (*values, None) for each in got)
+
+
 def test_what_a_client_announces_costs_nothing(folder: Path) -> None:
     with serving(folder) as server, Client(server.options.unixsocket) as ask:
         before = resident_bytes()
