@@ -66,6 +66,7 @@ from tilekv.version import VERSION
 if TYPE_CHECKING:
     from tilekv.frames.loading import from_arrow, from_pandas, from_polars, schema_of
     from tilekv.frames.reading import from_csv, from_parquet
+    from tilekv.memoizing import Memoized, memoize
     from tilekv.moving.importing import Imported, import_from
     from tilekv.tiledb.encoding import NotTextError
     from tilekv.tiledb.kv import KV
@@ -139,6 +140,7 @@ __all__ = [
     "MapItem",
     "MapIter",
     "MapSchema",
+    "Memoized",
     "MissingPackageError",
     "NoOpFilter",
     "NotDurableError",
@@ -180,6 +182,7 @@ __all__ = [
     "group_create",
     "import_from",
     "ls",
+    "memoize",
     "move",
     "object_type",
     "open",
@@ -194,6 +197,7 @@ __all__ = [
 _WHEN_USED = {
     "tilekv.frames.loading": ("from_arrow", "from_pandas", "from_polars", "schema_of"),
     "tilekv.frames.reading": ("from_csv", "from_parquet"),
+    "tilekv.memoizing": ("Memoized", "memoize"),
     "tilekv.moving.importing": ("Imported", "import_from"),
     "tilekv.tiledb.encoding": ("NotTextError",),
     "tilekv.tiledb.kv": ("KV",),

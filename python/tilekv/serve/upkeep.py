@@ -7,17 +7,13 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Final, Protocol
-
-import numpy as np
+from typing import Final, Protocol
 
 from tilekv import consolidation, vacuuming
+from tilekv.culling import CULL_S, next_to_expire, stored_bytes
 from tilekv.errors import StoreBusyError, StoreReplacedError, TileKVError
-from tilekv.expiry import NEVER
 from tilekv.keeper import MANY_VISIBLE, WAIT_S
-from tilekv.kvcore.format.datatypes import CODES
 from tilekv.kvcore.format.tile import CellSource
-from tilekv.kvcore.values.values import Column
 from tilekv.maintenance import Maintenance
 from tilekv.serve.database import Database
 from tilekv.serve.options import Options
@@ -32,8 +28,6 @@ WAITING_S: Final = (
 )
 FAILURES: Final = 2  # flushes in a row that fail before writes are refused
 MERGE_S: Final = 1.0  # between two looks at what there is to merge
-CULL_S: Final = 10.0
-CULLED: Final = 0.1  # of the bound, that a cull frees at least
 LONGEST_PAUSE_S: Final = 60.0  # after upkeep upon upkeep has failed
 
 log = logging.getLogger("tilekv.serve")
@@ -297,53 +291,30 @@ class Upkeep:
 
     def stored_bytes(self) -> int:
         """Bytes of all fragments that are visible."""
-        return sum(map(_stored, self.server.all_databases()))
+        return sum(stored_bytes(database.store) for database in self.server.all_databases())
 
     # --- a bound of bytes ---
 
     def _cull(self, database: Database) -> None:
         """Delete what would expire next, until what is left fits."""
-        most = self.server.options.max_bytes
-        stored = _stored(database)
-        if stored <= most or not database.expires:
-            return
-        store = database.store
-        column = Column("__expires", store._layout.expires, CODES["<i8"], np.dtype("<i8"), ())
-        moments: list[Any] = []
-        keys: list[Any] = []
-        total = 0
-        for batch in store.scan([])._of((column,)):
-            self._check()
-            words = batch["__expires"]
-            total += len(words)
-            ends = np.flatnonzero(words != NEVER)
-            moments.append(words[ends])
-            there = batch.keys
-            keys += [there[int(i)] for i in ends]
-        if not total:
-            return
-        every = stored / total
-        n = min(int((stored - most + CULLED * most) / every) + 1, len(keys))
-        if n:
-            order = np.argsort(np.concatenate(moments), kind="stable")[:n]
-            gone = [keys[int(i)] for i in order]
+        store, most = database.store, self.server.options.max_bytes
+        gone = next_to_expire(store, most, self._check)
+        if gone:
             store.delete_many(gone)
             database.written()
             for key in gone:
                 database.touched(key if isinstance(key, bytes) else str(key).encode())
-            self.culled += n
+            self.culled += len(gone)
             self.flush(database)
             with self._merge_lock:
                 consolidation.consolidate(store._engine)
                 database.refresh()
-            log.info("%s: %d entries that would have expired next are deleted", store.uri, n)
-        else:
-            log.warning("%s: %d bytes, and nothing in it expires", store.uri, stored)
+            log.info(
+                "%s: %d entries that would have expired next are deleted", store.uri, len(gone)
+            )
+        elif database.expires and stored_bytes(store) > most and store:
+            log.warning("%s: %d bytes, and nothing in it expires", store.uri, stored_bytes(store))
 
 
 class _Stopped(Exception):
     """The server ends."""
-
-
-def _stored(database: Database) -> int:
-    return sum(fragment.stored_bytes for fragment in database.store.fragments)
