@@ -15,7 +15,7 @@ SOURCES := $(sort $(shell find kvcore python -name '*.py' -o -name '*.py[ix]' -o
 
 help:
 	@echo 'make test    lint, check types and stubs, run all tests'
-	@echo 'make test-suites  tests beside these: cloud, on an S3 server of this machine; redis, by its clients; adapters; bench, whether it runs'
+	@echo 'make test-suites  tests beside these: cloud, on an S3 server of this machine; redis, by its clients; adapters; cluster, of dask; bench, whether it runs'
 	@echo 'make demo    pictures and a directory tree through a store and back'
 	@echo 'make lint    the checks alone; make format puts right what can be'
 	@echo 'make workflows  the workflows and shell scripts, by zizmor and shellcheck'
@@ -44,11 +44,12 @@ test: lint $(VENV)/.tools-test
 	@$(PY) -m pytest -n 2 --dist loadfile
 
 # Each suite prints its seconds, and fails when it takes half as long again as its share.
-test-suites: $(VENV)/.built $(VENV)/.tools-test $(VENV)/.tools-s3 $(VENV)/.tools-redis $(VENV)/.tools-test-adapters $(VENV)/.tools-torch
+test-suites: $(VENV)/.built $(VENV)/.tools-test $(VENV)/.tools-s3 $(VENV)/.tools-redis $(VENV)/.tools-test-adapters $(VENV)/.tools-test-cluster $(VENV)/.tools-torch
 	@$(PY) tools/suite.py cloud 300 tests/cloud/server
 	@$(PY) tools/suite.py bench 160 tests/bench
 	@$(PY) tools/suite.py redis 240 tests/redis
 	@$(PY) tools/suite.py adapters 120 tests/adapters
+	@$(PY) tools/suite.py cluster 180 tests/cluster
 
 lint: $(VENV)/.built $(VENV)/.tools-lint
 	@echo 'tilekv: ruff'
@@ -136,8 +137,8 @@ nightly: nightly-tests mutants
 	@$(MAKE) bench-growth
 
 nightly-tests: export TILEKV_NIGHTLY = 1
-nightly-tests: $(VENV)/.built $(VENV)/.tools-test $(VENV)/.tools-redis $(VENV)/.tools-s3
-	@$(PY) -m pytest -o faulthandler_timeout=3600 tests/crash tests/damage tests/concurrency tests/property tests/redis tests/cloud
+nightly-tests: $(VENV)/.built $(VENV)/.tools-test $(VENV)/.tools-redis $(VENV)/.tools-s3 $(VENV)/.tools-test-cluster
+	@$(PY) -m pytest -o faulthandler_timeout=3600 tests/crash tests/damage tests/concurrency tests/property tests/redis tests/cloud tests/cluster
 
 mutants: $(VENV)/.built $(VENV)/.tools-test
 	@$(PY) tools/mutants.py

@@ -124,7 +124,7 @@ def to_store(
         return finish(target, written(target), dask_key_name=f"commit-store-{token}")
     begun = _begin(request)
     try:
-        names = dask.compute(*written(begun), **(compute_kwargs or {}))
+        names = _computed(dask, written(begun), compute_kwargs or {})
     except BaseException:
         if isinstance(begun, Job):
             withdraw_job(begun)
@@ -260,6 +260,31 @@ def _write(target: Job | _Request, number: int, part: Any, entries: _Entries) ->
             store.close(discard=True)
             raise
     return []
+
+
+def _computed(dask: Any, tasks: list[Any], options: Mapping[str, Any]) -> list[list[str]]:
+    """What the tasks give, in any order.
+
+    From a cluster each result is taken as it comes. One that waited for the others would be lost with its worker, and so would
+    all that this has written.
+    """
+    get = dask.base.get_scheduler(collections=tasks, scheduler=options.get("scheduler"))
+    client: Any = getattr(get, "__self__", None)
+    if not hasattr(client, "compute"):
+        return list(dask.compute(*tasks, **options))
+    distributed = package("distributed", "to_store()", "'tilekv[dask]'")
+    others = {name: value for name, value in options.items() if name != "scheduler"}
+    futures = client.compute(tasks, **others)
+    results = []
+    try:
+        completed = distributed.as_completed(futures, with_results=True)
+        while futures:
+            future, names = next(completed)
+            results.append(names)
+            futures.remove(future)
+    finally:
+        client.cancel(futures)
+    return results
 
 
 def _finish(target: Job | _Request, written: Iterable[list[str]]) -> None:

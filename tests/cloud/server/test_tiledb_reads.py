@@ -1,9 +1,5 @@
 """Today's TileDB reads a store where it lies, after whatever tilekv has done there, and while it does it."""
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,41 +9,16 @@ import pytest
 import tilekv
 from bucket_stores import OFF, Bucket
 from s3_server import S3Server
+from tiledb_cells import live_cells
 from tilekv.storage import objectclient
 
-READER = Path(__file__).parents[2] / "support" / "tiledb_reader.py"
-DELETED = 0x80
 See = Callable[[str], dict[bytes, bytes]]
 
 
 @pytest.fixture
 def see(server: S3Server, tmp_path: Path) -> See:
     """The live cells that TileDB shows: by the keys' bytes, deletes left out."""
-    config = {
-        "vfs.s3.endpoint_override": f"127.0.0.1:{server.port}",
-        "vfs.s3.scheme": "http",
-        "vfs.s3.use_virtual_addressing": "false",
-        "vfs.s3.region": "us-east-1",
-        "vfs.s3.aws_access_key_id": server.key,
-        "vfs.s3.aws_secret_access_key": server.secret,
-    }
-
-    def reading(uri: str) -> dict[bytes, bytes]:
-        out = tmp_path / "seen.json"
-        environment = os.environ | {"READER_CONFIG": json.dumps(config)}
-        subprocess.run([sys.executable, "-P", READER, uri, out], check=True, env=environment)
-        columns = json.loads(out.read_text())["columns"]
-        cells = [
-            [bytes.fromhex(cell) for cell in columns[name]["cells"]]
-            for name in ("__key", "__key_type", "value")
-        ]
-        live = [
-            (key, value) for key, kind, value in zip(*cells, strict=True) if not kind[0] & DELETED
-        ]
-        assert len(dict(live)) == len(live)
-        return dict(live)
-
-    return reading
+    return lambda uri: live_cells(uri, tmp_path / "seen.json", server)
 
 
 def test_after_every_step(bucket: Bucket, see: See, tally: Any) -> None:
