@@ -1,6 +1,7 @@
 """The arguments of python -m tilekv, and what its exit codes mean.
 
-0 done, 1 an error or damage (one line on stderr), 2 wrong usage, 130 interrupted, 141 nobody reads the output any more.
+0 done, 1 an error or damage (one line on stderr), or no key that grep finds, 2 wrong usage, 130 interrupted,
+141 nobody reads the output any more.
 """
 
 from __future__ import annotations
@@ -9,12 +10,14 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from io import TextIOWrapper
 from typing import Any, Final
 
-from tilekv.cli.entries import KEY_TYPES, get_value, key_of, list_keys, put_value, remove_keys
+from tilekv.cli.entries import KEY_TYPES, get_value, key_of, put_value, remove_keys
+from tilekv.cli.keys import Form, copy_keys, list_keys, search_keys, show_sizes
 from tilekv.cli.moving import import_database, is_tree
-from tilekv.cli.options import option_of, options_of
+from tilekv.cli.options import config_of, moment_of, opening_of, option_of, options_of
 from tilekv.cli.redis import export_redis, import_redis, is_redis
 from tilekv.cli.report import salvage_store, show_info, show_manifest, show_problems
 from tilekv.cli.serve import add_options, serve_store
@@ -29,10 +32,13 @@ from tilekv.cli.upkeep import (
     vacuum_store,
 )
 from tilekv.config import Config
-from tilekv.errors import TileKVError
+from tilekv.errors import InvalidValueError, TileKVError
 from tilekv.moving.importing import KINDS
+from tilekv.progress import reporter
+from tilekv.version import VERSION
 
 PROGRAM: Final = "python -m tilekv"
+SCRIPT: Final = "tilekv"  # the same, as it is installed
 INTERRUPTED: Final = 130  # 128 and the number of SIGINT, as a shell reports it
 NO_READER: Final = 141  # of SIGPIPE
 
@@ -85,11 +91,13 @@ def _can_be_given(word: str) -> bool:
 
 def build_parser() -> argparse.ArgumentParser:
     """Every command with its arguments and its help."""
+    script = os.path.basename(sys.argv[0]) == SCRIPT
     parser = argparse.ArgumentParser(
-        prog=PROGRAM,
+        prog=SCRIPT if script else PROGRAM,
         description="Files and values into a tilekv store, out of it, and whether it is sound.",
         epilog=f"example: {PROGRAM} import photos photos.kv; {PROGRAM} COMMAND --help has one for each.",
     )
+    parser.add_argument("--version", action="version", version=f"tilekv {VERSION}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     one = _command(
@@ -135,6 +143,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="load values that are pickles: whatever is in them is run. Only from where you trust",
     )
     _add_progress(one)
+    _add_config(one)
     one.set_defaults(run=_import)
 
     one = _command(commands, "export", "write every value to a file")
@@ -151,14 +160,12 @@ def build_parser() -> argparse.ArgumentParser:
     one.add_argument(
         "--force", action="store_true", help="DIR may have files; replace those that are in the way"
     )
-    _add_newer(one)
+    _add_reading(one)
     one.set_defaults(
         run=lambda args: (
-            export_redis(args.store, args.dir, args.attr, sys.stderr.isatty())
+            export_redis(args.store, args.dir, args.attr, sys.stderr.isatty(), opening_of(args))
             if is_redis(args.dir)
-            else export_tree(
-                args.store, args.dir, args.attr, args.force, args.ignore_newer, options_of(args)
-            )
+            else export_tree(args.store, args.dir, args.attr, args.force, opening_of(args))
         )
     )
 
@@ -183,36 +190,89 @@ def build_parser() -> argparse.ArgumentParser:
     one.add_argument("store", metavar="STORE")
     one.add_argument("file", metavar="FILE", help="replaced if it is there")
     _add_progress(one)
-    _add_newer(one)
+    _add_reading(one)
     one.set_defaults(
-        run=lambda args: unload_table(
-            args.store, args.file, _shown(args), args.ignore_newer, options_of(args)
-        )
+        run=lambda args: unload_table(args.store, args.file, _shown(args), opening_of(args))
     )
 
     one = _command(commands, "ls", "list the keys")
     one.description = """List the keys, a line each, in the order of the store, which is that of their digests. Keys that
-        are not str are shown as Python writes them."""
+        are not str, or would steer a terminal, are shown as Python writes them."""
     one.epilog = f"example: {PROGRAM} ls -l --sorted --prefix 2024/ --glob '*.jpg' photos.kv"
     one.add_argument("store", metavar="STORE")
-    one.add_argument(
-        "-l", dest="long", action="store_true", help="with size of the value and type of the key"
-    )
+    _add_form(one)
     one.add_argument("--prefix", metavar="TEXT", help="only str keys that begin with TEXT")
     one.add_argument("--glob", metavar="PATTERN", help="only str keys that match; * matches / too")
     one.add_argument("--sorted", action="store_true", help="only str keys, in their order")
-    _add_newer(one)
+    _add_reading(one)
     one.set_defaults(
         run=lambda args: list_keys(
-            args.store,
-            args.prefix,
-            args.glob,
-            args.long,
-            args.sorted,
-            args.ignore_newer,
-            options_of(args),
+            args.store, args.prefix, args.glob, args.sorted, _form(args), opening_of(args)
         )
     )
+
+    one = _command(commands, "grep", "list the keys that match a regular expression")
+    one.description = """List the str keys in which PATTERN, a regular expression of Python, is found. The exit code is 1 if there
+        is none."""
+    one.epilog = f"example: {PROGRAM} grep -c '^2024/.*[.]jpg$' photos.kv"
+    one.add_argument("pattern", metavar="PATTERN")
+    one.add_argument("store", metavar="STORE")
+    one.add_argument("-i", dest="ignore_case", action="store_true", help="case does not count")
+    one.add_argument("-v", dest="invert", action="store_true", help="those in which it is not")
+    one.add_argument("-c", dest="count", action="store_true", help="only how many they are")
+    _add_form(one)
+    _add_reading(one)
+    one.set_defaults(
+        run=lambda args: search_keys(
+            args.pattern,
+            args.store,
+            args.ignore_case,
+            args.invert,
+            args.count,
+            _form(args),
+            opening_of(args),
+        )
+    )
+
+    one = _command(commands, "du", "tell how large values are, by folder")
+    one.description = """Tell how many entries, and bytes of values, before compression, are below each folder that slashes in str
+        keys make, and in all. info says what the store has on disk."""
+    one.epilog = f"example: {PROGRAM} du --depth 2 photos.kv"
+    one.add_argument("store", metavar="STORE")
+    one.add_argument("--prefix", metavar="TEXT", help="only str keys that begin with TEXT")
+    one.add_argument(
+        "--depth",
+        metavar="N",
+        type=_depth,
+        default=1,
+        help="how many folders deep a line goes (default: 1; 0: only the sum)",
+    )
+    _add_json(one)
+    _add_reading(one)
+    one.set_defaults(
+        run=lambda args: show_sizes(
+            args.store, args.prefix, args.depth, args.json, opening_of(args)
+        )
+    )
+
+    one = _command(commands, "cp", "copy entries of one store into another")
+    one.description = """Put entries of SOURCE into STORE: those of the KEYs, those that match, or all. What STORE has already,
+        with the same value, is not written again; what else it has stays. backup copies a whole store as it is."""
+    one.epilog = f"example: {PROGRAM} cp photos.kv some.kv --prefix 2024/"
+    one.add_argument("source", metavar="SOURCE")
+    one.add_argument(
+        "store", metavar="STORE", help="created, with the attributes of SOURCE, if it is missing"
+    )
+    one.add_argument("keys", metavar="KEY", nargs="*")
+    one.add_argument("--prefix", metavar="TEXT", help="only str keys that begin with TEXT")
+    one.add_argument("--glob", metavar="PATTERN", help="only str keys that match; * matches / too")
+    one.add_argument(
+        "--expires", action="store_true", help="a store that is created keeps moments of expiry"
+    )
+    _add_type(one)
+    _add_progress(one)
+    _add_reading(one)
+    one.set_defaults(run=_copy)
 
     one = _command(commands, "get", "print a value, or write it to a file")
     one.description = """Print a value: bytes as they are, text in UTF-8, a number on a line."""
@@ -228,7 +288,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _add_attr(one)
     _add_type(one)
-    _add_newer(one)
+    _add_reading(one)
     one.set_defaults(
         run=lambda args: get_value(
             args.store,
@@ -236,8 +296,7 @@ def build_parser() -> argparse.ArgumentParser:
             args.attr,
             args.output,
             args.range,
-            args.ignore_newer,
-            options_of(args),
+            opening_of(args),
         )
     )
 
@@ -258,6 +317,7 @@ def build_parser() -> argparse.ArgumentParser:
             as one does that this creates""",
     )
     _add_type(one)
+    _add_config(one)
     one.set_defaults(
         run=lambda args: put_value(
             args.store,
@@ -265,7 +325,7 @@ def build_parser() -> argparse.ArgumentParser:
             args.file,
             args.value,
             args.expire,
-            options_of(args),
+            opening_of(args),
         )
     )
 
@@ -275,9 +335,10 @@ def build_parser() -> argparse.ArgumentParser:
     one.add_argument("store", metavar="STORE")
     one.add_argument("keys", metavar="KEY", nargs="+")
     _add_type(one)
+    _add_config(one)
     one.set_defaults(
         run=lambda args: remove_keys(
-            args.store, [key_of(key, args.type) for key in args.keys], options_of(args)
+            args.store, [key_of(key, args.type) for key in args.keys], opening_of(args)
         )
     )
 
@@ -285,10 +346,8 @@ def build_parser() -> argparse.ArgumentParser:
     one.epilog = f"example: {PROGRAM} info --json photos.kv"
     one.add_argument("store", metavar="STORE")
     _add_json(one)
-    _add_newer(one)
-    one.set_defaults(
-        run=lambda args: show_info(args.store, args.json, args.ignore_newer, options_of(args))
-    )
+    _add_reading(one)
+    one.set_defaults(run=lambda args: show_info(args.store, args.json, opening_of(args)))
 
     one = _command(commands, "manifest", "let a web server show a store")
     one.description = """Write what a store has now into its .tilekv/manifest, by which it is opened over http:// and https://:
@@ -431,12 +490,14 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _import(args: argparse.Namespace) -> int:
+    opening = opening_of(args)
+    if args.batch_bytes is not None:
+        config = {**(opening.config or {}), "kv.buffer_bytes": args.batch_bytes}
+        opening = replace(opening, config=config)
     if is_redis(args.dir):
-        return import_redis(args.dir, args.store, args.batch_bytes, _shown(args))
+        return import_redis(args.dir, args.store, _shown(args), opening)
     if args.kind is None and is_tree(args.dir):
-        return import_tree(
-            args.dir, args.store, args.batch_bytes, args.expires, _shown(args), options_of(args)
-        )
+        return import_tree(args.dir, args.store, args.expires, _shown(args), opening)
     return import_database(
         args.dir,
         args.store,
@@ -446,9 +507,25 @@ def _import(args: argparse.Namespace) -> int:
         args.text_keys,
         args.pickle,
         args.expires,
-        args.batch_bytes,
         _shown(args),
-        options_of(args),
+        opening,
+    )
+
+
+def _copy(args: argparse.Namespace) -> int:
+    if args.keys and (args.prefix is not None or args.glob is not None):
+        raise InvalidValueError("cp takes KEYs, or --prefix and --glob")
+    keys = [key_of(key, args.type) for key in args.keys]
+    report = reporter(_shown(args), "copying")
+    return copy_keys(
+        args.source,
+        args.store,
+        keys,
+        args.prefix,
+        args.glob,
+        args.expires,
+        report,
+        opening_of(args),
     )
 
 
@@ -479,12 +556,48 @@ def _add_type(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_newer(command: argparse.ArgumentParser) -> None:
+def _add_config(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--config",
+        metavar="KEY=VALUE",
+        action="append",
+        type=config_of,
+        help="an option of the handle, such as kv.threads=2 or kv.cache_bytes=1GiB; again for each",
+    )
+
+
+def _add_reading(command: argparse.ArgumentParser) -> None:
+    _add_config(command)
+    command.add_argument(
+        "--timestamp",
+        metavar="TIME",
+        type=moment_of,
+        help="the store as it was then: 2024-05-01, 2024-05-01T12:00:00+02:00, or ms since 1970",
+    )
     command.add_argument(
         "--ignore-newer",
         action="store_true",
         help="without what TileDB 2 has added, in a format that is not read",
     )
+
+
+def _add_form(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "-l", dest="long", action="store_true", help="with size of the value and type of the key"
+    )
+    how = command.add_mutually_exclusive_group()
+    how.add_argument(
+        "-0", dest="zero", action="store_true", help="keys as they are, a NUL behind each: xargs -0"
+    )
+    how.add_argument(
+        "--json",
+        action="store_true",
+        help="an object a line, of key and type, and of size with -l; bytes are hexadecimal",
+    )
+
+
+def _form(args: argparse.Namespace) -> Form:
+    return Form(args.long, args.zero, args.json)
 
 
 def _add_workers(one: argparse.ArgumentParser, what: str) -> None:
@@ -524,6 +637,12 @@ def _part(text: str) -> slice:
         return slice(*[int(word) if word else None for word in (start, stop)])
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is no START:STOP such as 100:200") from None
+
+
+def _depth(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of folders")
+    return int(text)
 
 
 def _every(text: str) -> float:

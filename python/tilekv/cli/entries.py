@@ -1,24 +1,21 @@
-"""Single entries: ls, get, put and rm, and how keys and values are written on a command line."""
+"""Single entries: get, put and rm, and how keys and values are written on a command line."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from io import BufferedIOBase, BytesIO
-from itertools import islice
 from math import isinf
 from typing import Any, BinaryIO, Final
 
 import numpy as np
 
-from tilekv.cli.options import Options
-from tilekv.cli.text import key_text
+from tilekv.cli.options import Opening
 from tilekv.errors import InvalidValueError, KeyNotFoundError, WrongTypeError
 from tilekv.schema import Attr
 from tilekv.store import Store
-from tilekv.store import open as open_store
 
 KEY_TYPES: Final[dict[str, Callable[[str], Any]]] = {
     "str": str,
@@ -27,36 +24,7 @@ KEY_TYPES: Final[dict[str, Callable[[str], Any]]] = {
     "float": float,
 }
 
-LINES: Final = 1000  # that are printed at once
 COPIED_BYTES: Final = 1 << 20  # of a value
-
-
-def list_keys(
-    uri: str,
-    prefix: str | None,
-    glob: str | None,
-    long: bool,
-    ordered: bool,
-    ignore_newer: bool,
-    options: Options,
-) -> int:
-    """Print the keys in digest order, with the size of the value and the type of the key if `long`; or, of a prefix or a
-    pattern or in the order of the keys, those that are text."""
-    with open_store(uri, ignore_newer=ignore_newer, storage_options=options) as db:
-        keys: Iterable[Any] = db
-        if prefix is not None or glob is not None or ordered:
-            keys = db.scan_keys(prefix=prefix or "", glob=glob, sorted=ordered)
-        lines = (long_line(db, key) if long else key_text(key) for key in keys)
-        # A terminal, and PYTHONUNBUFFERED, would make two system calls of each line.
-        while some := list(islice(lines, LINES)):
-            sys.stdout.write("\n".join([*some, ""]))
-    return 0
-
-
-def long_line(db: Store, key: Any) -> str:
-    """A key with the size of its value and its type."""
-    size = sum(cell_size(read_cell(db, key, attr), attr) for attr in db.schema.attrs)
-    return f"{size:>13,}  {type(key).__name__:<5}  {key_text(key)}"
 
 
 def get_value(
@@ -65,14 +33,10 @@ def get_value(
     attr: str | None,
     output: str | None,
     part: slice | None,
-    ignore_newer: bool,
-    options: Options,
+    opening: Opening,
 ) -> int:
     """Write one attribute of a key, or a part of it, to a file or to stdout: some bytes at a time, however large it is."""
-    with (
-        open_store(uri, ignore_newer=ignore_newer, storage_options=options) as db,
-        ExitStack() as stack,
-    ):
+    with opening.to_read(uri) as db, ExitStack() as stack:
         source = stack.enter_context(opened_value(db, key, named_attr(db, attr), part))
         file = sys.stdout.buffer if output is None else stack.enter_context(open(output, "wb"))
         size = source.seek(0, os.SEEK_END)
@@ -106,7 +70,7 @@ def opened_value(db: Store, key: Any, attr: Attr, part: slice | None) -> Buffere
 
 
 def put_value(
-    uri: str, key: Any, file: str, value: str | None, expire: float | None, options: Options
+    uri: str, key: Any, file: str, value: str | None, expire: float | None, opening: Opening
 ) -> int:
     """Set a key to `value`, or to what is in a file; `-` is stdin. Creates a store that is missing.
 
@@ -117,9 +81,7 @@ def put_value(
         source: BinaryIO = BytesIO(os.fsencode(value or ""))
         if value is None:
             source = sys.stdin.buffer if file == "-" else stack.enter_context(open(file, "rb"))
-        db = stack.enter_context(
-            open_store(uri, "a", expires=expire is not None, storage_options=options)
-        )
+        db = stack.enter_context(opening.to_write(uri, expires=expire is not None))
         if len(db.schema.attrs) > 1:
             names = ", ".join(attr.name for attr in db.schema.attrs)
             raise InvalidValueError(f"put is for stores of one attribute; {uri} has {names}")
@@ -132,12 +94,10 @@ def put_value(
     return 0
 
 
-def remove_keys(uri: str, keys: Sequence[Any], options: Options) -> int:
+def remove_keys(uri: str, keys: Sequence[Any], opening: Opening) -> int:
     """Delete keys, all or none: a key that is missing leaves the others where they are."""
-    open_store(
-        uri, storage_options=options
-    ).close()  # mode "a" would create a store that is missing
-    with open_store(uri, "a", storage_options=options) as db:
+    opening.to_read(uri).close()  # mode "a" would create a store that is missing
+    with opening.to_write(uri) as db:
         for key in keys:
             if key not in db:
                 raise KeyNotFoundError(f"{uri} has no key {key!r}")

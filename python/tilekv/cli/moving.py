@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import time
 
-from tilekv.cli.options import Options
+from tilekv.cli.options import Opening
 from tilekv.cli.text import counted
 from tilekv.moving.importing import import_from
 from tilekv.storage.foreign import is_folder, kind_of
@@ -25,9 +25,8 @@ def import_database(
     text_keys: bool,
     pickles: bool,
     expires: bool,
-    batch_bytes: int | None,
     shown: bool,
-    options: Options,
+    opening: Opening,
 ) -> int:
     """Store all that is in a database or an archive; `pickles` loads those that are values, and runs what is in them.
 
@@ -47,8 +46,8 @@ def import_database(
         loads=pickle.loads if pickles else None,
         expires=expires,
         progress=shown,
-        config=None if batch_bytes is None else {"kv.buffer_bytes": batch_bytes},
-        storage_options=options,
+        config=opening.config,
+        storage_options=opening.storage_options,
     )
     entries = counted(done.entries, "entry", "entries")
     print(f"{entries} in {time.monotonic() - started:.1f} s, {done.equal:,} as stored before")

@@ -11,14 +11,13 @@ from contextlib import suppress
 from typing import Any, Final, NamedTuple, Self
 from urllib.parse import unquote, urlsplit
 
+from tilekv.cli.options import Opening
 from tilekv.cli.text import counted
-from tilekv.config import Config
 from tilekv.errors import InvalidValueError, TileKVError
 from tilekv.expiry import NEVER, put_expiring
 from tilekv.serve.database import key_of, shown_key
 from tilekv.serve.options import TLS
 from tilekv.store import Store
-from tilekv.store import open as open_store
 
 SCHEMES: Final = ("redis", "rediss", "unix")
 PASSWORD: Final = "TILEKV_PASSWORD"
@@ -132,7 +131,7 @@ def _request(words: Sequence[bytes]) -> bytes:
     return b"".join(parts)
 
 
-def import_redis(url: str, uri: str, batch_bytes: int | None, shown: bool) -> int:
+def import_redis(url: str, uri: str, shown: bool, opening: Opening) -> int:
     """Store every string of a database of Redis under its key, with the moment at which it expires.
 
     Returns
@@ -140,10 +139,9 @@ def import_redis(url: str, uri: str, batch_bytes: int | None, shown: bool) -> in
     int
         The exit code: 1 when keys of other types were left out.
     """
-    config = None if batch_bytes is None else Config(buffer_bytes=batch_bytes)
     with (
         RedisConnection(address_of(url)) as server,
-        open_store(uri, "a", config=config, expires=True) as db,
+        opening.to_write(uri, expires=True) as db,
     ):
         if len(db.schema.attrs) > 1 or db.schema.attrs[0].type_name != "bytes":
             raise InvalidValueError(f"{uri} is no store of one attribute of bytes")
@@ -196,7 +194,7 @@ def _strings(
     return found, others
 
 
-def export_redis(uri: str, url: str, attr: str | None, shown: bool) -> int:
+def export_redis(uri: str, url: str, attr: str | None, shown: bool, opening: Opening) -> int:
     """Set every entry of a store, of a bytes or text attribute, in a database of Redis, with the moment at which it expires.
 
     Returns
@@ -204,7 +202,7 @@ def export_redis(uri: str, url: str, attr: str | None, shown: bool) -> int:
     int
         The exit code: 1 when there were keys that are neither text nor bytes.
     """
-    with RedisConnection(address_of(url)) as server, open_store(uri) as db:
+    with RedisConnection(address_of(url)) as server, opening.to_read(uri) as db:
         names = [one.name for one in db.schema.attrs]
         name = attr if attr is not None else names[0]
         if attr is None and len(names) > 1:

@@ -9,12 +9,11 @@ from typing import Final
 
 import numpy as np
 
-from tilekv.cli.options import Options
+from tilekv.cli.options import Opening, Options
 from tilekv.cli.text import counted, size_text
 from tilekv.executors import processes
 from tilekv.schema import Attr
 from tilekv.storage import open_storage
-from tilekv.store import open as open_store
 from tilekv.tools.manifest import write_manifest
 from tilekv.tools.salvage import salvage
 from tilekv.tools.verify import examine
@@ -22,9 +21,9 @@ from tilekv.tools.verify import examine
 NEWEST: Final = 10  # fragments that info prints; --json has all
 
 
-def show_info(uri: str, as_json: bool, ignore_newer: bool, options: Options) -> int:
+def show_info(uri: str, as_json: bool, opening: Opening) -> int:
     """Print schema, counts, sizes and fragments, newest first."""
-    with open_store(uri, ignore_newer=ignore_newer, storage_options=options) as db:
+    with opening.to_read(uri) as db:
         schema, fragments = db.schema, db.fragments
         info = db.info()
     facts = asdict(info) | {"keys": info.live, "advice": info.advice}

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from tilekv.cli.options import Options
+from tilekv.cli.options import Opening, Options
 from tilekv.cli.text import counted
 from tilekv.errors import InvalidValueError
 from tilekv.frames.reading import from_csv, from_parquet
 from tilekv.schema import Attr
-from tilekv.store import open as open_store
 
 
 def load_table(file: str, uri: str, key: str, shown: bool, options: Options) -> int:
@@ -26,7 +25,7 @@ def load_table(file: str, uri: str, key: str, shown: bool, options: Options) -> 
     return 0
 
 
-def unload_table(uri: str, file: str, shown: bool, ignore_newer: bool, options: Options) -> int:
+def unload_table(uri: str, file: str, shown: bool, opening: Opening) -> int:
     """Write all rows to a file, by the ending of its name.
 
     Returns
@@ -35,7 +34,7 @@ def unload_table(uri: str, file: str, shown: bool, ignore_newer: bool, options: 
         The exit code, 0.
     """
     parquet = _is_parquet(file)
-    with open_store(uri, ignore_newer=ignore_newer, storage_options=options) as db:
+    with opening.to_read(uri) as db:
         (db.to_parquet if parquet else db.to_csv)(file, progress=shown)
         print(counted(len(db), "row"))
     return 0

@@ -13,15 +13,13 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Final
 
 from tilekv.cli.entries import copy_bytes, named_attr, opened_value
-from tilekv.cli.options import Options
+from tilekv.cli.options import Opening
 from tilekv.cli.progress import Progress
 from tilekv.cli.text import counted, error_text, size_text
-from tilekv.config import Config
 from tilekv.errors import InvalidValueError, WrongTypeError
 from tilekv.moving.importing import put_unless_equal
 from tilekv.schema import Attr
 from tilekv.store import Store
-from tilekv.store import open as open_store
 
 BATCH_BYTES: Final = 4 << 20  # of files that are handed to the store in one call
 TARS: Final = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
@@ -123,9 +121,7 @@ class Source:
         self.size = self.file.seek(at)
 
 
-def import_tree(
-    folder: str, uri: str, batch_bytes: int | None, expires: bool, shown: bool, options: Options
-) -> int:
+def import_tree(folder: str, uri: str, expires: bool, shown: bool, opening: Opening) -> int:
     """Store every regular file below `folder` under its relative path, but for those that are there with the same content.
 
     Parameters
@@ -134,14 +130,12 @@ def import_tree(
         The tree. It may be a symbolic link itself; those in it are not followed.
     uri : str
         A store of one bytes attribute, created when it is missing.
-    batch_bytes : int, optional
-        Bytes after which a fragment is written; None leaves that to the store.
     expires : bool
         Whether the store must keep moments of expiry, and does when it is created.
     shown : bool
         Whether to draw a progress bar on stderr.
-    options : dict, optional
-        Of object storage.
+    opening : Opening
+        How the store is opened.
 
     Returns
     -------
@@ -150,8 +144,7 @@ def import_tree(
     """
     if not os.path.isdir(folder):
         raise NotADirectoryError(f"{folder} is not a directory")
-    config = None if batch_bytes is None else Config(buffer_bytes=batch_bytes)
-    with open_store(uri, "a", config=config, expires=expires, storage_options=options) as db:
+    with opening.to_write(uri, expires=expires) as db:
         attrs = db.schema.attrs
         if len(attrs) > 1 or attrs[0].type_name != "bytes":
             raise WrongTypeError(f"files go into a store of one bytes attribute; {uri} has {attrs}")
@@ -213,9 +206,7 @@ def import_tree(
     return 1 if walk.errors else 0
 
 
-def export_tree(
-    uri: str, folder: str, attr: str | None, force: bool, ignore_newer: bool, options: Options
-) -> int:
+def export_tree(uri: str, folder: str, attr: str | None, force: bool, opening: Opening) -> int:
     """Write every value of a store to the file below `folder` that its key names, or to a tar archive of that name.
 
     All keys are checked before the first file is written. Nothing is ever written outside `folder`:
@@ -232,10 +223,8 @@ def export_tree(
         The attribute to write, bytes or str; needed when there are several.
     force : bool
         Write into a folder that has files, and over those that have an entry's name; replace an archive.
-    ignore_newer : bool
-        Leave out what TileDB 2 has added to the store.
-    options : dict, optional
-        Of object storage.
+    opening : Opening
+        How the store is opened.
 
     Returns
     -------
@@ -243,7 +232,7 @@ def export_tree(
         The exit code, 0.
     """
     started = time.monotonic()
-    with open_store(uri, ignore_newer=ignore_newer, storage_options=options) as db:
+    with opening.to_read(uri) as db:
         chosen = named_attr(db, attr)
         for key in db:
             check_path(key)

@@ -140,24 +140,37 @@ def import_from(
     asked = Request(table, key, loads, storage_options)
     with KINDS[kind or _told(place)](place, asked) as found:
         rows = _with_text(found.rows) if text_keys else found.rows
-        first = next(rows, None)
-        schema = found.schema
-        if schema is None and first is not None:
-            schema = schema_of_value(*first[:2])
-        if schema is None:
-            return Imported(0, 0)  # nothing tells what the store would hold
-        if expires or found.expires:
-            schema = Schema(schema.attrs, expires=True)._of_frame(schema._frame)
-        with _opened(uri, schema, config, storage_options) as db:
-            importing = _Importing(db)
-            for row in rows if first is None else chain([first], rows):
-                importing.add(*row)
-                done = importing.entries if found.done is None else found.done()
-                if done < found.total:
-                    report(done, found.total)
-            importing.put()
-            db.flush()
-        report(found.total, found.total)
+        return put_rows(found, rows, uri, expires, report, config, storage_options)
+
+
+def put_rows(
+    found: Source,
+    rows: Iterator[Row],
+    uri: str | os.PathLike[str],
+    expires: bool,
+    report: Callable[[int, int], object],
+    config: Mapping[str, object] | Config | None,
+    storage_options: Mapping[str, object] | None,
+) -> Imported:
+    """Put the rows of a source into a store that holds such, but for those that it has already."""
+    first = next(rows, None)
+    schema = found.schema
+    if schema is None and first is not None:
+        schema = schema_of_value(*first[:2])
+    if schema is None:
+        return Imported(0, 0)  # nothing tells what the store would hold
+    if expires or found.expires:
+        schema = Schema(schema.attrs, expires=True)._of_frame(schema._frame)
+    with _opened(uri, schema, config, storage_options) as db:
+        importing = _Importing(db)
+        for row in rows if first is None else chain([first], rows):
+            importing.add(*row)
+            done = importing.entries if found.done is None else found.done()
+            if done < found.total:
+                report(done, found.total)
+        importing.put()
+        db.flush()
+    report(found.total, found.total)
     return Imported(importing.entries, importing.equal)
 
 

@@ -1,0 +1,169 @@
+"""python -m tilekv ls, grep, du and cp, and how every command opens its store."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import sysconfig
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tilekv
+from tilekv.cli.command import main
+
+Capture = pytest.CaptureFixture[bytes]
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> str:
+    place = str(tmp_path / "photos.kv")
+    with tilekv.open(place, "x", config={"kv.sync": False}) as db:
+        db.put_many({"2023/cat.jpg": b"miau", "2024/dog.jpg": b"w" * 100, "2024/5/cow.jpg": b"muh"})
+        db.put_many({"readme": b"", "odd\nkey": b"1", 7: b"seven", b"\xff\0": b"raw", 2.5: b"x"})
+    return place
+
+
+def output(capture: Capture, *arguments: object, code: int = 0) -> str:
+    assert main([str(each) for each in arguments]) == code
+    captured = capture.readouterr()
+    assert captured.err == b""
+    return captured.out.decode("utf-8", "surrogateescape")
+
+
+def failure(capture: Capture, *arguments: object) -> str:
+    assert main([str(each) for each in arguments]) == 1
+    captured = capture.readouterr()
+    assert captured.out == b""
+    return captured.err.decode()
+
+
+def test_ls_in_every_form(photos: str, capsysbinary: Capture) -> None:
+    lines = output(capsysbinary, "ls", photos).splitlines()
+    with tilekv.open(photos) as db:
+        shown = [key if key != "odd\nkey" and isinstance(key, str) else repr(key) for key in db]
+        assert lines == shown
+        plain = output(capsysbinary, "ls", "-0", photos).split("\0")
+        assert plain[-1] == ""
+        raw = {"\udcff", ""}  # the one that has a NUL itself
+        assert set(plain) - raw == {str(key) for key in db if key != b"\xff\0"}
+        for long in (False, True):
+            made = output(capsysbinary, "ls", "--json", *["-l"] * long, photos).splitlines()
+            facts = [json.loads(line) for line in made]
+            assert len(facts) == len(db)
+            assert {"key": "ff00", "type": "bytes"} | ({"size": 3} if long else {}) in facts
+            assert {"key": 7, "type": "int"} | ({"size": 5} if long else {}) in facts
+    made = output(capsysbinary, "ls", "--json", "--sorted", "--prefix", "2024/", photos)
+    assert [json.loads(line)["key"] for line in made.splitlines()] == [
+        "2024/5/cow.jpg",
+        "2024/dog.jpg",
+    ]
+    assert "            4  str    2023/cat.jpg\n" in output(capsysbinary, "ls", "-l", photos)
+
+
+def test_grep(photos: str, capsysbinary: Capture) -> None:
+    found = output(capsysbinary, "grep", r"^2024/.*[.]jpg$", photos)
+    assert sorted(found.splitlines()) == ["2024/5/cow.jpg", "2024/dog.jpg"]
+    assert output(capsysbinary, "grep", "-ci", "JPG", photos) == "3\n"
+    assert sorted(output(capsysbinary, "grep", "-v", "jpg", photos).splitlines()) == [
+        "'odd\\nkey'",
+        "readme",
+    ]
+    assert output(capsysbinary, "grep", "none", photos, code=1) == ""
+    assert "no regular expression" in failure(capsysbinary, "grep", "(", photos)
+
+
+def test_du(photos: str, tmp_path: Path, capsysbinary: Capture) -> None:
+    rows = [line.split() for line in output(capsysbinary, "du", photos).splitlines()]
+    assert rows == [
+        ["4", "1", "entry", "2023/"],
+        ["103", "2", "entries", "2024/"],
+        ["117", "8", "entries"],
+    ]
+    made = output(capsysbinary, "du", "--json", "--depth", 2, "--prefix", "2024/", photos)
+    assert [json.loads(line) for line in made.splitlines()] == [
+        {"prefix": "2024/", "entries": 2, "bytes": 103},
+        {"prefix": "2024/5/", "entries": 1, "bytes": 3},
+        {"prefix": "2024/", "entries": 2, "bytes": 103},
+    ]
+    schema = tilekv.Schema(
+        [
+            tilekv.Attr("n", "int32", (2, 3)),
+            tilekv.Attr("many", "float64", var=True),
+            tilekv.Attr("text", str, nullable=True),
+        ]
+    )
+    with tilekv.open(tmp_path / "n", "x", schema=schema) as db:
+        row = {"n": np.zeros((2, 3), "i4"), "many": np.zeros(5), "text": "ä"}
+        db.update({"a": row, "b": {**row, "text": None}})
+    size = (24 + 40) * 2 + 2
+    assert output(capsysbinary, "du", tmp_path / "n").split()[0] == str(size)
+
+
+def test_cp(photos: str, tmp_path: Path, capsysbinary: Capture) -> None:
+    new = str(tmp_path / "new.kv")
+    assert output(capsysbinary, "cp", photos, new, "--prefix", "2024/").startswith("2 entries in")
+    with tilekv.open(new, "a") as db:
+        assert sorted(db) == ["2024/5/cow.jpg", "2024/dog.jpg"]
+        db["2024/dog.jpg"] = b"other"
+        db["own"] = b"1"
+    assert ", 1 as stored before" in output(capsysbinary, "cp", photos, new, "--glob", "2024/*")
+    output(capsysbinary, "cp", photos, new, 7, "--type", "int")
+    with tilekv.open(photos) as db, tilekv.open(new) as copy:
+        assert {key: db[key] for key in copy if key != "own"} == {
+            key: copy[key] for key in copy if key != "own"
+        }
+        assert len(copy) == 4
+    assert output(capsysbinary, "cp", photos, tmp_path / "all.kv").startswith("8 entries")
+    with tilekv.open(photos) as db, tilekv.open(tmp_path / "all.kv") as copy:
+        assert db == copy
+    assert "no key 'none'" in failure(capsysbinary, "cp", photos, new, "none")
+    assert "KEYs, or" in failure(capsysbinary, "cp", photos, new, "a", "--prefix", "b")
+
+
+def test_cp_takes_moments_of_expiry_along(tmp_path: Path, capsysbinary: Capture) -> None:
+    with tilekv.open(tmp_path / "a", "x", expires=True) as db:
+        db.set("soon", b"1", 1000)
+        db["never"] = b"2"
+    output(capsysbinary, "cp", tmp_path / "a", tmp_path / "b")
+    with tilekv.open(tmp_path / "a") as db, tilekv.open(tmp_path / "b") as copy:
+        assert copy.expires("soon") == db.expires("soon")
+        assert copy.expires("never") is None
+
+
+def test_a_store_as_it_was(tmp_path: Path, capsysbinary: Capture) -> None:
+    place = tmp_path / "s"
+    with tilekv.open(place, "x") as db:
+        db["a"] = b"1"
+        db.flush()
+        then = db.fragments[0].t2
+        while time.time() * 1000 <= then + 1:
+            time.sleep(0.001)
+        db.update({"a": b"2", "b": b"3"})
+    moment = np.datetime64(then, "ms")
+    for text in (str(then), f"{moment}+00:00"):
+        assert output(capsysbinary, "ls", "--timestamp", text, place) == "a\n"
+        assert output(capsysbinary, "get", "--timestamp", text, place, "a") == "1"
+    output(capsysbinary, "cp", place, tmp_path / "old", "--timestamp", then)
+    with tilekv.open(tmp_path / "old") as db:
+        assert db == {"a": b"1"}
+    with pytest.raises(SystemExit):
+        main(["ls", "--timestamp", "yesterday", str(place)])
+    assert b"ms since 1970" in capsysbinary.readouterr().err
+
+
+def test_options_of_the_handle(photos: str, capsysbinary: Capture) -> None:
+    assert output(capsysbinary, "get", "--config", "kv.threads=1", photos, "2023/cat.jpg") == "miau"
+    with pytest.raises(SystemExit):
+        main(["ls", "--config", "kv.thread=1", photos])
+    assert b"kv.threads" in capsysbinary.readouterr().err  # what was meant
+
+
+def test_it_is_a_script_too(photos: str) -> None:
+    script = Path(sysconfig.get_path("scripts")) / "tilekv"
+    command = [script] if script.exists() else [sys.executable, "-P", "-m", "tilekv"]
+    run = subprocess.run([*command, "--version"], capture_output=True, text=True, check=True)
+    assert run.stdout == f"tilekv {tilekv.__version__}\n"
