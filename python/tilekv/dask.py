@@ -28,6 +28,7 @@ __all__ = ["bag_from_store", "consolidate", "from_store", "map_many", "to_store"
 
 Uri = str | os.PathLike[str]
 
+_INSTALL: Final = "'tilekv[dask]'"
 COMMITS: Final = ("driver", "each")
 _OPENED: Final[dict[str, Any]] = {"error": "x", "append": "a", "overwrite": "w"}  # by mode
 
@@ -103,7 +104,7 @@ def to_store(
     if key is not None:
         check_key_name(key)
     truth("compute", compute)
-    dask = package("dask", "to_store()", "'tilekv[dask]'")
+    dask = package("dask", "to_store()", _INSTALL)
     entries = _Entries(key, None if columns is None else tuple(columns))
     partitions, found = _partitions(data, entries)
     request = _Request(
@@ -272,7 +273,7 @@ def _computed(dask: Any, tasks: list[Any], options: Mapping[str, Any]) -> list[l
     client: Any = getattr(get, "__self__", None)
     if not hasattr(client, "compute"):
         return list(dask.compute(*tasks, **options))
-    distributed = package("distributed", "to_store()", "'tilekv[dask]'")
+    distributed = package("distributed", "to_store()", _INSTALL)
     others = {name: value for name, value in options.items() if name != "scheduler"}
     futures = client.compute(tasks, **others)
     results = []
@@ -297,7 +298,7 @@ def _finish(target: Job | _Request, written: Iterable[list[str]]) -> None:
 
 def _partitions(data: Any, entries: _Entries) -> tuple[list[Any], Schema | None]:
     """The delayed partitions of a collection, and the schema that its meta tells."""
-    delayed = package("dask.delayed", "to_store()", "'tilekv[dask]'")
+    delayed = package("dask.delayed", "to_store()", _INSTALL)
     if isinstance(data, delayed.Delayed):
         data = [data]
     if isinstance(data, (list, tuple)):
@@ -316,7 +317,7 @@ def _partitions(data: Any, entries: _Entries) -> tuple[list[Any], Schema | None]
 
 def _schema_of(meta: Any, entries: _Entries) -> Schema:
     """The schema of a frame of which only the types are known."""
-    utils = package("dask.dataframe.utils", "to_store()", "'tilekv[dask]'")
+    utils = package("dask.dataframe.utils", "to_store()", _INSTALL)
     key, columns = entries
     if columns is not None:
         missing = [name for name in columns if name not in meta.columns]
@@ -327,6 +328,9 @@ def _schema_of(meta: Any, entries: _Entries) -> Schema:
         if key is not None and key in meta.columns:
             meta = meta.reset_index(drop=True)
     example = utils.meta_nonempty(meta)
+    if key in example.columns and example.index.name is not None:
+        # Of a range pyarrow makes no column, and partitions of such an index need not be ranges.
+        example.index = example.index.repeat(1)
     source = source_of(example, key)
     names = [each["name"] for each in source.columns if each["name"] != source.key]
     source.nulls = {name: _may_be_missing(example, name) for name in names}
@@ -343,7 +347,7 @@ def _may_be_missing(frame: Any, name: str) -> bool:
 
 
 def _knows_categories(meta: Any, name: str) -> bool:
-    utils = package("dask.dataframe.utils", "to_store()", "'tilekv[dask]'")
+    utils = package("dask.dataframe.utils", "to_store()", _INSTALL)
     return name in meta.columns and bool(utils.has_known_categories(meta[name]))
 
 
@@ -393,22 +397,24 @@ def from_store(
     InvalidValueError
         When the keys are of several types, which are no column, here or in the task that meets them.
     """
-    frames = package("dask.dataframe", "from_store()", "'tilekv[dask]'")
-    utils = package("dask.dataframe.utils", "from_store()", "'tilekv[dask]'")
+    frames = package("dask.dataframe", "from_store()", _INSTALL)
+    utils = package("dask.dataframe.utils", "from_store()", _INSTALL)
     pinned = Pinned.of(uri, config, storage_options)
     with pinned.open() as store:
         wanted = _attrs(store, attrs)
         meta = _meta(store, wanted)
-    return frames.from_map(
-        _read_frame,
-        pinned.ranges(npartitions),
-        meta=utils.clear_known_categories(meta),
-        label="from-store",
-        enforce_metadata=False,
-        pinned=pinned,
-        attrs=wanted,
-        dtypes=dict(meta.dtypes),
-    )
+    # dask would make text of every column of objects: of bytes and of arrays. What is text has the dtype of text.
+    with package("dask", "from_store()", _INSTALL).config.set({"dataframe.convert-string": False}):
+        return frames.from_map(
+            _read_frame,
+            pinned.ranges(npartitions),
+            meta=utils.clear_known_categories(meta),
+            label="from-store",
+            enforce_metadata=False,
+            pinned=pinned,
+            attrs=wanted,
+            dtypes=dict(meta.dtypes),
+        )
 
 
 def bag_from_store(
@@ -423,8 +429,8 @@ def bag_from_store(
 
     The value is a dict where the store has several attributes, or `attrs` was given.
     """
-    dask = package("dask", "bag_from_store()", "'tilekv[dask]'")
-    bags = package("dask.bag", "bag_from_store()", "'tilekv[dask]'")
+    dask = package("dask", "bag_from_store()", _INSTALL)
+    bags = package("dask.bag", "bag_from_store()", _INSTALL)
     pinned = Pinned.of(uri, config, storage_options)
     with pinned.open() as store:
         names = _attrs(store, attrs)
@@ -460,7 +466,7 @@ def map_many(
     uri, config, storage_options
         As of `from_store`; all partitions see the store as it is now.
     """
-    bags = package("dask.bag", "map_many()", "'tilekv[dask]'")
+    bags = package("dask.bag", "map_many()", _INSTALL)
     if not isinstance(keys, bags.Bag):
         raise WrongTypeError(f"keys is a bag of dask, not {type(keys).__name__}")
     pinned = Pinned.of(uri, config, storage_options)
@@ -553,7 +559,7 @@ def consolidate(
     parts, progress, config, storage_options
         As of `tilekv.consolidate`, which says what is returned and raised, too.
     """
-    distributed = package("distributed", "consolidate()", "'tilekv[dask]'")
+    distributed = package("distributed", "consolidate()", _INSTALL)
     executor = (client or distributed.get_client()).get_executor()
     return parallel.consolidate(
         uri,

@@ -1,6 +1,7 @@
 """frames.giving: rows as frames of pandas, polars and Arrow."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -143,3 +144,26 @@ def test_names_of_pandas() -> None:
     with tilekv.from_pandas("memory://giving-names", frame) as db:
         back: Any = db.to_pandas(["a", "b"])
         pd.testing.assert_frame_equal(back, frame)
+
+
+GIVING: dict[str, Callable[[tilekv.Store, Path], object]] = {
+    "arrow": lambda db, path: db.to_arrow(),
+    "pandas": lambda db, path: db.to_pandas(),
+    "polars": lambda db, path: db.to_polars(),
+    "dataset": lambda db, path: db.to_dataset().to_table(),
+    "parquet": lambda db, path: db.to_parquet(path),
+}
+
+
+@pytest.mark.parametrize("give", GIVING)
+def test_damage_is_what_it_is(tmp_path: Path, give: str) -> None:
+    """It comes through a stream of Arrow, whose readers know no classes of ours."""
+    with tilekv.open(tmp_path / "s", "x") as db:
+        db.update({n: b"value %d" % n for n in range(10)})
+    for file in tmp_path.glob("s/__*/value_var.tdb"):
+        file.write_bytes(bytes(file.stat().st_size))
+    with (
+        tilekv.open(tmp_path / "s") as db,
+        pytest.raises(tilekv.CorruptionError, match="value_var"),
+    ):
+        GIVING[give](db, tmp_path / "file")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import Any, Final
 
 from tilekv.errors import InvalidValueError, MissingPackageError, WrongTypeError
 from tilekv.frames.fields import EXTENSION, TENSOR, Form, form_of
 from tilekv.frametypes import FrameTypes, Tree
+from tilekv.kvcore.batch.scan import Scan
 from tilekv.kvcore.values.arrow_schema import ArrowTree
 from tilekv.schema import Attr, Schema
 
@@ -34,6 +35,19 @@ def package(name: str, what: str, install: str = "") -> Any:
 def reason(error: Exception) -> str:
     """What a constructor of pyarrow says of its arguments, without its own name."""
     return re.sub(r"__c?init__\(\) ", "", str(error))
+
+
+@contextmanager
+def _own_errors(rows: Rows) -> Iterator[None]:
+    """An error that reading meets, such as damage, comes through a stream of Arrow as one of the reader's own: it is met again,
+    and raised as what it is."""
+    try:
+        yield
+    except Exception:
+        if isinstance(rows, Scan):
+            for _ in rows:
+                pass
+        raise
 
 
 def local_path(path: object) -> str:
@@ -85,7 +99,8 @@ def _check_key(schema: Schema, names: list[str]) -> None:
 def to_arrow(schema: Schema, rows: Rows) -> Table:
     """As a pyarrow Table."""
     pa = package("pyarrow", "to_arrow()")
-    table = pa.RecordBatchReader.from_stream(rows).read_all()
+    with _own_errors(rows):
+        table = pa.RecordBatchReader.from_stream(rows).read_all()
     _check_key(schema, table.column_names)
     frame = schema._frame
     if frame is None:
@@ -96,20 +111,30 @@ def to_arrow(schema: Schema, rows: Rows) -> Table:
 def reader(schema: Schema, rows: Rows) -> Any:
     """As a pyarrow RecordBatchReader, a batch at a time."""
     pa = package("pyarrow", "a reader of record batches")
-    stream = pa.RecordBatchReader.from_stream(rows)
+    with _own_errors(rows):
+        stream = pa.RecordBatchReader.from_stream(rows)
     _check_key(schema, stream.schema.names)
     frame = schema._frame
+
+    def batches() -> Iterator[Any]:
+        while True:
+            with _own_errors(rows):
+                batch = next(stream, None)
+            if batch is None:
+                return
+            yield batch
+
     if frame is None:
-        return stream
+        return pa.RecordBatchReader.from_batches(stream.schema, batches())
     kept = [_wide(tree) for tree in kept_columns(schema)]
     fitted = _fitted(pa, stream.schema.empty_table(), kept, frame, False).schema
 
-    def batches() -> Iterator[Any]:
-        for batch in stream:
+    def fitting() -> Iterator[Any]:
+        for batch in batches():
             table = pa.Table.from_batches([batch])
             yield from _fitted(pa, table, kept, frame, False).to_batches()
 
-    return pa.RecordBatchReader.from_batches(fitted, batches())
+    return pa.RecordBatchReader.from_batches(fitted, fitting())
 
 
 def _wide(tree: Tree) -> Tree:
@@ -313,7 +338,8 @@ def _restored(pd: Any, pa: Any, column: Any, series: Any, dtype: str | None) -> 
 def to_polars(schema: Schema, rows: Rows) -> Frame:
     """As a polars DataFrame."""
     pl = package("polars", "to_polars()")
-    frame = pl.DataFrame(rows)
+    with _own_errors(rows):
+        frame = pl.DataFrame(rows)
     _check_key(schema, frame.columns)
     if schema._frame is None:
         return frame
