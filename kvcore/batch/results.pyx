@@ -215,6 +215,10 @@ cdef class Batch:
             return self.frames.key
         return "__key" if "key" in names else "key"
 
+    def _repr_html_(self):
+        """What a notebook shows: a table of the first rows, with pictures where values are such."""
+        return self._made("html")
+
     def to_arrow(self) -> object:
         """The rows as a pyarrow Table; of a store that was made of a frame, with that frame's columns and types.
 

@@ -38,7 +38,6 @@ from tilekv.expiry import expires_at, moment, moments, seen_at
 from tilekv.flusher import Flusher
 from tilekv.keeper import Keeper
 from tilekv.kvcore.batch.key_scan import FoundKeys
-from tilekv.kvcore.batch.results import Batch
 from tilekv.kvcore.batch.scan import Scan
 from tilekv.kvcore.read.fragment import Fragment
 from tilekv.kvcore.read.snapshot import Snapshot
@@ -180,6 +179,12 @@ class Store(Flusher, MutableMapping[Any, Any]):
         state = " closed" if self.closed else ""
         names = ", ".join(attr.name for attr in self.schema.attrs)
         return f"<tilekv.Store {self._uri!r} mode={self._mode!r} attrs=[{names}]{state}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: attributes, sizes, and a table of the first rows, with pictures where values are such."""
+        from tilekv.notebook import store_html
+
+        return store_html(self)
 
     # --- its life ---
 
@@ -832,8 +837,12 @@ class Frames:
         self._schema = schema
         self.key = schema.key_name
 
-    def make(self, kind: str, rows: Batch | Scan) -> Any:
-        """The rows as a frame of "arrow", "pandas" or "polars"."""
+    def make(self, kind: str, rows: Any) -> Any:
+        """The rows as a frame of "arrow", "pandas" or "polars", or as "html" for a notebook."""
+        if kind == "html":
+            from tilekv.notebook import batch_html
+
+            return batch_html(rows)
         from tilekv.frames import giving
 
         return giving.MAKERS[kind](self._schema, rows)
