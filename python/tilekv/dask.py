@@ -21,7 +21,7 @@ from tilekv.schema import Schema
 from tilekv.store import Store
 from tilekv.store import open as open_store
 from tilekv.tools import parallel
-from tilekv.tools.jobs import MODES, Job, begin_job, commit_job, withdraw_job, write_part
+from tilekv.tools.jobs import Job, begin_job, check_mode, commit_job, withdraw_job, write_part
 from tilekv.tools.pinned import Pinned
 
 __all__ = ["bag_from_store", "consolidate", "from_store", "map_many", "to_store"]
@@ -95,8 +95,7 @@ def to_store(
     MissingPackageError
         When dask is not installed.
     """
-    if not is_one_of(mode, MODES):
-        raise InvalidValueError(f"mode is one of {', '.join(MODES)}, not {shown(mode)}")
+    check_mode(mode)
     if not is_one_of(commit, COMMITS):
         raise InvalidValueError(f"commit is one of {', '.join(COMMITS)}, not {shown(commit)}")
     if schema is not None and not isinstance(schema, Schema):

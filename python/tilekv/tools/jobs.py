@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Final, NamedTuple
 
+from tilekv.arguments import is_one_of
 from tilekv.clock import milliseconds
 from tilekv.commit import Expected, later_time, write_fragment
 from tilekv.config import Config
@@ -20,6 +21,7 @@ from tilekv.errors import (
     InvalidValueError,
     StoreExistsError,
     StoreReplacedError,
+    shown,
 )
 from tilekv.kvcore.format.tile import CellSource
 from tilekv.kvcore.read.snapshot import Snapshot
@@ -68,6 +70,12 @@ class Job(NamedTuple):
     storage_options: Mapping[str, object] | None
 
 
+def check_mode(mode: object) -> None:
+    """InvalidValueError when it is none of `MODES`."""
+    if not is_one_of(mode, MODES):
+        raise InvalidValueError(f"mode is one of {', '.join(MODES)}, not {shown(mode)}")
+
+
 def begin_job(
     uri: str | os.PathLike[str],
     mode: str,
@@ -93,8 +101,7 @@ def begin_job(
     StoreExistsError
         When there is something else, or a store, and the mode does not say what becomes of it.
     """
-    if mode not in MODES:
-        raise InvalidValueError(f"mode is one of {', '.join(MODES)}, not {mode!r}")
+    check_mode(mode)
     options = Config.of(config)
     storage = open_storage(uri, options.sync, storage_options)
     check_writable(storage)
