@@ -137,8 +137,8 @@ nightly: nightly-tests mutants
 	@$(MAKE) bench-growth
 
 nightly-tests: export TILEKV_NIGHTLY = 1
-nightly-tests: $(VENV)/.built $(VENV)/.tools-test $(VENV)/.tools-redis $(VENV)/.tools-s3 $(VENV)/.tools-test-cluster $(VENV)/.tools-test-ray
-	@$(PY) -m pytest -o faulthandler_timeout=3600 tests/crash tests/damage tests/concurrency tests/property tests/redis tests/cloud tests/cluster
+nightly-tests: $(VENV)/.built $(VENV)/.tools-test $(VENV)/.tools-redis $(VENV)/.tools-s3 $(VENV)/.tools-test-adapters $(VENV)/.tools-torch $(VENV)/.tools-test-cluster $(VENV)/.tools-test-ray
+	@$(PY) -m pytest -o faulthandler_timeout=3600 tests/crash tests/damage tests/concurrency tests/property tests/redis tests/cloud tests/adapters tests/cluster
 
 mutants: $(VENV)/.built $(VENV)/.tools-test
 	@$(PY) tools/mutants.py

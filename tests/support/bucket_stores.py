@@ -5,18 +5,30 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import pytest
+from obstore.store import MemoryStore
 
 import tilekv
 from storage_contract import Contract, Open, fill
 from tilekv.consolidation import merge
 from tilekv.maintenance import Maintenance
-from tilekv.storage import Storage, open_storage
+from tilekv.storage import Storage, objectclient, open_storage
 
 OFF = {"kv.upkeep": "off"}
+
+
+@contextmanager
+def bucket_in_memory() -> Iterator[str]:
+    """The URI of an empty bucket in the memory of this process."""
+    place = f"s3://{uuid.uuid4().hex}"
+    memory = MemoryStore()
+    objectclient._clients[place, ()] = objectclient.Client(place, lambda _: memory)
+    yield place
+    del objectclient._clients[place, ()]
 
 
 class Bucket:

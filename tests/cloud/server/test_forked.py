@@ -15,6 +15,7 @@ import pytest
 
 import tilekv
 from bucket_stores import OFF, Bucket
+from tilekv.torch import StoreDataset
 
 pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="no fork"),
@@ -120,3 +121,17 @@ def test_pools(bucket: Bucket, uri: str) -> None:
             with wanted:
                 pool_of_old.map_async(operator.itemgetter("7"), [db]).get(10)
         assert db["9"] == b"9"
+
+
+def test_a_dataset_in_workers(bucket: Bucket, uri: str) -> None:
+    """As a loader of PyTorch has them: those of a forkserver open the store themselves."""
+    dataset = StoreDataset(uri, storage_options=bucket.options)
+    places = [list(range(i, i + 10)) for i in range(0, 1000, 10)]
+    wanted = [dataset.__getitems__(some) for some in places]
+    with multiprocessing.get_context("forkserver").Pool(2) as pool:
+        assert pool.map_async(dataset.__getitems__, places).get(60) == wanted
+    with (
+        multiprocessing.get_context("fork").Pool(1) as pool_of_old,
+        pytest.raises(OSError, match='DataLoader\\(multiprocessing_context="spawn"\\)'),
+    ):
+        pool_of_old.map_async(dataset.__getitems__, places).get(10)
