@@ -232,11 +232,12 @@ cdef inline void fetch_word(const FragmentData* f, int field, uint64_t width, co
 cdef inline void fetch_extent(const FragmentData* f, int field, const CellAddress* address) noexcept nogil:
     cdef const SlotView* s = &f.slots[field]
     cdef const uint8_t* data
+    cdef uint64_t cell = address.cell           # plain offsets are shifted by 63
     if s.in_place and f.kinds[field].kind == SLOT_OFFSETS:
         data = <const uint8_t*>tkv_load_acquire(<void* const*>&s.windows[address.tile].data)
         if data != NULL and s.windows[address.tile].nbytes:
-            tkv_prefetch(data + address.cell * s.windows[address.tile].nbytes)
-            tkv_prefetch(s.windows[address.tile].minima + WINDOW_HEADER * (address.cell >> s.windows[address.tile].shift))
+            tkv_prefetch(data + cell * s.windows[address.tile].nbytes)
+            tkv_prefetch(s.windows[address.tile].minima + WINDOW_HEADER * (cell >> s.windows[address.tile].shift))
 
 
 cdef inline void fetch_stored(const FragmentData* f, int field, uint64_t tile, uint64_t cell) noexcept nogil:

@@ -366,10 +366,14 @@ def _keyspace(server: Host, databases: list[Database]) -> dict[str, Any]:
     """How many keys there are; about how many, where that takes long, until a thread has counted them."""
     found = {}
     for db in databases:
-        exact = db.is_small() or db.counter.is_ready()
-        n = db.count() if exact else db.counter.estimate()
+        counter = db.counter
+        exact = db.is_small() or (counter.is_ready() and not counter.is_old())
         if not exact:
             server.count_behind(db)
+        if db.is_small():
+            n = db.count()
+        else:
+            n = counter.exact(anew=False) if exact else counter.estimate()
         if n:
             told = "yes" if exact else "no"
             found[f"db{db.number}"] = f"keys={n},expires=0,avg_ttl=0,exact={told}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import pairwise
 from typing import Final
 
@@ -24,6 +24,10 @@ ANEW: Final = 100  # or after so many times as long as that takes, if that is lo
 
 class Stopped(Exception):
     """The server ends."""
+
+
+class _Interrupted(Exception):
+    """What was being counted is about to change."""
 
 
 class KeyCount:
@@ -49,27 +53,30 @@ class KeyCount:
         self._counted = 0.0  # when, by the monotonic clock
         self._took = 0.0
         self._stopped = False
+        self._hurried = False
 
     def begin(self) -> None:
         """Count all, unless that was done a moment ago. Stopped when it is to end."""
-        with self._lock:
-            if self._base is None or self._is_old():
+        with self._lock, suppress(_Interrupted):
+            if self._base is None or self.is_old():
                 self._count_all(self._store._open_snapshot())
 
     def stop(self) -> None:
         """Have counts end."""
         self._stopped = True
 
-    def exact(self) -> int:
-        """How many there are, but for what has expired in the last minute. Raises what reading meets."""
-        with self._lock:
-            self.wanted = True
-            snapshot, buffers = self._store._layers()
-            if self._is_old() or not self._move(snapshot):
-                self._count_all(snapshot)
-            assert self._base is not None
-            nothing = self._store._engine.opener.assemble([])
-            return self._count + count_change(self._base, self._then, nothing, buffers)
+    def exact(self, anew: bool = True) -> int:
+        """How many there are, but for what has expired since: in the last minute, if they may be counted `anew`. Raises what
+        reading meets, and Stopped."""
+        while True:
+            with self._lock, suppress(_Interrupted):
+                self.wanted = True
+                snapshot, buffers = self._store._layers()
+                if (anew and self.is_old()) or not self._move(snapshot):
+                    self._count_all(snapshot)
+                assert self._base is not None
+                nothing = self._store._engine.opener.assemble([])
+                return self._count + count_change(self._base, self._then, nothing, buffers)
 
     @property
     def busy(self) -> bool:
@@ -77,12 +84,19 @@ class KeyCount:
         return self._lock.locked()
 
     def is_ready(self) -> bool:
-        """Whether `exact` is quick, as far as is known."""
-        return self._base is not None and not self.busy and not self._is_old()
+        """Whether `exact` is quick unless it counts anew, as far as is known."""
+        return self._base is not None and not self.busy
+
+    def is_old(self) -> bool:
+        """Whether too much may have expired since all were counted."""
+        age = time.monotonic() - self._counted
+        return self._store._layout.expires >= 0 and age > max(ANEW_S, ANEW * self._took)
 
     def estimate(self) -> int:
-        """About how many there are: cells, of which some may be of one key."""
+        """About how many there are: as many as were counted, or cells, of which some may be of one key."""
         self.wanted = True
+        if self._base is not None:
+            return self._count
         fragments = self._store._open_snapshot().fragments
         return max(sum(each.cells - 2 * each.tombstones for each in fragments), 0)
 
@@ -96,19 +110,15 @@ class KeyCount:
 
     @contextmanager
     def changing(self) -> Iterator[None]:
-        """While something else than writes changes what is there: all are counted anew after it."""
+        """While something else than writes changes what is there: all are counted anew then. A count under way ends."""
+        self._hurried = True
         with self._lock:
+            self._hurried = False
             self._base = None
             yield
 
-    def _is_old(self) -> bool:
-        """Whether too much may have expired since."""
-        age = time.monotonic() - self._counted
-        return self._store._layout.expires >= 0 and age > max(ANEW_S, ANEW * self._took)
-
     def _count_all(self, snapshot: Snapshot) -> None:
         begun = time.monotonic()
-        self._base = None
         now = self._store._clock() or 0
         fragments = snapshot.fragments
         if len(fragments) == 1 and not now:
@@ -120,6 +130,8 @@ class KeyCount:
             for low, high in pairwise(bounds):
                 if self._stopped:
                     raise Stopped
+                if self._hurried:
+                    raise _Interrupted
                 count += Merge(snapshot, (), False, now, low, high).count()
         self._base, self._count, self._then = snapshot, count, now
         self._counted = time.monotonic()
