@@ -240,7 +240,7 @@ def test_pickles_are_loaded_only_by_name(tmp_path: Path) -> None:
     source, new = tmp_path / "shelf", tmp_path / "new.kv"
     with pytest.raises(tilekv.InvalidValueError, match="pickles: loads"):
         tilekv.import_from(source, new, kind="shelve")
-    tilekv.import_from(source, new, loads=pickle.loads)
+    tilekv.import_from(source, new, kind="shelve", loads=pickle.loads)
     with tilekv.open(new) as db:
         assert db == {"a": {"n": 1, "text": "x"}, "b": {"n": 2, "text": "y"}}
     with sqlitedict.SqliteDict(tmp_path / "dict.sqlite", autocommit=True) as old:
@@ -394,7 +394,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     shelf_command = ["import", str(tmp_path / "shelf"), str(tmp_path / "shelf.kv")]
     assert main([*shelf_command, "--from", "shelve"]) == 1
     assert "--pickle" in capsys.readouterr().err
-    assert main([*shelf_command, "--pickle"]) == 0
+    assert main([*shelf_command, "--from", "shelve", "--pickle"]) == 0
     with tilekv.open(tmp_path / "shelf.kv") as db:
         assert db == {"a": "text"}
     assert main(["import", str(tmp_path / "none"), new]) == 1
