@@ -54,5 +54,19 @@ class PackedKeys(Sequence[Any]):
         begin, end = self._ends[place], self._ends[place + 1]
         return key_object(int(self._types[place]), self._data[begin:end], self._numbers)
 
+    def take(self, places: Sequence[int]) -> list[Any]:
+        """The keys at some places, sooner than one by one. IndexError for a place that there is not."""
+        chosen = np.asarray(places, np.int64)
+        if chosen.size and not -len(self) <= chosen.min() <= chosen.max() < len(self):
+            raise IndexError(f"places of {len(self):,} keys")
+        chosen = np.where(chosen < 0, chosen + len(self), chosen)
+        data, numbers = self._data, self._numbers
+        kinds, begins = self._types[chosen].tolist(), self._ends[chosen].tolist()
+        ends = self._ends[chosen + 1].tolist()
+        return [
+            key_object(kind, data[begin:end], numbers)
+            for kind, begin, end in zip(kinds, begins, ends, strict=True)
+        ]
+
     def __iter__(self) -> Iterator[Any]:
         return (self[place] for place in range(len(self)))

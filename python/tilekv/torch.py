@@ -78,6 +78,10 @@ class StoreDataset:
         self._handle: Store | None = None
         db = self._db
         db.get_many([], attrs=self._attrs)  # refuses attributes that it has not
+        self._has_arrays = any(
+            attr.type_name not in ("bytes", "str") and (attr.var or attr.shape)
+            for attr in db.schema.attrs
+        )
         self.keys = PackedKeys(db if keys is None else keys, db._layout.numbers)
 
     @property
@@ -100,12 +104,12 @@ class StoreDataset:
 
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
         """Many samples, which are read together: what a loader asks for a batch."""
-        keys = [self.keys[index] for index in indices]
+        keys = self.keys.take(indices)
         values = self._db.get_many(keys, NO_VALUE, self._attrs)
         for key, value in zip(keys, values, strict=True):
             if value is NO_VALUE:
                 raise KeyNotFoundError(key)
-        samples = list(map(_writable, values))
+        samples = list(map(_writable, values)) if self._has_arrays else values
         return samples if self._transform is None else list(map(self._transform, samples))
 
     def __repr__(self) -> str:

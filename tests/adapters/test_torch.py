@@ -108,6 +108,11 @@ def test_packed_keys_are_of_any_type() -> None:
     assert list(map(type, packed))[:8] == list(map(type, keys))[:8]
     assert packed[1:3] == keys[1:3]
     assert packed[-2] == "ä"
+    assert packed.take([2, -2, 0]) == [7, "ä", "text"]
+    assert packed.take([]) == []
+    for beyond in (len(keys), -len(keys) - 1):
+        with pytest.raises(IndexError):
+            packed.take([0, beyond])
     with pytest.raises(IndexError):
         packed[len(keys)]
     with pytest.raises(tilekv.WrongTypeError):

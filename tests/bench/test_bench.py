@@ -323,6 +323,15 @@ def test_expiry() -> None:
     assert all(float(ratio) > 0 for _, ratio in rows)
 
 
+def test_dataset(tmp_path: Path) -> None:
+    out = run("-m", "bench.dataset", "--samples=600", f"--folder={tmp_path}")
+    lines = {line[:20].strip(): line[20:].split() for line in out.splitlines()[2:]}
+    assert list(map(len, lines.values())) == [3] * len(lines)
+    assert {"load s", "random s", "random from disk s", "windows cpu s"} <= set(lines)
+    assert lines["windows s"][1:] == ["-", "-"]
+    assert 0 < float(lines["MB on disk"][0]) < float(lines["MB on disk"][2])
+
+
 def test_frames() -> None:
     out = run("-m", "bench.frames", "--rows=2000", "--asked=500", "--few=20", "--rounds=1")
     names, *rows = re.findall(r"^(?: {24}|load, s|scan, s|bytes, MB).*", out, re.MULTILINE)
