@@ -27,10 +27,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from fuzz_arrow import Arrows, Streams
+from fuzz_requests import Requests
 from fuzz_stores import STORES
 from fuzz_targets import BYTES, Target
 
-TARGETS = (*BYTES, *STORES, Arrows(), Streams())
+TARGETS = (*BYTES, *STORES, Arrows(), Streams(), Requests())
 CORPUS = Path(__file__).parents[1] / "fuzz" / "corpus"
 SLOW = 10  # seconds of the processor for one input
 LARGE = 256 << 20  # bytes of memory for one input
