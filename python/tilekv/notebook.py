@@ -64,6 +64,11 @@ def batch_html(batch: Batch) -> str:
     return count + _table(names, keys, rows, len(batch) > len(keys))
 
 
+def picture_of(data: bytes) -> str | None:
+    """What picture begins with these bytes: jpeg, png, gif or webp; None: none that is shown as one."""
+    return next((kind for mark, at, kind in _PICTURES if data.startswith(mark, at)), None)
+
+
 def _stored(db: Any, key: Any, attr: Attr) -> str:
     """A cell, of which no more is read than is shown."""
     if attr.type_name not in ("bytes", "str"):
@@ -82,7 +87,7 @@ def _cell(value: Any) -> str:
     if value is None:
         return "<i>null</i>"
     if isinstance(value, bytes):
-        kind = next((kind for mark, at, kind in _PICTURES if value[at:].startswith(mark)), None)
+        kind = picture_of(value)
         if kind and len(value) <= PICTURE_BYTES:
             data = b64encode(value).decode()
             return f'<img style="max-height:96px;max-width:192px" src="data:image/{kind};base64,{data}">'

@@ -33,7 +33,7 @@ def choose(sizes: Sequence[int], most: int) -> tuple[int, int] | None:
     most : int
         Bytes that a merge may read.
     """
-    tiers = [_tier(size) for size in sizes]
+    tiers = [tier_of(size) for size in sizes]
     for tier in sorted({*tiers}):
         for first, last in _runs(
             [size > 0 and each <= tier for size, each in zip(sizes, tiers, strict=True)]
@@ -57,8 +57,8 @@ def choose(sizes: Sequence[int], most: int) -> tuple[int, int] | None:
     return found
 
 
-def _tier(size: int) -> int:
-    """The logarithm to the base FAN, rounded down."""
+def tier_of(size: int) -> int:
+    """The tier of a fragment of so many bytes: the logarithm to the base FAN, rounded down."""
     return (max(size, 1).bit_length() - 1) // 3
 
 

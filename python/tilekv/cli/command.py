@@ -434,6 +434,23 @@ def build_parser() -> argparse.ArgumentParser:
     add_options(one)
     one.set_defaults(run=serve_store)
 
+    one = _command(commands, "browse", "look at a store in a browser")
+    one.description = """Show STORE by pages for a browser of this machine, until it is interrupted: keys by prefix, values as
+        pictures, JSON, text or hexadecimal, fragments and advice. It prints their URL: whoever has it can read the store
+        while this runs. Nothing is ever changed."""
+    one.epilog = f"example: {PROGRAM} browse photos.kv --open"
+    one.add_argument("store", metavar="STORE")
+    one.add_argument(
+        "--port",
+        metavar="N",
+        type=_port,
+        default=0,
+        help="of 127.0.0.1 (default: one that is free)",
+    )
+    one.add_argument("--open", action="store_true", help="open the pages in the browser")
+    _add_reading(one)
+    one.set_defaults(run=_browse)
+
     one = _command(commands, "convert", "make a tilekv store of one that TileDB 1.x wrote")
     one.description = """Copy every entry of OLD, a key-value store of TileDB 1.3 to 1.7 or of tilekv, to NEW. Keys and values
         keep their types. OLD is only read."""
@@ -510,6 +527,14 @@ def _import(args: argparse.Namespace) -> int:
         _shown(args),
         opening,
     )
+
+
+def _browse(args: argparse.Namespace) -> int:
+    from tilekv.cli.browse import (
+        browse_store,  # which brings the HTTP server of the standard library
+    )
+
+    return browse_store(args.store, args.port, args.open, opening_of(args))
 
 
 def _copy(args: argparse.Namespace) -> int:
@@ -642,6 +667,12 @@ def _part(text: str) -> slice:
 def _depth(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is no number of folders")
+    return int(text)
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and int(text) < 1 << 16):
+        raise argparse.ArgumentTypeError(f"{text!r} is no port, 0 to 65535")
     return int(text)
 
 
