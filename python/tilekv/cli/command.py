@@ -3,6 +3,7 @@
 0 done, 1 an error or damage (one line on stderr), or no key that grep finds, 2 wrong usage, 130 interrupted,
 141 nobody reads the output any more.
 """
+# PYTHON_ARGCOMPLETE_OK: argcomplete's completion of all commands looks for this word.
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from io import TextIOWrapper
 from typing import Any, Final
@@ -57,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code.
     """
     parser = build_parser()
+    _complete(parser)
     for word in argv or ():
         if not _can_be_given(word):
             parser.error(f"no program can be given {word!a}: it has a NUL or a lone surrogate")
@@ -80,6 +83,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"tilekv: {error_text(error)}", file=sys.stderr)
         return 1
     return code
+
+
+def _complete(parser: argparse.ArgumentParser) -> None:
+    """Answer a shell that asks what can come next, and end, where argcomplete is installed; nobody else pays for it."""
+    if "_ARGCOMPLETE" in os.environ:
+        with suppress(ModuleNotFoundError):
+            import argcomplete
+
+            argcomplete.autocomplete(parser)
 
 
 def _can_be_given(word: str) -> bool:
