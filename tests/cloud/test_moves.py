@@ -236,3 +236,21 @@ def test_what_lies_in_a_store_moves_too(bucket: Bucket) -> None:
     assert bucket.items(f"{uri}-moved") == NOW
     assert bucket.items(f"{uri}-moved/.kv") == {"a": b"1"}
     assert found(bucket, f"{uri}/.kv") is None
+
+
+def test_who_is_told_that_the_store_is_gone_does_not_write_there(bucket: Bucket) -> None:
+    """Not when he tries again, either, while something of another writer's lies where it was."""
+    uri, _ = filled(bucket)
+    with bucket.open(uri, "a", config=OFF) as db:
+        db["late"] = b"1"
+        tilekv.move(uri, f"{uri}-moved")
+        storage = bucket.storage(uri)
+        storage.client.put(f"{storage.data}left over", b"")
+        for _ in range(3):
+            with pytest.raises(FileNotFoundError):
+                db.flush()
+            with pytest.raises(tilekv.StoreNotFoundError):
+                db.reopen()
+        assert [*storage.client.list_all(storage.data)] == ["left over"]
+        db.close(discard=True)
+    assert bucket.items(f"{uri}-moved") == NOW

@@ -359,7 +359,8 @@ class ObjectStorage:
         check_component(name)
         ahead = self._ahead.take_descriptor() if self._ahead and name == DESCRIPTOR else None
         found = ahead.data if ahead else self._read(name)
-        if name == DESCRIPTOR:
+        if name == DESCRIPTOR and found is not None:
+            # Of a store that is gone the id stays: who still has it open must not write where it was.
             self._identity = store_id(found)
             if ahead:
                 self._identity_tag = _tag(ahead)
