@@ -139,7 +139,7 @@ nightly: nightly-tests mutants
 nightly-tests: export TILEKV_NIGHTLY = 1
 nightly-tests: $(VENV)/.built $(VENV)/.tools-test $(VENV)/.tools-redis $(VENV)/.tools-s3 $(VENV)/.tools-test-adapters $(VENV)/.tools-torch $(VENV)/.tools-test-cluster $(VENV)/.tools-test-ray
 	@command -v chromedriver >/dev/null || tools/apt-install chromium chromium-driver
-	@$(PY) -m pytest -o faulthandler_timeout=3600 tests/crash tests/damage tests/concurrency tests/property tests/redis tests/cloud tests/adapters tests/cluster
+	@$(PY) -m pytest -o faulthandler_timeout=3600 tests/crash tests/damage tests/concurrency tests/property tests/redis tests/cloud tests/adapters tests/cluster tests/bench
 
 mutants: $(VENV)/.built $(VENV)/.tools-test
 	@$(PY) tools/mutants.py

@@ -5,13 +5,16 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from bench.life.upkeep import Kept
 from bench.report import ratio
+
+if TYPE_CHECKING:
+    from bench.scale import Counts
 
 # What a program does with a store; from `what` on the first line down.
 SHOWN = {
@@ -64,6 +67,36 @@ def draw_ratios(record: dict[str, Any], path: Path) -> None:
         fontsize=9,
     )
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
+    figure.savefig(path, format="svg", metadata={"Date": None})
+
+
+def draw_scale(measured: dict[int, Counts], model: dict[int, Counts], path: Path) -> None:
+    """Draw what an open and a look-up cost by the keys of a store: lines of the model, marks of stores that were made."""
+    _settle()
+    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    panels = (
+        ("bytes", ("stored", "open_bytes", "get_bytes")),
+        ("requests, and fragments", ("open_requests", "get_requests", "fragments")),
+    )
+    for axes, (title, names) in zip(figure.subplots(1, 2), panels, strict=True):
+        for number, name in enumerate(names):
+            (line,) = axes.plot(
+                list(model),
+                [getattr(each, name) for each in model.values()],
+                label=name.replace("_", ", "),
+            )
+            axes.plot(
+                list(measured),
+                [getattr(each, name) for each in measured.values()],
+                MARKERS[number],
+                color=line.get_color(),
+            )
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xlabel("keys")
+        axes.set_title(title, fontsize=9)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=7)
     figure.savefig(path, format="svg", metadata={"Date": None})
 
 

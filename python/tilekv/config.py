@@ -70,7 +70,8 @@ class Config:
         of it goes to the digest index, 16 bytes a key, once a sixteenth of the keys was asked for (fewer
         where there are several fragments): below 32 bytes a key, lookups search each fragment instead.
     max_fragment_bytes : int
-        ``kv.max_fragment_bytes``: a consolidation splits what would be larger. 16 GiB.
+        ``kv.max_fragment_bytes``: a consolidation splits what would be larger, and upkeep merges no more than that. 0, the
+        default, is 16 GiB, and 1 GiB on object storage, where a look-up may fetch the metadata of a fragment first.
     threads : int
         ``kv.threads``: most threads of one operation; 0, the default, is one for each core that
         the process may use.
@@ -112,7 +113,7 @@ class Config:
     _: KW_ONLY
     buffer_bytes: int = _whole(256 << 20, 1, 1 << 50, size=True)
     cache_bytes: int = _whole(256 << 20, 0, 1 << 50, size=True)
-    max_fragment_bytes: int = _whole(16 << 30, 1, 1 << 60, size=True)
+    max_fragment_bytes: int = _whole(0, 0, 1 << 60, size=True)
     threads: int = _whole(0, 0, 4096)
     sync: bool = True
     mmap: bool = True

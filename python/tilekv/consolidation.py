@@ -355,7 +355,7 @@ class _MergedFragments:
         cells = sum(fragment.cells for fragment in snapshot.fragments)
         self._total = -(-cells * (part.high - part.low) // DIGESTS)
         self._begin, self._end = part.low >> 64, part.high >> 64
-        self._most = engine.config.max_fragment_bytes
+        self._most = engine.max_fragment_bytes
         self._left = self._most  # bytes that the fragment being written may still take
         stored = sum(fragment.stored_bytes for fragment in snapshot.fragments)
         self._stored = max(stored * self._total // max(cells, 1), 1)

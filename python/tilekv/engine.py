@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from tilekv.clock import milliseconds
 from tilekv.commit import Expected, write_fragment
@@ -41,6 +41,11 @@ from tilekv.storage import Listing, Storage, in_bucket
 from tilekv.version import VERSION
 from tilekv.workers import Workers
 
+# Bytes of the largest fragment that is merged, where kv.max_fragment_bytes does not say. In a bucket whoever looks a key up in a
+# fragment for the first time fetches all of its metadata, 2 bytes a key (`python -m bench.scale`).
+MOST_BYTES: Final = 16 << 30
+MOST_BYTES_IN_BUCKET: Final = 1 << 30
+
 DEFAULT_SCHEMA = Schema([Attr("value", bytes)])
 
 
@@ -75,6 +80,8 @@ class Engine:
         self.config = config
         self.key = key
         self.ignore_newer = ignore_newer
+        most = MOST_BYTES_IN_BUCKET if in_bucket(storage) else MOST_BYTES
+        self.max_fragment_bytes = config.max_fragment_bytes or most
         self.sizes: dict[
             str, int
         ] = {}  # bytes of fragments, by name, that upkeep has asked for: they never change

@@ -80,7 +80,7 @@ class Upkeep:
     def __init__(self, engine: Engine, behind: bool = False) -> None:
         self._engine = engine
         self._storage = engine.storage
-        self._full = engine.config.max_fragment_bytes
+        self._full = engine.max_fragment_bytes
         self._behind = behind
         self._skipped: list[str] = []
         self.seen = 0

@@ -12,6 +12,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 import tilekv
+from samples import NIGHTLY
 
 ROOT = Path(__file__).parents[2]
 WEED = Path(sys.executable).with_name("weed")
@@ -312,6 +313,30 @@ def test_cloud(tmp_path: Path) -> None:
         )
         == 2
     )
+
+
+def test_scale(tmp_path: Path) -> None:
+    """Too small a store for the model to be right, but all of it is counted and drawn."""
+    picture = tmp_path / "scale.svg"
+    command = ["-m", "bench.scale", "--few", "2000,8000", "--least=20000", "--most=20000"]
+    out = run(*command, f"--svg={picture}", "--lenient")
+    assert len(re.findall(r"^\w+ +20,000 +[\d.,]+ +[\d.,]+", out, re.MULTILINE)) == 7
+    assert "10,000,000,000" in out
+    text = "".join(ET.parse(picture).getroot().itertext())
+    assert all(each in text for each in ("stored", "open, requests", "keys"))
+
+
+def test_a_scale_that_is_off_is_said() -> None:
+    command = ["-m", "bench.scale", "--few", "200,300", "--least=20000", "--most=20000"]
+    assert "off" in run(*command, code=1)
+
+
+@pytest.mark.skipif(not NIGHTLY, reason="clusters start slowly: for the nightly run")
+def test_cluster() -> None:
+    out = run("-m", "bench.cluster", "--keys=4000", "--partitions=2", "--rounds=1")
+    rows = re.findall(r"^  [\w, ]+ +\d+\.\d+$", out, re.MULTILINE)
+    assert len(rows) == 5
+    assert re.search(r"to_store gains \d+\.\d+ of what writing by two processes does", out)
 
 
 def test_expiry() -> None:

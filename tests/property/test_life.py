@@ -25,6 +25,7 @@ from life import age, record_of
 from tilekv import Attr, Schema
 from tilekv.record import DAY_MS
 from tilekv.storage.local import LocalStorage
+from tilekv.tools.jobs import begin_job, commit_job, write_part
 
 KEYS = st.integers(0, 11) | st.sampled_from(["", "a", b"a", 1.0])
 VALUES = st.binary(max_size=6) | st.integers(0, 9).map(lambda n: b"%d" % n * 900)
@@ -193,6 +194,28 @@ class Life(RuleBasedStateMachine):
         handle.seen = dict(self.store)
         if vacuum:
             self.forget()
+
+    @rule(parts=st.integers(1, 3))
+    def consolidate_in_parts(self, parts: int) -> None:
+        tilekv.consolidate(self.path, parts=parts, config=self.config)
+
+    @rule(rows=st.lists(st.tuples(KEYS, VALUES), min_size=1, max_size=20), parts=st.integers(1, 3))
+    def job(self, rows: list[tuple[Any, bytes]], parts: int) -> None:
+        """Of the entries of one key those of the last part count, and all of them as written when it began."""
+        job = begin_job(self.path, "append", Schema, lambda schema: None, self.config)
+        names = []
+        for part in range(parts):
+            some = rows[part::parts]
+            if some:
+                keys, values = zip(*some, strict=True)
+                names += write_part(job, part, lambda db, k=keys, v=values: db.put_many(k, v))
+                self.store = self.store | {key_of(key): value for key, value in some}
+        with self.open("r") as db:
+            before = {key_of(key): value for key, value in db.items()}
+        assert before == self.moments.get(max(self.moments, default=0), {})
+        commit_job(job, names)
+        assert job.moment > max(self.moments, default=0)
+        self.moments[job.moment] = dict(self.store)
 
     @rule(at=HANDLES)
     def vacuum(self, at: int) -> None:

@@ -28,7 +28,7 @@ def test_defaults() -> None:
         "kv.sync": True,
         "kv.mmap": True,
         "kv.max_mapped_fragments": 1000,
-        "kv.max_fragment_bytes": 16 << 30,
+        "kv.max_fragment_bytes": 0,
         "kv.upkeep": "auto",
         "kv.history": "store",
     }
@@ -63,7 +63,7 @@ def test_a_mapping_of_strings() -> None:
     assert list(config) == list(config.keys()) == list(Config().as_dict())
     assert list(config.values("kv.s")) == ["false"]
     assert dict(config.items("kv.m")) == {
-        "kv.max_fragment_bytes": str(16 << 30),
+        "kv.max_fragment_bytes": "0",
         "kv.mmap": "true",
         "kv.max_mapped_fragments": "1000",
     }

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+import job_survival
 import tilekv
-from faulty import BEFORE, KILLS, Fault, Faults, Killed, every_call, everywhere, fault_at
+from faulty import Fault
 from life import contents, folders, past, record_of
 from tilekv import (
     Attr,
@@ -233,33 +234,9 @@ def test_names_of_parts_are_in_their_order(path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["append", "overwrite"])
-@pytest.mark.parametrize("fault", [BEFORE[1], Fault(5, "after"), *KILLS], ids=str)
+@pytest.mark.parametrize("fault", job_survival.FAULTS, ids=str)
 def test_a_commit_fails_at_every_call(mode: str, fault: Fault) -> None:
-    """It is done, or not; doing it again does it."""
-    place = "memory://jobs"
-
-    def attempt(number: int) -> Faults:
-        with tilekv.open(place, "w") as db:
-            db.update(OLD)
-        job = begin(place, mode)
-        names = part(job, 0, {1: b"a", 60: b"a"}) + part(job, 1, {2: b"b"})
-        new = {1: b"a", 60: b"a", 2: b"b"}
-        wanted = OLD | new if mode == "append" else new
-        faults = fault_at(number, fault)
-        try:
-            with everywhere(faults):
-                commit_job(job, names)
-        except (OSError, Killed):
-            pass
-        with tilekv.open(place) as db:
-            assert dict(db.items()) in (OLD, wanted)
-        commit_job(job, names)
-        with tilekv.open(place) as db:
-            assert dict(db.items()) == wanted
-            assert db.verify() == []
-        return faults
-
-    assert every_call(attempt) > 5
+    assert job_survival.fail_everywhere(lambda: "memory://jobs", mode, fault) > 5
 
 
 def test_a_view_shows_the_same_to_all(path: Path) -> None:

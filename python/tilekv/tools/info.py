@@ -178,7 +178,7 @@ class _Replaced:
 
 def _mergeable(engine: Engine, fragments: Sequence[Fragment]) -> Sequence[Fragment]:
     """What upkeep would merge first, newest first, unless handles that flush do."""
-    full = engine.config.max_fragment_bytes
+    full = engine.max_fragment_bytes
     groups = [tuple(group) for _, group in groupby(fragments, lambda fragment: fragment.t1)]
     sizes = [sum(fragment.stored_bytes for fragment in group) for group in groups][::-1]
     behind = min(most_behind(sum(sizes)), full)
