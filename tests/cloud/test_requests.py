@@ -451,3 +451,25 @@ def test_options_of_tiledb(memory_bucket: str, asked: list[Any]) -> None:
     assert tilekv.Config(config).storage_options("gs://bucket") is None
     assert tilekv.Config().storage_options(uri) is None
     assert tilekv.Config(config)["vfs.s3.region"] == "eu-west-1"
+
+
+def test_first_requests_of_many_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None of them is taken for one of a forked process; one that is, is refused."""
+    monkeypatch.setattr(objectclient, "_user", {})
+    errors: list[OSError] = []
+
+    def ask() -> None:
+        try:
+            objectclient._refuse_forked()
+        except OSError as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    assert errors == []
+    monkeypatch.setattr(objectclient, "_user", {"pid": os.getpid() + 1})
+    ask()
+    assert len(errors) == 1

@@ -459,17 +459,17 @@ def client_of(place: str, options: Mapping[str, object] | None) -> Client:
 _clients: dict[tuple[str, tuple[tuple[str, str], ...]], Client] = {}
 _clients_lock = threading.Lock()
 _providers: dict[int, Provider] = {}  # by the id of what each asks, which it holds
-_users: set[int] = (
-    set()
-)  # the process that has made requests, by number, and those that it was forked from
+_user: dict[
+    str, int
+] = {}  # the process that has made the first request: this one, or one it was forked from
 
 
 def _refuse_forked() -> None:
     pid = os.getpid()
-    if pid not in _users:
-        if _users:
-            raise OSError(errno.EDEADLK, _FORKED)
-        _users.add(pid)
+    if (
+        _user.setdefault("pid", pid) != pid
+    ):  # in one step: threads may make their first requests at once
+        raise OSError(errno.EDEADLK, _FORKED)
 
 
 def _renew_lock() -> None:
