@@ -12,7 +12,6 @@ from typing import Any, Final, NamedTuple
 
 from tilekv.arguments import is_one_of, truth
 from tilekv.config import Config
-from tilekv.engine import DEFAULT_SCHEMA
 from tilekv.errors import InvalidValueError, WrongTypeError, shown
 from tilekv.frames.giving import package
 from tilekv.frames.loading import ROWS, check_key_name, schema_of_source, source_of
@@ -21,7 +20,15 @@ from tilekv.schema import Schema
 from tilekv.store import Store
 from tilekv.store import open as open_store
 from tilekv.tools import parallel
-from tilekv.tools.jobs import Job, begin_job, check_mode, commit_job, withdraw_job, write_part
+from tilekv.tools.jobs import (
+    Job,
+    begin_job,
+    check_fits,
+    check_mode,
+    commit_job,
+    withdraw_job,
+    write_part,
+)
 from tilekv.tools.pinned import Pinned
 
 __all__ = ["bag_from_store", "consolidate", "from_store", "map_many", "to_store"]
@@ -223,30 +230,12 @@ def _put_pairs(store: Store, pairs: Iterable[Any]) -> None:
 def _begin(request: _Request) -> Job | _Request:
     """Make what the partitions are written into: see _write."""
     if request.commit == "each":
-        there = request.open(_OPENED[request.mode])
-        with there as store:
-            _check_fits(request.schema, store.schema)
+        with request.open(_OPENED[request.mode]) as store:
+            check_fits(request.schema, store.schema)
         return request
-    made = request.schema or DEFAULT_SCHEMA
     return begin_job(
-        request.uri,
-        request.mode,
-        lambda: made,
-        lambda schema: _check_fits(request.schema, schema),
-        request.config,
-        request.storage_options,
+        request.uri, request.mode, request.schema, request.config, request.storage_options
     )
-
-
-def _check_fits(wanted: Schema | None, there: Schema) -> None:
-    """InvalidValueError when a store that gets more entries has other attributes than they do."""
-    if wanted is None:
-        return
-    given, names = ({attr.name for attr in schema.attrs} for schema in (wanted, there))
-    if given != names:
-        raise InvalidValueError(
-            f"the store has the attributes {', '.join(sorted(names))}, and what is to be written {', '.join(sorted(given))}"
-        )
 
 
 def _write(target: Job | _Request, number: int, part: Any, entries: _Entries) -> list[str]:
@@ -398,9 +387,8 @@ def from_store(
     """
     frames = package("dask.dataframe", "from_store()", _INSTALL)
     utils = package("dask.dataframe.utils", "from_store()", _INSTALL)
-    pinned = Pinned.of(uri, config, storage_options)
-    with pinned.open() as store:
-        wanted = _attrs(store, attrs)
+    with open_store(uri, config=config, storage_options=storage_options) as store:
+        pinned, wanted = Pinned.of(store), _attrs(store, attrs)
         meta = _meta(store, wanted)
     # dask would make text of every column of objects: of bytes and of arrays. What is text has the dtype of text.
     with package("dask", "from_store()", _INSTALL).config.set({"dataframe.convert-string": False}):
@@ -430,9 +418,8 @@ def bag_from_store(
     """
     dask = package("dask", "bag_from_store()", _INSTALL)
     bags = package("dask.bag", "bag_from_store()", _INSTALL)
-    pinned = Pinned.of(uri, config, storage_options)
-    with pinned.open() as store:
-        names = _attrs(store, attrs)
+    with open_store(uri, config=config, storage_options=storage_options) as store:
+        pinned, names = Pinned.of(store), _attrs(store, attrs)
     bare = attrs is None and len(names) == 1
     read = dask.delayed(_read_pairs, pure=False)
     token = os.urandom(4).hex()
@@ -468,15 +455,17 @@ def map_many(
     bags = package("dask.bag", "map_many()", _INSTALL)
     if not isinstance(keys, bags.Bag):
         raise WrongTypeError(f"keys is a bag of dask, not {type(keys).__name__}")
-    pinned = Pinned.of(uri, config, storage_options)
+    with open_store(uri, config=config, storage_options=storage_options) as store:
+        pinned = Pinned.of(store)
     names = None if attrs is None else list(attrs)
     return keys.map_partitions(_get_many, pinned=pinned, attrs=names, default=default)
 
 
 def _attrs(store: Store, attrs: Iterable[str] | None) -> list[str]:
     """Names of attributes, checked."""
-    store.scan(attrs if attrs is None else (attrs := list(attrs)))
-    return [attr.name for attr in store.schema.attrs] if attrs is None else list(attrs)
+    names = [attr.name for attr in store.schema.attrs] if attrs is None else list(attrs)
+    store.scan(names)  # says what is wrong with them
+    return names
 
 
 def _meta(store: Store, attrs: list[str]) -> Any:
@@ -505,7 +494,7 @@ def _read_frame(
 ) -> Any:
     """A task: a partition; `columns`: those that are used."""
     wanted = attrs if columns is None else [name for name in attrs if name in columns]
-    with pinned.open() as store:
+    with pinned.handle() as store:
         frame = store._frames.make("pandas", store.scan(wanted, low=bounds[0], high=bounds[1]))
     changed = {
         name: dtype
@@ -521,7 +510,7 @@ def _read_pairs(
 ) -> list[tuple[Any, Any]]:
     """A task: a partition."""
     pairs: list[tuple[Any, Any]] = []
-    with pinned.open() as store:
+    with pinned.handle() as store:
         for batch in store.scan([], low=bounds[0], high=bounds[1]):
             keys = batch.keys
             values = store.get_many(keys) if bare else store.get_many(keys, attrs=attrs)
@@ -533,7 +522,7 @@ def _get_many(
     keys: Iterable[Any], pinned: Pinned, attrs: list[str] | None, default: Any
 ) -> list[Any]:
     """A task: a batch."""
-    with pinned.open() as store:
+    with pinned.handle() as store:
         return store.get_many(list(keys), default, attrs)
 
 

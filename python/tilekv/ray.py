@@ -12,12 +12,12 @@ from functools import partial
 from typing import Any, Final
 
 from tilekv.config import Config
-from tilekv.engine import DEFAULT_SCHEMA
 from tilekv.errors import InvalidValueError, WrongTypeError
 from tilekv.frames.giving import package, reader
 from tilekv.frames.loading import ROWS, check_key_name, schema_of
 from tilekv.schema import Schema
 from tilekv.store import Store
+from tilekv.store import open as open_store
 from tilekv.tools.jobs import Job, begin_job, check_mode, commit_job, withdraw_job, write_part
 from tilekv.tools.pinned import Pinned
 
@@ -63,9 +63,10 @@ def datasource(
         When Ray is not installed.
     """
     base = package("ray.data", "datasource()", _INSTALL).Datasource
-    return type("StoreDatasource", (_Source, base), {})(
-        Pinned.of(uri, config, storage_options), attrs
-    )
+    with open_store(uri, config=config, storage_options=storage_options) as store:
+        names = None if attrs is None else list(attrs)
+        store.scan(names)  # says what is wrong with them
+        return type("StoreDatasource", (_Source, base), {})(Pinned.of(store), names)
 
 
 def datasink(
@@ -112,31 +113,20 @@ def datasink(
     if schema is not None and not isinstance(schema, Schema):
         raise WrongTypeError(f"schema is a tilekv.Schema, not {type(schema).__name__}")
     base = package("ray.data", "datasink()", _INSTALL).Datasink
-    begin = partial(_begin, os.fspath(uri), mode, schema, Config.of(config), storage_options)
+
+    def begin(found: Schema | None) -> Job:
+        return begin_job(uri, mode, schema or found, config, storage_options)
+
     return type("StoreDatasink", (_Sink, base), {})(begin, key, columns)
-
-
-def _begin(
-    uri: str,
-    mode: str,
-    schema: Schema | None,
-    config: Config,
-    storage_options: Mapping[str, object] | None,
-    found: Schema | None,
-) -> Job:
-    made = schema or found or DEFAULT_SCHEMA
-    return begin_job(uri, mode, lambda: made, lambda there: None, config, storage_options)
 
 
 class _Source:
     """What a datasource of a store does in its own way."""
 
-    def __init__(self, pinned: Pinned, attrs: Iterable[str] | None) -> None:
+    def __init__(self, pinned: Pinned, attrs: list[str] | None) -> None:
         super().__init__()
         self._pinned = pinned
-        self._attrs = None if attrs is None else list(attrs)
-        with pinned.open() as store:
-            store.scan(self._attrs)  # says what is wrong with them
+        self._attrs = attrs
 
     def estimate_inmemory_data_size(self) -> int | None:
         """Not known: values are stored compressed."""
@@ -164,7 +154,7 @@ class _Source:
 def _read(pinned: Pinned, attrs: list[str] | None, low: int, high: int) -> Iterator[Any]:
     """A task: a range, a table at a time."""
     table = package("pyarrow", "datasource()").Table
-    with pinned.open() as store:
+    with pinned.handle() as store:
         rows = reader(store.schema, store.scan(attrs, low=low, high=high))
         empty = True
         for batch in rows:

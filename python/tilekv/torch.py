@@ -16,6 +16,7 @@ from tilekv.config import Config
 from tilekv.errors import InvalidValueError, KeyNotFoundError, WrongTypeError
 from tilekv.packedkeys import PackedKeys
 from tilekv.store import Store
+from tilekv.store import open as open_store
 from tilekv.tools.pinned import Pinned
 
 WINDOW: Final = 8192  # samples
@@ -72,9 +73,9 @@ class StoreDataset:
             store = store.uri
         self._transform = transform
         self._attrs = None if attrs is None else list(attrs)
-        self._pinned = Pinned.of(
-            store, {"kv.threads": 1} if config is None else config, storage_options
-        )
+        config = {"kv.threads": 1} if config is None else config
+        with open_store(store, config=config, storage_options=storage_options) as seen:
+            self._pinned = Pinned.of(seen)
         self._handle: Store | None = None
         db = self._db
         db.get_many([], attrs=self._attrs)  # refuses attributes that it has not
@@ -88,7 +89,7 @@ class StoreDataset:
     def _db(self) -> Store:
         """The handle of this process: in a forked one a handle opens its files anew, in a spawned one there was none."""
         if self._handle is None:
-            self._handle = self._pinned.open()
+            self._handle = self._pinned.handle()
         return self._handle
 
     def __getstate__(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from faulty import Fault
 from job_survival import FAULTS, NEW, OLD, begin_twice, fail_everywhere, wanted
 from samples import some
 from tilekv.storage import open_storage
-from tilekv.tools.jobs import commit_job, withdraw_job
+from tilekv.tools.jobs import begin_job, commit_job, withdraw_job
 
 
 @pytest.mark.parametrize("mode", ["error", "append", "overwrite"])
@@ -53,3 +53,22 @@ def test_withdrawn(memory_bucket: str) -> None:
 @pytest.mark.parametrize("fault", some(FAULTS, 2), ids=str)
 def test_a_commit_fails_at_every_call(memory_bucket: str, mode: str, fault: Fault) -> None:
     assert fail_everywhere(lambda: f"{memory_bucket}/{uuid.uuid4().hex}.kv", mode, fault) > 5
+
+
+def test_options_of_tiledb(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a job and a merge in parts ask for is where `config` says, in TileDB's words, as `tilekv.open` does."""
+    asked: list[object] = []
+
+    def noted(uri: object, sync: bool = True, options: object = None, **more: object) -> object:
+        asked.append(options)
+        raise tilekv.StoreNotFoundError("noted")
+
+    config = {"vfs.s3.region": "eu-west-1"}
+    for module, call in (
+        ("tilekv.tools.jobs", lambda: begin_job("s3://b/s", "error", None, config)),
+        ("tilekv.tools.parallel", lambda: tilekv.consolidate("s3://b/s", config=config)),
+    ):
+        monkeypatch.setattr(f"{module}.open_storage", noted)
+        with pytest.raises(tilekv.StoreNotFoundError):
+            call()
+    assert asked == [{"region": "eu-west-1"}] * 2

@@ -202,7 +202,7 @@ class Life(RuleBasedStateMachine):
     @rule(rows=st.lists(st.tuples(KEYS, VALUES), min_size=1, max_size=20), parts=st.integers(1, 3))
     def job(self, rows: list[tuple[Any, bytes]], parts: int) -> None:
         """Of the entries of one key those of the last part count, and all of them as written when it began."""
-        job = begin_job(self.path, "append", Schema, lambda schema: None, self.config)
+        job = begin_job(self.path, "append", None, self.config)
         names = []
         for part in range(parts):
             some = rows[part::parts]

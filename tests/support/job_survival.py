@@ -7,7 +7,6 @@ from typing import Any
 
 import tilekv
 from faulty import BEFORE, KILLS, Fault, Faults, Killed, every_call, everywhere, fault_at
-from tilekv.engine import DEFAULT_SCHEMA
 from tilekv.tools.jobs import Job, begin_job, commit_job, write_part
 
 OLD = dict.fromkeys(range(20), b"old")
@@ -17,7 +16,7 @@ FAULTS = [BEFORE[1], Fault(BEFORE[1].code, "after"), *KILLS]
 
 def begin_twice(place: Any, mode: str) -> tuple[Job, list[str]]:
     """A job whose parts were written, and the names that it is to commit; those of the first attempt are lost."""
-    job = begin_job(place, mode, lambda: DEFAULT_SCHEMA, lambda there: None)
+    job = begin_job(place, mode)
     write_part(job, 0, lambda store: store.put_many([1], [b"lost"]))
     names = []
     for part in range(2):

@@ -32,11 +32,16 @@ OLD = dict.fromkeys(range(50), b"old")
 
 def begin(place: Any, mode: str = "append", schema: Schema = DEFAULT_SCHEMA, **config: Any) -> Job:
     config = {f"kv.{name}": value for name, value in config.items()}
-    return begin_job(place, mode, lambda: schema, lambda there: None, config)
+    return begin_job(place, mode, schema, config)
 
 
 def part(job: Job, number: int, entries: Mapping[Any, Any]) -> list[str]:
     return write_part(job, number, lambda store: store.put_many([*entries], [*entries.values()]))
+
+
+def pin(path: Path) -> Pinned:
+    with tilekv.open(path) as db:
+        return Pinned.of(db)
 
 
 def staged(path: Path) -> set[str]:
@@ -240,12 +245,12 @@ def test_a_commit_fails_at_every_call(mode: str, fault: Fault) -> None:
 
 
 def test_a_view_shows_the_same_to_all(path: Path) -> None:
-    pinned = pickle.loads(pickle.dumps(Pinned.of(path)))
+    pinned = pickle.loads(pickle.dumps(pin(path)))
     with tilekv.open(path, "a") as db:
         db[1] = b"new"
         del db[2]
         db.consolidate()
-    with pinned.open() as seen:
+    with pinned.handle() as seen:
         assert dict(seen.items()) == OLD
         seen.reopen()
         assert seen[1] == b"old"
@@ -260,19 +265,19 @@ def test_a_view_shows_the_same_to_all(path: Path) -> None:
             pinned.ranges(count)
     tilekv.open(path, "a").vacuum()
     assert past(path) == set()
-    with pinned.open() as seen, pytest.raises(SnapshotGone):
+    with pinned.handle() as seen, pytest.raises(SnapshotGone):
         list(seen)
     with tilekv.open(path, "w"):
         pass
     with pytest.raises(StoreReplacedError):
-        pinned.open()
+        pinned.handle()
 
 
 def test_what_a_view_shows_does_not_expire_meanwhile(tmp_path: Path) -> None:
     with tilekv.open(tmp_path / "e", "x", expires=True) as db:
         db.set("k", b"v", expire=0.15)
-    pinned = Pinned.of(tmp_path / "e")
-    with pinned.open() as seen:
+    pinned = pin(tmp_path / "e")
+    with pinned.handle() as seen:
         assert pinned.moment > 0
         assert seen.timestamp == pinned.moment
         assert seen["k"] == b"v"

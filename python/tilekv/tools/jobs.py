@@ -16,7 +16,7 @@ from tilekv.arguments import is_one_of
 from tilekv.clock import milliseconds
 from tilekv.commit import Expected, later_time, write_fragment
 from tilekv.config import Config
-from tilekv.engine import Engine, create, open_engine
+from tilekv.engine import DEFAULT_SCHEMA, Engine, create, open_engine
 from tilekv.errors import (
     InvalidValueError,
     StoreExistsError,
@@ -79,8 +79,7 @@ def check_mode(mode: object) -> None:
 def begin_job(
     uri: str | os.PathLike[str],
     mode: str,
-    schema: Callable[[], Schema],
-    check: Callable[[Schema], object],
+    schema: Schema | None = None,
     config: Mapping[str, object] | Config | None = None,
     storage_options: Mapping[str, object] | None = None,
 ) -> Job:
@@ -91,18 +90,20 @@ def begin_job(
     mode : {"error", "append", "overwrite"}
         What becomes of a store that is there: an error; it gets the entries too; the new store takes its place. With "append"
         one is made where there is none.
-    schema : callable
-        Gives that of a store that is made.
-    check : callable
-        Told that of a store that is there and gets the entries, and raises when they do not fit.
+    schema : Schema, optional
+        Of a store that is made; one attribute of bytes unless given. One that is there must have the same attributes, by name.
 
     Raises
     ------
     StoreExistsError
         When there is something else, or a store, and the mode does not say what becomes of it.
+    InvalidValueError
+        When the store that is there has other attributes.
     """
     check_mode(mode)
     options = Config.of(config)
+    if storage_options is None:
+        storage_options = options.storage_options(uri)
     storage = open_storage(uri, options.sync, storage_options)
     check_writable(storage)
     found = probe(storage)
@@ -110,12 +111,13 @@ def begin_job(
     token = os.urandom(_TOKEN_BYTES)
     if mode == "append" and found.kind not in (Kind.NOTHING, Kind.EMPTY):
         engine = open_engine(found, "a", None, options)
-        check(engine.schema)
+        check_fits(schema, engine.schema)
         return Job(storage.uri, engine.id, later_time(storage), token, "", False, *told)
     _check_free(found, mode)
     build = storage.build()
     try:
-        made = create(probe(open_storage(build.uri, options.sync, storage_options)), schema())
+        place = probe(open_storage(build.uri, options.sync, storage_options))
+        made = create(place, schema or DEFAULT_SCHEMA)
         assert made is not None  # the name is random
         engine = Engine(made, options)
     except BaseException:
@@ -123,6 +125,17 @@ def begin_job(
         raise
     replace = mode == "overwrite"
     return Job(build.uri, engine.id, milliseconds(), token, storage.uri, replace, *told)
+
+
+def check_fits(wanted: Schema | None, there: Schema) -> None:
+    """InvalidValueError when a store that gets more entries has other attributes than they do."""
+    if wanted is None:
+        return
+    given, names = ({attr.name for attr in schema.attrs} for schema in (wanted, there))
+    if given != names:
+        raise InvalidValueError(
+            f"the store has the attributes {', '.join(sorted(names))}, and what is to be written {', '.join(sorted(given))}"
+        )
 
 
 def _check_free(found: Probe, mode: str) -> None:

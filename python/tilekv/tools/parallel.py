@@ -85,6 +85,8 @@ def consolidate(
         if not 1 <= parts <= MOST_PARTS:
             raise InvalidValueError(f"parts is 1 to {MOST_PARTS}, not {parts}")
     options = Config.of(config)
+    if storage_options is None:
+        storage_options = options.storage_options(uri)
     engine = _engine(uri, options, storage_options)
 
     def write(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
@@ -15,7 +14,6 @@ from tilekv.kvcore.read.snapshot import Snapshot
 from tilekv.probe import probe
 from tilekv.storage import open_storage
 from tilekv.store import Store
-from tilekv.store import open as open_store
 
 PART_BYTES: Final = 128 << 20  # stored bytes of a range, where nobody says how many there are
 MOST_RANGES: Final = 1 << 20
@@ -43,27 +41,20 @@ class Pinned(NamedTuple):
     storage_options: Mapping[str, object] | None
 
     @classmethod
-    def of(
-        cls,
-        uri: str | os.PathLike[str],
-        config: Mapping[str, object] | Config | None = None,
-        storage_options: Mapping[str, object] | None = None,
-    ) -> Pinned:
-        """What the store shows now. Raises as `tilekv.open`."""
-        options = Config.of(config)
-        with open_store(uri, config=options, storage_options=storage_options) as store:
-            fragments = store.fragments
-            return cls(
-                store.uri,
-                store._engine.id,
-                tuple(fragment.name for fragment in fragments),
-                store._engine.opener.looked,
-                sum(fragment.stored_bytes for fragment in fragments),
-                dict(options),
-                storage_options,
-            )
+    def of(cls, store: Store) -> Pinned:
+        """What an open handle shows of what was flushed."""
+        fragments = store.fragments
+        return cls(
+            store.uri,
+            store._engine.id,
+            tuple(fragment.name for fragment in fragments),
+            store._engine.opener.looked,
+            sum(fragment.stored_bytes for fragment in fragments),
+            dict(store._config),
+            store._storage_options,
+        )
 
-    def open(self) -> Store:
+    def handle(self) -> Store:
         """A handle, in any process, that shows the same.
 
         Raises
