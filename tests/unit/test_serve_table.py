@@ -3,14 +3,16 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from redis_server import Client, serving
 from tilekv.cli.command import build_parser
 from tilekv.cli.serve import options_of
 from tilekv.errors import InvalidValueError
+from tilekv.kvcore.serve.resp import ReplyError
 from tilekv.serve.server import TABLES
-from tilekv.serve.table import COMMANDS, SUBCOMMANDS
+from tilekv.serve.table import COMMANDS, SUBCOMMANDS, long_double
 
 PAGE = Path(__file__).parents[2] / "docs" / "redis.md"
 
@@ -92,3 +94,32 @@ def test_options_of_a_file_and_of_the_line(tmp_path: Path) -> None:
     config.write_text("port\n")
     with pytest.raises(InvalidValueError, match="line 1 has a name and no value"):
         options_of(args, None)
+
+
+@pytest.mark.filterwarnings("error")
+def test_numbers_are_read_as_strtold_reads_them() -> None:
+    limits = np.finfo(np.longdouble)
+    assert long_double(str(limits.max).encode()) == limits.max
+    for text, number in [
+        (b"-2.25", -2.25),
+        (b"1e400", np.longdouble("1e400")),
+        (b"0e99999", 0),
+        (b"-inf", -np.inf),
+        (b"0x10", 16),
+    ]:
+        assert long_double(text) == number
+    for text in [
+        b"",
+        b" 1",
+        b"1 ",
+        b"1\0",
+        b"1_0",
+        b"nan",
+        b"1e99999",
+        b"-1e99999",
+        b"1e-99999",
+        b"\xff",
+        b"--1",
+    ]:
+        with pytest.raises(ReplyError, match="not a valid float"):
+            long_double(text)

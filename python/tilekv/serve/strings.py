@@ -16,8 +16,8 @@ from tilekv.serve.table import (
     SYNTAX,
     UNITS,
     command,
-    floating,
     integer,
+    long_double,
     moment_of,
 )
 
@@ -270,10 +270,8 @@ def incrbyfloat(session: Session, args: list[bytes]) -> Any:
     step = session.step
     step.database.follow()
     old = step.string(args[1])
-    floating(args[2])
-    floating(b"0" if old is None else old)
     # As Redis counts: in long doubles, shown with 17 digits behind the point.
-    total = np.longdouble((old or b"0").decode()) + np.longdouble(args[2].decode())
+    total = long_double(b"0" if old is None else old) + long_double(args[2])
     if not np.isfinite(total):
         raise ReplyError("ERR increment would produce NaN or Infinity")
     text = np.format_float_positional(total, precision=17, unique=False, trim="-")

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple, TypeVar
+
+import numpy as np
 
 from tilekv.expiry import LAST, NEVER
 from tilekv.kvcore.serve.resp import ReplyError
@@ -123,15 +127,18 @@ def integer(text: bytes, message: str = NOT_INTEGER, least: int = LEAST, most: i
     return number
 
 
-def floating(text: bytes) -> float:
-    """A number."""
+def long_double(text: bytes) -> np.longdouble:
+    """A number as Redis reads it, by C's strtold into a long double: NaN, what is too large or too near to 0 are none."""
     try:
-        if not text or text != text.strip() or b"_" in text:
+        if not text or text != text.strip() or b"\0" in text:
             raise ValueError
-        number = float(text)
-    except ValueError:
+        with warnings.catch_warnings():
+            # NumPy only warns of an overflow.
+            warnings.simplefilter("error", RuntimeWarning)
+            number = np.longdouble(text.decode())
+    except (ValueError, RuntimeWarning):
         raise ReplyError(NOT_FLOAT) from None
-    if number != number:
+    if number != number or (not number and re.search(rb"[1-9]", re.split(b"[eEpP]", text)[0])):
         raise ReplyError(NOT_FLOAT)
     return number
 
