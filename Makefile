@@ -94,6 +94,8 @@ bench-growth: $(VENV)/.built $(VENV)/.tools-bench
 docs: $(VENV)/.built $(VENV)/.tools-docs $(VENV)/.tools-torch
 	@$(PY) -m sphinx -W -q -b doctest docs docs/_build/doctest
 	@$(PY) -m sphinx -W -q -b html docs docs/_build/html
+	@echo 'tilekv: the pages of ten lines, each in an environment of its own'
+	@$(PY) tools/ten_lines.py
 	@echo 'tilekv: docs/_build/html/index.html'
 
 build: $(VENV)/.built

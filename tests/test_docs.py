@@ -208,8 +208,40 @@ def test_the_drawing_is_of_a_store_as_it_is_written(tmp_path: Path) -> None:
 
 def test_every_page_is_in_the_contents() -> None:
     contents = (DOCS / "index.md").read_text().split("```{toctree}")[1].split("```")[0]
-    pages = {page.stem for page in DOCS.glob("*.md")} | {page.stem for page in DOCS.glob("*.rst")}
+    files = [*DOCS.glob("*.md"), *DOCS.glob("*.rst"), *DOCS.glob("ten-lines/*.md")]
+    pages = {file.relative_to(DOCS).with_suffix("").as_posix() for file in files}
     assert {line for line in contents.split("\n") if line and line[0] != ":"} == pages - {"index"}
+
+
+TEN_LINES = runpy.run_path(str(ROOT / "tools" / "ten_lines.py"))
+
+
+def test_pages_of_ten_lines_are_such() -> None:
+    """`make docs` runs each from a wheel, with the one extra that it names."""
+    pages = {path.stem: path.read_text() for path in TEN_LINES["FOLDER"].iterdir()}
+    extras = {name: TEN_LINES["read"](text).extra for name, text in pages.items()}
+    assert extras == {name: name for name in ("lmdb", "pandas", "torch", "zarr")}
+    page = TEN_LINES["read"](pages["pandas"])
+    assert page.printed == ["{'year': 2015, 'kind': 'tasks'}", "True"]
+    compile(page.code, "pandas.md", "exec")
+
+
+@pytest.mark.parametrize(
+    ("found", "put", "said"),
+    [
+        ("```python\n", "```python\n\n\n\n", "11 lines of code, not 10 at most"),
+        ("# Store", "```\npip install tilekv\n```\n# Store", "one block"),
+        ("# Store", "    pip install tilekv\n\n# Store", "one block"),
+        ("[pandas]", "[pandas]` and `tilekv[zarr]", "one extra"),
+        ("print(", "repr(", "prints something"),
+    ],
+)
+def test_a_page_of_more_is_refused(found: str, put: str, said: str) -> None:
+    text = (DOCS / "ten-lines" / "pandas.md").read_text()
+    changed = text.replace(found, put)
+    assert changed != text
+    with pytest.raises(ValueError, match=said):
+        TEN_LINES["read"](changed)
 
 
 def test_every_support_module_is_told() -> None:
