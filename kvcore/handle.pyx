@@ -1012,8 +1012,8 @@ cdef class Handle:
         return new_scan(self._require_snapshot(), self._buffers(), columns, min(int(rows), MOST_ROWS), self._now(), self._frames,
                         first, beyond)
 
-    def _key_scan(self, KeyFilter filter not None):
-        """The search for keys in the state as it is now."""
+    def _key_scan(self, KeyFilter filter):
+        """The search for keys in the state as it is now; for all of them, of whatever type, when there is no filter."""
         return new_key_scan(self._require_snapshot(), self._buffers(), filter, self._now())
 
 

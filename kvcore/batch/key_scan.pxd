@@ -21,6 +21,7 @@ cdef class FoundKeys:
     cdef Out ends               # u64 a key
     cdef Out types              # u8 a key
     cdef size_t n
+    cdef bint numbers           # see Layout
     cdef void point(self, KeyRef* keys) noexcept nogil
 
 

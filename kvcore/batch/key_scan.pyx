@@ -1,11 +1,11 @@
 cimport cython
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint8_t, uint64_t
 from libc.stdlib cimport free, malloc, qsort
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 from tilekv.kvcore.base.bare cimport tkv_refuse_bare
 from tilekv.kvcore.base.signals cimport check_signals
-from tilekv.kvcore.base.wire cimport Out, out64, out_bytes, out_free, out_room
+from tilekv.kvcore.base.wire cimport Out, out_free, out_room
 from tilekv.kvcore.codec.pipeline cimport NO_MEMORY, OK
 from tilekv.kvcore.read.address cimport CellAddress
 from tilekv.kvcore.read.chunk_reader cimport ReadContext, context_close
@@ -48,6 +48,7 @@ cdef class KeyScan:
     def part(self, number):
         """The keys of part `number` that are asked for."""
         cdef FoundKeys found = FoundKeys.__new__(FoundKeys)
+        found.numbers = self.numbers
         low, high = [(at << 128) // self.parts for at in (number, number + 1)]
         self._gather(Merge(self.snapshot, self.buffers, self.tombstones, self.now, low, high), found)
         return found
@@ -121,21 +122,31 @@ cdef class KeyScan:
     cdef Status _keep(self, const Selection* cells, const Out* raw, FoundKeys found) noexcept nogil:
         """Of cells whose keys, their ends and their types are in `raw`, those that are asked for."""
         cdef const int64_t* ends = <const int64_t*>raw[1].data
-        cdef uint64_t start = 0
+        cdef uint8_t* data = out_room(&found.data, ends[cells.n - 1] if cells.n else 0)
+        cdef uint64_t* until = <uint64_t*>out_room(&found.ends, 8 * cells.n)
+        cdef uint8_t* types = out_room(&found.types, cells.n)
+        cdef uint64_t start = 0, size = found.data.size
         cdef KeyRef key
-        cdef size_t i
-        cdef int failed = 0
+        cdef size_t i, n = 0
+        if data == NULL or until == NULL or types == NULL:
+            return NO_MEMORY
         for i in range(cells.n):
             key.type = raw[2].data[i]
             key.data = raw[0].data + start
             key.size = <uint64_t>ends[i] - start
             start = <uint64_t>ends[i]
             if self.filter is None or self.filter.matches(&key):
-                failed |= out_bytes(&found.data, key.data, key.size)
-                failed |= out64(&found.ends, found.data.size)
-                failed |= out_bytes(&found.types, &key.type, 1)
-                found.n += 1
-        return NO_MEMORY if failed else OK
+                memcpy(data, key.data, key.size)
+                data += key.size
+                size += key.size
+                until[n] = size
+                types[n] = key.type
+                n += 1
+        found.data.size = size
+        found.ends.size += 8 * n
+        found.types.size += n
+        found.n += n
+        return OK
 
     def keys(self, list found, limit, bint ordered):
         """The first `limit` keys (all for None) of these parts as objects; ordered: in the order of the keys."""

@@ -9,14 +9,15 @@ import threading
 import warnings
 from collections.abc import (
     Callable,
+    Generator,
     Iterable,
     Iterator,
     Mapping,
     MutableMapping,
 )
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Self, TypeVar
 
 import numpy as np
 
@@ -37,7 +38,7 @@ from tilekv.errors import (
 from tilekv.expiry import expires_at, moment, moments, seen_at
 from tilekv.flusher import Flusher
 from tilekv.keeper import Keeper
-from tilekv.kvcore.batch.key_scan import FoundKeys
+from tilekv.kvcore.batch.key_scan import FoundKeys, KeyScan
 from tilekv.kvcore.batch.scan import Scan
 from tilekv.kvcore.read.fragment import Fragment
 from tilekv.kvcore.read.snapshot import Snapshot
@@ -59,6 +60,8 @@ if TYPE_CHECKING:
     from io import BufferedReader
 
     from tilekv.tools.problem import Problem
+
+T = TypeVar("T")
 
 MODES: Final = ("r", "a", "x", "w")
 _KEYS, _VALUES, _ITEMS = range(3)  # what Handle._iterate gives
@@ -527,12 +530,17 @@ class Store(Flusher, MutableMapping[Any, Any]):
         ordered = truth("sorted", sorted)
         search = self._key_scan(asked)
         found: list[FoundKeys] = []
-        with Workers(self._engine.config.usable_threads) as workers:
-            for part in workers.map_in_order(search.part, range(search.parts)):
+        with closing(self._each_part(search, search.part)) as parts:
+            for part in parts:
                 found.append(part)
                 if most is not None and not ordered and sum(map(len, found)) >= most:
                     break
         return search.keys(found, most, ordered)
+
+    def _each_part(self, search: KeyScan, work: Callable[[int], T]) -> Generator[T]:
+        """What `work` makes of the number of each part of a search, in their order, by several threads."""
+        with Workers(self._engine.config.usable_threads) as workers:
+            yield from workers.map_in_order(work, range(search.parts))
 
     # --- frames ---
 

@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 
 import tilekv
+from tilekv.cli import keys as cli_keys
 from tilekv.cli.command import main
+from tilekv.cli.text import key_text
 
 Capture = pytest.CaptureFixture[bytes]
 
@@ -62,6 +64,43 @@ def test_ls_in_every_form(photos: str, capsysbinary: Capture) -> None:
         "2024/dog.jpg",
     ]
     assert "            4  str    2023/cat.jpg\n" in output(capsysbinary, "ls", "-l", photos)
+
+
+ODD = ["ä§€", "c\x85", "\x7f", "tab\t", 'say "a\\b"', "", b"raw", -3, 2.5]
+
+
+@pytest.mark.parametrize("prefix", [None, "", "p"])
+def test_every_form_of_ls_prints_what_its_keys_are(
+    tmp_path: Path, capsysbinary: Capture, prefix: str | None
+) -> None:
+    with tilekv.open(tmp_path / "s", "x", config={"kv.sync": False}) as db:
+        db.update(dict.fromkeys([*ODD, *(f"p{i}" for i in range(50))], b""))
+        keys = [
+            key for key in db if prefix is None or (isinstance(key, str) and key.startswith(prefix))
+        ]
+    words = [tmp_path / "s", *([] if prefix is None else ["--prefix", prefix])]
+    assert output(capsysbinary, "ls", *words) == "".join(f"{key_text(key)}\n" for key in keys)
+    raw = [key.decode() if isinstance(key, bytes) else str(key) for key in keys]
+    assert output(capsysbinary, "ls", "-0", *words) == "".join(f"{key}\0" for key in raw)
+    facts = [
+        {"key": key.hex() if isinstance(key, bytes) else key, "type": type(key).__name__}
+        for key in keys
+    ]
+    made = output(capsysbinary, "ls", "--json", *words)
+    assert made == "".join(f"{json.dumps(fact)}\n" for fact in facts)
+
+
+@pytest.mark.parametrize("form", [[], ["-0"], ["--json"], ["--prefix", "p"]])
+def test_ls_makes_no_object_of_a_plain_key(
+    tmp_path: Path,
+    capsysbinary: Capture,
+    monkeypatch: pytest.MonkeyPatch,
+    form: list[str],
+) -> None:
+    with tilekv.open(tmp_path / "s", "x", config={"kv.sync": False}) as db:
+        db.update(dict.fromkeys([f"photos/{i:03}.jpg" for i in range(100)], b""))
+    monkeypatch.setattr(cli_keys, "_lines", None)
+    assert output(capsysbinary, "ls", *form, tmp_path / "s").count("photos/") == 100
 
 
 def test_grep(photos: str, capsysbinary: Capture) -> None:
