@@ -10,6 +10,7 @@ html_theme = "furo"
 html_title = "tilekv"
 exclude_patterns = ["_build"]
 myst_enable_extensions = ["colon_fence"]
+myst_heading_anchors = 3
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 napoleon_use_ivar = True  # an attribute may be a property with a docstring of its own

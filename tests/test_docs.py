@@ -1,8 +1,10 @@
 """The pages say all there is, and draw what is so. Their examples are run by `make docs`."""
 
 import inspect
+import json
 import re
 import runpy
+import statistics
 import typing
 from pathlib import Path
 from typing import Any
@@ -204,6 +206,37 @@ def test_the_drawing_is_of_a_store_as_it_is_written(tmp_path: Path) -> None:
     """Else draw it again: python docs/drawing.py docs/format.svg."""
     drawing = runpy.run_path(str(DOCS / "drawing.py"))["drawing"]
     assert drawing(tmp_path) == (DOCS / "format.svg").read_text()
+
+
+HEADLINE = runpy.run_path(str(ROOT / "bench" / "headline.py"))
+
+
+@pytest.mark.parametrize("name", HEADLINE["PICTURES"])
+def test_the_first_pictures_are_of_the_results_that_are_kept(name: str) -> None:
+    """Else draw them again: python -m bench.headline."""
+    picture = HEADLINE["PICTURES"][name]
+    shown = HEADLINE["ratios"](picture)
+    assert len(picture.rivals) == 3
+    assert {rival for row in shown.values() for rival in row} == set(picture.rivals.values())
+    drawn = (HEADLINE["RESULTS"] / f"headline-{name}.svg").read_text()
+    assert HEADLINE["drawing"](picture, shown) == drawn
+    page = (DOCS / "performance.md").read_text()
+    assert f"headline-{name}.svg" in page.split("## What is lost")[0]
+
+
+def test_a_picture_has_the_ratios_of_the_rounds() -> None:
+    """The table that is drawn says what the record of the same run does."""
+    rounds = json.loads((HEADLINE["RESULTS"] / "sentence.json").read_text())["figures"]["sentence"]
+    shown = HEADLINE["ratios"](HEADLINE["PICTURES"]["stores"])
+    for row, less in (("load", False), ("delete", False), ("open", True), ("bytes on disk", True)):
+        ours, theirs = (
+            rounds[{"bytes on disk": "disk"}.get(row, row)][who] for who in ("tilekv", "lmdb")
+        )
+        times = statistics.median(one / other for one, other in zip(ours, theirs, strict=True))
+        assert shown[row]["LMDB"] == pytest.approx(1 / times if less else times, abs=0.01)
+    # Two digits would not do: 12.8 k/s beside 887.4.
+    cold = HEADLINE["ratios"](HEADLINE["PICTURES"]["beyond-memory"])
+    assert 1 / cold["get, missing keys"]["RocksDB"] == pytest.approx(69.3, abs=0.1)
 
 
 def test_every_page_is_in_the_contents() -> None:
