@@ -762,6 +762,7 @@ def test_progress_in_a_log() -> None:
 
 @pytest.mark.parametrize("columns", [20, 40, 80, 200])
 def test_progress_on_a_terminal(columns, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "rich.console", None)
     monkeypatch.setenv("COLUMNS", str(columns))
     screen = Screen(True)
     with Progress(10, 100, screen) as bar:

@@ -85,6 +85,7 @@ def test_lines_for_a_file(capsys: pytest.CaptureFixture[str]) -> None:
 def test_one_line_for_a_terminal(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setitem(sys.modules, "rich.console", None)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     report = reporter(True, "merging")
     for done in range(1001):

@@ -16,6 +16,7 @@ import numpy as np
 from tilekv.cli.entries import cell_size, read_cell
 from tilekv.cli.options import Opening
 from tilekv.cli.text import counted, key_text
+from tilekv.drawing import table
 from tilekv.errors import InvalidValueError, KeyNotFoundError
 from tilekv.expiry import NEVER
 from tilekv.kvcore.batch.key_lines import key_lines
@@ -234,12 +235,18 @@ def show_sizes(uri: str, prefix: str | None, depth: int, as_json: bool, opening:
                 found = sums.setdefault(key[: end + 1], [0, 0])
                 found[0] += 1
                 found[1] += size
-    rows = [*sorted(sums.items()), (prefix or "", total)]
-    for name, (entries, size) in rows:
-        if as_json:
+    folders = [*sorted(sums.items()), (prefix or "", total)]
+    if as_json:
+        for name, (entries, size) in folders:
             print(json.dumps({"prefix": name, "entries": entries, "bytes": size}))
-        else:
-            print(f"{size:>15,}  {counted(entries, 'entry', 'entries'):>15}  {key_text(name)}")
+        return 0
+    rows = [
+        (f"{size:,}", counted(entries, "entry", "entries"), key_text(name))
+        for name, (entries, size) in folders
+    ]
+    if not table(sys.stdout, (">bytes", ">entries", "prefix"), rows):
+        for row in rows:
+            print(f"{row[0]:>15}  {row[1]:>15}  {row[2]}")
     return 0
 
 

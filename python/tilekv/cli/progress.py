@@ -1,4 +1,4 @@
-"""A progress bar."""
+"""A progress line, whose bar rich draws where it is installed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import shutil
 import time
 from typing import Final, Self, TextIO
 
+from tilekv import drawing
 from tilekv.cli.text import size_text, time_text
 
 WIDEST: Final = 30  # characters of the bar itself
@@ -52,9 +53,9 @@ class Progress:
 
     def _draw(self) -> None:
         columns = shutil.get_terminal_size().columns
-        room = columns - len(self._line(0)) - 2
-        line = self._line(min(room, WIDEST) if room >= NARROWEST else 0)
-        self._stream.write(f"\r{line[: columns - 1]}\x1b[K")
+        room = columns - len(self._line(0)) - 3  # what parts the bar, and the last column
+        line = self._line(min(room, WIDEST)) if room >= NARROWEST else self._line(0)[: columns - 1]
+        self._stream.write(f"\r{line}\x1b[K")
         self._stream.flush()
         self._drawn = time.monotonic()
 
@@ -73,6 +74,9 @@ class Progress:
         return "  ".join(filter(None, parts))
 
     def _bar(self, width: int, fraction: float) -> str:
+        drawn = drawing.bar(self._stream, width, fraction) if width else ""
+        if drawn is not None:
+            return drawn
         if not (self._stream.encoding or "").lower().startswith("utf"):
             return ("#" * round(width * fraction)).ljust(width, ".")
         full, part = divmod(round(width * 8 * fraction), 8)

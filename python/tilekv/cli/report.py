@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from contextlib import nullcontext
 from dataclasses import asdict
 from typing import Final
@@ -11,6 +12,7 @@ import numpy as np
 
 from tilekv.cli.options import Opening, Options
 from tilekv.cli.text import counted, size_text
+from tilekv.drawing import table
 from tilekv.executors import processes
 from tilekv.schema import Attr
 from tilekv.storage import open_storage
@@ -73,13 +75,20 @@ def show_info(uri: str, as_json: bool, opening: Opening) -> int:
         lines.append(("history", f"what is replaced is kept {kept}"))
     if info.advice:
         lines.append(("advice", info.advice))
+    rows = [
+        (
+            f"{np.datetime64(each.t2, 'ms')}Z",
+            f"{each.cells:,}",
+            size_text(each.stored_bytes),
+            each.name,
+        )
+        for each in fragments[:NEWEST]
+    ]
     for name, fact in lines:
         print(f"{name:<10} {fact}")
-    for each in fragments[:NEWEST]:
-        moment = np.datetime64(each.t2, "ms")
-        print(
-            f"  {moment}Z  {each.cells:>13,} cells  {size_text(each.stored_bytes):>9}  {each.name}"
-        )
+    if not table(sys.stdout, ("written", ">cells", ">stored", "fragment"), rows):
+        for moment, cells, size, fragment in rows:
+            print(f"  {moment}  {cells:>13} cells  {size:>9}  {fragment}")
     if len(fragments) > NEWEST:
         print(f"  and {len(fragments) - NEWEST:,} older ones; --json lists all")
     return 0
