@@ -1,10 +1,12 @@
 """The pages say all there is, and draw what is so. Their examples are run by `make docs`."""
 
+import hashlib
 import inspect
 import json
 import re
 import runpy
 import statistics
+import struct
 import typing
 from pathlib import Path
 from typing import Any
@@ -208,6 +210,15 @@ def test_the_drawing_is_of_a_store_as_it_is_written(tmp_path: Path) -> None:
     assert drawing(tmp_path) == (DOCS / "format.svg").read_text()
 
 
+def test_the_first_drawing_has_the_digest_of_its_key() -> None:
+    """As docs/format.md 1 has it, by hashlib."""
+    words = re.findall(r"<text[^>]*>([^<]*)</text>", (DOCS / "lookup.svg").read_text())
+    key = next(each for each in words if each.startswith("db["))[4:-2].encode()
+    message = struct.pack("<BQ", 4, len(key)) + key
+    digest = hashlib.blake2b(message, digest_size=16).hexdigest()
+    assert digest == "".join(each for each in words if re.fullmatch("[0-9a-f]{16}", each))
+
+
 HEADLINE = runpy.run_path(str(ROOT / "bench" / "headline.py"))
 
 
@@ -240,10 +251,11 @@ def test_a_picture_has_the_ratios_of_the_rounds() -> None:
 
 
 def test_every_page_is_in_the_contents() -> None:
-    contents = (DOCS / "index.md").read_text().split("```{toctree}")[1].split("```")[0]
+    contents = re.findall(r"```{toctree}\n(.*?)```", (DOCS / "index.md").read_text(), re.DOTALL)
     files = [*DOCS.glob("*.md"), *DOCS.glob("*.rst"), *DOCS.glob("ten-lines/*.md")]
     pages = {file.relative_to(DOCS).with_suffix("").as_posix() for file in files}
-    assert {line for line in contents.split("\n") if line and line[0] != ":"} == pages - {"index"}
+    named = [line for each in contents for line in each.split("\n") if line and line[0] != ":"]
+    assert sorted(named) == sorted(pages - {"index"})
 
 
 TEN_LINES = runpy.run_path(str(ROOT / "tools" / "ten_lines.py"))
