@@ -8,7 +8,7 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 # What the installed package is made from. Nobody else needs make to know about it: pip builds the package as it always does.
 SOURCES := $(sort $(shell find kvcore python -name '*.py' -o -name '*.py[ix]' -o -name '*.pxd' -o -name '*.[ch]' -o -name py.typed))
 
-.PHONY: test test-suites demo lint format workflows docs build dev wheels-test bench bench-kernels bench-costs bench-scale bench-growth sanitize tsan debug-test fuzz mutants test-pandas2 nightly nightly-tests clean help FORCE
+.PHONY: test test-suites demo lint format workflows docs man build dev wheels-test bench bench-kernels bench-costs bench-scale bench-growth sanitize tsan debug-test fuzz mutants test-pandas2 nightly nightly-tests clean help FORCE
 # Every step writes into the one environment.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
@@ -27,6 +27,7 @@ help:
 	@echo 'make bench-scale    look-ups beyond memory, growth, thousands of flushes (two hours); TMPDIR names the disk'
 	@echo 'make bench-growth   100,000,000 keys on tilekv alone (an hour)'
 	@echo 'make docs    the pages, and every example in them run'
+	@echo 'make man     docs/tilekv.1, which wheels install, from the parser of the command line'
 	@echo 'make sanitize    the tests under AddressSanitizer and UBSan; TESTS=tests/unit names some'
 	@echo 'make tsan        the tests of threads under ThreadSanitizer'
 	@echo 'make debug-test  the tests with bounds checks and assertions, and freed memory filled'
@@ -97,6 +98,10 @@ docs: $(VENV)/.built $(VENV)/.tools-docs $(VENV)/.tools-torch
 	@echo 'tilekv: the pages of ten lines, each in an environment of its own'
 	@$(PY) tools/ten_lines.py
 	@echo 'tilekv: docs/_build/html/index.html'
+
+man: $(VENV)/.built $(VENV)/.tools-man
+	@$(PY) tools/manpage.py >docs/tilekv.1.new
+	@mv docs/tilekv.1.new docs/tilekv.1
 
 build: $(VENV)/.built
 
@@ -220,7 +225,7 @@ $(VENV)/.sources: FORCE $(VENV)/.ready
 	@printf '%s\n' $(SOURCES) >$@.now
 	@cmp -s $@.now $@ || { [ -f $@ ] && ! grep -qvxFf $@.now $@ || rm -rf build/lib* build/*/lib*; mv $@.now $@; }
 
-$(VENV)/.built: $(SOURCES) $(VENV)/.sources setup.py pyproject.toml README.md LICENSE $(VENV)/.tools-build
+$(VENV)/.built: $(SOURCES) $(VENV)/.sources setup.py pyproject.toml README.md LICENSE docs/tilekv.1 $(VENV)/.tools-build
 	@echo 'tilekv: building the package (minutes the first time)'
 	@$(PIP) install --no-build-isolation .
 	@touch $@

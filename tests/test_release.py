@@ -1,5 +1,6 @@
 """What a release tests of itself, `make wheels-test`, goes on working between releases."""
 
+import argparse
 import os
 import re
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import tilekv
 from repository import ROOT
+from tilekv.cli.command import build_parser, commands_of
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
@@ -52,3 +54,26 @@ def test_wheels_need_no_peers_for_their_tests() -> None:
 def test_the_version_is_one() -> None:
     assert PYPROJECT["project"]["dynamic"] == ["version"]
     assert tilekv.__version__ in Path(ROOT, "CHANGELOG.md").read_text()
+
+
+def test_the_manual_page_has_every_command_and_what_is_told_of_it() -> None:
+    """`make man` makes it anew; a wheel installs it where man looks."""
+    assert PYPROJECT["tool"]["setuptools"]["data-files"] == {"share/man/man1": ["docs/tilekv.1"]}
+    page = Path(ROOT, "docs/tilekv.1").read_text()
+    assert f'"tilekv {tilekv.__version__}"' in page
+    told = words(re.sub(r"\\f[BIR]|\\[,/]", "", page).replace("\\-", "-"))
+    commands = commands_of(build_parser())
+    assert len(commands) > 15
+    for name, command in commands.items():
+        section = told.partition(f" .SS tilekv {name} ")[2].partition(" .SS ")[0]
+        assert words(command.description) in section, name
+        for action in command._actions:
+            if not isinstance(action, argparse._HelpAction):
+                assert words(action.help) in section, (name, action.dest)
+                for option in action.option_strings:
+                    assert f" {option} " in section.replace(",", " "), (name, option)
+
+
+def words(text: str | None) -> str:
+    """Text without what breaks its lines, as it is shown."""
+    return " ".join((text or "").replace("%%", "%").split())

@@ -103,11 +103,11 @@ def _can_be_given(word: str) -> bool:
 
 def build_parser() -> argparse.ArgumentParser:
     """Every command with its arguments and its help."""
-    script = os.path.basename(sys.argv[0]) == SCRIPT
+    program = SCRIPT if os.path.basename(sys.argv[0]) == SCRIPT else PROGRAM
     parser = argparse.ArgumentParser(
-        prog=SCRIPT if script else PROGRAM,
+        prog=program,
         description="Files and values into a tilekv store, out of it, and whether it is sound.",
-        epilog=f"example: {PROGRAM} import photos photos.kv; {PROGRAM} COMMAND --help has one for each.",
+        epilog=f"example: {program} import photos photos.kv; {program} COMMAND --help has one for each.",
     )
     parser.add_argument("--version", action="version", version=f"tilekv {VERSION}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
@@ -122,8 +122,8 @@ def build_parser() -> argparse.ArgumentParser:
         every string of that database is stored under its key, until the moment at which it expires. A password is in the URL, or
         in the environment as TILEKV_PASSWORD. An import that was interrupted is given again, and goes on."""
     one.epilog = (
-        f"example: {PROGRAM} import photos photos.kv; {PROGRAM} import old.db new.kv --table photos --key name; "
-        f"{PROGRAM} import redis://localhost/0 cache.kv"
+        f"example: {program} import photos photos.kv; {program} import old.db new.kv --table photos --key name; "
+        f"{program} import redis://localhost/0 cache.kv"
     )
     one.add_argument("dir", metavar="SOURCE")
     one.add_argument("store", metavar="STORE", help="created if it is missing")
@@ -163,7 +163,7 @@ def build_parser() -> argparse.ArgumentParser:
         that are not str, are refused before anything is written. DIR may also be the name of a tar archive, .tar, .tar.gz, .tgz,
         .tar.bz2 or .tar.xz, or redis://host:port/db: every entry is set there,
         with the moment at which it expires."""
-    one.epilog = f"example: {PROGRAM} export photos.kv copy; {PROGRAM} export photos.kv copy.tar; {PROGRAM} export cache.kv redis://localhost/0"
+    one.epilog = f"example: {program} export photos.kv copy; {program} export photos.kv copy.tar; {program} export cache.kv redis://localhost/0"
     one.add_argument("store", metavar="STORE")
     one.add_argument(
         "dir", metavar="DIR", help="created if it is missing; must be empty; or an archive"
@@ -184,7 +184,7 @@ def build_parser() -> argparse.ArgumentParser:
     one = _command(commands, "load", "make a store of a Parquet or CSV file")
     one.description = """Make a store of a .parquet or .csv file: the keys are the values of one column, and every other is an
         attribute. It is read in batches, whatever its size. Needs pyarrow."""
-    one.epilog = f"example: {PROGRAM} load packages.parquet packages.kv --key name"
+    one.epilog = f"example: {program} load packages.parquet packages.kv --key name"
     one.add_argument("file", metavar="FILE")
     one.add_argument("store", metavar="STORE", help="must not be there")
     one.add_argument(
@@ -198,7 +198,7 @@ def build_parser() -> argparse.ArgumentParser:
     one = _command(commands, "unload", "write all rows to a Parquet or CSV file")
     one.description = """Write all rows to a .parquet or .csv file, with the columns and types of the file or frame that the store
         was made of. Needs pyarrow."""
-    one.epilog = f"example: {PROGRAM} unload packages.kv packages.parquet"
+    one.epilog = f"example: {program} unload packages.kv packages.parquet"
     one.add_argument("store", metavar="STORE")
     one.add_argument("file", metavar="FILE", help="replaced if it is there")
     _add_progress(one)
@@ -210,7 +210,7 @@ def build_parser() -> argparse.ArgumentParser:
     one = _command(commands, "ls", "list the keys")
     one.description = """List the keys, a line each, in the order of the store, which is that of their digests. Keys that
         are not str, or would steer a terminal, are shown as Python writes them."""
-    one.epilog = f"example: {PROGRAM} ls -l --sorted --prefix 2024/ --glob '*.jpg' photos.kv"
+    one.epilog = f"example: {program} ls -l --sorted --prefix 2024/ --glob '*.jpg' photos.kv"
     one.add_argument("store", metavar="STORE")
     _add_form(one)
     one.add_argument("--prefix", metavar="TEXT", help="only str keys that begin with TEXT")
@@ -226,7 +226,7 @@ def build_parser() -> argparse.ArgumentParser:
     one = _command(commands, "grep", "list the keys that match a regular expression")
     one.description = """List the str keys in which PATTERN, a regular expression of Python, is found. The exit code is 1 if there
         is none."""
-    one.epilog = f"example: {PROGRAM} grep -c '^2024/.*[.]jpg$' photos.kv"
+    one.epilog = f"example: {program} grep -c '^2024/.*[.]jpg$' photos.kv"
     one.add_argument("pattern", metavar="PATTERN")
     one.add_argument("store", metavar="STORE")
     one.add_argument("-i", dest="ignore_case", action="store_true", help="case does not count")
@@ -249,7 +249,7 @@ def build_parser() -> argparse.ArgumentParser:
     one = _command(commands, "du", "tell how large values are, by folder")
     one.description = """Tell how many entries, and bytes of values, before compression, are below each folder that slashes in str
         keys make, and in all. info says what the store has on disk."""
-    one.epilog = f"example: {PROGRAM} du --depth 2 photos.kv"
+    one.epilog = f"example: {program} du --depth 2 photos.kv"
     one.add_argument("store", metavar="STORE")
     one.add_argument("--prefix", metavar="TEXT", help="only str keys that begin with TEXT")
     one.add_argument(
@@ -270,7 +270,7 @@ def build_parser() -> argparse.ArgumentParser:
     one = _command(commands, "cp", "copy entries of one store into another")
     one.description = """Put entries of SOURCE into STORE: those of the KEYs, those that match, or all. What STORE has already,
         with the same value, is not written again; what else it has stays. backup copies a whole store as it is."""
-    one.epilog = f"example: {PROGRAM} cp photos.kv some.kv --prefix 2024/"
+    one.epilog = f"example: {program} cp photos.kv some.kv --prefix 2024/"
     one.add_argument("source", metavar="SOURCE")
     one.add_argument(
         "store", metavar="STORE", help="created, with the attributes of SOURCE, if it is missing"
@@ -288,7 +288,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     one = _command(commands, "get", "print a value, or write it to a file")
     one.description = """Print a value: bytes as they are, text in UTF-8, a number on a line."""
-    one.epilog = f"example: {PROGRAM} get photos.kv 2024/cat.jpg -o cat.jpg; {PROGRAM} get slides.kv 7.svs --range 0:16384"
+    one.epilog = f"example: {program} get photos.kv 2024/cat.jpg -o cat.jpg; {program} get slides.kv 7.svs --range 0:16384"
     one.add_argument("store", metavar="STORE")
     one.add_argument("key", metavar="KEY")
     one.add_argument("-o", dest="output", metavar="FILE", help="write to FILE, not to stdout")
@@ -315,7 +315,7 @@ def build_parser() -> argparse.ArgumentParser:
     one = _command(commands, "put", "set a key")
     one.description = """Set KEY to what is in FILE, or to the TEXT of --value: bytes as they are, text in UTF-8, a
         number as it is written. Bytes go into the store as they come, however many, unless they are to expire."""
-    one.epilog = f"example: {PROGRAM} put photos.kv 2024/cat.jpg cat.jpg; {PROGRAM} put sessions.kv abc --value x --expire 30m"
+    one.epilog = f"example: {program} put photos.kv 2024/cat.jpg cat.jpg; {program} put sessions.kv abc --value x --expire 30m"
     one.add_argument("store", metavar="STORE", help="of one attribute; created if it is missing")
     one.add_argument("key", metavar="KEY")
     source = one.add_mutually_exclusive_group()
@@ -343,7 +343,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     one = _command(commands, "rm", "delete keys")
     one.description = """Delete keys: all, or none if one is not there."""
-    one.epilog = f"example: {PROGRAM} rm photos.kv 2024/cat.jpg 2024/dog.jpg"
+    one.epilog = f"example: {program} rm photos.kv 2024/cat.jpg 2024/dog.jpg"
     one.add_argument("store", metavar="STORE")
     one.add_argument("keys", metavar="KEY", nargs="+")
     _add_type(one)
@@ -355,7 +355,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
 
     one = _command(commands, "info", "show schema, counts, sizes and fragments")
-    one.epilog = f"example: {PROGRAM} info --json photos.kv"
+    one.epilog = f"example: {program} info --json photos.kv"
     one.add_argument("store", metavar="STORE")
     _add_json(one)
     _add_reading(one)
@@ -364,14 +364,14 @@ def build_parser() -> argparse.ArgumentParser:
     one = _command(commands, "manifest", "let a web server show a store")
     one.description = """Write what a store has now into its .tilekv/manifest, by which it is opened over http:// and https://:
         web servers do not list what they have. Readers there see this until the next manifest."""
-    one.epilog = f"example: {PROGRAM} manifest photos.kv"
+    one.epilog = f"example: {program} manifest photos.kv"
     one.add_argument("store", metavar="STORE")
     one.set_defaults(run=lambda args: show_manifest(args.store, options_of(args)))
 
     one = _command(commands, "consolidate", "merge all fragments into one")
     one.description = """Merge all fragments into one, without what was overwritten or deleted. What was merged stays, so that
         the past can still be read, until a vacuum removes it."""
-    one.epilog = f"example: {PROGRAM} consolidate --vacuum photos.kv"
+    one.epilog = f"example: {program} consolidate --vacuum photos.kv"
     one.add_argument("store", metavar="STORE")
     one.add_argument("--vacuum", action="store_true", help="remove what was merged, too")
     _add_workers(one, "a fragment for each 256 MiB, written by so many processes")
@@ -386,7 +386,7 @@ def build_parser() -> argparse.ArgumentParser:
     one.description = """Merge small fragments that lie beside one another in time, the smallest first, and remove what was
         superseded longer ago than the store's history says. Programs that write do the same by themselves, up to merges of
         64 MiB, unless kv.upkeep is off."""
-    one.epilog = f"example: {PROGRAM} upkeep --watch 60 photos.kv"
+    one.epilog = f"example: {program} upkeep --watch 60 photos.kv"
     one.add_argument("store", metavar="STORE")
     how = one.add_mutually_exclusive_group()
     how.add_argument(
@@ -406,7 +406,7 @@ def build_parser() -> argparse.ArgumentParser:
     one = _command(commands, "vacuum", "remove what merges have replaced")
     one.description = """Remove the fragments that merges have replaced, and the past with them; also what crashed writers have
         left behind."""
-    one.epilog = f"example: {PROGRAM} vacuum --history 7d photos.kv"
+    one.epilog = f"example: {program} vacuum --history 7d photos.kv"
     one.add_argument("store", metavar="STORE")
     one.add_argument(
         "--history",
@@ -426,7 +426,7 @@ def build_parser() -> argparse.ArgumentParser:
         consolidate and vacuum. Again to the same DESTINATION only what is new is copied, and what STORE has no more is removed.
         To restore, copy back."""
     one.epilog = (
-        f"example: {PROGRAM} backup photos.kv /mnt/photos.kv && {PROGRAM} verify /mnt/photos.kv"
+        f"example: {program} backup photos.kv /mnt/photos.kv && {program} verify /mnt/photos.kv"
     )
     one.add_argument("store", metavar="STORE")
     one.add_argument(
@@ -441,7 +441,7 @@ def build_parser() -> argparse.ArgumentParser:
     one.description = """Serve STORE by the protocol of Redis, to programs that keep blobs, sessions and cache entries in it:
         strings, expiry, transactions, publish and subscribe. One server writes to a store; others read, and one that is given
         --readonly serves what they see. What was written last is flushed within a second, and when the server ends."""
-    one.epilog = f"example: {PROGRAM} serve cache.kv --port 6380 --unixsocket cache.sock"
+    one.epilog = f"example: {program} serve cache.kv --port 6380 --unixsocket cache.sock"
     one.add_argument("store", metavar="STORE", help="created if it is missing")
     add_options(one)
     one.set_defaults(run=serve_store)
@@ -450,7 +450,7 @@ def build_parser() -> argparse.ArgumentParser:
     one.description = """Show STORE by pages for a browser of this machine, until it is interrupted: keys by prefix, values as
         pictures, JSON, text or hexadecimal, fragments and advice. It prints their URL: whoever has it can read the store
         while this runs. Nothing is ever changed."""
-    one.epilog = f"example: {PROGRAM} browse photos.kv --open"
+    one.epilog = f"example: {program} browse photos.kv --open"
     one.add_argument("store", metavar="STORE")
     one.add_argument(
         "--port",
@@ -466,7 +466,7 @@ def build_parser() -> argparse.ArgumentParser:
     one = _command(commands, "convert", "make a tilekv store of one that TileDB 1.x wrote")
     one.description = """Copy every entry of OLD, a key-value store of TileDB 1.3 to 1.7 or of tilekv, to NEW. Keys and values
         keep their types. OLD is only read."""
-    one.epilog = f"example: {PROGRAM} convert old.kv new.kv"
+    one.epilog = f"example: {program} convert old.kv new.kv"
     one.add_argument("old", metavar="OLD")
     one.add_argument("new", metavar="NEW", help="must not be there")
     one.add_argument(
@@ -489,7 +489,7 @@ def build_parser() -> argparse.ArgumentParser:
         have replaced. All problems are listed; the exit code is 1 if there is one. With --json: an object of uri, sound (bool),
         fragments and cells (how many were checked), and problems, a list of objects of fragment (empty for a file of the store
         itself), file, offset (a byte, or null) and message."""
-    one.epilog = f"example: {PROGRAM} verify photos.kv"
+    one.epilog = f"example: {program} verify photos.kv"
     one.add_argument("store", metavar="STORE")
     _add_workers(one, "have fragments checked by so many processes")
     _add_json(one)
@@ -502,7 +502,7 @@ def build_parser() -> argparse.ArgumentParser:
         entry that a newer one may have replaced, in a part that cannot be read, is not passed off as current. The exit code is
         1 if anything may be missing. OLD is only read. With --json: an object of copied, stale and lost (numbers of entries),
         unreadable (fragments), problems (as verify has them) and rebuilt (texts)."""
-    one.epilog = f"example: {PROGRAM} salvage broken.kv new.kv --stale old-values.kv"
+    one.epilog = f"example: {program} salvage broken.kv new.kv --stale old-values.kv"
     one.add_argument("old", metavar="OLD")
     one.add_argument("new", metavar="NEW", help="must not be there")
     one.add_argument(
@@ -516,6 +516,14 @@ def build_parser() -> argparse.ArgumentParser:
         )
     )
     return parser
+
+
+def commands_of(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """The parsers of the commands, by name."""
+    (found,) = [
+        action for action in parser._actions if isinstance(action, argparse._SubParsersAction)
+    ]
+    return dict(found.choices)
 
 
 def _import(args: argparse.Namespace) -> int:
