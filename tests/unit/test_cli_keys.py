@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import sysconfig
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import tilekv
+import tilekv.store
 from tilekv.cli import keys as cli_keys
-from tilekv.cli.command import main
+from tilekv.cli.command import build_parser, commands_of, main
 from tilekv.cli.text import key_text
+from tilekv.config import Config
 
 Capture = pytest.CaptureFixture[bytes]
 
@@ -199,6 +203,131 @@ def test_options_of_the_handle(photos: str, capsysbinary: Capture) -> None:
     with pytest.raises(SystemExit):
         main(["ls", "--config", "kv.thread=1", photos])
     assert b"kv.threads" in capsysbinary.readouterr().err  # what was meant
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[Config]:
+    """The options of every handle that is opened from now on."""
+    seen: list[Config] = []
+    real = tilekv.store.open_engine
+
+    def open_engine(found: Any, mode: str, schema: Any, config: Config, *rest: Any) -> Any:
+        seen.append(config)
+        return real(found, mode, schema, config, *rest)
+
+    monkeypatch.setattr(tilekv.store, "open_engine", open_engine)
+    return seen
+
+
+# What a command is given beside its options. `now` has two entries more than `then`; see the fixture `twice`.
+WORDS = {
+    "import": ["{out}/files", "{out}/new.kv"],
+    "export": ["{store}", "{out}/copy"],
+    "load": ["{out}/table.csv", "{out}/new.kv", "--key", "a"],
+    "unload": ["{store}", "{out}/out.csv"],
+    "ls": ["{store}"],
+    "grep": ["a", "{store}"],
+    "du": ["{store}"],
+    "cp": ["{store}", "{out}/new.kv"],
+    "get": ["{store}", "a"],
+    "put": ["{store}", "c", "--value", "3"],
+    "rm": ["{store}", "a"],
+    "info": ["{store}"],
+    "consolidate": ["{store}"],
+    "upkeep": ["{store}"],
+    "vacuum": ["{store}"],
+    "browse": None,  # serves for ever: test_browse
+    # They look at files, not at what a handle sees: manifest, backup, convert, verify, salvage. A file has serve's options.
+}
+
+
+def words_of(command: str, store: Path, out: Path) -> list[str]:
+    (out / "files").mkdir()
+    (out / "files" / "f").write_bytes(b"1")
+    (out / "table.csv").write_text("a,b\nx,1\n")
+    return [word.format(store=store, out=out) for word in WORDS[command] or ()]
+
+
+def takes(option: str) -> list[str]:
+    return [
+        name
+        for name, command in commands_of(build_parser()).items()
+        if option in command._option_string_actions and name != "serve"
+    ]
+
+
+def test_which_commands_say_how_they_open() -> None:
+    assert takes("--config") == [*sorted(WORDS, key=list(commands_of(build_parser())).index)]
+    writing = {"import", "load", "put", "rm", "consolidate", "upkeep", "vacuum"}
+    assert set(takes("--timestamp")) == set(WORDS) - writing
+
+
+@pytest.mark.parametrize("command", [name for name in WORDS if WORDS[name]])
+def test_options_are_those_of_every_handle(
+    photos: str,
+    tmp_path: Path,
+    capsysbinary: Capture,
+    opened: list[Config],
+    command: str,
+) -> None:
+    with tilekv.open(tmp_path / "s", "x", config={"kv.sync": False}) as db:
+        db["a"] = b"1"
+    opened.clear()
+    options = ["--config", "kv.threads=1", "--config", "kv.cache_bytes=2 MiB"]
+    output(capsysbinary, command, *words_of(command, tmp_path / "s", tmp_path), *options)
+    assert opened
+    assert {(config.threads, config.cache_bytes) for config in opened} == {(1, 2 << 20)}
+
+
+@pytest.fixture
+def twice(tmp_path: Path) -> tuple[Path, int]:
+    """A store, and a moment at which it had one entry of two."""
+    with tilekv.open(tmp_path / "s", "x", config={"kv.sync": False}) as db:
+        db["a"] = b"1"
+        db.flush()
+        then = db.fragments[0].t2
+        while time.time() * 1000 <= then + 1:
+            time.sleep(0.001)
+        db.update({"a": b"2+", "ab": b"3"})
+    return tmp_path / "s", then
+
+
+def left(out: Path) -> Any:
+    """What a command has made: files, a table, or a store."""
+    if (out / "copy").is_dir():
+        return {path.name: path.read_bytes() for path in (out / "copy").iterdir()}
+    if (out / "out.csv").exists():
+        return (out / "out.csv").read_text().splitlines()[1:]
+    if (out / "new.kv").exists():
+        with tilekv.open(out / "new.kv") as db:
+            return dict(db)
+    return None
+
+
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [
+        ("export", {"a": b"1"}),
+        ("unload", ['"a","1"']),
+        ("ls", "a\n"),
+        ("grep", "a\n"),
+        ("du", "              1          1 entry  \n"),
+        ("cp", {"a": b"1"}),
+        ("get", "1"),
+        ("info", "(?s).*\nkeys       1\n.*"),
+    ],
+)
+def test_every_command_that_reads_shows_the_past(
+    twice: tuple[Path, int], tmp_path: Path, capsysbinary: Capture, command: str, shown: Any
+) -> None:
+    store, then = twice
+    words = words_of(command, store, tmp_path)
+    told = output(capsysbinary, command, *words, "--timestamp", then)
+    if isinstance(shown, str):
+        assert re.fullmatch(shown, told)
+        assert not re.fullmatch(shown, output(capsysbinary, command, *words))
+    else:
+        assert left(tmp_path) == shown
 
 
 def test_it_is_a_script_too(photos: str) -> None:

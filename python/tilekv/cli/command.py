@@ -191,8 +191,9 @@ def build_parser() -> argparse.ArgumentParser:
         "--key", metavar="COLUMN", required=True, help="no two rows may have one value of it"
     )
     _add_progress(one)
+    _add_config(one)
     one.set_defaults(
-        run=lambda args: load_table(args.file, args.store, args.key, _shown(args), options_of(args))
+        run=lambda args: load_table(args.file, args.store, args.key, _shown(args), opening_of(args))
     )
 
     one = _command(commands, "unload", "write all rows to a Parquet or CSV file")
@@ -376,9 +377,10 @@ def build_parser() -> argparse.ArgumentParser:
     one.add_argument("--vacuum", action="store_true", help="remove what was merged, too")
     _add_workers(one, "a fragment for each 256 MiB, written by so many processes")
     _add_progress(one)
+    _add_config(one)
     one.set_defaults(
         run=lambda args: consolidate_store(
-            args.store, args.vacuum, args.workers, _shown(args), options_of(args)
+            args.store, args.vacuum, args.workers, _shown(args), opening_of(args)
         )
     )
 
@@ -399,8 +401,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="again and again, until SIGTERM or SIGINT: a line each time that something was done",
     )
     how.add_argument("--dry-run", action="store_true", help="only say what there is to do")
+    _add_config(one)
     one.set_defaults(
-        run=lambda args: keep_store(args.store, args.watch, args.dry_run, options_of(args))
+        run=lambda args: keep_store(args.store, args.watch, args.dry_run, opening_of(args))
     )
 
     one = _command(commands, "vacuum", "remove what merges have replaced")
@@ -417,8 +420,9 @@ def build_parser() -> argparse.ArgumentParser:
             default, the store keeps so much from now on""",
     )
     _add_progress(one)
+    _add_config(one)
     one.set_defaults(
-        run=lambda args: vacuum_store(args.store, args.history, _shown(args), options_of(args))
+        run=lambda args: vacuum_store(args.store, args.history, _shown(args), opening_of(args))
     )
 
     one = _command(commands, "backup", "copy a store while others write to it")

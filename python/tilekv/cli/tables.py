@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from tilekv.cli.options import Opening, Options
+from tilekv.cli.options import Opening
 from tilekv.cli.text import counted
 from tilekv.errors import InvalidValueError
 from tilekv.frames.reading import from_csv, from_parquet
 from tilekv.schema import Attr
 
 
-def load_table(file: str, uri: str, key: str, shown: bool, options: Options) -> int:
+def load_table(file: str, uri: str, key: str, shown: bool, opening: Opening) -> int:
     """Make a store of a file, by the ending of its name; say what its attributes are.
 
     Returns
@@ -18,7 +18,14 @@ def load_table(file: str, uri: str, key: str, shown: bool, options: Options) -> 
         The exit code, 0.
     """
     make = from_parquet if _is_parquet(file) else from_csv
-    with make(uri, file, key, progress=shown, storage_options=options) as db:
+    with make(
+        uri,
+        file,
+        key,
+        config=opening.config,
+        progress=shown,
+        storage_options=opening.storage_options,
+    ) as db:
         for attr in db.schema.attrs:
             print(f"{attr.name}: {_type(attr)}")
         print(f"{counted(len(db), 'row')}, by {key}")

@@ -7,16 +7,16 @@ import math
 import signal
 import threading
 from collections.abc import Callable
-from typing import Final, Literal
+from dataclasses import replace
+from typing import Final
 
-from tilekv.cli.options import Options
+from tilekv.cli.options import Opening, Options
 from tilekv.cli.text import counted, error_text
 from tilekv.config import Config
 from tilekv.errors import TileKVError
 from tilekv.executors import processes
 from tilekv.legacy.cipher import KEY_BYTES
 from tilekv.store import Store
-from tilekv.store import open as open_store
 from tilekv.tools.backups import backup
 from tilekv.tools.convert import convert
 from tilekv.tools.parallel import consolidate
@@ -28,18 +28,22 @@ LONGEST_PAUSE_S: Final = 3600.0  # after one failure upon another
 
 
 def consolidate_store(
-    uri: str, vacuum: bool, workers: int | None, shown: bool, options: Options
+    uri: str, vacuum: bool, workers: int | None, shown: bool, opening: Opening
 ) -> int:
     """Merge all fragments, by so many processes, and remove what was merged if asked; say what became of the store."""
-    with open_store(uri, storage_options=options) as db:
+    with opening.to_read(uri) as db:
         before = db.info()
     if workers is not None:
+        threads = max(Config.of(opening.config).usable_threads // workers, 1)
         with processes(workers) as executor:
-            config = {"kv.threads": max(Config().usable_threads // workers, 1)}
             consolidate(
-                uri, executor=executor, progress=shown, config=config, storage_options=options
+                uri,
+                executor=executor,
+                progress=shown,
+                config={**(opening.config or {}), "kv.threads": threads},
+                storage_options=opening.storage_options,
             )
-    with open_store(uri, "a", storage_options=options) as db:
+    with opening.to_write(uri) as db:
         if workers is None:
             db.consolidate(progress=shown)
         if vacuum:
@@ -54,18 +58,22 @@ def consolidate_store(
     return 0
 
 
-def keep_store(uri: str, every: float | None, dry_run: bool, options: Options) -> int:
+def keep_store(uri: str, every: float | None, dry_run: bool, opening: Opening) -> int:
     """Keep a store once, or every so many seconds until a signal says to end; a line for each time that something was done."""
+    by_hand = _by_hand(opening)
     if every is None:
-        mode: Literal["r", "a"] = "r" if dry_run else "a"
-        with open_store(uri, mode, config=BY_HAND, storage_options=options) as db:
+        with by_hand.to_read(uri) if dry_run else by_hand.to_write(uri) as db:
             print(db.upkeep(dry_run=True) if dry_run else db.upkeep())
         return 0
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, frame: stop.set())
-    watch(lambda: open_store(uri, "a", config=BY_HAND, storage_options=options), every, stop, say)
+    watch(lambda: by_hand.to_write(uri), every, stop, say)
     return 0
+
+
+def _by_hand(opening: Opening) -> Opening:
+    return replace(opening, config={**(opening.config or {}), **BY_HAND})
 
 
 class _Stopped(Exception):
@@ -116,11 +124,11 @@ def say(line: str) -> None:
     print(f"{dt.datetime.now().astimezone():%Y-%m-%dT%H:%M:%S%z} {line}", flush=True)
 
 
-def vacuum_store(uri: str, history: float, shown: bool, options: Options) -> int:
+def vacuum_store(uri: str, history: float, shown: bool, opening: Opening) -> int:
     """Remove what merges have replaced, but for the last `history` seconds; say how much that was."""
-    with open_store(uri, storage_options=options) as db:
+    with opening.to_read(uri) as db:
         before = db.info()
-    with open_store(uri, "a", config=BY_HAND, storage_options=options) as db:
+    with _by_hand(opening).to_write(uri) as db:
         db.vacuum(history="all" if history == math.inf else history, progress=shown)
         after = db.info()
     fragments = counted(max(before.superseded - after.superseded, 0), "fragment")

@@ -388,7 +388,7 @@ def make_store(
     schema = schema._of_frame(source.frame())
     report = reporter(progress, "loading")
     done = 0
-    with whole_store(uri, schema, True, None, storage_options) as target:
+    with whole_store(uri, schema, True, None, storage_options, options) as target:
         for part, rows in source.parts():
             target.put_many(part, key=source.key)
             done += rows

@@ -22,12 +22,13 @@ def whole_store(
     numbers: bool,
     replacing: Callable[[], object] | None = None,
     storage_options: Mapping[str, object] | None = None,
+    config: Config | None = None,
 ) -> Iterator[Store]:
     """A store to fill, under a hidden name beside `uri`; at the end of `with` it is flushed and takes its place.
 
-    numbers: whether equal numbers are one key of it. After an exception nothing is left of it. StoreExistsError when there is
-    something at `uri`, before or by then; unless it is `replacing` the store there, which is called at the last moment, and whose
-    error keeps that store.
+    numbers: whether equal numbers are one key of it. config: of the handle that fills it, which has no upkeep. After an exception
+    nothing is left of it. StoreExistsError when there is something at `uri`, before or by then; unless it is `replacing` the
+    store there, which is called at the last moment, and whose error keeps that store.
     """
     place = open_storage(uri, options=storage_options)
     if replacing is None and not place.is_empty():
@@ -38,7 +39,8 @@ def whole_store(
             probe(open_storage(build.uri, options=storage_options)), schema, numbers=numbers
         )
         assert made is not None  # the name is random
-        target = open_probed(made, "a", config=Config({"kv.upkeep": "off"}))
+        options = {**(config or Config()).as_dict(), "kv.upkeep": "off"}
+        target = open_probed(made, "a", config=Config.of(options))
         try:
             yield target
             target.close()
