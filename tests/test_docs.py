@@ -125,6 +125,30 @@ def test_help_shows_what_every_public_name_takes() -> None:
     assert {name: str(one) for name, one in signatures.items() if " at 0x" in str(one)} == {}
 
 
+REFERENCE = runpy.run_path(str(DOCS / "reference.py"))
+
+
+def test_the_reference_refuses_what_is_loose_or_private() -> None:
+    """In `make docs`, by docs/reference.py."""
+    complaint, is_public = REFERENCE["complaint"], REFERENCE["is_public"]
+    assert complaint("tilekv.open", "function", "(uri: str, mode: str = 'r') -> Store") == ""
+    assert complaint("tilekv.memoize", "function", "(key: Callable[[...], str] | None)") == ""
+    for loose in ("(*args, **kwargs)", "(default=<object object at 0x7f>)", "(cache=...)", "(...)"):
+        assert complaint("tilekv.open", "function", loose) == f"tilekv.open shows {loose}"
+    assert complaint("tilekv.Store.get", "method", None) == "tilekv.Store.get has no signature"
+    public = {"tilekv.Store.get", "tilekv.errors.ClosedError", "tilekv.torch.StoreDataset"}
+    private = {
+        "tilekv.store.Store",
+        "tilekv.Store._flush",
+        "tilekv.kvcore.handle.Handle",
+        "numpy.x",
+    }
+    assert {name for name in public | private if is_public(name)} == public
+    assert "tilekv.zarr.TilekvStore" in REFERENCE["names_of"]("tilekv.zarr")
+    assert REFERENCE["names_of"]("tilekv.dask") > {"tilekv.dask.to_store"}
+    assert REFERENCE["HANDED_OUT"] <= {f"tilekv.{name}" for name in tilekv.__all__}
+
+
 def test_every_public_method_and_operator_has_a_docstring() -> None:
     silent = [
         name

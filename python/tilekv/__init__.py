@@ -96,6 +96,7 @@ if TYPE_CHECKING:
     from tilekv.tools.problem import Problem
     from tilekv.tools.salvage import Salvage, salvage
     from tilekv.tools.verify import verify
+    from tilekv.upkeeping import Upkept
 
 __version__ = VERSION
 
@@ -164,6 +165,7 @@ __all__ = [
     "StoreReplacedError",
     "TileDBError",
     "TileKVError",
+    "Upkept",
     "VarColumn",
     "WalkOrder",
     "WrongTypeError",
@@ -227,6 +229,7 @@ _WHEN_USED = {
     "tilekv.tools.problem": ("Problem",),
     "tilekv.tools.salvage": ("Salvage", "salvage"),
     "tilekv.tools.verify": ("verify",),
+    "tilekv.upkeeping": ("Upkept",),
 }
 _MODULE_OF = {name: module for module, names in _WHEN_USED.items() for name in names}
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import Final, NamedTuple
+from typing import Final
 
 from tilekv.consolidation import merge, settled_prefix
 from tilekv.engine import Engine
@@ -27,7 +28,8 @@ _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
 Report = Callable[[int, int], object]
 
 
-class Upkept(NamedTuple):
+@dataclass(frozen=True)
+class Upkept:
     """What an upkeep has done.
 
     Attributes
@@ -121,10 +123,11 @@ class Upkeep:
                 maintenance.release(claimed.owner)
                 raise
             made = self._merged(maintenance, claimed, report)
-            done = done._replace(removed=done.removed + removed)
+            done = replace(done, removed=done.removed + removed)
             if not made:
                 break
-            done = done._replace(
+            done = replace(
+                done,
                 merges=done.merges + 1,
                 merged=done.merged + len(claimed.sources),
                 made=done.made + len(made),
@@ -132,9 +135,9 @@ class Upkeep:
             )
         if maintenance.opener.record() is not None:
             maintenance.lengthen()
-            done = done._replace(removed=done.removed + self._forget(maintenance, check))
+            done = replace(done, removed=done.removed + self._forget(maintenance, check))
         clear(maintenance)
-        return done._replace(skipped=tuple(self._skipped))
+        return replace(done, skipped=tuple(self._skipped))
 
     def _forget(
         self, maintenance: Maintenance, check: Callable[[], object], coming: int = 0
