@@ -58,6 +58,8 @@ lint: $(VENV)/.built $(VENV)/.tools-lint
 	@$(PY) -m ruff format --quiet --check
 	@echo 'tilekv: cython-lint'
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" cython-lint kvcore
+	@echo 'tilekv: towncrier'
+	@said=$$($(VENV)/bin/towncrier build --draft --version next 2>&1) || { echo "$$said"; exit 1; }
 	@echo 'tilekv: mypy'
 	@$(PY) -m mypy --no-error-summary python/tilekv $(wildcard tests/typing/*.py)
 	@echo 'tilekv: stubtest'

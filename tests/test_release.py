@@ -51,9 +51,30 @@ def test_wheels_need_no_peers_for_their_tests() -> None:
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
 
 
+CHANGELOG = Path(ROOT, "CHANGELOG.md").read_text()
+
+
 def test_the_version_is_one() -> None:
+    """That of the newest changes; between two releases that of the next one."""
     assert PYPROJECT["project"]["dynamic"] == ["version"]
-    assert tilekv.__version__ in Path(ROOT, "CHANGELOG.md").read_text()
+    told = re.findall(r"^## ([\d.]+), ", CHANGELOG, re.MULTILINE)
+    number = tilekv.__version__.removesuffix(".dev0")
+    assert (number == told[0]) if number == tilekv.__version__ else (number not in told)
+
+
+def test_changes_have_a_place_to_go_to() -> None:
+    """`make lint` has towncrier read them."""
+    settings = PYPROJECT["tool"]["towncrier"]
+    before, mark, after = CHANGELOG.partition(settings["start_string"])
+    assert mark
+    assert "\n## " not in before
+    assert after.startswith("\n## ")
+    folder = ROOT / settings["directory"]
+    kinds = {each["directory"] for each in settings["type"]}
+    assert kinds == {"format", "added", "changed", "fixed", "removed"}
+    assert {
+        kind for kind in kinds if f"`{kind}`" not in (folder / "README.md").read_text()
+    } == set()
 
 
 def test_the_manual_page_has_every_command_and_what_is_told_of_it() -> None:
