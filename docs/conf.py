@@ -8,7 +8,7 @@ from tilekv.version import VERSION
 sys.path.append(str(Path(__file__).parent))
 
 project = "tilekv"
-author = "the tilekv developers"
+author = copyright = "the tilekv developers"
 version = release = VERSION
 extensions = [
     "myst_parser",
@@ -22,6 +22,7 @@ html_title = "tilekv"
 exclude_patterns = ["_build"]
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
+default_role = "py:obj"  # a name in a docstring, of its class or of tilekv, is a link
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"

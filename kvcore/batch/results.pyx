@@ -139,8 +139,8 @@ cdef class Batch:
     Offers the Arrow PyCapsule protocol: pyarrow.table(batch), polars.DataFrame(batch). Nothing but bools, dates and keys is
     copied. When all keys are of one type they are the first column, `key` (`__key` beside an attribute of that name); arrays,
     text that is not UTF-8 and other keys that Arrow has no array of are bytes, with their datatype code in their field's
-    metadata, `tilekv.key_type`. Null is what `valid` says is null and `found` is missing, and NaT. Times in units that Arrow
-    lacks are int64 with the dtype in their field's metadata, `tilekv.dtype`.
+    metadata, ``tilekv.key_type``. Null is what `valid` says is null and `found` is missing, and NaT. Times in units that Arrow
+    lacks are int64 with the dtype in their field's metadata, ``tilekv.dtype``.
 
     Attributes
     ----------
