@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from tilekv import consolidation
 from tilekv.expiry import NEVER
 from tilekv.kvcore.format.datatypes import CODES
 from tilekv.kvcore.values.values import Column
@@ -35,19 +36,47 @@ def next_to_expire(store: Store, most: int, check: Callable[[], object]) -> list
     if stored <= most or not store.schema.expires:
         return []
     column = Column("__expires", store._layout.expires, CODES["<i8"], np.dtype("<i8"), ())
-    moments: list[Any] = []
-    keys: list[Any] = []
-    total = 0
-    for batch in store.scan([])._of((column,)):
+    entries = store.scan([])._of((column,))
+    parts: list[Any] = []
+    for batch in entries:
         check()
-        words = batch["__expires"]
-        total += len(words)
-        ends = np.flatnonzero(words != NEVER)
-        moments.append(words[ends])
-        there = batch.keys
-        keys += [there[int(i)] for i in ends]
-    if not keys:
+        parts.append(batch["__expires"])
+    moments = np.concatenate([np.empty(0, np.int64), *parts])
+    ending = moments[moments != NEVER]
+    if not len(ending):
         return []
-    n = min(int((stored - most + CULLED * most) / (stored / total)) + 1, len(keys))
-    order = np.argsort(np.concatenate(moments), kind="stable")[:n]
-    return [keys[int(i)] for i in order]
+    n = min(int((stored - most + CULLED * most) / (stored / len(moments))) + 1, len(ending))
+    last = np.partition(ending, n - 1)[n - 1]
+    before = int(np.count_nonzero(ending < last))
+    keys: list[Any] = []
+    ties: list[Any] = []
+    for batch in entries:  # the same ones: no list of all keys is made
+        check()
+        part = batch["__expires"]
+        if part.min(initial=NEVER) <= last:
+            there = batch.keys
+            keys += [there[int(i)] for i in np.flatnonzero(part < last)]
+            ties += [there[int(i)] for i in np.flatnonzero(part == last)[: n - before]]
+    return keys + ties[: n - before]
+
+
+def cull(store: Store, most: int, report: Callable[..., object]) -> int:
+    """Delete the entries that expire next, as many as bring a store within `most` bytes, and merge what is left; how many.
+
+    Parameters
+    ----------
+    report : callable
+        Called now and then, of merges with (cells done, cells in all); what it raises ends it.
+
+    Raises
+    ------
+    StoreBusyError, CorruptionError, OSError
+        As `Store.flush` and `Store.consolidate`. What is deleted stays so.
+    """
+    gone = next_to_expire(store, most, report)
+    if gone:
+        store.delete_many(gone)
+        store.flush()
+        consolidation.consolidate(store._engine, report)
+        store._follow()
+    return len(gone)

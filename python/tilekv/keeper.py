@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from tilekv.engine import Engine
@@ -41,6 +43,28 @@ class _Stopped(Exception):
     """The handle is being closed, or the program ends."""
 
 
+# Is given the handle, and what it calls now and then: that raises when it has to end.
+Work = Callable[[Any, Callable[..., None]], object]
+
+
+@dataclass
+class Chore:
+    """What is done beside merges.
+
+    Attributes
+    ----------
+    every : float
+        Seconds between two times.
+    work : callable
+    begun : float
+        When it was done last, by the monotonic clock.
+    """
+
+    every: float
+    work: Work
+    begun: float
+
+
 class Keeper:
     """Keeps the store of one handle, behind who writes. What goes wrong never reaches them: it is logged, and tried again later.
 
@@ -48,10 +72,13 @@ class Keeper:
     ----------
     failure : BaseException or None
         What the last upkeep has met.
+    chores : list of Chore
+        What else is done after merges, of who has `also` asked for it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, chores: Iterable[Chore] = ()) -> None:
         self.failure: Exception | None = None
+        self.chores = list(chores)
         self._upkeep: Upkeep | None = None
         self._thread: threading.Thread | None = None
         self._stopping = False
@@ -60,15 +87,19 @@ class Keeper:
         self._pause = FIRST_PAUSE_S
         self._not_before = 0.0
 
+    def also(self, every: float, work: Work) -> None:
+        """Have something else done after a flush, where upkeep is, if the last time was so many seconds ago or this begins."""
+        self.chores.append(Chore(every, work, time.monotonic()))
+
     def flushed(self, store: Handle) -> None:
         """After a flush: begin an upkeep if there may be something to do, and wait a moment where merges do not keep up."""
         snapshot = store._snapshot
-        if snapshot is None or self._stopping:
+        if snapshot is None or self._stopping or self._thread is threading.current_thread():
             return
         visible = len(snapshot.names)
         many = visible > MANY_VISIBLE
         more = visible >= self._left + FAN or (many and self._left <= MANY_VISIBLE)
-        if not more and not (many and self._shared):
+        if not more and not (many and self._shared) and not self._due():
             return
         thread = self._thread
         if thread is not None and thread.is_alive():
@@ -109,7 +140,7 @@ class Keeper:
                 self._upkeep = Upkeep(store._engine, behind=True)
             waiting = time.monotonic() + WAIT_S
             while snapshot is not None and not self._stopping:
-                done = self._upkeep.run(dict(snapshot.opened), self._report, self._check)
+                done = self._upkeep.run(dict(snapshot.opened), self._check, self._check)
                 if done.merges or done.removed:
                     _log("info", "%s: %s", store._uri, done)
                 self._left, self._shared = self._upkeep.seen, self._upkeep.shared
@@ -124,6 +155,9 @@ class Keeper:
                 if not self._shared or self._left <= MANY_VISIBLE or time.monotonic() > waiting:
                     break
                 time.sleep(LOOK_S)  # who flushes waits for what others merge, too
+            for chore in self._due():
+                chore.begun = time.monotonic()
+                chore.work(store, self._check)
         except _Stopped:
             pass
         except Exception as error:  # noqa: BLE001 - never raised where somebody flushes
@@ -136,10 +170,11 @@ class Keeper:
         finally:
             _keeping.pop(threading.current_thread(), None)
 
-    def _report(self, done: int, total: int) -> None:
-        self._check()
+    def _due(self) -> list[Chore]:
+        now = time.monotonic()
+        return [chore for chore in self.chores if now - chore.begun >= chore.every]
 
-    def _check(self) -> None:
+    def _check(self, *progress: object) -> None:
         if self._stopping or not threading.main_thread().is_alive():
             raise _Stopped
 

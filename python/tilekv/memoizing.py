@@ -19,7 +19,7 @@ from typing import Any, Final, Generic, NamedTuple, ParamSpec, TypeVar
 import numpy as np
 
 from tilekv.arguments import NO_VALUE, whole
-from tilekv.culling import CULL_S, next_to_expire
+from tilekv.culling import CULL_S, cull
 from tilekv.errors import InvalidValueError, ReadOnlyError, WrongTypeError, shown
 from tilekv.expiry import moment
 from tilekv.store import Store
@@ -56,8 +56,8 @@ def memoize(
     expire : float or datetime.timedelta, optional
         After which a result is computed anew, of a store that keeps moments of expiry.
     max_bytes : int, optional
-        Of the store on disk: with more, a call that computes deletes the entries that expire next, and merges what is left. It
-        takes `expire`.
+        Of the store on disk: with more, its upkeep deletes the entries that expire next, and merges what is left, in its thread:
+        no call waits for that. It takes `expire`. With ``kv.upkeep`` off only `Memoized.cull` does it.
     name : str, optional
         How the entries' keys begin; the function's module and name unless given. Another one forgets what was computed.
     key : callable, optional
@@ -147,7 +147,10 @@ class Memoized(Generic[P, R]):
         qualified = getattr(function, "__qualname__", type(function).__name__)
         self._name = f"{module}.{qualified}" if choices.name is None else choices.name
         self._sharing = threading.Lock()
-        self._shared = self._culled = time.monotonic()
+        self._shared = time.monotonic()
+        if choices.max_bytes is not None and choices.store._keeper is not None:
+            most = choices.max_bytes
+            choices.store._keeper.also(CULL_S, lambda store, check: cull(store, most, check))
 
     def __call__(self, *arguments: P.args, **named: P.kwargs) -> R:
         """The result for these arguments: the one that is kept, or else computed now."""
@@ -209,12 +212,9 @@ class Memoized(Generic[P, R]):
         """
         if self._choices.max_bytes is None:
             return 0
-        self.store.flush()
-        gone = next_to_expire(self.store, self._choices.max_bytes, lambda: None)
-        if gone:
-            self.store.delete_many(gone)
-            self.store.consolidate()
-        return len(gone)
+        with self.store._alone():
+            self.store.flush()
+            return cull(self.store, self._choices.max_bytes, lambda *progress: None)
 
     def _share(self) -> bool:
         """Whether, since the last time was long enough ago, other processes were shown what is new, and theirs was looked at."""
@@ -223,9 +223,6 @@ class Memoized(Generic[P, R]):
             return False
         try:
             self._shared = now
-            if self._choices.max_bytes is not None and now - self._culled > CULL_S:
-                self._culled = now
-                self.cull()
             self.store.flush()
             self.store.reopen()
         finally:

@@ -819,7 +819,8 @@ class Store(Flusher, MutableMapping[Any, Any]):
             _INHERITED.append((self._snapshot, self._engine))
             closed = self.closed
             self._attempt = self._thread = None
-            self._keeper = Keeper() if self._keeps() else None
+            chores = () if self._keeper is None else self._keeper.chores
+            self._keeper = Keeper(chores) if self._keeps() else None
             self._unsynced = False
             old = self._engine
             self._engine = Engine(probe(old.storage), self._config, old.key, old.ignore_newer)

@@ -7,6 +7,10 @@ import decimal
 import enum
 import itertools
 import json
+import subprocess
+import sys
+import threading
+import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +20,7 @@ import numpy as np
 import pytest
 
 import tilekv
-from tilekv import memoizing
+from tilekv import culling, memoizing
 
 
 class Colour(enum.Enum):
@@ -135,22 +139,151 @@ def test_other_processes_are_looked_at_before_computing(
     assert calls == [3, 4]
 
 
-def test_a_store_keeps_within_its_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def noisy(db: tilekv.Store, most: int) -> Any:
+    """10,000 bytes by number that do not compress, in a cache of so many bytes."""
+    return tilekv.memoize(db, expire=1000, max_bytes=most, name="noise")(
+        lambda n: np.random.default_rng(n).bytes(10_000)
+    )
+
+
+def stored(db: tilekv.Store) -> int:
+    return sum(fragment.stored_bytes for fragment in db.fragments)
+
+
+def until(there: Callable[[], object]) -> None:
+    begun = time.monotonic()
+    while not there():
+        assert time.monotonic() - begun < 60
+        time.sleep(0.005)
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No second passes between two looks."""
     monkeypatch.setattr(memoizing, "SHARE_S", 0.0)
-    monkeypatch.setattr(memoizing, "CULL_S", -1.0)
-    most = 200_000
+    monkeypatch.setattr(memoizing, "CULL_S", 0.0)
+
+
+MOST = 200_000
+
+
+@pytest.mark.usefixtures("at_once")
+def test_upkeep_keeps_a_store_within_its_bound(tmp_path: Path) -> None:
     with tilekv.open(tmp_path / "c", "a", expires=True, config={"kv.sync": False}) as db:
-        noise = tilekv.memoize(db, expire=1000, max_bytes=most, name="noise")(
-            lambda n: np.random.default_rng(n).bytes(10_000)
-        )
+        noise = noisy(db, MOST)
         for n in range(40):
             noise(n)
-        noise.cull()
-        assert sum(fragment.stored_bytes for fragment in db.fragments) <= most
+        until(lambda: db.flush() or stored(db) <= MOST)  # a flush while it is done begins none
+        assert len(db) < 21
+        assert noise.key(0) not in db  # what expires first goes first
+        assert db._keeper
+        assert db._keeper.failure is None
+
+
+@pytest.mark.usefixtures("at_once")
+def test_no_call_waits_for_a_cull(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    threads: list[threading.Thread] = []
+    real = culling.next_to_expire
+
+    def slow(*arguments: Any) -> list[Any]:
+        threads.append(threading.current_thread())
+        begun.set()
+        assert go_on.wait(60)
+        return real(*arguments)
+
+    monkeypatch.setattr(culling, "next_to_expire", slow)
+    with tilekv.open(tmp_path / "c", "a", expires=True, config={"kv.sync": False}) as db:
+        noise = noisy(db, MOST)
+        noise(0)
+        noise(1)
+        assert begun.wait(60)
+        for n in range(2, 30):
+            noise(n)
+        assert stored(db) > MOST
+        assert threads[0] is not threading.current_thread()
+        go_on.set()
+        until(lambda: db.flush() or stored(db) <= MOST)
+
+
+@pytest.mark.usefixtures("at_once")
+def test_without_upkeep_a_cull_is_asked_for(tmp_path: Path) -> None:
+    config = {"kv.sync": False, "kv.upkeep": "off"}
+    with tilekv.open(tmp_path / "c", "a", expires=True, config=config) as db:
+        noise = noisy(db, MOST)
+        for n in range(40):
+            noise(n)
+        assert stored(db) > MOST
+        gone = noise.cull()
+        assert 0 < gone == 40 - len(db)
+        assert stored(db) <= MOST
         assert 10 <= len(db) < 21
         assert noise.key(39) in db
-        assert noise.key(0) not in db  # what expires first goes first
+        assert noise.key(0) not in db
+        assert noise.cull() == 0
         assert tilekv.memoize(db, expire=1)(len).cull() == 0
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_close_ends_a_cull(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checked = threading.Event()
+
+    def endless(store: Any, most: int, check: Callable[[], object]) -> list[Any]:
+        while True:
+            checked.set()
+            check()
+            time.sleep(0.001)
+
+    monkeypatch.setattr(culling, "next_to_expire", endless)
+    with tilekv.open(tmp_path / "c", "a", expires=True, config={"kv.sync": False}) as db:
+        noise = noisy(db, MOST)
+        noise(0)
+        noise(1)
+        assert checked.wait(60)
+    with tilekv.open(tmp_path / "c") as db:
+        assert noise.key(1) in db
+
+
+FORK = """
+import os, sys, time, tilekv
+from tilekv import memoizing
+memoizing.SHARE_S = memoizing.CULL_S = 0.0
+with tilekv.open(sys.argv[1], "a", expires=True, config={"kv.sync": False}) as db:
+    noise = tilekv.memoize(db, expire=1000, max_bytes=100_000, name="noise")(lambda n: os.urandom(10_000))
+    if os.fork():
+        sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))
+    for n in range(30):
+        noise(n)
+    begun = time.monotonic()
+    while sum(fragment.stored_bytes for fragment in db.fragments) > 100_000:
+        db.flush()
+        assert time.monotonic() - begun < 60
+        time.sleep(0.005)
+"""
+
+
+def test_a_forked_child_culls_too(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-P", "-c", FORK, tmp_path / "c"], check=True, timeout=100)
+
+
+def test_what_expires_next_goes_first(store: Callable[..., tilekv.Store]) -> None:
+    """As many as are of the least moments, whatever expires together with them, and none that never expires."""
+    db = store(expires=True)
+    pick = np.random.default_rng(3)
+    moments = {f"k{i}": int(pick.integers(1, 8)) * 1000 for i in range(2000)}
+    for key, moment in moments.items():
+        db.set(key, pick.bytes(100), moment)
+    db.update({f"n{i}": pick.bytes(100) for i in range(500)})
+    db.flush()
+    size = stored(db)
+    gone = culling.next_to_expire(db, size // 2, lambda: None)
+    expected = int((size - size // 2 + 0.1 * (size // 2)) / (size / 2500)) + 1
+    assert len(gone) == len(set(gone)) == expected
+    latest = max(moments[key] for key in gone)
+    assert sorted(moments.values())[expected - 1] == latest
+    assert {key for key, moment in moments.items() if moment < latest} <= set(gone)
+    assert len(culling.next_to_expire(db, 1, lambda: None)) == 2000
+    assert culling.next_to_expire(db, size, lambda: None) == []
 
 
 def test_what_is_refused(cache: tilekv.Store, db: tilekv.Store, tmp_path: Path) -> None:
