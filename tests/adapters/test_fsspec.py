@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import random
 import uuid
 import zipfile
 from pathlib import Path
@@ -14,6 +15,7 @@ import polars as pl
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.tests import abstract
+from pyarrow.dataset import dataset
 
 import tilekv
 from tilekv.fsspec import LARGE_BYTES, TilekvFileSystem
@@ -292,9 +294,48 @@ def test_frames_are_written_and_read_by_url(place: str) -> None:
     assert pd.read_parquet(url.format("pandas"), columns=["n"]).shape == (1000, 1)
     frame.to_csv(url.format("csv"), index=False)
     pd.testing.assert_frame_equal(pd.read_csv(url.format("csv")), frame)
-    assert pl.read_parquet(url.format("pandas"), use_pyarrow=True).equals(pl.from_pandas(frame))
-    with fsspec.open(url.format("pandas")) as file:
-        assert pl.read_parquet(file).shape == (1000, 2)
+
+
+def test_polars_takes_the_url_by_pyarrow_and_files_by_itself(place: str) -> None:
+    """What the page says of it: its own reader lets nobody add a scheme, and reads a file as a whole."""
+    noise = [random.randbytes(20) for _ in range(50_000)]
+    frame = pl.DataFrame({"n": range(50_000), "noise": noise})
+    url, short = (f"tilekv://{key}::file://{place}" for key in ("a/b.parquet", "/b.parquet"))
+    for each in (url, short):
+        with fsspec.open(each, "wb") as file:
+            frame.write_parquet(file)
+        assert pl.read_parquet(each, use_pyarrow=True).equals(frame)
+        for refused in (pl.read_parquet, lambda url: pl.scan_parquet(url).collect()):
+            with pytest.raises(FileNotFoundError, match="No such file"):
+                refused(each)
+    with pytest.raises(FileNotFoundError, match="No such file"):
+        frame.write_parquet(url)
+    fs = fsspec.filesystem("tilekv", fo=place)
+    read: list[int] = []
+    whole = fs.info("a/b.parquet")["size"]
+
+    def counted(**options: Any) -> int:
+        with fs.open("a/b.parquet") as file:
+            real = file.read
+
+            def counting(*most: int) -> bytes:
+                data = real(*most)
+                read.append(len(data))
+                return data
+
+            file.read = counting
+            read.clear()
+            assert pl.read_parquet(file, columns=["n"], **options).equals(frame.select("n"))
+            return sum(read)
+
+    assert counted() == whole
+    assert counted(use_pyarrow=True) < whole / 2
+    tables = dataset("a/b.parquet", filesystem=fs)
+    found = pl.scan_pyarrow_dataset(tables).filter(pl.col("n") < 5).collect()
+    assert found.equals(frame.head(5))
+    with tilekv.open(place) as db:
+        assert pl.read_parquet(db["a/b.parquet"]).equals(frame)
+        assert pl.read_parquet([db["a/b.parquet"], db["b.parquet"]]).shape == (100_000, 2)
 
 
 def test_a_zip_file_in_a_store(fs: TilekvFileSystem, place: str) -> None:
