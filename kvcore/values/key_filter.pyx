@@ -50,6 +50,14 @@ cdef bint comes_before(const KeyRef* a, const KeyRef* b) noexcept nogil:
     return a.type < b.type if a.type != b.type else compare_bytes(a.data, a.size, b.data, b.size) < 0
 
 
+cdef inline bint begins_with(const KeyRef* key, const KeyRef* prefix) noexcept nogil:
+    """Its last byte first: most keys differ there, and those of one folder only there; a call costs as much as the rest."""
+    if key.size < prefix.size:
+        return False
+    return prefix.size == 0 or (key.data[prefix.size - 1] == prefix.data[prefix.size - 1]
+                                and memcmp(key.data, prefix.data, prefix.size) == 0)
+
+
 @cython.final
 @cython.no_gc                   # in no cycle; matches() reads what it holds
 cdef class KeyFilter:
@@ -151,8 +159,7 @@ cdef class KeyFilter:
     cdef bint matches(self, const KeyRef* key) noexcept nogil:
         if key.type != self.type and (self.type >= 0 or (key.type != CHAR and key.type != BLOB)):
             return False
-        if self.prefix.data != NULL and (key.size < self.prefix.size
-                                         or memcmp(key.data, self.prefix.data, self.prefix.size) != 0):
+        if self.prefix.data != NULL and not begins_with(key, &self.prefix):
             return False
         if self.start.data != NULL and comes_before(key, &self.start):
             return False

@@ -539,6 +539,9 @@ class Store(Flusher, MutableMapping[Any, Any]):
 
     def _each_part(self, search: KeyScan, work: Callable[[int], T]) -> Generator[T]:
         """What `work` makes of the number of each part of a search, in their order, by several threads."""
+        if search.parts == 1:  # a part of the time of a search in ten thousand keys
+            yield work(0)
+            return
         with Workers(self._engine.config.usable_threads) as workers:
             yield from workers.map_in_order(work, range(search.parts))
 
