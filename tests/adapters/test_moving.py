@@ -323,6 +323,70 @@ def test_samples_of_webdataset(tmp_path: Path) -> None:
         assert len(db) == 3
 
 
+def shard_at(place: Path, files: dict[str, bytes]) -> None:
+    with tarfile.open(place, "w") as archive:
+        for name, value in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(value)
+            archive.addfile(member, io.BytesIO(value))
+
+
+@pytest.mark.parametrize("name", ["shard-{000..011}.tar", "shard-*.tar", "shard-{00,01}?.tar"])
+def test_several_shards_are_one_source(tmp_path: Path, name: str) -> None:
+    """In their order, which makes one of a sample that is parted by the end of a shard."""
+    for i in range(12):
+        files = {f"{i:03}{n}.{kind}": b"%d %d" % (i, n) for n in range(3) for kind in ("a", "b")}
+        parted = {f"{i - 1:03}9.b": b"second"} if i else {}
+        shard_at(tmp_path / f"shard-{i:03}.tar", {**parted, **files, f"{i:03}9.a": b"first"})
+    told: list[tuple[int, int]] = []
+
+    def tell(done: int, total: int) -> None:
+        told.append((done, total))
+
+    for equal in (0, 48):
+        done = tilekv.import_from(
+            tmp_path / name, tmp_path / "new.kv", kind="webdataset", progress=tell
+        )
+        assert done == tilekv.Imported(48, equal)
+    size = sum(path.stat().st_size for path in tmp_path.glob("*.tar"))
+    assert {total for _, total in told} == {size}
+    assert [done for done, _ in told[: len(told) // 2]] == sorted(
+        done for done, _ in told[: len(told) // 2]
+    )
+    with tilekv.open(tmp_path / "new.kv") as db:
+        assert db["0012"] == {"a": b"1 2", "b": b"1 2"}
+        assert db["0009"] == {"a": b"first", "b": b"second"}
+        assert db["0119"] == {"a": b"first", "b": None}
+    assert tilekv.import_from(tmp_path / name, tmp_path / "files.kv").entries == 12 * 8 - 1
+
+
+def test_an_import_of_shards_that_was_interrupted_goes_on(tmp_path: Path) -> None:
+    for i in range(4):
+        shard_at(tmp_path / f"{i}.tar", {f"{i}{n}.a": b"1" * 1000 for n in range(10)})
+    (tmp_path / "2.tar").rename(tmp_path / "aside")
+    with pytest.raises(FileNotFoundError, match=r"2\.tar"):
+        tilekv.import_from(tmp_path / "{0..3}.tar", tmp_path / "new.kv", kind="webdataset")
+    (tmp_path / "2.tar").write_bytes((tmp_path / "aside").read_bytes()[:6000])
+    with pytest.raises(tilekv.FormatError, match=r"2\.tar: "):
+        tilekv.import_from(tmp_path / "{0..3}.tar", tmp_path / "new.kv", kind="webdataset")
+    (tmp_path / "aside").rename(tmp_path / "2.tar")
+    done = tilekv.import_from(tmp_path / "{0..3}.tar", tmp_path / "new.kv", kind="webdataset")
+    assert done.entries == 40
+    with tilekv.open(tmp_path / "new.kv") as db:
+        assert len(db) == 40
+        assert sum(fragment.cells for fragment in db.fragments) == 40  # nothing twice
+    shard_at(tmp_path / "1.tar", {"09.a": b""})
+    with pytest.raises(tilekv.InvalidValueError, match=r"1\.tar: sample '09' has two files \.a"):
+        tilekv.import_from(tmp_path / "{0,1}.tar", tmp_path / "twice.kv", kind="webdataset")
+    with pytest.raises(FileNotFoundError, match="none"):
+        tilekv.import_from(tmp_path / "none-*.tar", tmp_path / "new.kv")
+
+
+def test_a_file_whose_name_has_braces_is_itself(tmp_path: Path) -> None:
+    shard_at(tmp_path / "{0..3}*.tar", {"a": b"1"})
+    assert tilekv.import_from(tmp_path / "{0..3}*.tar", tmp_path / "new.kv").entries == 1
+
+
 def test_large_files_of_an_archive_come_by_parts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -397,4 +461,9 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert main([*shelf_command, "--from", "shelve", "--pickle"]) == 0
     with tilekv.open(tmp_path / "shelf.kv") as db:
         assert db == {"a": "text"}
+    for shard in "01":
+        shard_at(tmp_path / f"s-{shard}.tar", {f"{shard}.jpg": b"1"})
+    samples = ["import", "--from", "webdataset", str(tmp_path / "s-{0..1}.tar")]
+    assert main([*samples, str(tmp_path / "samples.kv")]) == 0
+    assert "2 entries" in capsys.readouterr().out
     assert main(["import", str(tmp_path / "none"), new]) == 1

@@ -118,7 +118,8 @@ def build_parser() -> argparse.ArgumentParser:
     one.description = """Store every regular file below SOURCE: the key is its path from SOURCE on, the value what is in it.
         What is stored already, with the same content, is not stored again. Symbolic links are not followed. A file that
         cannot be read is reported and does not keep the others out. SOURCE may also be a database of LMDB, LevelDB, dbm or
-        shelve, a file of SQLite, a cache of diskcache, a tar archive or another store; and redis://host:port/db or unix://path:
+        shelve, a file of SQLite, a cache of diskcache, a tar archive, or several by a quoted pattern such as
+        "train-{000..127}.tar" or "*.tar", or another store; and redis://host:port/db or unix://path:
         every string of that database is stored under its key, until the moment at which it expires. A password is in the URL, or
         in the environment as TILEKV_PASSWORD. An import that was interrupted is given again, and goes on."""
     one.epilog = (

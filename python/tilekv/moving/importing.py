@@ -79,7 +79,8 @@ def import_from(
     Parameters
     ----------
     source : str or os.PathLike
-        A path; of another store any URI.
+        A path; of another store any URI. Of archives also a name that stands for several, by wildcards or, as WebDataset's names
+        of shards do, by braces: ``shards/train-{000..127}.tar``. They are read in that order, as one.
     uri : str or os.PathLike
         The store, created when it is missing.
     kind : str, optional

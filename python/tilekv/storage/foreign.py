@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dbm
+import errno
+import glob
 import os
+import re
 import tarfile
 from typing import Final
 
@@ -13,12 +16,50 @@ _SQLITE: Final = b"SQLite format 3\0"
 _LMDB: Final = (0xBEEFC0DE).to_bytes(
     4, "little"
 )  # in the first page, behind its header of 16 bytes
+_BRACES: Final = re.compile(r"\{(?:(?P<first>\d+)\.\.(?P<last>\d+)|(?P<words>[^{}]*,[^{}]*))\}")
 _TARS: Final = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
 
 def is_folder(path: str) -> bool:
     """Whether a path is a folder."""
     return os.path.isdir(path)
+
+
+def files_of(name: str) -> list[str]:
+    """The files that a name stands for: one of that name; else those that it has by braces, as WebDataset's names of shards have
+    them, `shard-{000..127}.tar` and `{train,val}.tar`, and by the wildcards `*`, `?` and `[...]`, which are sorted.
+
+    Raises
+    ------
+    FileNotFoundError
+        When a wildcard finds none. What braces name is not looked for.
+    """
+    if os.path.exists(name):
+        return [name]
+    found: list[str] = []
+    for each in _expanded(name):
+        if glob.has_magic(each) and not os.path.exists(each):
+            some = sorted(glob.glob(each))
+            if not some:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), each)
+            found += some
+        else:
+            found.append(each)
+    return found
+
+
+def _expanded(name: str) -> list[str]:
+    """A name without braces for each that it stands for; a range counts in as many digits as its first number has."""
+    braces = _BRACES.search(name)
+    if braces is None:
+        return [name]
+    first, last = braces["first"], braces["last"]
+    if first is None:
+        words = braces["words"].split(",")
+    else:
+        words = [f"{i:0{len(first)}}" for i in range(int(first), int(last) + 1)]
+    before, after = name[: braces.start()], name[braces.end() :]
+    return [each for word in words for each in _expanded(before + word + after)]
 
 
 def kind_of(path: str) -> str | None:
@@ -34,6 +75,8 @@ def kind_of(path: str) -> str | None:
     if not os.path.exists(path):
         if dbm.whichdb(path):  # of several files, none of which has this name
             return "dbm"
+        if (files := files_of(path)) != [path]:
+            return "tar" if all(file.endswith(_TARS) for file in files) else None
         os.stat(path)
     with open(path, "rb") as file:
         head = file.read(len(_SQLITE) + len(_LMDB))
