@@ -16,8 +16,8 @@
 
 #define TKV_SLAB_LEAST ((size_t)64 << 10)
 #define TKV_SLAB_MOST TKV_LARGE_PAGE
-#define TKV_PIECE_LEAST ((size_t)512)
-#define TKV_PIECE_SIZES 96      /* eight for each power of two: enough for pieces of 512 bytes to a sixteenth of a slab */
+#define TKV_PIECE_LEAST ((size_t)128)
+#define TKV_PIECE_SIZES 112     /* eight for each power of two: enough for pieces of 128 bytes to a sixteenth of a slab */
 
 typedef struct tkv_slab {
     struct tkv_slab *next;      /* of those of one size that have room; or NULL */
@@ -93,7 +93,7 @@ static inline int tkv_piece_size(const tkv_slabs *s, size_t *n)
     top = 63 - __builtin_clzll((unsigned long long)(*n - 1));       /* 2^top < n <= 2^(top + 1) */
     step = (size_t)1 << (top - 3);
     *n = (*n + step - 1) & ~(step - 1);
-    return (top - 8) * 8 + (int)((*n - 1) / step & 7);
+    return (top - 6) * 8 + (int)((*n - 1) / step & 7);
 }
 
 static inline void tkv_slab_list(tkv_slabs *s, int size, tkv_slab *slab)

@@ -1,6 +1,6 @@
 cimport cython
 from cpython.exc cimport PyErr_CheckSignals
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport UINT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
 
@@ -183,7 +183,7 @@ cdef class Merge:
                 self.fault_at = 0
                 return -1
         while at < source.n:
-            if fragment_chunk_at(source.fragment, field, source.tile, at, &self.context, &pin) != OK:
+            if fragment_chunk_at(source.fragment, field, source.tile, at, UINT64_MAX, &self.context, &pin) != OK:
                 return -1
             n = min(pin.start + pin.size // width - at, source.n - at)
             memcpy(cells[0] + at * width, pin.data + (at - pin.start) * width, n * width)

@@ -84,6 +84,7 @@ cdef struct FragmentData:
     uint64_t ntiles
     uint64_t last_tile_cells
     uint64_t cells
+    uint64_t owner              # and a slot: by which the cache knows cells
     const uint8_t* uuid         # 16 bytes, in the metadata
     const Slot* kinds           # by slot, of the layout
     SlotView* slots
@@ -195,13 +196,19 @@ cdef Status fragment_bound(FragmentData* f, int slot, ReadContext* context) noex
 # That chunk verified and decoded into `into`, past the cache. raw: from fragment_place().
 cdef Status fragment_decode(FragmentData* f, int slot, uint64_t tile, uint64_t index, ReadContext* context, uint8_t* into,
                             uint64_t raw) noexcept nogil
-# Pins chunk `index` (counted over the file) of a tile.
-cdef Status fragment_chunk(FragmentData* f, int slot, uint64_t tile, uint64_t index, ReadContext* context,
+# Pins chunk `index` (counted over the file) of a tile. wanted: how many bytes of it, UINT64_MAX for all. One that is large beside
+# them only passes a full cache; see base/cache.
+cdef Status fragment_chunk(FragmentData* f, int slot, uint64_t tile, uint64_t index, uint64_t wanted, ReadContext* context,
                            Pin* pin) noexcept nogil
 cdef void unpin(FragmentData* f, Pin* pin) noexcept nogil
 # Pins the chunk that holds cell (fixed) or byte (bytes slots) `at` of a tile.
-cdef Status fragment_chunk_at(FragmentData* f, int slot, uint64_t tile, uint64_t at, ReadContext* context,
+cdef Status fragment_chunk_at(FragmentData* f, int slot, uint64_t tile, uint64_t at, uint64_t wanted, ReadContext* context,
                               Pin* pin) noexcept nogil
+# Keeps a cell whose chunk passes: `size` bytes that stand at cell (fixed) or byte (bytes slots) `at` of a tile.
+cdef void keep_cell(FragmentData* f, int slot, uint64_t tile, uint64_t at, const Pin* pin, const uint8_t* data,
+                    uint64_t size) noexcept nogil
+# Copies such a cell if it was kept.
+cdef bint copy_cell(FragmentData* f, int slot, uint64_t tile, uint64_t at, uint64_t size, uint8_t* out) noexcept nogil
 # One dimension of a tile's coordinates: tile_cells(tile) words.
 cdef Status fragment_coords(FragmentData* f, uint64_t tile, int dimension, ReadContext* context, Pin* pin) noexcept nogil
 # Offsets of a tile's cells; `pin` holds what `windows` reads when that is not in place.

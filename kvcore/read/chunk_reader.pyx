@@ -1,8 +1,9 @@
 from libc.errno cimport errno
+from libc.stdint cimport UINT64_MAX
 from libc.string cimport memcmp, memcpy
 
-from tilekv.kvcore.base.cache cimport (cache_find, cache_has_room, cache_insert, cache_release, chunk_data, chunk_free, chunk_new,
-                                       tkv_flag, tkv_set_flag)
+from tilekv.kvcore.base.cache cimport (PASSING, cache_enter, cache_exit, cache_find, cache_has_room, cache_insert, cache_release,
+                                       cell_find, cell_keep, chunk_data, chunk_free, chunk_new, tkv_flag, tkv_set_flag)
 from tilekv.kvcore.base.file cimport (FILE_GONE, FILE_IO, FILE_NO_MEMORY, FILE_OK, FILE_UNFETCHED, FileStatus, file_bytes,
                                       file_fetch, file_follow, file_renew)
 from tilekv.kvcore.base.wire cimport load32, load64, out_free, out_room
@@ -23,6 +24,7 @@ cdef extern from "base/lock.h" nogil:
 
 cdef enum:
     PAGE = 4096                 # bytes, the least that systems have
+    LARGE = 8                   # a chunk is large beside an eighth of it
 
 
 cdef void context_close(ReadContext* context, Pool* codecs) noexcept nogil:
@@ -228,7 +230,7 @@ cdef Status fragment_decode(FragmentData* f, int slot, uint64_t tile, uint64_t i
     return status if status == OK else fail(context, status, slot, context.offset)
 
 
-cdef Status fragment_chunk(FragmentData* f, int slot, uint64_t tile, uint64_t index, ReadContext* context,
+cdef Status fragment_chunk(FragmentData* f, int slot, uint64_t tile, uint64_t index, uint64_t wanted, ReadContext* context,
                            Pin* pin) noexcept nogil:
     cdef SlotView* s = &f.slots[slot]
     cdef const uint8_t* at = NULL
@@ -288,7 +290,7 @@ cdef Status fragment_chunk(FragmentData* f, int slot, uint64_t tile, uint64_t in
     if status != OK:
         chunk_free(f.cache, chunk)
         return status
-    pin.chunk = cache_insert(f.cache, chunk, &s.homes[index], &s.recent[index])
+    pin.chunk = cache_insert(f.cache, chunk, &s.homes[index], &s.recent[index], wanted <= pin.size // LARGE)
     pin.data = chunk_data(pin.chunk)
     return OK
 
@@ -299,9 +301,9 @@ cdef void unpin(FragmentData* f, Pin* pin) noexcept nogil:
         pin.chunk = NULL
 
 
-cdef Status fragment_chunk_at(FragmentData* f, int slot, uint64_t tile, uint64_t at, ReadContext* context,
+cdef Status fragment_chunk_at(FragmentData* f, int slot, uint64_t tile, uint64_t at, uint64_t wanted, ReadContext* context,
                               Pin* pin) noexcept nogil:
-    cdef Status status = fragment_chunk(f, slot, tile, chunk_index(f, slot, tile, at), context, pin)
+    cdef Status status = fragment_chunk(f, slot, tile, chunk_index(f, slot, tile, at), wanted, context, pin)
     if status == OK and not pin.start <= at < pin.start + pin.size // f.kinds[slot].width:
         unpin(f, pin)
         return fail(context, CORRUPT, slot, f.slots[slot].tile_at[tile])
@@ -309,7 +311,7 @@ cdef Status fragment_chunk_at(FragmentData* f, int slot, uint64_t tile, uint64_t
 
 
 cdef Status fragment_coords(FragmentData* f, uint64_t tile, int dimension, ReadContext* context, Pin* pin) noexcept nogil:
-    return fragment_chunk(f, f.nf, tile, 2 * tile + dimension, context, pin)
+    return fragment_chunk(f, f.nf, tile, 2 * tile + dimension, UINT64_MAX, context, pin)
 
 
 cdef void keep_windows(FragmentData* f, Windows* kept, const Windows* windows) noexcept nogil:
@@ -364,7 +366,7 @@ cdef Status fragment_offsets(FragmentData* f, int field, uint64_t tile, ReadCont
         find_stride(windows, raw // 8, f.slots[f.nf + 1 + field].raw_size[tile])
         keep_windows(f, kept, windows)
         return OK
-    status = fragment_chunk(f, field, tile, tile, context, pin)
+    status = fragment_chunk(f, field, tile, tile, UINT64_MAX, context, pin)
     plain_windows(windows, pin.data)
     return status
 
@@ -409,7 +411,7 @@ cdef Status fragment_copy(FragmentData* f, int slot, uint64_t tile, uint64_t sta
             status = fragment_decode(f, slot, tile, index, context, out, raw)
             tkv_set_flag(&s.recent[index], 1)
         else:
-            status = fragment_chunk(f, slot, tile, index, context, &pin)
+            status = fragment_chunk(f, slot, tile, index, UINT64_MAX, context, &pin)
             if status == OK:
                 memcpy(out, pin.data + skip, part)
                 unpin(f, &pin)
@@ -423,6 +425,25 @@ cdef Status fragment_copy(FragmentData* f, int slot, uint64_t tile, uint64_t sta
         index += 1
 
 
+cdef void keep_cell(FragmentData* f, int slot, uint64_t tile, uint64_t at, const Pin* pin, const uint8_t* data,
+                    uint64_t size) noexcept nogil:
+    if pin.chunk != NULL and pin.chunk.ring == PASSING:
+        cell_keep(f.cache, f.owner + slot, tile, at, data, size)
+
+
+cdef bint copy_cell(FragmentData* f, int slot, uint64_t tile, uint64_t at, uint64_t size, uint8_t* out) noexcept nogil:
+    cdef const uint8_t* data
+    cdef int epoch
+    if f.cache.sets == NULL:
+        return False
+    epoch = cache_enter(f.cache)
+    data = cell_find(f.cache, f.owner + slot, tile, at, size)
+    if data != NULL:
+        memcpy(out, data, size)
+    cache_exit(f.cache, epoch)
+    return data != NULL
+
+
 cdef Status fragment_cell(FragmentData* f, int field, uint64_t tile, uint64_t j, ReadContext* context, Span* span) noexcept nogil:
     cdef uint64_t start = 0, end = 0
     cdef int slot = field
@@ -431,10 +452,11 @@ cdef Status fragment_cell(FragmentData* f, int field, uint64_t tile, uint64_t j,
     cdef uint8_t* into
     span.pin.chunk = NULL
     if f.kinds[field].kind != SLOT_OFFSETS:
-        status = fragment_chunk_at(f, field, tile, j, context, &span.pin)
+        status = fragment_chunk_at(f, field, tile, j, width, context, &span.pin)
         if status == OK:
             span.data = span.pin.data + (j - span.pin.start) * width
             span.size = width
+            keep_cell(f, field, tile, j, &span.pin, span.data, width)
         return status
     status = fragment_extent(f, field, tile, j, context, &start, &end)
     if status != OK:
@@ -444,11 +466,12 @@ cdef Status fragment_cell(FragmentData* f, int field, uint64_t tile, uint64_t j,
         span.data = <const uint8_t*>f.leaves              # any valid pointer: nothing is read through it
         return OK
     slot = f.nf + 1 + field
-    status = fragment_chunk_at(f, slot, tile, start, context, &span.pin)
+    status = fragment_chunk_at(f, slot, tile, start, span.size, context, &span.pin)
     if status != OK:
         return status
     if end <= span.pin.start + span.pin.size:
         span.data = span.pin.data + (start - span.pin.start)
+        keep_cell(f, slot, tile, start, &span.pin, span.data, span.size)
         return OK
     unpin(f, &span.pin)
     context.joined.size = 0

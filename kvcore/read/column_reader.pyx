@@ -4,8 +4,8 @@ from libc.string cimport memcpy, memset
 from tilekv.kvcore.base.wire cimport load16, load32, load64, out_free, out_room
 from tilekv.kvcore.codec.pipeline cimport CORRUPT, NO_MEMORY, OK, WINDOW_HEADER, window_at
 from tilekv.kvcore.read.address cimport IN_BUFFER, NOWHERE, entry_at
-from tilekv.kvcore.read.chunk_reader cimport (DIRECT, FragmentData, chunk_at_hand, chunk_index, fragment_chunk, fragment_decode,
-                                              fragment_offsets, fragment_place, tile_cells, unpin)
+from tilekv.kvcore.read.chunk_reader cimport (DIRECT, FragmentData, chunk_at_hand, chunk_index, copy_cell, fragment_chunk,
+                                              fragment_decode, fragment_offsets, fragment_place, keep_cell, tile_cells, unpin)
 from tilekv.kvcore.write.memtable cimport Entry
 
 
@@ -225,13 +225,17 @@ cdef Status cursor_read(FieldCursors* cursors, Snapshot snapshot, int slot, uint
     cdef uint64_t unit = f.kinds[slot].width
     cdef uint64_t index, position = 0, stored = 0, first = 0, raw = 0, part = 0
     cdef uint8_t* into
-    cdef bint whole
+    cdef bint whole, decoded = False
     cdef Status status
     cursors.failed_in = fragment
     while True:
         if cursor.has_chunk and cursor.chunk_tile == tile and cursor.start <= start < cursor.end:
             part = min(cursor.end - start, size)
             memcpy(out, cursor.data + (start - cursor.start), part)
+            if decoded and part == size:
+                keep_cell(f, slot, tile, start // unit, &cursor.pin, out, size)
+        elif cursors.keep and copy_cell(f, slot, tile, start // unit, size, out):
+            return OK
         else:
             if cursor.has_chunk and cursor.chunk_tile == tile and cursor.end == start:
                 index = cursor.index + 1
@@ -249,8 +253,9 @@ cdef Status cursor_read(FieldCursors* cursors, Snapshot snapshot, int slot, uint
             cursor.end = first + raw
             whole = start == first and raw <= size
             if chunk_at_hand(f, slot, index) or (cursors.keep and raw < DIRECT) or (raw > DIRECT and not whole):
-                status = fragment_chunk(f, slot, tile, index, context, &cursor.pin)
+                status = fragment_chunk(f, slot, tile, index, size, context, &cursor.pin)
                 cursor.data = cursor.pin.data
+                decoded = cursors.keep
             elif whole:
                 status = fragment_decode(f, slot, tile, index, context, out, raw)
                 part = raw

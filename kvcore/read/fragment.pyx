@@ -7,7 +7,7 @@ import os
 
 from tilekv.errors import CorruptionError, SnapshotGone
 
-from tilekv.kvcore.base.cache cimport Chunk, ChunkCache, cache_drop
+from tilekv.kvcore.base.cache cimport Chunk, ChunkCache, cache_drop, cache_owner
 from tilekv.kvcore.base.file cimport File, file_fetch
 from tilekv.kvcore.codec.pipeline cimport CORRUPT, FILTER_BIT_WIDTH, NO_MEMORY, UNSUPPORTED, CodecPool, Status, Windows
 from tilekv.kvcore.format.bloom cimport bloom_pages
@@ -55,6 +55,7 @@ cdef class Fragment:
         self.data.capacity = layout.capacity
         self.data.kinds = layout.slots
         self.data.cache = &cache.cache
+        self.data.owner = cache_owner(&cache.cache) << 32
         self.data.codecs = &codecs.pool
         file_fetch(&metadata.ref, 0, metadata.ref.size)             # all of it is read, and the filter kept
         said = parse_metadata(layout, name, self._meta, self._meta_size)

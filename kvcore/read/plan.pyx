@@ -2,7 +2,7 @@ from libc.math cimport sqrt
 from libc.stdint cimport uint8_t
 from libc.string cimport memset
 
-from tilekv.kvcore.base.cache cimport tkv_flag
+from tilekv.kvcore.base.cache cimport cell_find, tkv_flag
 from tilekv.kvcore.base.file cimport Wanted, file_cached, file_fetch, wanted_add, wanted_fetch, wanted_free
 from tilekv.kvcore.codec.bitwidth cimport Windows, window_at
 from tilekv.kvcore.codec.pipeline cimport OK
@@ -77,6 +77,14 @@ cdef void add_span(Plan* plan, int slot, uint64_t start, uint64_t end) noexcept 
         add_chunks(plan, slot, first, last)
 
 
+cdef void add_cell(Plan* plan, int slot, uint64_t start, uint64_t end) noexcept nogil:
+    """add_span(), unless that is one cell and the cache has kept it."""
+    cdef FragmentData* f = plan.f
+    if (plan.hi != plan.lo + 1 or f.slots[slot].in_place or f.cache.sets == NULL
+            or cell_find(f.cache, f.owner + slot, plan.tile, start, (end - start) * f.kinds[slot].width) == NULL):
+        add_span(plan, slot, start, end)
+
+
 cdef void add_field(Plan* plan, int field) noexcept nogil:
     cdef FragmentData* f = plan.f
     cdef const SlotView* s = &f.slots[field]
@@ -84,13 +92,13 @@ cdef void add_field(Plan* plan, int field) noexcept nogil:
     cdef const Windows* windows
     cdef uint64_t n = tile_cells(f, plan.tile), total, size, start, end, more
     if f.kinds[field].kind != SLOT_OFFSETS:
-        add_span(plan, field, plan.lo, plan.hi)
+        add_cell(plan, field, plan.lo, plan.hi)
         return
     bytes = &f.slots[f.nf + 1 + field]
     total = bytes.raw_size[plan.tile]
     size = uniform_of(bytes, plan.tile)
     if size != NOT_UNIFORM:
-        add_span(plan, f.nf + 1 + field, plan.lo * size, min(plan.hi * size, total))
+        add_cell(plan, f.nf + 1 + field, plan.lo * size, min(plan.hi * size, total))
         return
     if s.in_place and tkv_load_acquire(<void* const*>&s.windows[plan.tile].data) != NULL:
         windows = &s.windows[plan.tile]
@@ -99,7 +107,7 @@ cdef void add_field(Plan* plan, int field) noexcept nogil:
             start = window_at(windows, plan.lo)
             end = window_at(windows, plan.hi) if plan.hi < n else total
             if start <= end <= total:
-                add_span(plan, f.nf + 1 + field, start, end)
+                add_cell(plan, f.nf + 1 + field, start, end)
             return
     elif s.first_chunk == NULL and (s.in_place or not is_at_hand(s, plan.tile)):
         add_chunks_of_offsets(plan, field)
@@ -133,7 +141,7 @@ cdef void add_cells(Plan* plan, const ReadContext* context) noexcept nogil:
     """The key type, the key, and the wanted fields."""
     cdef int field
     if uniform_of(&plan.f.slots[plan.f.key_type], plan.tile) == NOT_UNIFORM:
-        add_span(plan, plan.f.key_type, plan.lo, plan.hi)
+        add_cell(plan, plan.f.key_type, plan.lo, plan.hi)
     add_field(plan, 0)
     if context.wanted != NULL:
         for field in range(plan.f.key_type - 1, 0, -1):

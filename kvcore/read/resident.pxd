@@ -7,7 +7,7 @@ and the others of `chunks` handle every case.
 
 from libc.stdint cimport uint8_t, uint64_t
 
-from tilekv.kvcore.base.cache cimport Chunk, chunk_data, tkv_flag, tkv_set_flag
+from tilekv.kvcore.base.cache cimport Chunk, cell_find, chunk_data, tkv_flag, tkv_set_flag
 from tilekv.kvcore.codec.bitwidth cimport Windows, window_at
 from tilekv.kvcore.format.layout cimport SLOT_OFFSETS
 from tilekv.kvcore.hashing.digest cimport KeyRef
@@ -60,6 +60,11 @@ cdef inline const uint8_t* resident_bytes(const FragmentData* f, int slot, uint6
     cdef Chunk* chunk
     if n == 0:
         return <const uint8_t*>f.leaves
+    if not s.in_place and f.cache.sets != NULL:
+        # Of a store beyond the cache the cell is there more often than its chunk, whose place takes two misses to find.
+        data = cell_find(f.cache, f.owner + slot, tile, at, n * f.kinds[slot].width)
+        if data != NULL:
+            return data
     index = chunk_index(f, slot, tile, at)
     if s.first_chunk != NULL:
         if index >= s.nchunks or (index + 1 < s.first_chunk[tile + 1] and at + n > chunk_start(s, index + 1)):

@@ -3,7 +3,7 @@ from libc.stdint cimport UINT64_MAX, int64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
-from tilekv.kvcore.base.cache cimport cache_reserve, tkv_flag
+from tilekv.kvcore.base.cache cimport cache_reserve, cell_find, tkv_flag
 from tilekv.kvcore.base.file cimport Wanted, wanted_fetch, wanted_free
 from tilekv.kvcore.base.wire cimport load32, load64
 from tilekv.kvcore.codec.pipeline cimport NO_MEMORY, OK, WINDOW_HEADER
@@ -241,11 +241,12 @@ cdef inline void fetch_extent(const FragmentData* f, int field, const CellAddres
 
 
 cdef inline void fetch_stored(const FragmentData* f, int field, uint64_t tile, uint64_t cell) noexcept nogil:
-    """The stored chunk of a cell that is not in memory: with a small cache nearly every get decodes two, and the value's comes
-    while the key's is decoded."""
+    """The cell, if the cache has kept it, else the stored chunk of one that is not in memory: with a small cache nearly every get
+    decodes two, and the value's comes while the key's is decoded."""
     cdef int slot = field
     cdef const SlotView* s
-    cdef uint64_t index, start = cell, end = 0, position
+    cdef const uint8_t* data
+    cdef uint64_t index, start = cell, end = cell + 1, position
     if f.kinds[field].kind == SLOT_OFFSETS:
         slot = f.nf + 1 + field
         if not resident_extent(f, field, tile, cell, &start, &end) or start == end:
@@ -253,6 +254,11 @@ cdef inline void fetch_stored(const FragmentData* f, int field, uint64_t tile, u
     s = &f.slots[slot]
     if s.in_place or s.first_chunk == NULL or s.width != 4 or s.file.base == NULL:
         return
+    if f.cache.sets != NULL:
+        data = cell_find(f.cache, f.owner + slot, tile, start, (end - start) * f.kinds[slot].width)
+        if data != NULL:
+            tkv_prefetch(data)
+            return
     index = chunk_index(f, slot, tile, start)
     if index < s.nchunks and tkv_load_acquire(<void* const*>&s.homes[index]) == NULL:
         position = s.tile_at[tile] + load32(s.chunks + 8 * index + 4)

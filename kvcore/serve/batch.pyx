@@ -1,6 +1,7 @@
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdlib cimport calloc, free, realloc
+from libc.stdint cimport UINT64_MAX
 from libc.string cimport memcpy, memset
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
@@ -802,7 +803,7 @@ cdef class Batch:
         cdef uint64_t start = 0, end = 0
         cdef Pin pin
         if (fragment_extent(f, FIELD, address.tile, address.cell, &self.context, &start, &end) != OK
-                or fragment_chunk_at(f, slot, address.tile, start, &self.context, &pin) != OK):
+                or fragment_chunk_at(f, slot, address.tile, start, UINT64_MAX, &self.context, &pin) != OK):
             self.snapshot.raise_fault(&self.context, address.fragment)
         held = HeldValue.__new__(HeldValue)
         held.snapshot = self.snapshot

@@ -166,7 +166,7 @@ class Machine(RuleBasedStateMachine):
         values=st.sampled_from([None, tilekv.FilterList(), tilekv.FilterList(tilekv.LZ4Filter())]),
         memory=st.booleans(),
         buffer_bytes=st.sampled_from([1, 300, 20_000, 256 << 20]),
-        cache_bytes=st.sampled_from([0, 1000, 64 << 20]),
+        cache_bytes=st.sampled_from([0, 1000, 100_000, 64 << 20]),
         mmap=st.booleans(),
         threads=st.sampled_from([1, 3]),
         mapped=st.sampled_from([0, 2, 1000]),

@@ -2,6 +2,7 @@
 
 import gc
 import random
+import threading
 from pathlib import Path
 
 import pytest
@@ -54,11 +55,11 @@ def test_what_is_read_again_is_kept(uri: Path) -> None:
 MIB = 1 << 20
 
 
-def _damage(path: Path) -> None:
+def _damage(path: Path, every: int = 1 << 14) -> None:
     """The stored values of a store: whoever decodes one of them anew notices."""
     (file,) = path.glob("*/value_var.tdb")
     data = bytearray(file.read_bytes())
-    for at in range(1000, len(data), 1 << 14):
+    for at in range(1000, len(data), every):
         data[at] ^= 1
     file.write_bytes(data)
 
@@ -183,3 +184,94 @@ def test_chunks_of_all_sizes_come_and_go(tmp_path: Path, budget: str) -> None:
                 pick.shuffle(ordered)
             assert all(db[f"{size}/{i}"] == known[size, i] for size, i in ordered)
             assert cache_of(db).used <= cache_of(db).budget
+
+
+def _spread(path: Path, n: int) -> dict[int, bytes]:
+    """Small values: 55 in a chunk."""
+    pick = random.Random(3)
+    model = {i: pick.randbytes(50) + b"x" * (i % 50) for i in range(n)}
+    with tilekv.open(path, "x") as db:
+        db.put_many(model)
+    return model
+
+
+@pytest.mark.parametrize("how", ["get", "get_many", "read"])
+def test_keys_in_use_stay_although_their_chunks_do_not_fit(tmp_path: Path, how: str) -> None:
+    """500 keys lie in two thirds of 730 chunks of values, 3 MB: kept as cells they take 70 KB."""
+    model = _spread(tmp_path / "s", 40_000)
+    used = random.Random(4).sample(range(40_000), 500)
+
+    def look(db: tilekv.Store, keys: list[int]) -> list[bytes]:
+        if how == "get":
+            return [db[key] for key in keys]
+        return list(db.get_many(keys) if how == "get_many" else db.read(keys)["value"].to_list())
+
+    with tilekv.open(tmp_path / "s", config={"kv.cache_bytes": MIB}) as db:
+        cache = cache_of(db)
+        for _ in range(4):
+            assert look(db, used) == [model[key] for key in used]
+            assert cache.used <= cache.budget
+        _damage(tmp_path / "s", 500)
+        decoded = 0
+        for key in used:
+            try:
+                assert look(db, [key]) == [model[key]]
+            except tilekv.CorruptionError:
+                decoded += 1
+        print(decoded)
+        assert decoded < 25
+        with pytest.raises(tilekv.CorruptionError):
+            db.get_many(model)
+
+
+def test_neighbours_of_a_key_are_decoded_with_it(tmp_path: Path) -> None:
+    """In the order of the digests each chunk is decoded once, cache full or not: it stays for a while."""
+    model = _spread(tmp_path / "s", 20_000)
+    with tilekv.open(tmp_path / "s", config={"kv.cache_bytes": MIB}) as db:
+        ordered = list(db)
+        assert [db[key] for key in reversed(ordered)] == [model[key] for key in reversed(ordered)]
+        for key in ordered[:200:2]:
+            db[key]
+        _damage(tmp_path / "s", 500)
+        assert [db[key] for key in ordered[:200]] == [model[key] for key in ordered[:200]]
+
+
+@pytest.mark.parametrize("budget", [66 << 10, 200 << 10, MIB])
+def test_cells_of_fragments_that_come_and_go(tmp_path: Path, budget: int) -> None:
+    """Whatever was kept of a cell, a newer one, a delete and a merged one are what is read, by several threads."""
+    pick = random.Random(budget)
+    attrs = [
+        tilekv.Attr("number", "int64"),
+        tilekv.Attr("text", str, nullable=True),
+        tilekv.Attr("data", bytes),
+    ]
+    config = {"kv.cache_bytes": budget, "kv.sync": False, "kv.upkeep": "off"}
+    model: dict[int, dict[str, object]] = {}
+    wrong: list[object] = []
+
+    def look(db: tilekv.Store, seed: int) -> None:
+        keys = random.Random(seed).sample(range(3000), 400)
+        wrong.extend(key for key in keys if db.get(key) != model.get(key))
+        if db.get_many(keys) != [model.get(key) for key in keys]:
+            wrong.append(keys)
+
+    schema = tilekv.Schema(attrs, capacity=256)
+    with tilekv.open(tmp_path / "s", "w", schema=schema, config=config) as db:
+        for turn in range(6):
+            for key in pick.sample(range(3000), 1500):
+                text = None if key % 5 == 0 else "t" * pick.randrange(60)
+                model[key] = {"number": key * turn, "text": text, "data": pick.randbytes(key % 90)}
+                db[key] = model[key]
+            for key in pick.sample(sorted(model), 100):
+                del db[key], model[key]
+            db.flush()
+            if turn % 3 == 2:
+                db.consolidate(vacuum=True)
+            db.reopen()
+            threads = [threading.Thread(target=look, args=(db, turn * 10 + i)) for i in range(3)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert wrong == []
+            assert cache_of(db).used <= budget

@@ -54,6 +54,17 @@ def test_a_look_up_is_one_round(away: Elsewhere, cache: int) -> None:
             assert away.bytes < 3 * sum(map(len, away.files.values()))
 
 
+def test_cells_that_were_kept_are_not_asked_for(away: Elsewhere) -> None:
+    """The coordinates fit into the cache and the values do not: keys in use are there without a round."""
+    fill()
+    keys = random.Random(6).sample(range(N), 500)
+    with tilekv.open("memory://away", config={"kv.cache_bytes": 2 << 20}) as db:
+        for _ in range(3):
+            away.clear()
+            assert [db[key] for key in keys] == [value_of(key) for key in keys]
+        assert away.rounds <= 25
+
+
 def test_without_any_plan(away: Elsewhere, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is not asked for together is read when it is needed: more rounds, and the same answers."""
     fill(3, 3000)
