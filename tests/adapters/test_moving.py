@@ -15,6 +15,7 @@ import sys
 import tarfile
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,14 @@ def dbm_of_several_files(place: Path) -> dict[Any, Any]:
     return {b"a": b"1"}
 
 
+def dbm_of_sqlite(place: Path) -> dict[Any, Any]:
+    """As Python 3.13 makes it, whichever this one is."""
+    with closing(sqlite3.connect(place)) as db, db:
+        db.execute("CREATE TABLE Dict (key BLOB UNIQUE NOT NULL, value BLOB NOT NULL)")
+        db.executemany("INSERT INTO Dict VALUES (?, ?)", ENTRIES.items())
+    return dict(ENTRIES)
+
+
 def sqlite_at(place: Path) -> dict[Any, Any]:
     db = sqlite3.connect(place)
     db.execute("CREATE TABLE t (name TEXT PRIMARY KEY, n INTEGER, x REAL, data BLOB, note TEXT)")
@@ -116,6 +125,7 @@ MAKERS: list[Callable[[Path], dict[Any, Any]]] = [
     leveldb_at,
     dbm_at,
     dbm_of_several_files,
+    dbm_of_sqlite,
     sqlite_at,
     diskcache_at,
     tilekv_at,
@@ -254,6 +264,18 @@ def test_pickles_are_loaded_only_by_name(tmp_path: Path) -> None:
     )
     with tilekv.open(tmp_path / "l.kv") as db:
         assert db == {"list": "[1, 2]"}
+
+
+def test_a_shelf_that_another_python_has_made(tmp_path: Path) -> None:
+    dbm_of_sqlite(tmp_path / "shelf")
+    with closing(sqlite3.connect(tmp_path / "shelf")) as db, db:
+        db.execute("UPDATE Dict SET value = ?", [pickle.dumps({"n": 1})])
+    for kind in (None, "shelve"):
+        place = tmp_path / f"{kind}.kv"
+        tilekv.import_from(tmp_path / "shelf", place, kind=kind, loads=pickle.loads)
+        with tilekv.open(place) as new:
+            assert set(new) == {key.decode() for key in ENTRIES}
+            assert set(new.values()) == {1}
 
 
 def test_no_pickle_runs_unasked(tmp_path: Path) -> None:

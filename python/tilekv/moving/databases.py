@@ -11,8 +11,9 @@ from tilekv.errors import FormatError, InvalidValueError, KeyNotFoundError
 from tilekv.expiry import NEVER
 from tilekv.frames.giving import package
 from tilekv.moving.source import Request, Row, Source, bytes_schema, pickled
+from tilekv.moving.tables import open_sqlite
 from tilekv.schema import Schema
-from tilekv.storage.foreign import is_folder
+from tilekv.storage.foreign import is_folder, is_sqlite
 from tilekv.store import open as open_store
 
 _PICKLE: Final = 4  # diskcache's mode of such a value
@@ -62,22 +63,26 @@ def open_leveldb(path: str, asked: Request) -> Iterator[Source]:
 @contextmanager
 def open_dbm(path: str, asked: Request) -> Iterator[Source]:
     """A file of dbm; that of a shelf, whose keys are text and whose values are pickles, when these are to be loaded."""
+    if is_sqlite(path):  # Python 3.13 has made it, and this may be an older one
+        with open_sqlite(path, Request("Dict", "key")) as found:
+            pairs = ((key, value) for key, value, _ in found.rows)
+            yield _of_dbm(pairs, found.total, asked)
+        return
     try:
         with dbm.open(path, "r") as db:
             keys: list[Any] = list(db.keys())
-
-            def rows() -> Iterator[Row]:
-                for key in keys:
-                    if asked.loads is None:
-                        yield key, db[key], NEVER
-                    else:
-                        yield key.decode(), asked.loads(db[key]), NEVER
-
-            yield Source(rows(), len(keys), None if asked.loads else bytes_schema())
+            yield _of_dbm(((key, db[key]) for key in keys), len(keys), asked)
     except dbm.error as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise FormatError(f"{path}: {error}") from error
+
+
+def _of_dbm(pairs: Iterator[tuple[bytes, bytes]], total: int, asked: Request) -> Source:
+    loads = asked.loads
+    if loads is None:
+        return Source(((key, value, NEVER) for key, value in pairs), total, bytes_schema())
+    return Source(((key.decode(), loads(value), NEVER) for key, value in pairs), total)
 
 
 @contextmanager

@@ -8,7 +8,9 @@ import glob
 import os
 import re
 import tarfile
+from contextlib import closing
 from typing import Final
+from urllib.parse import quote
 
 from tilekv.names import DESCRIPTOR
 
@@ -78,15 +80,37 @@ def kind_of(path: str) -> str | None:
         if (files := files_of(path)) != [path]:
             return "tar" if all(file.endswith(_TARS) for file in files) else None
         os.stat(path)
-    with open(path, "rb") as file:
-        head = file.read(len(_SQLITE) + len(_LMDB))
-    if head.startswith(_SQLITE):
-        return "sqlite"
-    if head[16:] == _LMDB:
+    if is_sqlite(path):
+        return "dbm" if _is_table_of_dbm(path) else "sqlite"
+    if _head(path)[16:] == _LMDB:
         return "lmdb"
     if path.endswith(_TARS) and tarfile.is_tarfile(path):
         return "tar"
     return "dbm" if dbm.whichdb(path) else None
+
+
+def _head(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(len(_SQLITE) + len(_LMDB))
+
+
+def is_sqlite(path: str) -> bool:
+    """Whether a path is a file of SQLite, which one of dbm is, too, where Python 3.13 has made it."""
+    return os.path.isfile(path) and _head(path).startswith(_SQLITE)
+
+
+def _is_table_of_dbm(path: str) -> bool:
+    """Whether a file of SQLite has the one table that Python's dbm.sqlite3 makes."""
+    import sqlite3
+
+    try:
+        with closing(sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True)) as db:
+            tables = db.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+            columns = db.execute("PRAGMA table_info('Dict')").fetchall()
+    except sqlite3.Error:
+        return False  # who opens it says what is wrong with it
+    forms = [(name, kind, needed) for _, name, kind, needed, *_ in columns]
+    return tables == [("Dict",)] and forms == [("key", "BLOB", 1), ("value", "BLOB", 1)]
 
 
 def _kind_of_folder(names: set[str]) -> str | None:
