@@ -20,6 +20,7 @@ cdef extern from "base/slabs.h" nogil:
     void tkv_slabs_free(tkv_slabs* slabs)
     void* tkv_piece_alloc(tkv_slabs* slabs, size_t n)
     void tkv_piece_free(tkv_slabs* slabs, void* piece, size_t n)
+    uint64_t tkv_slabs_bytes(const tkv_slabs* slabs)
 
 cdef extern from "base/pages.h" nogil:
     void* tkv_pages_alloc(size_t n)
@@ -30,6 +31,7 @@ cdef enum:
     PASSING_SHARE = 32          # of the budget
     ROUNDS = 3                  # of the hand, that spare a cell that was used
     PATIENCE = 64               # it spares no more in a row: a million cells, all in use, must not hold the lock for long
+    MORE = 4                    # that go with one that comes, where slabs are to become empty
     SET_SHARE = 2048            # bytes of the budget for each set: a thirty-second for all
     LEAST_SETS = 64             # with fewer there are none
 
@@ -142,12 +144,19 @@ cdef Chunk* cache_find(Cache* cache, Chunk** home) noexcept nogil:
     return chunk
 
 
+cdef inline bint is_scattered(const Cache* cache) noexcept nogil:
+    """Whether what is kept stands here and there in slabs that are an eighth larger: of chunks that cells drove out all but a few
+    may be gone of each slab, which is memory all the same."""
+    return tkv_slabs_bytes(cache.slabs) > cache.budget + cache.budget // 8 + cache.waiting
+
+
 cdef void make_room(Cache* cache, uint64_t n) noexcept nogil:
-    """Evict until n more bytes fit, or the hand has been round: then all are pinned. What passes goes if that was not enough."""
+    """Evict until n more bytes fit, or the hand has been round: then all are pinned. What passes goes if that was not enough. Of
+    scattered ones some more, in the order in which they came, which is that of the slabs."""
     cdef uint64_t left = 2 * cache.used
-    cdef int spared = 0
+    cdef int spared = 0, more = MORE if is_scattered(cache) else 0
     cdef Chunk* at
-    while cache.used + n > cache.budget and cache.hands[KEPT] != NULL:
+    while (cache.used + n > cache.budget or more) and cache.hands[KEPT] != NULL:
         at = cache.hands[KEPT]
         cache.hands[KEPT] = at.next
         if left < cost(at):
@@ -159,6 +168,8 @@ cdef void make_room(Cache* cache, uint64_t n) noexcept nogil:
             tkv_set_flag(at.recent, tkv_flag(at.recent) - 1)
             spared += 1
             continue
+        if cache.used + n <= cache.budget:
+            more -= 1
         evict(cache, at)
         spared = 0
     if cache.used + n > cache.budget:
@@ -211,7 +222,7 @@ cdef Chunk* cache_insert(Cache* cache, Chunk* chunk, Chunk** home, uint8_t* rece
         tkv_lock_release(cache.lock)
         return chunk
     # Their share counts as taken: what a cell has driven out must not let a whole chunk in.
-    if passing and cache.used - cache.passing + share + chunk.size > cache.budget and cache.nsets:
+    if passing and cache.nsets and (cache.used - cache.passing + share + chunk.size > cache.budget or is_scattered(cache)):
         chunk.ring = PASSING
         if cache.passing + chunk.size > share:
             make_passing_room(cache, cache.passing + chunk.size - share, True)
@@ -449,3 +460,8 @@ cdef class ChunkCache:
     def used(self):
         """Bytes held now. Above `budget` only while more than that is in use by readers."""
         return self.cache.used
+
+    @property
+    def slab_bytes(self):
+        """Bytes of the slabs that chunks and cells are cut out of, but for the last one of each size."""
+        return tkv_slabs_bytes(self.cache.slabs)

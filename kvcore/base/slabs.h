@@ -32,7 +32,9 @@ typedef struct {
     pthread_mutex_t lock;
     size_t slab;                /* bytes of a slab, which is aligned to as many */
     tkv_slab *roomy[TKV_PIECE_SIZES];
+    uint32_t count[TKV_PIECE_SIZES];    /* of slabs with pieces in use */
     tkv_slab *spare;
+    uint64_t beyond;            /* bytes of slabs with pieces in use, but for one of each size */
 } tkv_slabs;
 
 #define TKV_SLAB_HEAD ((sizeof(tkv_slab) + 63) & ~(size_t)63)
@@ -140,6 +142,8 @@ static inline void *tkv_piece_alloc(tkv_slabs *s, size_t n)
         slab->live = 0;
         slab->carved = TKV_SLAB_HEAD;
         tkv_slab_list(s, size, slab);
+        if (s->count[size]++ > 0)
+            __atomic_fetch_add(&s->beyond, s->slab, __ATOMIC_RELAXED);
     }
     piece = slab->given_back;
     if (piece != NULL) {
@@ -153,6 +157,12 @@ static inline void *tkv_piece_alloc(tkv_slabs *s, size_t n)
         tkv_slab_unlist(s, size, slab);
     pthread_mutex_unlock(&s->lock);
     return piece;
+}
+
+/* Bytes that slabs take; the last one of each size, which may be nearly empty, does not count. */
+static inline uint64_t tkv_slabs_bytes(const tkv_slabs *s)
+{
+    return __atomic_load_n(&s->beyond, __ATOMIC_RELAXED);
 }
 
 /* n as it was asked for. */
@@ -176,6 +186,8 @@ static inline void tkv_piece_free(tkv_slabs *s, void *piece, size_t n)
         tkv_slab_unlist(s, size, slab);
         idle = s->spare;
         s->spare = slab;
+        if (--s->count[size] > 0)
+            __atomic_fetch_sub(&s->beyond, s->slab, __ATOMIC_RELAXED);
     }
     pthread_mutex_unlock(&s->lock);
     if (idle != NULL)

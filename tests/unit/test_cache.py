@@ -275,3 +275,19 @@ def test_cells_of_fragments_that_come_and_go(tmp_path: Path, budget: int) -> Non
                 thread.join()
             assert wrong == []
             assert cache_of(db).used <= budget
+
+
+def test_what_is_scattered_over_slabs_is_counted(tmp_path: Path) -> None:
+    """Cells drive out chunks here and there: the slabs of those that stay must not be as much memory again."""
+    pick = random.Random(5)
+    n, size = 50_000, 300
+    data = pick.randbytes(n * size)
+    with tilekv.open(tmp_path / "s", "x") as db:
+        db.put_many(range(n), [data[i * size : (i + 1) * size] for i in range(n)])
+    with tilekv.open(tmp_path / "s", config={"kv.cache_bytes": 8 * MIB}) as db:
+        cache = cache_of(db)
+        for _ in range(50_000):
+            key = pick.randrange(n)
+            assert db[key] == data[key * size : (key + 1) * size]
+        print(cache.slab_bytes / cache.budget)
+        assert 0.5 * cache.budget < cache.slab_bytes < 1.2 * cache.budget
