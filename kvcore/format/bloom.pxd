@@ -6,6 +6,7 @@ the bits in a block by c1: the digest is the hash.
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
+from tilekv.kvcore.base.cache cimport tkv_flag
 from tilekv.kvcore.base.wire cimport Out
 
 cdef extern from "format/bloom.h" nogil:
@@ -61,4 +62,4 @@ cdef inline bint bloom_may_have(const Bloom* bloom, uint64_t c0, uint64_t c1) no
         return True
     block = bloom_block(bloom, c0)
     return tkv_bloom_has(bloom_at(bloom, block), <uint32_t>c1) or (
-        not bloom.checked[block // BLOOM_PAGE] and not bloom_check(bloom, block // BLOOM_PAGE))
+        not tkv_flag(&bloom.checked[block // BLOOM_PAGE]) and not bloom_check(bloom, block // BLOOM_PAGE))
