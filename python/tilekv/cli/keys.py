@@ -80,12 +80,8 @@ def list_keys(
 
 def _print_found(db: Store, asked: KeyFilter | None, form: Form) -> None:
     """Write the keys that are asked for, or all, with no object for a key that is printed as it is: as quick as an iterator."""
-    before, after, plain = b"", b"\n", _ON_A_LINE
-    if form.as_json:
-        before, after, plain = b'{"key": "', b'", "type": "str"}\n', _IN_JSON
-    elif form.zero:
-        after, plain = b"\0", _ALL
-
+    before, after = (word.encode() for word in _around(form, str))
+    plain = _IN_JSON if form.as_json else _ALL if form.zero else _ON_A_LINE
     search = db._key_scan(asked)
 
     def other(keys: list[Any]) -> bytes:
@@ -139,7 +135,18 @@ def print_keys(db: Store, keys: Iterator[Any], form: Form) -> int:
     return n
 
 
+def _around(form: Form, kind: type) -> tuple[str, str]:
+    """What stands before and behind a key whose text, or number, is printed as it is."""
+    if form.as_json:
+        quote = '"' if kind is str else ""
+        return f'{{"key": {quote}', f'{quote}, "type": "{kind.__name__}"}}\n'
+    return "", "\0" if form.zero else "\n"
+
+
 def _lines(db: Store, keys: list[Any], form: Form) -> str:
+    if not form.long and set(map(type, keys)) == {int}:
+        before, after = _around(form, int)
+        return f"{before}{f'{after}{before}'.join(map(repr, keys))}{after}"
     if form.as_json:
         return "".join(f"{_json(db, key, form.long)}\n" for key in keys)
     if form.zero:
