@@ -153,7 +153,7 @@ cdef inline bint is_scattered(const Cache* cache) noexcept nogil:
 cdef void make_room(Cache* cache, uint64_t n) noexcept nogil:
     """Evict until n more bytes fit, or the hand has been round: then all are pinned. What passes goes if that was not enough. Of
     scattered ones some more, in the order in which they came, which is that of the slabs."""
-    cdef uint64_t left = 2 * cache.used
+    cdef uint64_t left = (ROUNDS + 1) * cache.used      # by then PATIENCE spares nothing
     cdef int spared = 0, more = MORE if is_scattered(cache) else 0
     cdef Chunk* at
     while (cache.used + n > cache.budget or more) and cache.hands[KEPT] != NULL:
@@ -177,12 +177,16 @@ cdef void make_room(Cache* cache, uint64_t n) noexcept nogil:
 
 
 cdef void make_passing_room(Cache* cache, uint64_t n, bint keep) noexcept nogil:
-    """Let n bytes of what passes go, oldest first, up to one that is pinned. keep: what was used while it passed stays."""
-    cdef uint64_t before = cache.passing
+    """Let n bytes of what passes go, oldest first. What is pinned, perhaps for as long as a client is slow, counts as new. keep:
+    what was used while it passed stays."""
+    cdef uint64_t before = cache.passing, left = cache.passing
     cdef Chunk* oldest
-    while before - cache.passing < n and cache.hands[PASSING] != NULL and cache.hands[PASSING].pins == 0:
+    while before - cache.passing < n and cache.hands[PASSING] != NULL and left >= cost(cache.hands[PASSING]):
         oldest = cache.hands[PASSING]
-        if keep and tkv_flag(oldest.recent):
+        left -= max(cost(oldest), <uint64_t>1)
+        if oldest.pins:
+            cache.hands[PASSING] = oldest.next
+        elif keep and tkv_flag(oldest.recent):
             unlink(cache, oldest)
             oldest.ring = KEPT
             tkv_set_flag(oldest.recent, 0)
