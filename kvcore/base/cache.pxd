@@ -68,6 +68,7 @@ cdef struct Cache:
     tkv_slabs* slabs            # what chunks are made of
     uint64_t budget             # bytes
     uint64_t used               # bytes of what is in the rings, and what cache_reserve() took
+    uint64_t reserved           # of these what cache_reserve() took, and the sets
     uint64_t passing            # bytes of the chunks that pass
     Chunk* hands[2]             # of the rings; of PASSING the oldest
     CellSet* sets               # NULL until the cache is full for the first time

@@ -145,9 +145,11 @@ cdef Chunk* cache_find(Cache* cache, Chunk** home) noexcept nogil:
 
 
 cdef inline bint is_scattered(const Cache* cache) noexcept nogil:
-    """Whether what is kept stands here and there in slabs that are an eighth larger: of chunks that cells drove out all but a few
-    may be gone of each slab, which is memory all the same."""
-    return tkv_slabs_bytes(cache.slabs) > cache.budget + cache.budget // 8 + cache.waiting
+    """Whether what is kept stands here and there in slabs that are more than an eighth larger than their part of the budget: of
+    the chunks of a slab cells may have driven out all but a few, which is memory all the same. That may cost a quarter."""
+    cdef uint64_t room = cache.budget - min(cache.reserved, cache.budget)
+    return (tkv_slabs_bytes(cache.slabs) > room + room // 8 + cache.waiting
+            and cache.used - min(cache.reserved, cache.used) > room - room // 4)
 
 
 cdef void make_room(Cache* cache, uint64_t n) noexcept nogil:
@@ -329,6 +331,7 @@ cdef bint make_sets(Cache* cache) noexcept nogil:
         if cells != NULL:
             memset(cells, 0, cache.nsets * sizeof(CellSet))
             cache.used += cache.nsets * sizeof(CellSet)
+            cache.reserved += cache.nsets * sizeof(CellSet)
             tkv_store_release(<void**>&cache.sets, cells)
     return cache.sets != NULL
 
@@ -424,6 +427,7 @@ cdef bint cache_reserve(Cache* cache, int64_t n) noexcept nogil:
         if n > 0:
             make_room(cache, <uint64_t>n)
         cache.used += <uint64_t>n
+        cache.reserved += <uint64_t>n
     tkv_lock_release(cache.lock)
     return fits
 

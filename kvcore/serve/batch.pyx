@@ -17,8 +17,8 @@ from tilekv.kvcore.hashing.coords cimport compare_keys
 from tilekv.kvcore.hashing.digest cimport table_hash
 from tilekv.kvcore.read.address cimport IN_BUFFER, entry_at
 from tilekv.kvcore.read.batch_lookup cimport find_buffered, find_keys
-from tilekv.kvcore.read.chunk_reader cimport (DIRECT, FragmentData, Pin, context_close, fragment_chunk_at, fragment_copy,
-                                              fragment_extent, unpin)
+from tilekv.kvcore.read.chunk_reader cimport (DIRECT, FragmentData, Pin, Span, context_close, fragment_cell, fragment_chunk_at,
+                                              fragment_copy, fragment_extent, unpin)
 from tilekv.kvcore.read.plan cimport plan_bytes
 from tilekv.kvcore.read.snapshot cimport (BLOCK, DELETED, MISSING, PRESENT, UNOPENED, FieldRef, Found,
                                           plain_field)
@@ -827,6 +827,7 @@ cdef class Batch:
         cdef uint64_t start = 0, end = 0, n
         cdef size_t header = 0
         cdef Status status
+        cdef Span span
         cdef bytes value = None
         cdef uint8_t* into
         cdef char* at = NULL
@@ -845,7 +846,12 @@ cdef class Batch:
         with nogil:
             if n >= DIRECT:
                 plan_bytes(f, slot, address.tile, start, n)
-            status = fragment_copy(f, slot, address.tile, start, n, &self.context, into)
+                status = fragment_copy(f, slot, address.tile, start, n, &self.context, into)
+            else:
+                status = fragment_cell(f, FIELD, address.tile, address.cell, &self.context, &span)
+                if status == OK:
+                    memcpy(into, span.data, n)
+                    unpin(f, &span.pin)
         if status != OK:
             self.snapshot.raise_fault(&self.context, address.fragment)
         if n >= REFERRED:
