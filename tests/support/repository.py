@@ -70,7 +70,7 @@ TEXTS = {
     ".txt",
     ".yml",
 }
-NOT_OURS = {"build", "dist", "fixtures", "golden", "__pycache__"}
+NOT_OURS = {"_build", "build", "dist", "fixtures", "golden", "__pycache__"}
 
 
 def repository_texts() -> Sources:
