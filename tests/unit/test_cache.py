@@ -277,6 +277,7 @@ def test_cells_of_fragments_that_come_and_go(tmp_path: Path, budget: int) -> Non
             assert cache_of(db).used <= budget
 
 
+@pytest.mark.unsanitized  # there each piece is by itself
 def test_what_is_scattered_over_slabs_is_counted(tmp_path: Path) -> None:
     """Cells drive out chunks here and there: the slabs of those that stay must not be as much memory again."""
     pick = random.Random(5)
