@@ -12,8 +12,11 @@ from typing import Final, TypeVar
 T = TypeVar("T")
 
 NIGHTLY: Final = bool(os.environ.get("TILEKV_NIGHTLY"))
+# The processes of one run have one seed: by it they choose which tests there are, and pytest-xdist wants the same in each.
+RUN: Final = os.environ.get("PYTEST_XDIST_TESTRUNUID")
 SEED: Final = int(
-    os.environ.get("TILEKV_SEED") or (1 if os.environ.get("CI") else random.randrange(1 << 32))
+    os.environ.get("TILEKV_SEED")
+    or (1 if os.environ.get("CI") else random.Random(RUN).randrange(1 << 32))
 )
 
 
