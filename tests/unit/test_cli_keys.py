@@ -178,15 +178,21 @@ def test_cp_takes_moments_of_expiry_along(tmp_path: Path, capsysbinary: Capture)
         assert copy.expires("never") is None
 
 
-def test_a_store_as_it_was(tmp_path: Path, capsysbinary: Capture) -> None:
-    place = tmp_path / "s"
-    with tilekv.open(place, "x") as db:
+@pytest.fixture
+def twice(tmp_path: Path) -> tuple[Path, int]:
+    """A store, and a moment at which it had one entry of two."""
+    with tilekv.open(tmp_path / "s", "x", config={"kv.sync": False}) as db:
         db["a"] = b"1"
         db.flush()
         then = db.fragments[0].t2
         while time.time() * 1000 <= then + 1:
             time.sleep(0.001)
-        db.update({"a": b"2", "b": b"3"})
+        db.update({"a": b"2+", "ab": b"3"})
+    return tmp_path / "s", then
+
+
+def test_a_store_as_it_was(twice: tuple[Path, int], tmp_path: Path, capsysbinary: Capture) -> None:
+    place, then = twice
     moment = np.datetime64(then, "ms")
     for text in (str(then), f"{moment}+00:00"):
         assert output(capsysbinary, "ls", "--timestamp", text, place) == "a\n"
@@ -278,19 +284,6 @@ def test_options_are_those_of_every_handle(
     output(capsysbinary, command, *words_of(command, tmp_path / "s", tmp_path), *options)
     assert opened
     assert {(config.threads, config.cache_bytes) for config in opened} == {(1, 2 << 20)}
-
-
-@pytest.fixture
-def twice(tmp_path: Path) -> tuple[Path, int]:
-    """A store, and a moment at which it had one entry of two."""
-    with tilekv.open(tmp_path / "s", "x", config={"kv.sync": False}) as db:
-        db["a"] = b"1"
-        db.flush()
-        then = db.fragments[0].t2
-        while time.time() * 1000 <= then + 1:
-            time.sleep(0.001)
-        db.update({"a": b"2+", "ab": b"3"})
-    return tmp_path / "s", then
 
 
 def left(out: Path) -> Any:
