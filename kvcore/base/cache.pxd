@@ -51,7 +51,7 @@ cdef inline uint8_t* chunk_data(Chunk* chunk) noexcept nogil:
     return <uint8_t*>(chunk + 1)
 
 
-# The cells of one set of hashes, in one line of the processor's cache.
+# The cells of one set of hashes, in 64 bytes: a line of the processor's cache, or two where the sets are not in large pages.
 cdef struct CellSet:
     Chunk* homes[WAYS]
     uint8_t tags[WAYS]          # eight bits more of the hash: who looks for a cell touches no other

@@ -197,8 +197,8 @@ cdef void make_passing_room(Cache* cache, uint64_t n, bint keep) noexcept nogil:
             evict(cache, oldest)
 
 
-cdef bint has_limbo(Cache* cache) noexcept nogil:
-    """Whether what is evicted can be freed soon. Else a reader has been at work for long, and evicting would free nothing."""
+cdef bint may_evict(Cache* cache) noexcept nogil:
+    """Whether evicting frees memory. It does not while a reader has been at work for long."""
     reclaim(cache)
     return cache.waiting <= WAITING + cache.budget // 4
 
@@ -223,7 +223,7 @@ cdef Chunk* cache_insert(Cache* cache, Chunk* chunk, Chunk** home, uint8_t* rece
         tkv_lock_release(cache.lock)
         chunk_free(cache, chunk)
         return present
-    if not has_limbo(cache):
+    if not may_evict(cache):
         # This chunk is not cached, only its reader has it.
         tkv_lock_release(cache.lock)
         return chunk
@@ -379,7 +379,7 @@ cdef bint place_cell(Cache* cache, Chunk* chunk) noexcept nogil:
     cdef uint64_t h = cell_hash(chunk.owner, chunk.tile, chunk.start)
     cdef CellSet* cells
     cdef int way = -1
-    if not make_sets(cache) or not has_limbo(cache):
+    if not make_sets(cache) or not may_evict(cache):
         return False
     if cell_find(cache, chunk.owner, chunk.tile, chunk.start, chunk.size) != NULL:
         return False                                            # another thread was faster
